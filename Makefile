@@ -1,0 +1,59 @@
+# SPDX-License-Identifier: GPL-3.0-or-later
+#
+# Every target makes ready what it needs, also on a bare Debian 12 or 13, as root or as a user with sudo.
+# ARGS="..." is passed on: make test ARGS="-k guard".
+
+.DEFAULT_GOAL := help
+ARGS :=
+
+.PHONY: help
+help: ## show this list
+	@sed -n 's/^\([a-z-]*\):.*## \(.*\)/  make \1\t\2/p' $(firstword $(MAKEFILE_LIST)) | expand -t 24
+
+.PHONY: setup
+setup: ## install what this needs from Debian, and our programs into .venv/bin
+	@tools/setup
+
+.PHONY: demo
+demo: ## a laptop's day in namespaces: home, café, portal, crashes, flushes; a table and a picture of what leaked
+	@tools/in-lab python3 -m tests.lab.demo $(ARGS)
+
+.PHONY: demo-shell
+demo-shell: ## a shell on the laptop of that demo
+	@tools/in-lab python3 -m tests.lab.demo --shell $(ARGS)
+
+.PHONY: test
+test: ## everything: unit tests, the lab, virtual machines; at most half an hour
+	@tools/in-lab --vm timeout --foreground --signal=INT --kill-after=60 28m python3 -m pytest $(ARGS)
+
+.PHONY: check
+check: ## linters and unit tests, less than a minute, no root
+	@tools/check $(ARGS)
+
+.PHONY: test-vm-smoke
+test-vm-smoke: ## only the virtual machines: Debian 12's and 13's kernels from power-on
+	@tools/in-lab --vm python3 -m pytest -m vm $(ARGS)
+
+.PHONY: mutants
+mutants: ## weaken ruleset, permits, guard and plan on purpose, and show which test notices
+	@tools/in-lab python3 -m tests.mutants $(ARGS)
+
+.PHONY: soak
+soak: ## a thousand transitions and hundreds of kills under a flood of packets
+	@tools/in-lab python3 -m tests.lab.soak $(ARGS)
+
+.PHONY: bench
+bench: ## times, memory, wake-ups and throughput; writes docs/bench.md
+	@tools/in-lab python3 -m tools.bench $(ARGS)
+
+.PHONY: coverage
+coverage: ## branch coverage of the unit tests; the core must have all of it
+	@tools/coverage $(ARGS)
+
+.PHONY: format
+format: setup ## format the Python files
+	@.venv/bin/ruff format $(ARGS)
+
+.PHONY: lock
+lock: ## renew the versions in requirements/dev.txt
+	@tools/lock
