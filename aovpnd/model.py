@@ -1,0 +1,430 @@
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""The nouns that everybody shares: frozen values, in the field's own words. No behaviour beyond what a value knows of itself.
+
+Times called ``at``, ``since``, ``expires_at`` are seconds on CLOCK_BOOTTIME, which runs on through suspend; ``wall`` is seconds
+since the epoch. Spans end in ``_s``. ``None`` means unknown or absent.
+"""
+
+import hashlib
+import re
+from dataclasses import dataclass, field
+from enum import StrEnum
+from ipaddress import IPv4Interface, IPv6Interface
+from typing import Final
+
+from aovpnd.links import Link
+from aovpnd.ruleset import Address, Network, Ruleset
+
+Interface = IPv4Interface | IPv6Interface
+TUNNEL_NAME: Final = re.compile(r"[A-Za-z0-9_-]{1,32}")
+
+
+@dataclass(frozen=True, slots=True)
+class Clock:
+    """Now, on both clocks."""
+
+    boot: float
+    wall: float
+
+
+# -- configuration ----------------------------------------------------------------------------------------------------
+@dataclass(frozen=True, slots=True)
+class Secret:
+    """A key. Compares like one, never prints like one."""
+
+    value: str = field(repr=False)
+
+    def __str__(self) -> str:
+        return "(hidden)"
+
+    __repr__ = __str__
+
+
+@dataclass(frozen=True, slots=True)
+class Endpoint:
+    """Where the outer packets go (WireGuard's Endpoint); always UDP in this version."""
+
+    addr: Address
+    port: int
+
+    def __str__(self) -> str:
+        return f"[{self.addr}]:{self.port}" if self.addr.version == 6 else f"{self.addr}:{self.port}"  # noqa: PLR2004 - IPv6
+
+
+@dataclass(frozen=True, slots=True)
+class Peer:
+    """A WireGuard peer, as in wg(8). ``keepalive_s`` 0 means off."""
+
+    public_key: str
+    allowed: tuple[Network, ...]
+    endpoint: Endpoint | None = None
+    preshared_key: Secret | None = None
+    keepalive_s: int = 0
+
+
+@dataclass(frozen=True, slots=True)
+class WireGuard:
+    """A tunnel that a wg-quick(8) file describes. ``source`` is the file; ``mtu`` bytes or None for the default."""
+
+    name: str
+    source: str
+    private_key: Secret
+    public_key: str
+    addresses: tuple[Interface, ...]
+    peers: tuple[Peer, ...]
+    mtu: int | None = None
+    listen_port: int | None = None
+    dns: tuple[Address, ...] = ()
+    search: tuple[str, ...] = ()
+
+    @property
+    def endpoints(self) -> tuple[Endpoint, ...]:
+        """Where handshakes go."""
+        return tuple(peer.endpoint for peer in self.peers if peer.endpoint is not None)
+
+    @property
+    def prefixes(self) -> tuple[Network, ...]:
+        """What the tunnel carries: every peer's AllowedIPs."""
+        return tuple(dict.fromkeys(network for peer in self.peers for network in peer.allowed))
+
+    def digest(self) -> str:
+        """A short digest of all that the device is configured with, endpoints excepted; says whether a device is as we want it."""
+        parts = [self.private_key.value]
+        for peer in sorted(self.peers, key=lambda peer: peer.public_key):
+            preshared = peer.preshared_key.value if peer.preshared_key else ""
+            parts += [peer.public_key, preshared, *sorted(map(str, peer.allowed))]
+        return hashlib.blake2b("\n".join(parts).encode(), digest_size=16).hexdigest()
+
+
+TunnelSpec = WireGuard
+"""The closed union of tunnel kinds; strongSwan's joins it with its backend."""
+
+
+class WhileConnected(StrEnum):
+    """What ``allow-temp`` means while the tunnel is up."""
+
+    REFUSE = "refuse"
+    PAUSE = "pause"
+
+
+class Lan(StrEnum):
+    """Whether the local network may be reached beside the tunnel."""
+
+    BLOCK = "block"
+    ALLOW = "allow"
+
+
+class Enabled(StrEnum):
+    """Whether policy permits temporary access at all."""
+
+    YES = "yes"
+    NO = "no"
+
+
+@dataclass(frozen=True, slots=True)
+class TemporaryAccessPolicy:
+    """``[temporary_access]``: spans in seconds, ``per_hour`` grants in any sliding hour."""
+
+    enabled: Enabled = Enabled.YES
+    duration_s: int = 180
+    max_s: int = 3600
+    per_hour: int = 3
+    while_connected: WhileConnected = WhileConnected.REFUSE
+
+
+@dataclass(frozen=True, slots=True)
+class Origin:
+    """Where a value came from: a file and line, or "built-in"."""
+
+    key: str
+    value: str
+    file: str
+    line: int | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Config:
+    """What the administrator and the user wrote, validated."""
+
+    tunnels: tuple[TunnelSpec, ...] = ()
+    prefer: str | None = None
+    temporary_access: TemporaryAccessPolicy = TemporaryAccessPolicy()
+    lan: Lan = Lan.BLOCK
+    origins: tuple[Origin, ...] = ()
+    problems: "tuple[Problem, ...]" = ()
+
+    def tunnel(self, name: str) -> TunnelSpec | None:
+        """The tunnel called ``name``."""
+        return next((spec for spec in self.tunnels if spec.name == name), None)
+
+
+# -- what is ----------------------------------------------------------------------------------------------------------
+@dataclass(frozen=True, slots=True)
+class LinkAddress:
+    """An address on a link."""
+
+    link: int
+    interface: Interface
+
+
+@dataclass(frozen=True, slots=True)
+class Route:
+    """A route as in ip-route(8). ``link`` None means ``unreachable``."""
+
+    dst: Network
+    link: int | None
+    gateway: Address | None = None
+    metric: int = 0
+
+
+@dataclass(frozen=True, slots=True)
+class Routing:
+    """Everything that we keep in routing: our rule per family, our table's routes (sorted), our sysctls."""
+
+    rules: tuple[int, ...]
+    routes: tuple[Route, ...]
+    sysctls: tuple[tuple[str, int], ...] = ()
+
+
+@dataclass(frozen=True, slots=True)
+class PeerState:
+    """What ``wg show`` says of a peer. ``handshake_wall`` epoch seconds of the last handshake, None before the first."""
+
+    public_key: str
+    endpoint: Endpoint | None
+    handshake_wall: int | None
+    rx_bytes: int
+    tx_bytes: int
+    keepalive_s: int = 0
+
+
+@dataclass(frozen=True, slots=True)
+class TunnelState:
+    """A link of ours as it is. ``digest`` compares with `WireGuard.digest`; None when the device is not (yet) configured."""
+
+    link: Link
+    backend: str
+    public_key: str | None
+    digest: str | None
+    fwmark: int
+    addresses: tuple[Interface, ...]
+    peers: tuple[PeerState, ...] = ()
+
+    @property
+    def handshake_wall(self) -> int | None:
+        """Newest handshake of any peer."""
+        return max((peer.handshake_wall for peer in self.peers if peer.handshake_wall), default=None)
+
+    @property
+    def rx_bytes(self) -> int:
+        """Bytes received from all peers, authenticated ones only."""
+        return sum(peer.rx_bytes for peer in self.peers)
+
+    @property
+    def tx_bytes(self) -> int:
+        """Bytes sent to all peers, handshakes included."""
+        return sum(peer.tx_bytes for peer in self.peers)
+
+
+class GuardState(StrEnum):
+    """Whether the guard's tables are there."""
+
+    HELD = "held"
+    MISSING = "missing"
+
+
+@dataclass(frozen=True, slots=True)
+class Snapshot:
+    """What is, read fresh each pass.
+
+    ``main`` holds the routes of the main table; ``ruleset`` is the `Ruleset` that is loaded, or None when the table is absent,
+    altered, or not known to be ours (after a start); ``culprit`` is who changed it ("nft[23515]"), if seen.
+    ``unblocked`` says whether the marker file is there; ``ipv6`` whether the kernel speaks it.
+    """
+
+    now: Clock
+    links: tuple[Link, ...] = ()
+    addresses: tuple[LinkAddress, ...] = ()
+    main: tuple[Route, ...] = ()
+    tunnels: tuple[TunnelState, ...] = ()
+    ruleset: Ruleset | None = None
+    table_present: bool = False
+    culprit: str | None = None
+    guard: GuardState = GuardState.MISSING
+    routing: Routing = Routing((), ())
+    resolvers: tuple[Address, ...] = ()
+    unblocked: bool = False
+    ipv6: bool = True
+
+
+@dataclass(frozen=True, slots=True)
+class Uplink:
+    """What carries a default route outside the tunnel.
+
+    ``network`` identifies the L2 network as far as we can tell: it may end a grant or start a new handshake, never grant trust.
+    """
+
+    link: Link
+    network: str
+    gateways: tuple[Address, ...]
+    prefixes: tuple[Network, ...]
+    families: tuple[int, ...]
+
+
+# -- what the user wants, and the little we must remember ----------------------------------------------------------------
+class Block(StrEnum):
+    """Whether the block is on."""
+
+    ON = "on"
+    OFF = "off"
+
+
+class Wish(StrEnum):
+    """Whether the user wants a tunnel. Disconnecting still blocks."""
+
+    CONNECT = "connect"
+    DISCONNECT = "disconnect"
+
+
+class GrantKind(StrEnum):
+    """Why a grant was given: to get online (ends when the tunnel is up), or to pause a tunnel that is up."""
+
+    ACCESS = "access"
+    PAUSE = "pause"
+
+
+@dataclass(frozen=True, slots=True)
+class Grant:
+    """One temporary access, bound to one uplink and network."""
+
+    kind: GrantKind
+    link: int
+    link_name: str
+    network: str
+    granted_at: float
+    expires_at: float
+    granted_to: str
+    reason: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class Path:
+    """Over what the tunnel runs: when any of it changes, only a new handshake proves the tunnel."""
+
+    tunnel: str
+    digest: str
+    endpoints: tuple[Endpoint, ...]
+    link: int
+    networks: tuple[str, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class Provoked:
+    """The last time that we made the tunnel shake hands, and how often on this path."""
+
+    path: Path
+    at: float
+    attempts: int = 1
+
+
+@dataclass(frozen=True, slots=True)
+class Heard:
+    """When the tunnel last received anything, and the counters then."""
+
+    at: float
+    rx_bytes: int
+    tx_bytes: int
+    handshake_wall: int | None
+
+
+@dataclass(frozen=True, slots=True)
+class Failure:
+    """An action that failed: which, how often in a row, when to try again, and why."""
+
+    action: str
+    attempts: int
+    retry_at: float
+    text: str
+    hint: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class Intent:
+    """The wish and the memory; the only place that may hold any.
+
+    ``used`` are the starts of the last hour's grants (CLOCK_BOOTTIME; negative for those of an earlier boot).
+    """
+
+    block: Block = Block.ON
+    wish: Wish = Wish.CONNECT
+    chosen: str | None = None
+    grant: Grant | None = None
+    used: tuple[float, ...] = ()
+    provoked: Provoked | None = None
+    heard: Heard | None = None
+    connected_at: float | None = None
+    failures: tuple[Failure, ...] = ()
+    removed_by: str | None = None
+    removed_at: float | None = None
+
+
+# -- what should be -----------------------------------------------------------------------------------------------------
+class Phase(StrEnum):
+    """Derived on every pass, never stored."""
+
+    BLOCKED = "blocked"
+    OFFLINE = "offline"
+    CONNECTING = "connecting"
+    CONNECTED = "connected"
+    TEMPORARY_ACCESS = "temporary-access"
+    UNBLOCKED = "unblocked"
+
+
+class Severity(StrEnum):
+    """How bad a problem is for the user."""
+
+    INFO = "info"
+    WARNING = "warning"
+    ERROR = "error"
+
+
+@dataclass(frozen=True, slots=True)
+class Problem:
+    """Something that is wrong beside the phase; it clears itself when its cause goes."""
+
+    code: str
+    severity: Severity
+    text: str
+    hint: str = ""
+
+
+class LinkWish(StrEnum):
+    """How far a tunnel link may go: it is set up only once the ruleset knows it."""
+
+    DOWN = "down"
+    UP = "up"
+
+
+@dataclass(frozen=True, slots=True)
+class TunnelWish:
+    """One tunnel as it should be. A ``path`` asks for a fresh handshake over it; None leaves the session alone."""
+
+    spec: TunnelSpec
+    link_name: str
+    state: LinkWish
+    path: Path | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Desired:
+    """What should be. ``ruleset`` and ``routing`` None mean: nothing of ours at all (unblocked)."""
+
+    phase: Phase
+    ruleset: Ruleset | None
+    routing: Routing | None
+    tunnels: tuple[TunnelWish, ...] = ()
+    guard: GuardState = GuardState.HELD
+    unblocked: bool = False
+    uplinks: tuple[Uplink, ...] = ()
+    problems: tuple[Problem, ...] = ()
+    wake_at: float | None = None

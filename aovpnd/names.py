@@ -1,0 +1,82 @@
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""Every name and number that aovpnd puts on the system, and nothing else.
+
+Whoever finds one of these in ``nft list tables``, ``ip rule`` or ``ip link`` can search for it here and learn who owns it.
+Only the standard library may be imported, so that the guard and the quick commands can read it.
+"""
+
+from typing import Final
+
+# -- nftables ---------------------------------------------------------------------------------------------------------
+TABLE: Final = "aovpnd"
+"""``table inet aovpnd``: the dynamic table. The daemon (or, at boot, ``lockdown.nft``) loads it whole; it decides."""
+GUARD_TABLE: Final = "aovpnd_guard"
+"""``table inet`` and ``table netdev aovpnd_guard``: static, owned by the guard's socket; they enforce the stamp."""
+EARLY_TABLE: Final = "aovpnd_early"
+"""``table netdev aovpnd_early``: the guard's egress chain, attached per link by the udev rule; plain, so it outlives the guard."""
+GRANT_SET: Final = "temporary_access"
+"""Set of link indexes that a grant opens; its elements carry a kernel timeout (facts T12)."""
+INSIDE_SET: Final = "inside"
+"""The guard's set of host-only links, by index and name."""
+OUTSIDE_CHAIN: Final = "outside"
+"""The regular chain that every egress base chain jumps to."""
+LINK_CHAIN_PREFIX: Final = "link_"
+"""An egress base chain is called ``link_IFINDEX``."""
+
+PRIORITY_PREROUTING: Final = -300
+PRIORITY_FILTER: Final = 0
+PRIORITY_LAST_LOOK: Final = 300
+"""The dynamic table's postrouting chain: after source NAT (100), so that it judges what really leaves (facts T6)."""
+PRIORITY_GUARD: Final = 400
+"""The guard's postrouting chain: after the stamp was given or refused."""
+
+# -- packet marks -----------------------------------------------------------------------------------------------------
+STAMP: Final = 0x40000000
+"""The one mark bit that the last look sets on what may leave by an outside link, and clears on everything else."""
+FWMARK: Final = 0x2A000000
+"""What the tunnel's own outer packets carry (WireGuard's ``FwMark``, strongSwan's ``fwmark``)."""
+FWMARK_MASK: Final = 0x3F000000
+"""The bits of a mark that FWMARK is compared under; the rest belongs to others."""
+
+# -- routing ----------------------------------------------------------------------------------------------------------
+ROUTE_TABLE: Final = 24943
+"""The route table T of design section 5: 0x616f, ``ao``."""
+RULE_PRIORITY: Final = 10
+"""Right behind ``local`` (0) and before everybody else's rules, main's (32766) included (facts T9)."""
+CLOSED_METRIC: Final = 4294967294
+"""Metric of the ``unreachable default`` that stands behind the tunnel's default for good; the worst but one that the kernel takes."""
+TUNNEL_METRIC: Final = 50
+"""Metric of every other route in our table."""
+
+# -- links ------------------------------------------------------------------------------------------------------------
+LINK_PREFIX: Final = "aovpn"
+"""Our tunnel links are ``aovpn0``, ``aovpn1``, …"""
+TUNNEL_KINDS: Final = ("wireguard", "tun")
+"""Link kinds (IFLA_INFO_KIND) that a tunnel of ours can have."""
+
+# -- files ------------------------------------------------------------------------------------------------------------
+VENDOR_DIR: Final = "/usr/lib/aovpnd"
+CONFIG_DIR: Final = "/etc/aovpnd"
+STATE_DIR: Final = "/var/lib/aovpnd"
+RUNTIME_DIR: Final = "/run/aovpnd"
+RUNTIME_DIR_VARIABLE: Final = "AOVPND_RUNTIME_DIR"
+"""Environment variable by which ``aovpnctl`` finds a daemon elsewhere."""
+UNBLOCKED_MARKER: Final = "unblocked"
+"""CONFIG_DIR/unblocked: present while an administrator has taken the block off for good."""
+STATUS_FILE: Final = "status.json"
+LOCK_FILE: Final = "lock"
+CONTROL_SOCKET: Final = "control.sock"
+GUARD_LOCK_FILE: Final = "guard.lock"
+
+# -- sysctls ----------------------------------------------------------------------------------------------------------
+SYSCTLS: Final = (
+    ("net/ipv4/conf/all/arp_ignore", 2),
+    ("net/ipv4/conf/all/src_valid_mark", 1),
+)
+"""What we need of /proc/sys: no ARP answer for the tunnel's address (X41 MLLVD-CR-24-03), and reverse-path look-ups that see the
+mark, or strict rp_filter kills the handshake's answer (facts, section 4 of the design)."""
+
+# -- units ------------------------------------------------------------------------------------------------------------
+UNIT: Final = "aovpnd.service"
+GUARD_UNIT: Final = "aovpnd-guard.service"
+WIREGUARD_GO_UNIT: Final = "aovpnd-wireguard-go@{link}.service"

@@ -1,0 +1,132 @@
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""What is to be done: the `Action` that the loop performs, the `Command` that a person gives, and the `Answer` to it."""
+
+from dataclasses import dataclass
+
+from aovpnd.links import Link
+from aovpnd.model import Block, GuardState, Routing, TunnelWish
+from aovpnd.ruleset import Ruleset
+
+
+# -- what to do about it ------------------------------------------------------------------------------------------------
+@dataclass(frozen=True, slots=True)
+class LoadRuleset:
+    """Replace our table by this one in one transaction, and read it back; None removes it (and early boot's)."""
+
+    ruleset: Ruleset | None
+    reason: str = ""
+
+    def describe(self) -> str:
+        """One line for the log."""
+        return f"load ruleset: {self.reason}" if self.ruleset is not None else "remove ruleset"
+
+
+@dataclass(frozen=True, slots=True)
+class RemoveTunnel:
+    """Delete a tunnel link of ours."""
+
+    link: Link
+
+    def describe(self) -> str:
+        """One line for the log."""
+        return f"remove tunnel link {self.link.name}"
+
+
+@dataclass(frozen=True, slots=True)
+class EnsureTunnel:
+    """Make the tunnel link as wished: create, configure, address, set up or down, provoke a handshake."""
+
+    wish: TunnelWish
+    reason: str = ""
+
+    def describe(self) -> str:
+        """One line for the log."""
+        return f"tunnel {self.wish.spec.name} on {self.wish.link_name}: {self.reason}"
+
+
+@dataclass(frozen=True, slots=True)
+class EnsureRouting:
+    """Make rules, our route table and sysctls so; None removes rules and routes."""
+
+    routing: Routing | None
+
+    def describe(self) -> str:
+        """One line for the log."""
+        if self.routing is None:
+            return "remove our rule and routes"
+        return f"routing: {len(self.routing.rules)} rules, {len(self.routing.routes)} routes"
+
+
+@dataclass(frozen=True, slots=True)
+class EnsureGuard:
+    """Start the guard, or stop it."""
+
+    state: GuardState
+
+    def describe(self) -> str:
+        """One line for the log."""
+        return "start the guard" if self.state is GuardState.HELD else "stop the guard"
+
+
+@dataclass(frozen=True, slots=True)
+class MarkUnblocked:
+    """Write or remove the marker that keeps the block off across restarts."""
+
+    block: Block
+
+    def describe(self) -> str:
+        """One line for the log."""
+        return f"remember that the block is {self.block}"
+
+
+Action = LoadRuleset | RemoveTunnel | EnsureTunnel | EnsureRouting | EnsureGuard | MarkUnblocked
+
+
+# -- what can be asked --------------------------------------------------------------------------------------------------
+@dataclass(frozen=True, slots=True)
+class AllowTemporary:
+    """Open the machine for a while. ``duration_s`` None means policy's default; ``user`` who asked."""
+
+    duration_s: int | None = None
+    reason: str = ""
+    user: str = "root"
+
+
+@dataclass(frozen=True, slots=True)
+class CancelTemporary:
+    """End the temporary access now."""
+
+
+@dataclass(frozen=True, slots=True)
+class Connect:
+    """Connect, by the tunnel called ``name`` or the preferred one."""
+
+    name: str | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Disconnect:
+    """Take the tunnel down; the block stays."""
+
+
+@dataclass(frozen=True, slots=True)
+class SetBlock:
+    """Take the block off for good, or put it on."""
+
+    block: Block
+
+
+@dataclass(frozen=True, slots=True)
+class Reload:
+    """Read the configuration again."""
+
+
+Command = AllowTemporary | CancelTemporary | Connect | Disconnect | SetBlock | Reload
+
+
+@dataclass(frozen=True, slots=True)
+class Answer:
+    """What a command did, once the pass that carried it out is over."""
+
+    text: str
+    expires_at: float | None = None

@@ -1,0 +1,134 @@
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""How nft spells a `Ruleset`: text for ``nft -f`` and libnftables, from 1.0.6 on.
+
+Text and not JSON, because 1.0.6's JSON loses the egress device (facts, section 2). Nothing here needs a look-up of any kind when
+nft loads it: links are numbers or quoted names, addresses are numbers.
+"""
+
+from collections.abc import Iterable
+from typing import Final
+
+from aovpnd.ruleset import Chain, Device, Element, LinkSet, Match, Network, Rule, Ruleset, SetRef, Verdict
+
+_ICMPV6_WORDS: Final = {
+    133: "nd-router-solicit",
+    134: "nd-router-advert",
+    135: "nd-neighbor-solicit",
+    136: "nd-neighbor-advert",
+}
+
+
+def render(ruleset: Ruleset, now: float = 0.0) -> str:
+    """The nft text that replaces the table by this one in a single transaction. ``now`` (CLOCK_BOOTTIME) times the elements."""
+    name = f"{ruleset.family} {ruleset.table}"
+    return f"add table {name}\ndelete table {name}\n{render_table(ruleset, now)}"
+
+
+def render_table(ruleset: Ruleset, now: float = 0.0) -> str:
+    """The ``table … { }`` block alone."""
+    lines = [f"table {ruleset.family} {ruleset.table} {{"]
+    if ruleset.owned:
+        lines.append("\tflags owner")
+    if ruleset.comment:
+        lines.append(f'\tcomment "{ruleset.comment}"')
+    for links in ruleset.sets:
+        lines += ["", *_render_set(links, now)]
+    # A regular chain must be known before another one jumps to it.
+    for chain in sorted(ruleset.chains, key=lambda chain: chain.hook is not None):
+        lines += ["", *render_chain(chain)]
+    return "\n".join([*lines, "}", ""])
+
+
+def _render_set(links: LinkSet, now: float) -> Iterable[str]:
+    yield f"\tset {links.ref.name} {{"
+    yield "\t\ttype iface_index . ifname" if links.ref.named else "\t\ttype iface_index"
+    if links.timed:
+        yield "\t\tflags timeout"
+    elements = [text for element in links.elements if (text := _render_element(links, element, now))]
+    if elements:
+        yield f"\t\telements = {{ {', '.join(elements)} }}"
+    yield "\t}"
+
+
+def _render_element(links: LinkSet, element: Element, now: float) -> str:
+    text = f"{element.device.index}" + (f' . "{element.device.name}"' if links.ref.named else "")
+    if element.expires_at is None:
+        return text
+    # Whole milliseconds, rounded down: the kernel may close a little early, never late.
+    left = int((element.expires_at - now) * 1000)
+    lifetime = max(left, int((element.lifetime or 0) * 1000))
+    return f"{text} timeout {lifetime}ms expires {left}ms" if left > 0 else ""
+
+
+def render_chain(chain: Chain) -> list[str]:
+    """The ``chain … { }`` block, as lines with a tab in front."""
+    lines = [f"\tchain {chain.name} {{"]
+    if chain.hook is not None:
+        device = f' device "{chain.device}"' if chain.device is not None else ""
+        policy = "accept" if chain.policy is Verdict.ACCEPT else "drop"
+        lines.append(f"\t\ttype filter hook {chain.hook}{device} priority {chain.priority}; policy {policy};")
+    return [*lines, *(f"\t\t{render_rule(rule)}" for rule in chain.rules), "\t}"]
+
+
+def render_rule(rule: Rule) -> str:
+    """One rule on one line, its comment at the end."""
+    words = list(_match_words(rule.match))
+    if rule.set_mark is not None:
+        kept = ~rule.set_mark.mask & 0xFFFFFFFF
+        words.append(f"meta mark set meta mark & {kept:#010x} | {rule.set_mark.value:#010x}")
+    if rule.jump is not None:
+        words.append(f"jump {rule.jump}")
+    elif rule.verdict is not Verdict.CONTINUE:
+        words.append(rule.verdict.value)
+    return " ".join([*words, f'comment "{rule.comment}"'])
+
+
+def _match_words(match: Match) -> Iterable[str]:
+    yield from _device_words("i", match.iif, match.iif_in)
+    yield from _device_words("o", match.oif, match.oif_in)
+    if match.mark is not None:
+        yield f"meta mark & {match.mark.mask:#010x} == {match.mark.value:#010x}"
+    if match.protocol is not None:
+        yield f"meta protocol {match.protocol}"
+    for word, networks in (("saddr", match.saddr), ("daddr", match.daddr)):
+        if networks:
+            family = "ip" if networks[0].version == 4 else "ip6"  # noqa: PLR2004 - the IP versions
+            yield f"{family} {word} {_alternatives(map(_network_text, networks))}"
+    yield from _transport_words(match)
+    if match.icmp_type:
+        yield f"icmpv6 type {_alternatives(_ICMPV6_WORDS[number] for number in match.icmp_type)}"
+    if match.hop_limit is not None:
+        yield f"ip6 hoplimit {match.hop_limit}"
+    if match.ct:
+        yield f"ct state {','.join(match.ct)}"
+
+
+def _transport_words(match: Match) -> Iterable[str]:
+    ported = bool(match.sport or match.dport)
+    if match.l4 and not (ported and len(match.l4) == 1):
+        yield f"meta l4proto {_alternatives(match.l4)}"
+    header = match.l4[0] if len(match.l4) == 1 else "th"
+    for word, ports in (("sport", match.sport), ("dport", match.dport)):
+        if ports:
+            yield f"{header} {word} {_alternatives(map(str, ports))}"
+
+
+def _device_words(side: str, device: Device | None, ref: SetRef | None) -> Iterable[str]:
+    if device is not None:
+        if device.index is not None:
+            yield f"{side}if {device.index}"
+        if device.name is not None:
+            yield f'{side}ifname "{device.name}"'
+        if device.kind is not None:
+            yield f'meta {side}ifkind "{device.kind}"'
+    if ref is not None:
+        yield f"{side}if . {side}ifname @{ref.name}" if ref.named else f"{side}if @{ref.name}"
+
+
+def _alternatives(words: Iterable[str]) -> str:
+    words = tuple(words)
+    return words[0] if len(words) == 1 else f"{{ {', '.join(words)} }}"
+
+
+def _network_text(network: Network) -> str:
+    return str(network.network_address) if network.prefixlen == network.max_prefixlen else str(network)

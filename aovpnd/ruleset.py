@@ -1,0 +1,318 @@
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""Rules as values: what a table says (`Ruleset`) and what it does to a packet (`verdict`). `render.py` spells it for nft.
+
+Pure. A `Ruleset` is one whole table, never a change to one. Every name that reaches the text is checked in a constructor, so
+rendering cannot be injected.
+"""
+
+import re
+from dataclasses import dataclass, replace
+from enum import Enum, StrEnum
+from ipaddress import IPv4Address, IPv4Network, IPv6Address, IPv6Network
+from typing import Final
+
+from aovpnd.links import SAFE_NAME
+
+Address = IPv4Address | IPv6Address
+Network = IPv4Network | IPv6Network
+
+_IDENTIFIER: Final = re.compile(r"[A-Za-z][A-Za-z0-9_]{0,63}")
+_COMMENT: Final = re.compile(r"[A-Za-z0-9 ,.:;()/'+*=-]{1,120}")
+
+
+class Hook(StrEnum):
+    """Netfilter hooks, by their nft words."""
+
+    PREROUTING = "prerouting"
+    INPUT = "input"
+    FORWARD = "forward"
+    OUTPUT = "output"
+    POSTROUTING = "postrouting"
+    EGRESS = "egress"
+
+
+class Verdict(Enum):
+    """What a rule says. CONTINUE changes the mark at most and lets the next rule speak."""
+
+    ACCEPT = "accept"
+    DROP = "drop"
+    REJECT = "reject with icmpx admin-prohibited"
+    CONTINUE = ""
+
+
+class Protocol(StrEnum):
+    """EtherTypes that a rule can name."""
+
+    IP = "ip"
+    IP6 = "ip6"
+    ARP = "arp"
+    EAPOL = "0x888e"
+
+
+class L4(StrEnum):
+    """Transport protocols that a rule can name."""
+
+    TCP = "tcp"
+    UDP = "udp"
+    ICMP = "icmp"
+    ICMPV6 = "icmpv6"
+
+
+class Conntrack(StrEnum):
+    """``ct state`` words; only for packets that come in, never for what leaves (facts T2)."""
+
+    ESTABLISHED = "established"
+    RELATED = "related"
+
+
+@dataclass(frozen=True, slots=True)
+class Device:
+    """How a rule names a link. Index *and* name *and* kind, where known: each alone is unsafe (facts T3, G7).
+
+    ``name`` may end in ``*``. ``ValueError`` for a name that cannot be written safely.
+    """
+
+    index: int | None = None
+    name: str | None = None
+    kind: str | None = None
+
+    def __post_init__(self) -> None:
+        if self.name is not None and SAFE_NAME.fullmatch(self.name.removesuffix("*")) is None:
+            msg = f"link name {self.name!r} cannot be written into a rule"
+            raise ValueError(msg)
+        if self.kind is not None and _IDENTIFIER.fullmatch(self.kind) is None:
+            msg = f"link kind {self.kind!r} cannot be written into a rule"
+            raise ValueError(msg)
+
+    def matches(self, other: "Device") -> bool:
+        """Whether the concrete link ``other`` is one that this names."""
+        if self.index is not None and self.index != other.index:
+            return False
+        if self.name is not None and not _name_matches(self.name, other.name or ""):
+            return False
+        return self.kind is None or self.kind == other.kind
+
+
+def _name_matches(pattern: str, name: str) -> bool:
+    return name.startswith(pattern[:-1]) if pattern.endswith("*") else name == pattern
+
+
+LOOPBACK: Final = Device(1, "lo")
+"""The loopback has index 1 in every network namespace (net/core/dev.c)."""
+
+
+@dataclass(frozen=True, slots=True)
+class Mark:
+    """``value`` under ``mask``: as a match, the bits must be so; as a statement, they are made so and the others kept."""
+
+    value: int
+    mask: int
+
+
+@dataclass(frozen=True, slots=True)
+class SetRef:
+    """A reference to a named set of links; ``named`` says whether its key is index and name, or the index alone."""
+
+    name: str
+    named: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class Match:
+    """A conjunction; what is None or empty matches everything. Tuples are alternatives."""
+
+    iif: Device | None = None
+    oif: Device | None = None
+    iif_in: SetRef | None = None
+    oif_in: SetRef | None = None
+    protocol: Protocol | None = None
+    mark: Mark | None = None
+    saddr: tuple[Network, ...] = ()
+    daddr: tuple[Network, ...] = ()
+    l4: tuple[L4, ...] = ()
+    sport: tuple[int, ...] = ()
+    dport: tuple[int, ...] = ()
+    icmp_type: tuple[int, ...] = ()
+    hop_limit: int | None = None
+    ct: tuple[Conntrack, ...] = ()
+
+    def __post_init__(self) -> None:
+        if (self.sport or self.dport) and not set(self.l4) & {L4.TCP, L4.UDP}:
+            msg = "a port needs a protocol: mark and protocol and address and port (facts T7)"
+            raise ValueError(msg)
+        if len({network.version for network in self.saddr + self.daddr}) > 1:
+            msg = "one rule speaks of one address family"
+            raise ValueError(msg)
+
+
+@dataclass(frozen=True, slots=True)
+class Rule:
+    """One rule: where it applies, what it does to the mark, what it says, and why."""
+
+    match: Match
+    verdict: Verdict
+    comment: str
+    set_mark: Mark | None = None
+    jump: str | None = None
+
+    def __post_init__(self) -> None:
+        if _COMMENT.fullmatch(self.comment) is None:
+            msg = f"comment {self.comment!r} cannot be written into a rule"
+            raise ValueError(msg)
+
+
+@dataclass(frozen=True, slots=True)
+class Chain:
+    """A base chain (with a hook) or a regular one (without).
+
+    A base chain that filters must *end in an explicit, unconditional drop or reject*: the chain's policy alone leaks during an
+    atomic replace (facts T1), so `ValueError` otherwise.
+    """
+
+    name: str
+    rules: tuple[Rule, ...]
+    hook: Hook | None = None
+    priority: int = 0
+    device: str | None = None
+    policy: Verdict = Verdict.DROP
+
+    def __post_init__(self) -> None:
+        if _IDENTIFIER.fullmatch(self.name) is None:
+            msg = f"chain name {self.name!r}"
+            raise ValueError(msg)
+        if self.device is not None and SAFE_NAME.fullmatch(self.device) is None:
+            msg = f"link name {self.device!r} cannot be written into a chain"
+            raise ValueError(msg)
+        shut = (
+            self.rules and self.rules[-1].match == Match() and self.rules[-1].verdict in {Verdict.DROP, Verdict.REJECT}
+        )
+        if self.policy is Verdict.DROP and not shut:
+            msg = f"chain {self.name} does not end in an explicit drop (facts T1)"
+            raise ValueError(msg)
+
+
+@dataclass(frozen=True, slots=True)
+class Element:
+    """A set element: a link by index (and name, where the set has both), until ``expires_at`` (CLOCK_BOOTTIME seconds) or for good."""
+
+    device: Device
+    expires_at: float | None = None
+    lifetime: float | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class LinkSet:
+    """A named set of links and what it holds; ``timed`` sets let the kernel remove what has expired."""
+
+    ref: SetRef
+    elements: tuple[Element, ...] = ()
+    timed: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class Ruleset:
+    """One table, whole. ``owned`` tables belong to the socket that loaded them and go with it (facts T10)."""
+
+    family: str
+    table: str
+    chains: tuple[Chain, ...]
+    sets: tuple[LinkSet, ...] = ()
+    owned: bool = False
+    comment: str = ""
+
+    def chain(self, name: str) -> Chain:
+        """The chain called ``name``; `KeyError` if there is none."""
+        for chain in self.chains:
+            if chain.name == name:
+                return chain
+        raise KeyError(name)
+
+
+# -- what it does -----------------------------------------------------------------------------------------------------
+@dataclass(frozen=True, slots=True)
+class Packet:
+    """A packet as the hooks see it. ``ct`` is its conntrack state word, or None for new."""
+
+    iif: Device | None = None
+    oif: Device | None = None
+    protocol: Protocol = Protocol.IP
+    saddr: Address | None = None
+    daddr: Address | None = None
+    l4: L4 | None = None
+    sport: int = 0
+    dport: int = 0
+    icmp_type: int = 0
+    hop_limit: int = 64
+    mark: int = 0
+    ct: Conntrack | None = None
+
+
+def verdict(ruleset: Ruleset, hook: Hook, packet: Packet, now: float = 0.0) -> tuple[Verdict, int]:
+    """What ``ruleset``'s chains at ``hook`` say of ``packet`` at ``now`` (CLOCK_BOOTTIME), and the mark it then carries.
+
+    A table without a chain at the hook accepts. Of several chains (egress: one per link) each must accept.
+    """
+    mark = packet.mark
+    for chain in ruleset.chains:
+        if chain.hook is not hook or (chain.device is not None and chain.device != (packet.oif and packet.oif.name)):
+            continue
+        said, mark = _walk(ruleset, chain, replace(packet, mark=mark), now)
+        if said is Verdict.CONTINUE:
+            said = chain.policy
+        if said is not Verdict.ACCEPT:
+            return said, mark
+    return Verdict.ACCEPT, mark
+
+
+def _walk(ruleset: Ruleset, chain: Chain, packet: Packet, now: float) -> tuple[Verdict, int]:
+    for rule in chain.rules:
+        if not _applies(ruleset, rule.match, packet, now):
+            continue
+        if rule.set_mark is not None:
+            packet = replace(packet, mark=packet.mark & ~rule.set_mark.mask | rule.set_mark.value)
+        if rule.jump is not None:
+            said, mark = _walk(ruleset, ruleset.chain(rule.jump), packet, now)
+            packet = replace(packet, mark=mark)
+            if said is not Verdict.CONTINUE:
+                return said, mark
+        elif rule.verdict is not Verdict.CONTINUE:
+            return rule.verdict, packet.mark
+    return Verdict.CONTINUE, packet.mark
+
+
+def _applies(ruleset: Ruleset, match: Match, packet: Packet, now: float) -> bool:
+    return (
+        _device_matches(match.iif, packet.iif)
+        and _device_matches(match.oif, packet.oif)
+        and (match.iif_in is None or _in_set(ruleset, match.iif_in, packet.iif, now))
+        and (match.oif_in is None or _in_set(ruleset, match.oif_in, packet.oif, now))
+        and (match.protocol is None or match.protocol is packet.protocol)
+        and (match.mark is None or packet.mark & match.mark.mask == match.mark.value)
+        and _address_matches(match.saddr, packet.saddr)
+        and _address_matches(match.daddr, packet.daddr)
+        and (not match.l4 or packet.l4 in match.l4)
+        and (not match.sport or packet.sport in match.sport)
+        and (not match.dport or packet.dport in match.dport)
+        and (not match.icmp_type or packet.icmp_type in match.icmp_type)
+        and (match.hop_limit is None or packet.hop_limit == match.hop_limit)
+        and (not match.ct or packet.ct in match.ct)
+    )
+
+
+def _device_matches(wanted: Device | None, device: Device | None) -> bool:
+    return wanted is None or (device is not None and wanted.matches(device))
+
+
+def _in_set(ruleset: Ruleset, ref: SetRef, device: Device | None, now: float) -> bool:
+    return device is not None and any(
+        element.device.matches(device) and (element.expires_at is None or now < element.expires_at)
+        for links in ruleset.sets
+        if links.ref == ref
+        for element in links.elements
+    )
+
+
+def _address_matches(networks: tuple[Network, ...], address: Address | None) -> bool:
+    return not networks or (
+        address is not None and any(address.version == n.version and address in n for n in networks)
+    )
