@@ -1,0 +1,256 @@
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""Who may import whom, with the reason for every edge that is missing. Read it as the plan of the house."""
+
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Final
+
+import pytest
+
+from tests.unit.imports import ROOT, Import, circles, imports, is_standard, modules
+
+# ── the table ────────────────────────────────────────────────────────────────────────────────────────────────────────
+
+# fmt: off
+PURE: Final = frozenset((
+    "abc", "base64", "binascii", "collections", "dataclasses", "enum", "functools", "hashlib", "ipaddress", "itertools",
+    "math", "operator", "re", "types", "typing",
+))
+# fmt: on
+"""What of the standard library can neither act, nor wait, nor read a clock."""
+ANY: Final = frozenset({"*"})
+
+
+@dataclass(frozen=True, slots=True)
+class Part:
+    """One part of the house: its modules, the parts it may import, what of the standard library, and why no more."""
+
+    name: str
+    may: frozenset[str]
+    why: str
+    standard: frozenset[str] = ANY
+
+
+def _part(name: str, may: str, why: str, standard: frozenset[str] = ANY) -> Part:
+    return Part(name, frozenset(may.split()), why, standard)
+
+
+PARTS: Final = (
+    # values, from the ground up
+    _part("__init__", "", "it is imported by everything, also by the quick commands"),
+    _part("names", "", "guard and quick commands read it: it must cost nothing and depend on nothing", PURE),
+    _part("errors", "", "everything raises them, so they can know of nobody", PURE),
+    _part("links", "names", "a leaf that guard, core and adapters share: one meaning of 'outside' for all", PURE),
+    _part("ruleset", "names links", "what a ruleset means must not depend on who loads it or when", PURE),
+    _part(
+        "render",
+        "names links ruleset",
+        "text for nft is a function of the ruleset alone, or golden files mean nothing",
+        PURE,
+    ),
+    _part(
+        "model",
+        "names errors links ruleset",
+        "the nouns that all share: whatever they imported, all would import",
+        PURE,
+    ),
+    _part(
+        "orders",
+        "names errors links ruleset model",
+        "what to do is data; how it is done is the adapters' business",
+        PURE,
+    ),
+    # decisions
+    _part(
+        "core",
+        "names errors links ruleset model orders",
+        "decisions are pure: no clock, no logging, no input or output, so that a test can go through all of them",
+        PURE,
+    ),
+    _part(
+        "config", "names errors links ruleset model", "reading what somebody wrote decides nothing and changes nothing"
+    ),
+    _part("importers", "names errors links ruleset model config", "they write our own files, and do nothing else"),
+    # the outside world
+    _part(
+        "nftlib",
+        "names errors",
+        "one context of libnftables for adapters and guard; what is loaded is not its business",
+    ),
+    _part("rtnl", "names errors links", "a raw socket that guard and adapters share: small enough for the guard"),
+    _part(
+        "adapters",
+        "names errors links ruleset render model orders nftlib rtnl",
+        "they observe and ensure; an adapter that imported core, config or daemon could decide",
+    ),
+    _part(
+        "backends",
+        "names errors links model orders adapters rtnl",
+        "one kind of tunnel each; whether there shall be one is decided in core, how it is shown to the user elsewhere",
+    ),
+    # the three processes and the program of the user
+    _part(
+        "control", "names errors links model orders", "it is given a submit(command): who asks must not reach what acts"
+    ),
+    _part(
+        "daemon",
+        "names errors links ruleset render model orders core config",
+        "adapters, backends and control are handed in, so that tests hand in fakes",
+    ),
+    _part(
+        "guard",
+        "names errors links ruleset render nftlib rtnl",
+        "it must outlive every mistake of the rest: nothing of core, model, daemon or the adapters' libraries",
+    ),
+    _part("bus", "names errors", "unprivileged and in a process of its own: it knows a protocol, not our decisions"),
+    _part("ctl", "names errors", "every command starts in the blink of an eye; work is done in the daemon"),
+    _part(
+        "ctl.check",
+        "names errors config model links ruleset",
+        "works without a daemon: reads the files as the daemon would",
+    ),
+    _part("ctl.policy", "names errors config model links ruleset", "as check"),
+    _part("ctl.import", "names errors config importers model links ruleset", "as check, and writes what it read"),
+    _part("ctl.status", "names errors", "a status bar asks every second: it reads one published file"),
+    _part("__main__", "*", "it builds everything and wires it together"),
+)
+
+LIBRARIES: Final = {
+    # library: (the only modules that import it, why)
+    "nftables": (("nftlib",), "a context is bound to one thread and one network namespace: one place makes them"),
+    "pyroute2": (("adapters.netlink",), "0.13 s to import, drops unknown arguments silently, differs between versions"),
+    "systemd": (("adapters.systemd",), "optional: without systemd the daemon protects all the same"),
+    "wgconfig": (("config.tunnels",), "accepts garbage: a strict border stands before and behind it"),
+    "vici": (("backends.strongswan",), "blocking: it needs a thread of its own"),
+    "gi": (("bus",), "GLib's loop lives in the unprivileged process alone"),
+    "pydbus": (("bus",), "as gi"),
+}
+
+# ── the tests ────────────────────────────────────────────────────────────────────────────────────────────────────────
+
+MODULES: Final = modules(ROOT / "aovpnd")
+IMPORTS: Final = tuple(
+    statement
+    for name, path in MODULES.items()
+    for statement in imports(name, path.read_text(encoding="utf-8"), MODULES)
+)
+
+
+def _within(module: str, place: str) -> bool:
+    return module == place or module.startswith(f"{place}.")
+
+
+def part_of(module: str) -> Part:
+    """The part with the longest name that a module lies in; raises LookupError when it has no place in the table."""
+    inside = module.removeprefix("aovpnd").removeprefix(".") or "__init__"
+    homes = [part for part in PARTS if _within(inside, part.name)]
+    if not homes:
+        raise LookupError(
+            f"{module} has no place in PARTS of {Path(__file__).name}: say what it may import, and why no more"
+        )
+    return max(homes, key=lambda part: len(part.name))
+
+
+def allowed(statement: Import) -> str | None:
+    """Why an import is forbidden, or None if it is not."""
+    part = part_of(statement.importer)
+    target = statement.target
+    if _within(target, "aovpnd"):
+        other = part_of(target).name
+        # A module within a package may import its siblings; `ctl.check` belongs to `ctl`.
+        if (
+            "*" in part.may
+            or other in part.may
+            or part.name.partition(".")[0] == other.partition(".")[0]
+            or other == "__init__"
+        ):
+            return None
+        return f"{part.name} may not import {other}: {part.why}"
+    if is_standard(target):
+        if "*" in part.standard or target.partition(".")[0] in part.standard:
+            return None
+        return f"{part.name} may not import {target}: {part.why}"
+    library = target.partition(".")[0]
+    if library not in LIBRARIES:
+        return (
+            f"{library} is no library of ours: give it one module, and a reason, in LIBRARIES of {Path(__file__).name}"
+        )
+    homes, why = LIBRARIES[library]
+    if any(_within(statement.importer, f"aovpnd.{home}") for home in homes):
+        return None
+    return f"{library} is imported by {' and '.join(homes)} alone: {why}"
+
+
+@pytest.mark.parametrize("module", sorted(MODULES))
+def test_module_imports_only_what_its_part_may(module: str) -> None:
+    """Every import stays within the table, and every module has a place in it."""
+    wrong = [
+        f"{statement}: {why}" for statement in IMPORTS if statement.importer == module and (why := allowed(statement))
+    ]
+
+    assert not wrong, "\n".join(wrong)
+
+
+def test_there_are_no_circles() -> None:
+    """No module imports itself by way of others, lazily or not: every file can be read after those it imports."""
+    edges: dict[str, set[str]] = {name: set() for name in MODULES}
+    for statement in IMPORTS:
+        if statement.target in MODULES and statement.target != statement.importer:
+            edges[statement.importer].add(statement.target)
+
+    assert circles(edges) == ()
+
+
+def test_only_commands_import_lazily() -> None:
+    """An import inside a function is for the quick commands; elsewhere it hides a dependency."""
+    hidden = [
+        str(statement)
+        for statement in IMPORTS
+        if statement.lazy and part_of(statement.importer).name.split(".")[0] != "ctl"
+    ]
+
+    assert not hidden, "\n".join(hidden)
+
+
+@pytest.mark.parametrize(
+    ("importer", "target", "part"),
+    [
+        ("aovpnd.core.decide", "time", "core"),
+        ("aovpnd.core.decide", "aovpnd.adapters.nft", "core"),
+        ("aovpnd.core.plan", "logging", "core"),
+        ("aovpnd.adapters.nft", "aovpnd.core.decide", "adapters"),
+        ("aovpnd.adapters.nft", "nftables", "nftlib"),
+        ("aovpnd.guard.hold", "aovpnd.model", "guard"),
+        ("aovpnd.guard.hold", "pyroute2", "adapters.netlink"),
+        ("aovpnd.ctl.status", "aovpnd.config.files", "ctl.status"),
+        ("aovpnd.daemon", "aovpnd.adapters.nft", "daemon"),
+        ("aovpnd.ruleset", "os", "ruleset"),
+        ("aovpnd.config.files", "yaml", "no library of ours"),
+    ],
+)
+def test_forbidden_edge_is_noticed(importer: str, target: str, part: str) -> None:
+    """The table refuses the edges that matter most; a table that allowed everything would pass the tests above."""
+    why = allowed(Import(importer, 1, target, lazy=False))
+
+    assert why is not None
+    assert part in why
+
+
+def test_circle_is_noticed() -> None:
+    """A circle of three is found, and what merely leads into it is not part of it."""
+    assert circles({"a": ["b"], "b": ["c"], "c": ["a"], "d": ["a"]}) == (("a", "b", "c"),)
+
+
+def test_imports_are_found_wherever_they_stand() -> None:
+    """Submodules, functions and several names on a line are all seen, with the module that is really meant."""
+    source = "import os, json\nfrom aovpnd import names\ndef f():\n    from aovpnd.core import plan, NAME\n"
+
+    found = imports("m", source, {"aovpnd.names", "aovpnd.core", "aovpnd.core.plan"})
+
+    assert [(statement.line, statement.target, statement.lazy) for statement in found] == [
+        (1, "json", False),
+        (1, "os", False),
+        (2, "aovpnd.names", False),
+        (4, "aovpnd.core", True),
+        (4, "aovpnd.core.plan", True),
+    ]
