@@ -1,0 +1,165 @@
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""Kernel, boot archive and disk of a small Debian, made once per suite and cached; nothing of aovpnd is in them.
+
+Neither loop devices nor mounts are needed: ``mmdebstrap`` makes a directory, ``mke2fs -d`` makes it a file system. What a
+test adds travels in a second boot archive and is laid over the root file system at every boot, so the cache depends on
+packages alone. ``python -m tests.vm.images [SUITE...]`` makes the images and prints where they are.
+"""
+
+import fcntl
+import hashlib
+import lzma
+import os
+import shutil
+import subprocess
+import sys
+import time
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Final
+
+from tests.lab.rootdir import CACHE, RootdirError, rootdir
+from tests.vm.archive import Entry, Symlink, copied, cpio, text
+
+SUITES: Final = ("bookworm", "trixie")
+"""Debian 12 (kernel 6.1, nft 1.0, systemd 252) and Debian 13 (kernel 6.12, nft 1.1, systemd 257)."""
+PACKAGES: Final = (
+    "busybox-static",  # the first program's tools
+    "iproute2",
+    "iputils-ping",
+    "kmod",
+    "linux-image-cloud-amd64",
+    "nftables",
+    "python3",
+    "python3-nftables",
+    "python3-pyroute2",
+    "python3-systemd",
+    "systemd",
+    "systemd-sysv",
+    "udev",
+    "wireguard-go",
+    "wireguard-tools",
+)
+"""The network manager is systemd-networkd, which comes with systemd."""
+RECIPE: Final = "1"
+"""Part of the cache key: raise it when the way an image is made changes."""
+
+_DISK_SIZE: Final = "3G"
+_BOOT_MODULES: Final = ("virtio_pci", "virtio_blk", "virtio_console", "ext4")
+_APPLETS: Final = ("sh", "mount", "insmod", "usleep", "cp", "chroot", "switch_root")
+_INIT: Final = Path(__file__).with_name("guest") / "init"
+
+
+class ImageError(Exception):
+    """An image could not be made; the text says why and what to do."""
+
+
+@dataclass(frozen=True, slots=True)
+class Image:
+    """What QEMU needs for one suite. The disk is a base that nobody writes to."""
+
+    suite: str
+    kernel: Path
+    boot: bytes
+    disk: Path
+
+
+def image(suite: str) -> Image:
+    """Return the image of ``suite``; make it when it is not cached. Several processes may ask at once. Needs root.
+
+    Raises ImageError or RootdirError.
+    """
+    if "INITRD" not in os.environ:
+        os.environ["INITRD"] = "No"  # kernel packages build no initramfs of their own: half a minute saved, never booted
+    root = rootdir(suite, PACKAGES)
+    key = hashlib.sha256(f"{RECIPE}\n{root.name}\n{_DISK_SIZE}".encode()).hexdigest()[:12]
+    place = CACHE / "machines" / f"{suite}-{key}"
+    if not place.is_dir():
+        place.parent.mkdir(parents=True, exist_ok=True)
+        with place.with_name(f".{place.name}.lock").open("w") as lock:
+            fcntl.flock(lock, fcntl.LOCK_EX)
+            if not place.is_dir():
+                _build(suite, root, place)
+    return Image(suite, place / "vmlinuz", _boot_archive(root), place / "disk.raw")
+
+
+def _build(suite: str, root: Path, place: Path) -> None:
+    """Make kernel and disk aside and rename them into their place; what a killed run left is removed."""
+    started = time.monotonic()
+    print(f"building the Debian {suite} machine (once; a few seconds) ...", file=sys.stderr, flush=True)
+    for stale in place.parent.glob(f".{place.name}.new*"):
+        shutil.rmtree(stale)
+    aside = place.with_name(f".{place.name}.new{os.getpid()}")
+    aside.mkdir()
+    try:
+        shutil.copyfile(_only(root / "boot", "vmlinuz-*"), aside / "vmlinuz")
+        disk = aside / "disk.raw"
+        with disk.open("wb") as file:
+            file.truncate(3 << 30)
+        subprocess.run(
+            ["mke2fs", "-q", "-F", "-t", "ext4", "-L", "root", "-E", "lazy_itable_init=1", "-d", str(root), str(disk), _DISK_SIZE],
+            check=True,
+        )
+        aside.rename(place)
+    except (OSError, subprocess.CalledProcessError) as error:
+        shutil.rmtree(aside, ignore_errors=True)
+        raise ImageError(f"the Debian {suite} machine could not be made: {error} (are e2fsprogs installed and 4 GB free?)") from error
+    print(f"... {place} ({time.monotonic() - started:.0f} s)", file=sys.stderr, flush=True)
+
+
+def _boot_archive(root: Path) -> bytes:
+    """The first program, its tools and the modules without which there is no root file system."""
+    modules = _modules(root)
+    tree: dict[str, Entry] = {
+        "/init": copied(_INIT, 0o755),
+        "/bin/busybox": copied(root / "bin/busybox", 0o755),
+        "/modules/list": text("".join(f"{name}\n" for name in modules)),
+        "/dev/.keep": text(""),
+        "/root/.keep": text(""),
+    }
+    tree |= {f"/bin/{applet}": Symlink("busybox") for applet in _APPLETS}
+    tree |= {f"/modules/{name}": module for name, module in modules.items()}
+    return cpio(tree)
+
+
+def _modules(root: Path) -> dict[str, Entry]:
+    """Modules of _BOOT_MODULES with what they depend on, in loading order; those inside the kernel are left out."""
+    base = _only(root / "usr/lib/modules", "*")
+    depends: dict[str, list[str]] = {}
+    for line in (base / "modules.dep").read_text(encoding="ascii").splitlines():
+        path, _, others = line.partition(":")
+        depends[path] = others.split()
+    by_name = {Path(path).name.partition(".")[0].replace("-", "_"): path for path in depends}
+    found: dict[str, Entry] = {}
+    for wanted in _BOOT_MODULES:
+        if wanted not in by_name:
+            continue
+        for path in (*reversed(depends[by_name[wanted]]), by_name[wanted]):  # depmod lists the deepest last
+            module = copied(base / path)
+            plain = lzma.decompress(module.data) if path.endswith(".xz") else module.data
+            found.setdefault(Path(path).name.removesuffix(".xz"), type(module)(plain))
+    return found
+
+
+def _only(directory: Path, pattern: str) -> Path:
+    """The one entry that matches; ImageError when there is none or a choice."""
+    match list(directory.glob(pattern)):
+        case [path]:
+            return path
+        case other:
+            raise ImageError(f"expected one {pattern} in {directory}, found {len(other)}")
+
+
+def main(arguments: list[str]) -> int:
+    """Make the images of the named suites, or of all, and print where the disks are."""
+    try:
+        for suite in arguments or SUITES:
+            print(image(suite).disk)
+    except (ImageError, RootdirError) as error:
+        print(f"error: {error}", file=sys.stderr)
+        return 1
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main(sys.argv[1:]))
