@@ -26,7 +26,19 @@ WORLD_DIR: Final = Path("/run/aovpnd-lab")
 _INSIDE: Final = "--inside"
 _PR_SET_PDEATHSIG: Final = 1
 _INTERRUPT_GRACE_S: Final = 15
-_TOOLS: Final = ("unshare", "nsenter", "setpriv", "mount", "ip", "nft", "wg", "wireguard-go", "dumpcap", "tshark", "openssl")
+_TOOLS: Final = (
+    "unshare",
+    "nsenter",
+    "setpriv",
+    "mount",
+    "ip",
+    "nft",
+    "wg",
+    "wireguard-go",
+    "dumpcap",
+    "tshark",
+    "openssl",
+)
 
 
 class NotInPrivateWorldError(Exception):
@@ -47,7 +59,9 @@ def in_private_world() -> bool:
 def require_private_world() -> None:
     """Raise NotInPrivateWorldError unless `in_private_world`."""
     if not in_private_world():
-        raise NotInPrivateWorldError("the lab works inside its private world only (run: python -m tests.lab.enter -- COMMAND...)")
+        raise NotInPrivateWorldError(
+            "the lab works inside its private world only (run: python -m tests.lab.enter -- COMMAND...)"
+        )
 
 
 def _die(text: str) -> NoReturn:
@@ -76,7 +90,18 @@ def _enter(command: list[str]) -> int:
     except RootdirError as error:
         _die(str(error))
     unshare = [
-        *("unshare", "--net", "--mount", "--pid", "--uts", "--fork", "--kill-child", "--mount-proc", "--propagation", "private"),
+        *(
+            "unshare",
+            "--net",
+            "--mount",
+            "--pid",
+            "--uts",
+            "--fork",
+            "--kill-child",
+            "--mount-proc",
+            "--propagation",
+            "private",
+        ),
         *("--", sys.executable, "-m", "tests.lab.enter", _INSIDE, "--", *command),
     ]
     environment = {**os.environ, OUTER_NETNS_VARIABLE: str(netns_inode())}
@@ -99,7 +124,10 @@ def _enter(command: list[str]) -> int:
 
 def _init(command: list[str]) -> int:
     """Be the first process of the world: mount what is private, run the command, reap orphans."""
-    if not os.environ.get(OUTER_NETNS_VARIABLE, "").isdecimal() or int(os.environ[OUTER_NETNS_VARIABLE]) == netns_inode():
+    if (
+        not os.environ.get(OUTER_NETNS_VARIABLE, "").isdecimal()
+        or int(os.environ[OUTER_NETNS_VARIABLE]) == netns_inode()
+    ):
         _die(f"{_INSIDE} is for the door itself")
     for arguments in (
         ("mount", "-t", "tmpfs", "-o", "mode=755", "tmpfs", "/run"),

@@ -36,7 +36,9 @@ LAB_PACKAGES: Final = ("dnsmasq-base", "iproute2", "isc-dhcp-client")
 """What the simulated hosts run from the root directory; everything else they take from the host."""
 
 _APT_OPTIONS: Final = re.compile(r"^(Acquire::(?:http|https|ftp)::.*|Acquire::(?:Check-.*|Retries|ForceIPv[46])) ")
-_ONE_LINE: Final = re.compile(r"^deb\s+(?:\[(?P<options>[^]]*)\]\s+)?(?P<uri>\S+)\s+(?P<suite>\S+)\s+(?P<components>.+)$")
+_ONE_LINE: Final = re.compile(
+    r"^deb\s+(?:\[(?P<options>[^]]*)\]\s+)?(?P<uri>\S+)\s+(?P<suite>\S+)\s+(?P<components>.+)$"
+)
 
 
 class RootdirError(Exception):
@@ -101,7 +103,9 @@ def debian_sources(suite: str, apt_dir: Path = APT_DIR) -> tuple[Source, ...]:
             moved = Source(source.uri, suite + dash + pocket, source.signed_by)
             found.setdefault((moved.uri, moved.suite), moved)
     if not any(source.suite == suite for source in found.values()):
-        raise RootdirError(f"no apt source for Debian's {suite} (looked into {apt_dir} for {own} and {suite}, component main)")
+        raise RootdirError(
+            f"no apt source for Debian's {suite} (looked into {apt_dir} for {own} and {suite}, component main)"
+        )
     return tuple(found.values())
 
 
@@ -138,7 +142,11 @@ def _stanza_sources(stanza: str) -> Iterator[Source]:
             name = name.strip().lower()
             fields[name] = value.strip()
     enabled = fields.get("enabled", "yes").lower() not in {"no", "false", "0", "off"}
-    if not enabled or "deb" not in fields.get("types", "").split() or "main" not in fields.get("components", "").split():
+    if (
+        not enabled
+        or "deb" not in fields.get("types", "").split()
+        or "main" not in fields.get("components", "").split()
+    ):
         return
     for uri in fields.get("uris", "").split():
         for suite in fields.get("suites", "").split():
@@ -172,7 +180,7 @@ def _build(suite: str, packages: tuple[str, ...], variant: str, place: Path) -> 
         "--dpkgopt=path-exclude=/usr/share/doc/*",
         "--dpkgopt=path-exclude=/usr/share/man/*",
         "--dpkgopt=path-exclude=/usr/share/locale/*",
-        "--aptopt=APT::Sandbox::User \"root\"",
+        '--aptopt=APT::Sandbox::User "root"',
         *_apt_options(),
         suite,
         str(aside),
@@ -180,7 +188,11 @@ def _build(suite: str, packages: tuple[str, ...], variant: str, place: Path) -> 
     ]
     lines = "".join(f"{source.line()}\n" for source in debian_sources(suite))
     started = time.monotonic()
-    print(f"making a Debian {suite} root directory with {', '.join(packages)} (once; under a minute) ...", file=sys.stderr, flush=True)
+    print(
+        f"making a Debian {suite} root directory with {', '.join(packages)} (once; under a minute) ...",
+        file=sys.stderr,
+        flush=True,
+    )
     log = place.with_name(f".{place.name}.log")
     with log.open("w", encoding="utf-8") as output:
         done = subprocess.run(command, input=lines, text=True, stdout=output, stderr=subprocess.STDOUT, check=False)

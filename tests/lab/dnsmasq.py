@@ -1,0 +1,70 @@
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""dnsmasq as the simulated machines use it: DHCPv4, DHCPv6, router advertisements and DNS."""
+
+from tests.lab import plan
+from tests.lab.host import Host
+from tests.lab.plan import Site
+from tests.lab.process import LabError, wait_for
+
+_BASE = """
+port=53
+bind-dynamic
+no-resolv
+no-hosts
+no-ping
+cache-size=0
+user=root
+keep-in-foreground
+log-facility=-
+"""
+
+
+def lan_config(site: Site, *, lease_s: int, portal: bool) -> str:
+    """Configuration of a router: leases of ``lease_s`` seconds (at least 120), DHCP option 114 if ``portal``."""
+    text = f"""{_BASE}
+interface=lan0
+server={plan.DNS4}
+dhcp-authoritative
+dhcp-leasefile=/run/dnsmasq.leases
+dhcp-range={site.lan4}.100,{site.lan4}.199,255.255.255.0,{lease_s}
+dhcp-option=option:router,{site.router4}
+dhcp-option=option:dns-server,{site.router4}
+enable-ra
+ra-param=lan0,10,600
+dhcp-range={site.lan6}::1000,{site.lan6}::1fff,slaac,64,{lease_s}
+dhcp-option=option6:dns-server,[{site.router6}]
+log-dhcp
+"""
+    if portal:
+        text += f"dhcp-option-force=114,{plan.PORTAL_API}\naddress=/{plan.PORTAL_NAME}/{site.router4}\n"
+    return text
+
+
+def resolver_config(interface: str) -> str:
+    """Configuration of a resolver that forwards to the internet's."""
+    return f"{_BASE}\ninterface={interface}\nserver={plan.DNS4}\n"
+
+
+def internet_config() -> str:
+    """Configuration of the internet's DNS: it knows the world's names, and answers everything else with NXDOMAIN."""
+    names = {
+        plan.WEB_NAME: (plan.WEB4, plan.WEB6),
+        plan.GATEWAY_NAME: (plan.GATEWAY4, plan.GATEWAY6),
+        "connectivity.example.org": (plan.WEB4, plan.WEB6),
+    }
+    records = "".join(f"address=/{name}/{address}\n" for name, pair in names.items() for address in pair)
+    return f"{_BASE}\nlisten-address={plan.DNS4},{plan.DNS6}\nlocal=/#/\n{records}"
+
+
+def start(host: Host, config: str) -> None:
+    """Start dnsmasq in a machine and wait until it answers on its port 53."""
+    path = host.dir / "run" / "dnsmasq.conf"
+    path.write_text(config, encoding="utf-8")
+    process = host.spawn("dnsmasq", "--conf-file=/run/dnsmasq.conf", chroot=True)
+
+    def listening() -> bool:
+        if process.poll() is not None:
+            raise LabError(f"dnsmasq in {host.name} ended: {(host.dir / 'dnsmasq.log').read_text()[-400:]}")
+        return ":53 " in host.out("ss", "-Hlun", "sport = :53")
+
+    wait_for(f"dnsmasq in {host.name}", listening)

@@ -1,0 +1,217 @@
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""The laptop: its links, real DHCP clients, plain wg-quick for comparison, and the daemon under test with its CLI."""
+
+import json
+import os
+import re
+import subprocess
+import sys
+import time
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any, Final
+
+from tests.lab import plan
+from tests.lab.host import Host
+from tests.lab.process import LabError, stop, wait_for
+
+BIN: Final = Path(sys.executable).parent
+"""Where the programs under test are: beside the Python that runs the lab (.venv/bin)."""
+_HOOK: Final = """
+make_resolv_conf() {
+  [ -n "$new_domain_name_servers" ] || return 0
+  for server in $new_domain_name_servers; do echo "nameserver $server"; done >/etc/resolv.conf
+}
+"""
+"""Debian's own function moves a file over /etc/resolv.conf, which is a mount point here."""
+
+
+@dataclass(slots=True)
+class Laptop:
+    """The machine under test."""
+
+    host: Host
+    tunnel_conf: str
+    """Text of a wg-quick file for the world's gateway."""
+    lease_s: int
+    """Lifetime of DHCPv4 leases as the client counts it; it renews at a half and rebinds at 85 % of it (RFC 2131)."""
+    _clients: dict[str, list[subprocess.Popen[bytes]]] = field(default_factory=dict)
+    _supervisor: subprocess.Popen[bytes] | None = None
+
+    def configure(self) -> None:
+        """Prepare the DHCP client's files and what ordinary programs may do."""
+        host = self.host
+        host.sysctl(ipv4__ping_group_range="0 2147483647")  # ping without privilege, as distributions have it
+        host.run("mount", "-t", "tmpfs", "tmpfs", "/run/lab-root/etc/dhcp/dhclient-enter-hooks.d")
+        host.run("tee", "/run/lab-root/etc/dhcp/dhclient-enter-hooks.d/resolv", stdin=_HOOK)
+        (host.dir / "run" / "dhclient.conf").write_text(self._dhclient_conf(), encoding="utf-8")
+        (host.dir / "tunnel.conf").touch(0o600)
+        (host.dir / "tunnel.conf").write_text(self.tunnel_conf, encoding="utf-8")
+
+    def _dhclient_conf(self) -> str:
+        return f"""
+option captive-portal code 114 = text;
+option rfc3442-classless-static-routes code 121 = array of unsigned integer 8;
+request subnet-mask, broadcast-address, routers, domain-name-servers, rfc3442-classless-static-routes, captive-portal,
+  dhcp6.name-servers;
+initial-interval 1; backoff-cutoff 2; select-timeout 0; reboot 1; timeout 30; retry 1;
+supersede dhcp-lease-time {self.lease_s};
+supersede dhcp-renewal-time {self.lease_s // 2};
+supersede dhcp-rebinding-time {self.lease_s * 85 // 100};
+"""
+
+    # -- network ------------------------------------------------------------------------------------------------------
+
+    def join(self, link: str) -> None:
+        """Do what a network manager does when it may use a link: set it up and start DHCP clients. Does not wait."""
+        self.host.ip(f"link set {link} up")
+        self._clients[link] = [
+            self.host.spawn(
+                *("dhclient", family, "-d", "-cf", "/run/dhclient.conf", "-lf", f"/run/dhclient{family}.{link}.leases"),
+                *("-pf", f"/run/dhclient{family}.{link}.pid", link),
+                chroot=True,
+                log=f"dhclient{family}.{link}",
+            )
+            for family in ("-4", "-6")
+        ]
+
+    def leave(self, link: str) -> None:
+        """Do what a network manager does when a link loses its carrier: no client, no address, no lease."""
+        for client in self._clients.pop(link, []):
+            client.kill()  # a client that is asked to stop would release its lease, and say so on the network
+            client.wait()
+        self.host.ip(f"addr flush dev {link} scope global")
+        self.host.run("ip", "-6", "route", "flush", "dev", link, "proto", "ra", check=False)
+        for lease in (self.host.dir / "run").glob(f"dhclient-*.{link}.*"):
+            lease.unlink()
+
+    def wait_online(self, link: str, *, ipv6: bool = False, deadline_s: float = 15.0) -> None:
+        """Wait until a link has an IPv4 lease and a default route; with ``ipv6`` also a global address and route."""
+
+        def online() -> bool:
+            routes = self.host.ip(f"-4 route show default dev {link}")
+            if ipv6:
+                addresses = self.host.ip(f"-6 addr show dev {link} scope global -tentative")
+                return bool(routes and "inet6" in addresses and self.host.ip(f"-6 route show default dev {link}"))
+            return bool(routes)
+
+        wait_for(f"{link} to be online", online, deadline_s=deadline_s, poll_s=0.03)
+
+    def address(self, link: str) -> str:
+        """The IPv4 address of a link; "" when it has none."""
+        match = re.search(r"inet (\S+)/", self.host.run("ip", "-4", "addr", "show", "dev", link, check=False).stdout)
+        return match[1] if match else ""
+
+    def lease_option(self, link: str, name: str) -> str:
+        """An option of the link's DHCPv4 lease as dhclient.leases(5) writes it, "" when it is not there."""
+        path = self.host.dir / "run" / f"dhclient-4.{link}.leases"
+        found = re.findall(rf'option {name} "?([^;"]*)"?;', path.read_text(encoding="utf-8") if path.exists() else "")
+        return str(found[-1]) if found else ""
+
+    # -- an ordinary tunnel, for comparison ---------------------------------------------------------------------------
+
+    def wg_quick(self, verb: str) -> None:
+        """``wg-quick up`` or ``down`` with the world's tunnel file, through wireguard-go where the kernel has none.
+
+        The DNS line is left out: it needs a resolvconf, and no test here asks what wg-quick does about DNS.
+        """
+        text = "".join(line for line in self.tunnel_conf.splitlines(keepends=True) if not line.startswith("DNS"))
+        path = self.host.dir / "wg0.conf"
+        path.touch(0o600)
+        path.write_text(text, encoding="utf-8")
+        status = self.host.spawn("wg-quick", verb, str(path), log="wg-quick").wait(20)
+        if status:
+            raise LabError(f"wg-quick {verb} failed: {(self.host.dir / 'wg-quick.log').read_text()[-600:]}")
+
+    # -- the program under test ---------------------------------------------------------------------------------------
+
+    def install_tunnel(self, name: str = "tunnel", text: str | None = None) -> Path:
+        """Write a wg-quick file to /etc/aovpnd/tunnels/NAME.conf (0600); returns its path inside the laptop."""
+        inside = f"/etc/aovpnd/tunnels/{name}.conf"
+        path = self.host.path(inside)
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.touch(0o600)
+        path.write_text(self.tunnel_conf if text is None else text, encoding="utf-8")
+        return Path(inside)
+
+    def write_config(self, text: str, file: str = "aovpnd.toml") -> None:
+        """Write /etc/aovpnd/FILE."""
+        path = self.host.path(f"/etc/aovpnd/{file}")
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.write_text(text, encoding="utf-8")
+
+    def start_daemon(self, *arguments: str, wait: bool = True, deadline_s: float = 20.0) -> None:
+        """Start aovpnd as its service would: supervised, on the laptop's /etc/aovpnd, /var/lib/aovpnd and /run/aovpnd.
+
+        ``wait``: until `ctl` reaches it, which answers after the first pass.
+        """
+        if self._supervisor is not None and self._supervisor.poll() is None:
+            raise LabError("the daemon is running already")
+        journal = str(self.host.dir / "supervisor.jsonl")
+        command = (sys.executable, "-m", "tests.lab.supervise", journal, "--", str(BIN / "aovpnd"), *arguments)
+        self._supervisor = self.host.spawn(*command, log="aovpnd")
+        if wait:
+            wait_for("the daemon", self.daemon_answers, deadline_s=deadline_s, poll_s=0.03)
+
+    def daemon_answers(self) -> bool:
+        """Whether a daemon runs and has published its status."""
+        return self.ctl("status", "--json", check=False).returncode == 0
+
+    def stop_daemon(self, *, deadline_s: float = 20.0) -> int:
+        """Stop the service: SIGTERM to the daemon, no restart; returns the daemon's exit status."""
+        if self._supervisor is None:
+            raise LabError("no daemon was started")
+        status = stop(self._supervisor, grace_s=deadline_s)
+        self._supervisor = None
+        return status
+
+    def kill_daemon(self) -> float:
+        """SIGKILL to the daemon, which the supervisor then restarts; returns the time of the signal (Unix)."""
+        return self.kill("aovpnd")
+
+    def kill_guard(self) -> float:
+        """SIGKILL to aovpnd-guard; returns the time of the signal (Unix)."""
+        return self.kill("aovpnd-guard")
+
+    def kill(self, program: str) -> float:
+        """SIGKILL to every process of the laptop that runs ``program``; LabError when there is none."""
+        pids = self.host.pids_of(program)
+        if not pids:
+            raise LabError(f"no {program} runs in the laptop")
+        for pid in pids:
+            os.kill(pid, 9)
+        return time.time()
+
+    def daemon_log(self) -> str:
+        """What the daemon and its supervisor have said."""
+        return (self.host.dir / "aovpnd.log").read_text(encoding="utf-8", errors="replace")
+
+    def ctl(self, *arguments: str, check: bool = True, uid: int | None = None) -> subprocess.CompletedProcess[str]:
+        """Run aovpnctl as root, or as another user."""
+        return self.host.run(str(BIN / "aovpnctl"), *arguments, check=check, uid=uid)
+
+    def status(self) -> dict[str, Any]:
+        """``aovpnctl status --json``; also when no daemon runs (its phase is then None)."""
+        answer = json.loads(self.ctl("status", "--json", check=False).stdout)
+        if not isinstance(answer, dict):
+            raise LabError(f"status is no object: {answer!r}")
+        return answer
+
+    def wait_phase(self, *phases: str, deadline_s: float = 20.0) -> dict[str, Any]:
+        """Wait until the daemon is in one of these phases; returns its status."""
+
+        def reached() -> dict[str, Any] | None:
+            status = self.status() if self.daemon_answers() else {}
+            return status if status.get("phase") in phases else None
+
+        found = wait_for(f"phase {' or '.join(phases)}", reached, deadline_s=deadline_s, poll_s=0.05)
+        if found is None:
+            raise LabError("unreachable: wait_for returns what is true")
+        return found
+
+    # -- programs of its user -----------------------------------------------------------------------------------------
+
+    def curl(self, url: str, *arguments: str, timeout_s: float = 5.0) -> subprocess.CompletedProcess[str]:
+        """Fetch a page as an ordinary user, names resolved as the laptop resolves them; never raises."""
+        command = ("curl", "-sS", "--max-time", f"{timeout_s:g}", *arguments, url)
+        return self.host.run(*command, check=False, uid=plan.USER, timeout_s=timeout_s + 5)

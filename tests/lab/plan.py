@@ -1,0 +1,82 @@
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""Addresses, names and ports of the simulated world: documentation ranges (RFC 5737, RFC 3849) and private ones.
+
+::
+
+    laptop ── wlan0 ──┐  air   ┌── home (192.168.10.0/24) ──┐            ┌── gateway (WireGuard)
+           ── eth0  ──┤ (one   ├                            ├─ internet ─┤
+                      │ bridge │                            │            └── web, DNS, echo
+                      │ each)  └── café (192.168.20.0/24) ──┘
+                      └ the recorder listens here
+"""
+
+from dataclasses import dataclass
+from ipaddress import IPv4Address, IPv6Address
+from typing import Final
+
+
+@dataclass(frozen=True, slots=True)
+class Site:
+    """A network that a laptop can join, and the router that serves it."""
+
+    name: str
+    lan4: str
+    """The first three bytes of the LAN's /24; the router is .1."""
+    lan6: str
+    """The LAN's /64 without the trailing ``::``; the router is ::1."""
+    mac: str
+    """The router's hardware address on the LAN."""
+    wan4: str
+    wan4_gateway: str
+    wan6: str
+    wan6_gateway: str
+
+    @property
+    def router4(self) -> IPv4Address:
+        """The router's address on the LAN: default gateway, DHCP server and resolver."""
+        return IPv4Address(f"{self.lan4}.1")
+
+    @property
+    def router6(self) -> IPv6Address:
+        """The router's global address on the LAN."""
+        return IPv6Address(f"{self.lan6}::1")
+
+
+HOME: Final = Site(
+    *("home", "192.168.10", "2001:db8:10", "02:00:00:00:10:01"),
+    *("198.51.100.2", "198.51.100.1", "2001:db8:ff10::2", "2001:db8:ff10::1"),
+)
+CAFE: Final = Site(
+    *("cafe", "192.168.20", "2001:db8:20", "02:00:00:00:20:01"),
+    *("198.51.100.6", "198.51.100.5", "2001:db8:ff20::2", "2001:db8:ff20::1"),
+)
+
+GATEWAY4: Final = IPv4Address("203.0.113.2")
+GATEWAY6: Final = IPv6Address("2001:db8:113::2")
+GATEWAY_PORT: Final = 51820
+GATEWAY_INSIDE4: Final = IPv4Address("10.66.0.1")
+GATEWAY_INSIDE6: Final = IPv6Address("fd66::1")
+"""The gateway's addresses inside the tunnel; it answers DNS there."""
+TUNNEL4: Final = IPv4Address("10.66.0.2")
+TUNNEL6: Final = IPv6Address("fd66::2")
+"""The laptop's addresses inside the tunnel."""
+
+WEB4: Final = IPv4Address("203.0.113.80")
+WEB6: Final = IPv6Address("2001:db8:80::80")
+DNS4: Final = IPv4Address("203.0.113.53")
+DNS6: Final = IPv6Address("2001:db8:80::53")
+ECHO4: Final = IPv4Address("203.0.113.7")
+ECHO6: Final = IPv6Address("2001:db8:80::7")
+ECHO_PORT: Final = 7
+
+WEB_NAME: Final = "www.example.com"
+GATEWAY_NAME: Final = "vpn.example.net"
+PORTAL_NAME: Final = "portal.cafe.example"
+PORTAL_API: Final = f"https://{PORTAL_NAME}/api"
+"""What DHCP option 114 says (RFC 8910); answers RFC 8908's JSON."""
+
+LAPTOP_MAC: Final = {"wlan0": "02:00:00:00:00:02", "eth0": "02:00:00:00:00:03"}
+USER: Final = 64001
+"""Uid of an ordinary user of the laptop."""
+RAW_USER: Final = 64002
+"""Uid of a program that has CAP_NET_RAW, as the containers of common engines do."""

@@ -1,0 +1,207 @@
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""The machines that a laptop meets: routers at home and in the café, the internet, and the WireGuard gateway."""
+
+import subprocess
+import sys
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Final
+
+from tests.lab import dnsmasq, plan
+from tests.lab.host import Host
+from tests.lab.plan import CAFE, HOME, Site
+from tests.lab.process import run, stop, wait_for
+
+_NAT: Final = """
+table inet router {
+  chain postrouting { type nat hook postrouting priority 100; meta nfproto ipv4 oifname "wan0" masquerade; }
+}
+"""
+_PORTAL: Final = """
+table inet cafe {
+  set allowed { type ether_addr; }
+  set shut { type inet_service; comment "UDP ports that stay shut after the login too"; }
+  chain forward {
+    type filter hook forward priority 0; policy accept;
+    iifname "lan0" udp dport @shut drop
+    iifname "lan0" ether saddr != @allowed drop
+  }
+  chain prerouting {
+    type nat hook prerouting priority -100;
+    iifname "lan0" ether saddr != @allowed tcp dport 80 redirect to :80
+  }
+}
+"""
+
+
+@dataclass(frozen=True, slots=True)
+class Router:
+    """A site's router: DHCP, router advertisements, DNS, NAT for IPv4, plain routing for IPv6."""
+
+    host: Host
+    site: Site
+
+    def configure(self, *, lease_s: int, portal_tls: tuple[Path, Path] | None = None) -> None:
+        """Give it addresses and services; with ``portal_tls`` (certificate, key) it is one with a captive portal."""
+        host, site = self.host, self.site
+        host.sysctl(ipv4__ip_forward=1, ipv6__conf__all__forwarding=1, ipv6__conf__lan0__accept_dad=0)
+        host.sysctl(ipv6__conf__wan0__accept_dad=0)
+        host.ip(f"link set lan0 address {site.mac} up")
+        host.ip("link set wan0 up")
+        host.ip(f"addr add {site.router4}/24 dev lan0")
+        host.ip(f"addr add {site.router6}/64 dev lan0")
+        host.ip(f"addr add {site.wan4}/30 dev wan0")
+        host.ip(f"addr add {site.wan6}/64 dev wan0")
+        host.ip(f"route add default via {site.wan4_gateway}")
+        host.ip(f"-6 route add default via {site.wan6_gateway}")
+        host.nft(_NAT)
+        if portal_tls:
+            host.nft(_PORTAL)
+            host.spawn(sys.executable, "-m", "tests.lab.portal_server", *map(str, portal_tls), log="portal")
+        dnsmasq.start(host, dnsmasq.lan_config(site, lease_s=lease_s, portal=portal_tls is not None))
+
+    def ready(self, *ports: int) -> None:
+        """Wait until it listens on these TCP ports."""
+        _wait_for_ports(self.host, ports)
+
+    def power(self, state: str) -> None:
+        """``off``: its LAN port goes dead while the laptop keeps its carrier, as behind a switch; ``on`` again."""
+        self.host.ip(f"link set lan0 {'up' if state == 'on' else 'down'}")
+
+    def forget_logins(self) -> None:
+        """Everybody has to log in to the captive portal again."""
+        self.host.run("nft", "flush", "set", "inet", "cafe", "allowed")
+
+    def logged_in(self, mac: str) -> bool:
+        """Whether the portal lets this hardware address through."""
+        return mac in self.host.out("nft", "list", "set", "inet", "cafe", "allowed")
+
+    def shut_udp(self, *ports: int) -> None:
+        """Drop UDP to these ports, for those who are logged in too; without ports, open all again."""
+        elements = f"add element inet cafe shut {{ {', '.join(map(str, ports))} }}" if ports else ""
+        self.host.nft(f"flush set inet cafe shut\n{elements}\n")
+
+
+def start_internet(host: Host) -> None:
+    """Connect the sites with the gateway, and start DNS, web and echo servers. `internet_ready` waits for them."""
+    host.sysctl(ipv4__ip_forward=1, ipv6__conf__all__forwarding=1)
+    for address in (plan.WEB4, plan.DNS4, plan.ECHO4):
+        host.ip(f"addr add {address}/32 dev lo")
+    for address6 in (plan.WEB6, plan.DNS6, plan.ECHO6):
+        host.ip(f"addr add {address6}/128 dev lo")
+    for site in (HOME, CAFE):
+        host.sysctl(**{f"ipv6__conf__{site.name}__accept_dad": 0})
+        host.ip(f"link set {site.name} up")
+        host.ip(f"addr add {site.wan4_gateway}/30 dev {site.name}")
+        host.ip(f"addr add {site.wan6_gateway}/64 dev {site.name}")
+        host.ip(f"-6 route add {site.lan6}::/64 via {site.wan6}")
+    host.sysctl(ipv6__conf__gateway__accept_dad=0)
+    host.ip("link set gateway up")
+    host.ip("addr add 203.0.113.1/30 dev gateway")
+    host.ip("addr add 2001:db8:113::1/64 dev gateway")
+    host.spawn(sys.executable, "-m", "tests.lab.web_server", log="web")
+    dnsmasq.start(host, dnsmasq.internet_config())
+
+
+def internet_ready(host: Host) -> None:
+    """Wait until the web and echo servers answer."""
+    _wait_for_ports(host, (80,))
+    wait_for("the echo server", lambda: host.out("ss", "-Hlun", f"sport = :{plan.ECHO_PORT}").count("\n") == 2)
+
+
+def _wait_for_ports(host: Host, ports: tuple[int, ...]) -> None:
+    def listening() -> bool:
+        seen = {line.split()[3].rpartition(":")[2] for line in host.out("ss", "-Hltn").splitlines()}
+        return seen >= set(map(str, ports))
+
+    wait_for(f"{host.name} to listen on {ports}", listening)
+
+
+@dataclass(slots=True)
+class Gateway:
+    """The WireGuard gateway: wireguard-go, NAT behind it for both families, a resolver inside the tunnel."""
+
+    host: Host
+    private_key: str
+    peer_public_key: str
+    preshared_key: str
+    _process: subprocess.Popen[bytes] | None = None
+
+    def configure(self) -> None:
+        """Give it addresses, NAT and its tunnel."""
+        host = self.host
+        host.sysctl(ipv4__ip_forward=1, ipv6__conf__all__forwarding=1, ipv6__conf__wan0__accept_dad=0)
+        host.ip("link set wan0 up")
+        host.ip(f"addr add {plan.GATEWAY4}/30 dev wan0")
+        host.ip(f"addr add {plan.GATEWAY6}/64 dev wan0")
+        host.ip("route add default via 203.0.113.1")
+        host.ip("-6 route add default via 2001:db8:113::1")
+        host.nft(
+            "table inet gateway { chain postrouting { type nat hook postrouting priority 100;"
+            ' iifname "wg0" oifname "wan0" masquerade; } }'
+        )
+        self.on()
+        dnsmasq.start(host, dnsmasq.resolver_config("wg0"))
+
+    def on(self) -> None:
+        """Start the tunnel's end; nothing happens when it runs."""
+        if self._process is not None and self._process.poll() is None:
+            return
+        host = self.host
+        self._process = host.spawn("wireguard-go", "-f", "wg0", log="wireguard")
+        wait_for("the gateway's tunnel", lambda: host.run("wg", "show", "wg0", check=False).returncode == 0)
+        config = f"""[Interface]
+PrivateKey = {self.private_key}
+ListenPort = {plan.GATEWAY_PORT}
+[Peer]
+PublicKey = {self.peer_public_key}
+PresharedKey = {self.preshared_key}
+AllowedIPs = {plan.TUNNEL4}/32, {plan.TUNNEL6}/128
+"""
+        host.run("wg", "setconf", "wg0", "/dev/stdin", stdin=config)
+        host.ip("link set wg0 mtu 1420 up")
+        host.ip(f"addr add {plan.GATEWAY_INSIDE4}/24 dev wg0")
+        host.ip(f"addr add {plan.GATEWAY_INSIDE6}/64 dev wg0 nodad")
+
+    def off(self) -> None:
+        """Stop the tunnel's end: handshakes get no answer any more (an ICMP port unreachable, as from a real host)."""
+        if self._process is not None:
+            stop(self._process)
+            self._process = None
+
+    def public_key(self) -> str:
+        """The gateway's public key."""
+        return public_key(self.private_key)
+
+    def handshakes(self) -> int:
+        """Unix time of the laptop's last handshake, 0 when there was none."""
+        words = self.host.out("wg", "show", "wg0", "latest-handshakes").split()
+        return int(words[1]) if len(words) > 1 else 0
+
+
+def new_key() -> str:
+    """Return a new private key."""
+    return run(("wg", "genkey")).stdout.strip()
+
+
+def new_preshared_key() -> str:
+    """Return a new preshared key."""
+    return run(("wg", "genpsk")).stdout.strip()
+
+
+def public_key(private_key: str) -> str:
+    """Return what belongs to a private key."""
+    return run(("wg", "pubkey"), stdin=private_key + "\n").stdout.strip()
+
+
+def make_certificates(directory: Path) -> tuple[Path, Path, Path]:
+    """Make a certificate authority and the portal's certificate; returns (authority, certificate, key), in PEM."""
+    ca, ca_key, cert, key = (directory / name for name in ("ca.pem", "ca.key", "portal.pem", "portal.key"))
+    new = ["openssl", "req", "-x509", "-newkey", "ec", "-pkeyopt", "ec_paramgen_curve:prime256v1", "-nodes", "-days", "30"]
+    run([*new, "-subj", "/CN=Lab authority", "-keyout", str(ca_key), "-out", str(ca)])
+    run(
+        [*new, "-subj", f"/CN={plan.PORTAL_NAME}", "-addext", f"subjectAltName=DNS:{plan.PORTAL_NAME}"]
+        + ["-addext", "basicConstraints=critical,CA:FALSE", "-CA", str(ca), "-CAkey", str(ca_key)]
+        + ["-keyout", str(key), "-out", str(cert)]
+    )
+    return ca, cert, key

@@ -1,0 +1,194 @@
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""The simulated world: one laptop, two sites, an internet, a WireGuard gateway; see README.md beside this file."""
+
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass, field
+from pathlib import Path
+from types import TracebackType
+from typing import Self
+
+from tests.lab import plan
+from tests.lab.enter import require_private_world
+from tests.lab.ethtool import software_segmentation
+from tests.lab.host import Host, new_world_dir
+from tests.lab.laptop import Laptop
+from tests.lab.plan import CAFE, HOME
+from tests.lab.process import LabError
+from tests.lab.record import Recorder
+from tests.lab.sites import (
+    Gateway,
+    Router,
+    internet_ready,
+    make_certificates,
+    new_key,
+    new_preshared_key,
+    public_key,
+    start_internet,
+)
+
+SITES = ("home", "cafe")
+
+
+@dataclass(slots=True)
+class World:
+    """Everything; made by `World.build`, given back by `close` or the end of a ``with``."""
+
+    dir: Path
+    laptop: Laptop
+    home: Router
+    cafe: Router
+    internet: Host
+    gateway: Gateway
+    air: Host
+    """Radio and switch: one bridge per site; the recorder listens on its ends of the laptop's links."""
+    ca: Path
+    """Certificate of the authority that signed the captive portal's."""
+    links: list[str] = field(default_factory=list)
+    _recorders: list[Recorder] = field(default_factory=list)
+
+    @classmethod
+    def build(cls, *, lease_s: int = 120, links: tuple[str, ...] = ("wlan0", "eth0")) -> Self:
+        """Build a world, its laptop off every network: the links exist, are down, and have no carrier.
+
+        ``lease_s``: lifetime of DHCPv4 leases, 20 s and more (the client counts it; servers give two minutes at least).
+        """
+        require_private_world()
+        directory = new_world_dir()
+        with ThreadPoolExecutor() as pool:
+            keys = pool.submit(lambda: (new_key(), new_key(), new_preshared_key()))
+            certificates = pool.submit(make_certificates, directory)
+            names = ("laptop", "home", "cafe", "internet", "gateway", "air")
+            hosts = dict(zip(names, pool.map(lambda name: Host.boot(name, directory), names), strict=True))
+            laptop_key, gateway_key, preshared = keys.result()
+            ca, certificate, key = certificates.result()
+            gateway = Gateway(hosts["gateway"], gateway_key, public_key(laptop_key), preshared)
+            conf = _tunnel_conf(laptop_key, gateway.public_key(), preshared)
+            world = cls(
+                directory,
+                laptop=Laptop(hosts["laptop"], conf, lease_s),
+                home=Router(hosts["home"], HOME),
+                cafe=Router(hosts["cafe"], CAFE),
+                internet=hosts["internet"],
+                gateway=gateway,
+                air=hosts["air"],
+                ca=ca,
+            )
+            try:
+                world._wire(links)
+                jobs = [
+                    pool.submit(start_internet, world.internet),
+                    pool.submit(gateway.configure),
+                    pool.submit(world.home.configure, lease_s=lease_s),
+                    pool.submit(world.cafe.configure, lease_s=lease_s, portal_tls=(certificate, key)),
+                    pool.submit(world.laptop.configure),
+                ]
+                for job in jobs:
+                    job.result()
+                internet_ready(world.internet)
+                world.cafe.ready(80, 443)
+            except BaseException:
+                world.close()
+                raise
+        return world
+
+    def _wire(self, links: tuple[str, ...]) -> None:
+        """Join the machines with veth pairs, and the sites' LANs with bridges in the air."""
+        self.air.sysctl(ipv6__conf__all__disable_ipv6=1, ipv6__conf__default__disable_ipv6=1)
+        for router, name in ((self.home, "home"), (self.cafe, "cafe")):
+            self.air.ip(f"link add br-{name} type bridge stp_state 0 forward_delay 0 mcast_snooping 0")
+            self.air.ip(f"link set br-{name} up")
+            _veth(self.air, name, router.host, "lan0")
+            self.air.ip(f"link set {name} master br-{name} up")
+            _veth(self.internet, name, router.host, "wan0")
+        _veth(self.internet, "gateway", self.gateway.host, "wan0")
+        for link in links:
+            self.add_link(link)
+
+    # -- what happens to the laptop -----------------------------------------------------------------------------------
+
+    def add_link(self, link: str) -> None:
+        """Plug a network card in: the link appears in the laptop, down and without carrier."""
+        _veth(self.air, link, self.laptop.host, link, mac=plan.LAPTOP_MAC.get(link))
+        software_segmentation(self.laptop.host, link)
+        self.links.append(link)
+
+    def remove_link(self, link: str) -> None:
+        """Pull a network card out."""
+        self.laptop.leave(link)
+        self.air.ip(f"link del {link}")
+        self.links.remove(link)
+
+    def attach(self, link: str, site: str) -> None:
+        """Give a link carrier at a site, nothing more."""
+        if site not in SITES:
+            raise LabError(f"no site {site}: there are {', '.join(SITES)}")
+        self.air.ip(f"link set {link} master br-{site} up")
+
+    def detach(self, link: str) -> None:
+        """Take a link's carrier away, nothing more."""
+        self.air.ip(f"link set {link} down nomaster")
+
+    def roam(self, site: str, *, link: str = "wlan0", wait: bool = True, ipv6: bool = False) -> None:
+        """Leave the network that a link is in, join a site's, and wait for its lease (``ipv6``: and its IPv6 address)."""
+        self.detach(link)
+        self.laptop.leave(link)
+        self.attach(link, site)
+        self.laptop.join(link)
+        if wait:
+            self.laptop.wait_online(link, ipv6=ipv6)
+
+    def plug(self, site: str, *, link: str = "eth0", wait: bool = True) -> None:
+        """Join a site's network by cable as well."""
+        self.roam(site, link=link, wait=wait)
+
+    def unplug(self, link: str = "eth0") -> None:
+        """Leave the network of a link: out of range, or the cable pulled."""
+        self.detach(link)
+        self.laptop.leave(link)
+
+    def flap(self, link: str = "wlan0") -> None:
+        """Take a link's carrier away and give it back at once; the DHCP clients do not notice."""
+        self.air.ip(f"link set {link} down")
+        self.air.ip(f"link set {link} up")
+
+    def record(self, *links: str, prefilter: bool = False) -> Recorder:
+        """Start a recorder on the far side of links (all of them when none is named); stop it by its ``with``."""
+        recorder = Recorder.start(self.air, links or tuple(self.links), prefilter=prefilter)
+        self._recorders.append(recorder)
+        return recorder
+
+    # -- the end ------------------------------------------------------------------------------------------------------
+
+    def close(self) -> None:
+        """Kill everything in this world, and give it back; may be called twice."""
+        for recorder in self._recorders:
+            recorder.stop()
+        for host in (self.laptop.host, self.home.host, self.cafe.host, self.internet, self.gateway.host, self.air):
+            host.close()
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None) -> None:
+        self.close()
+
+
+def _veth(one: Host, name: str, other: Host, other_name: str, *, mac: str | None = None) -> None:
+    """Join two machines; the other's end gets ``mac``."""
+    address = f"address {mac}" if mac else ""
+    one.ip(f"link add name {name} type veth peer name {other_name} {address} netns {other.holder.pid}")
+
+
+def _tunnel_conf(laptop_key: str, gateway_public_key: str, preshared: str) -> str:
+    """A file as a provider hands it out, wg-quick(8)'s format."""
+    return f"""[Interface]
+PrivateKey = {laptop_key}
+Address = {plan.TUNNEL4}/32, {plan.TUNNEL6}/128
+DNS = {plan.GATEWAY_INSIDE4}, {plan.GATEWAY_INSIDE6}
+
+[Peer]
+PublicKey = {gateway_public_key}
+PresharedKey = {preshared}
+AllowedIPs = 0.0.0.0/0, ::/0
+Endpoint = {plan.GATEWAY4}:{plan.GATEWAY_PORT}
+"""
