@@ -130,3 +130,12 @@ class Answer:
 
     text: str
     expires_at: float | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Refusal:
+    """Why a command was not carried out; nothing was changed."""
+
+    code: str
+    text: str
+    hint: str = ""

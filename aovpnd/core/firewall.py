@@ -1,0 +1,240 @@
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""Permits into rules: ``compile(permits) -> Ruleset``, the whole of ``table inet aovpnd``.
+
+The tiers have one fixed order that nobody writes by hand: loopback · link set-up · handshake · temporary access · tunnel · no other
+DNS · host-only networks · LAN · explicit end. What leaves is judged twice, by the same rules: at ``output``, so that programs are
+refused at once, and at ``postrouting`` behind everybody else's hooks, on the link by which the packet really leaves (facts T6). Only the
+second look stamps. Nothing that leaves is matched by conntrack (facts T2).
+"""
+
+from collections.abc import Iterable
+from dataclasses import replace
+from ipaddress import ip_network
+from typing import Final, assert_never
+
+from aovpnd import names
+from aovpnd.core.permits import Handshake, HostOnly, Lan, LinkSetup, Loopback, Permit, TemporaryAccess, Tunnel
+from aovpnd.ruleset import (
+    L4,
+    LOOPBACK,
+    Address,
+    Chain,
+    Conntrack,
+    Device,
+    Element,
+    Hook,
+    LinkSet,
+    Mark,
+    Match,
+    Network,
+    Rule,
+    Ruleset,
+    SetRef,
+    Verdict,
+)
+
+STAMP: Final = Mark(names.STAMP, names.STAMP)
+NO_STAMP: Final = Mark(0, names.STAMP)
+FWMARK: Final = Mark(names.FWMARK, names.FWMARK_MASK)
+GRANT: Final = SetRef(names.GRANT_SET)
+DNS_PORTS: Final = (53, 853)
+ANSWERS: Final = (Conntrack.ESTABLISHED, Conntrack.RELATED)
+
+_BROADCAST: Final = (ip_network("255.255.255.255"),)
+_DHCPV6_SERVERS: Final = (ip_network("ff02::1:2"),)
+_ALL_NODES: Final = ip_network("ff02::1")
+_ALL_ROUTERS: Final = (ip_network("ff02::2"),)
+_SOLICITED_NODES: Final = ip_network("ff02::1:ff00:0/104")
+_LINK_LOCAL: Final = ip_network("fe80::/10")
+_LAN_GROUPS_4: Final = tuple(map(ip_network, ("224.0.0.251", "239.255.255.250", "255.255.255.255")))
+_LAN_GROUPS_6: Final = tuple(map(ip_network, ("ff02::fb", "ff02::1:3")))
+_RS, _RA, _NS, _NA = 133, 134, 135, 136
+
+
+def compile(permits: tuple[Permit, ...]) -> Ruleset:  # noqa: A001 - the word of the field; nothing here compiles Python
+    """The one table that these permits mean. Equal permits give equal tables."""
+    tiers = sorted(permits, key=lambda permit: _TIERS.index(type(permit)))
+    before_dns = [rule for permit in tiers if not isinstance(permit, HostOnly | Lan) for rule in _leaving(permit)]
+    behind_dns = [rule for permit in tiers if isinstance(permit, HostOnly | Lan) for rule in _leaving(permit)]
+    leaving = (*before_dns, _NO_OTHER_DNS, *behind_dns)
+    arriving = (rule for permit in tiers for rule in _arriving(permit))
+    return Ruleset(
+        family="inet",
+        table=names.TABLE,
+        comment="aovpnd: what may leave this machine; docs/security.md",
+        sets=(_grant_set(permits),),
+        chains=(
+            Chain(
+                "prerouting",
+                tuple(rule for permit in permits for rule in _prerouting(permit)),
+                Hook.PREROUTING,
+                names.PRIORITY_PREROUTING,
+                policy=Verdict.ACCEPT,
+            ),
+            Chain("input", (*arriving, *_INPUT_END), Hook.INPUT, names.PRIORITY_FILTER),
+            Chain("forward", (*_forwarded(permits), _FORWARD_END), Hook.FORWARD, names.PRIORITY_FILTER),
+            Chain("output", (*map(_unstamped, leaving), _OUTPUT_END), Hook.OUTPUT, names.PRIORITY_FILTER),
+            Chain(
+                "postrouting",
+                (_CLEAR, *map(_irrefutable, leaving), _LAST_END),
+                Hook.POSTROUTING,
+                names.PRIORITY_LAST_LOOK,
+            ),
+        ),
+    )
+
+
+_CLEAR: Final = Rule(
+    Match(), Verdict.CONTINUE, "the stamp is ours to give: clear it on everything first", set_mark=NO_STAMP
+)
+_LAST_END: Final = Rule(Match(), Verdict.DROP, "last look: whatever changed it on the way, nothing else leaves")
+_OUTPUT_END: Final = Rule(Match(), Verdict.REJECT, "refuse at once, so that programs fail fast instead of hanging")
+_FORWARD_END: Final = Rule(Match(), Verdict.REJECT, "guests are as tight as we are")
+_INPUT_END: Final = (
+    Rule(Match(ct=ANSWERS), Verdict.ACCEPT, "answers; what leaves never asks conntrack"),
+    Rule(Match(), Verdict.DROP, "inbound is closed, without an answer"),
+)
+_NO_OTHER_DNS: Final = Rule(
+    Match(l4=(L4.TCP, L4.UDP), dport=DNS_PORTS), Verdict.REJECT, "no DNS by a link that is not the tunnel"
+)
+
+
+_TIERS: Final = (Loopback, LinkSetup, Handshake, TemporaryAccess, Tunnel, HostOnly, Lan)
+
+
+def _unstamped(rule: Rule) -> Rule:
+    """The same rule for ``output``, which refuses but does not stamp."""
+    return replace(rule, set_mark=None)
+
+
+def _irrefutable(rule: Rule) -> Rule:
+    """The same rule for the last look, where the kernel knows no reject (nft_reject: input, forward, output, prerouting)."""
+    return replace(rule, verdict=Verdict.DROP) if rule.verdict is Verdict.REJECT else rule
+
+
+def _stamped(match: Match, comment: str) -> Rule:
+    return Rule(match, Verdict.ACCEPT, comment, set_mark=STAMP)
+
+
+# -- what leaves ------------------------------------------------------------------------------------------------------
+def _leaving(permit: Permit) -> Iterable[Rule]:
+    """Rules for output and the last look. Only what may use an *outside* link is stamped."""
+    match permit:
+        case Loopback():
+            yield Rule(Match(oif=LOOPBACK), Verdict.ACCEPT, "the machine speaks with itself")
+        case LinkSetup():
+            yield from _link_setup(permit)
+        case Handshake(endpoint):
+            match = Match(mark=FWMARK, daddr=(ip_network(endpoint.addr),), l4=(L4.UDP,), dport=(endpoint.port,))
+            yield _stamped(match, "handshake and tunnel: mark and protocol and address and port")
+        case TemporaryAccess():
+            yield from _temporary_access(permit)
+        case Tunnel(device):
+            yield Rule(Match(oif=device), Verdict.ACCEPT, "the verified tunnel: index and name and kind")
+        case HostOnly(device):
+            yield Rule(Match(oif=device), Verdict.ACCEPT, "guests of this host")
+        case Lan(device, prefixes):
+            for family in _by_family(prefixes):
+                yield _stamped(Match(oif=device, daddr=family), "the local network, where the configuration allows it")
+            for groups in (_LAN_GROUPS_4, _LAN_GROUPS_6):
+                yield _stamped(Match(oif=device, daddr=groups), "discovery on the local network")
+        case _:
+            assert_never(permit)
+
+
+def _link_setup(permit: LinkSetup) -> Iterable[Rule]:
+    gateways = tuple(map(ip_network, permit.neighbours))
+    dhcp = Match(daddr=_BROADCAST, l4=(L4.UDP,), sport=(68,), dport=(67,))
+    yield _stamped(dhcp, "DHCPv4 by broadcast alone: unicast would be a hole, and clients rebind")
+    dhcpv6 = Match(saddr=(_LINK_LOCAL,), daddr=_DHCPV6_SERVERS, l4=(L4.UDP,), sport=(546,), dport=(547,))
+    yield _stamped(dhcpv6, "DHCPv6 to the link's servers")
+    yield _stamped(Match(daddr=_ALL_ROUTERS, icmp_type=(_RS,), hop_limit=255), "router solicitation")
+    nodes = (_SOLICITED_NODES, _LINK_LOCAL, *gateways)
+    yield _stamped(Match(daddr=nodes, icmp_type=(_NS,), hop_limit=255), "neighbour solicitation, on the link only")
+    nodes = (_ALL_NODES, _LINK_LOCAL, *gateways)
+    yield _stamped(Match(daddr=nodes, icmp_type=(_NA,), hop_limit=255), "neighbour advertisement, on the link only")
+
+
+def _temporary_access(permit: TemporaryAccess) -> Iterable[Rule]:
+    link = Match(oif=Device(name=permit.device.name), oif_in=GRANT)
+    for resolvers in _by_family(tuple(map(ip_network, permit.resolvers))):
+        dns = replace(link, daddr=resolvers, l4=(L4.TCP, L4.UDP), dport=DNS_PORTS)
+        yield _stamped(dns, "temporary access: names from the lease's resolvers")
+    dns = replace(link, l4=(L4.TCP, L4.UDP), dport=DNS_PORTS)
+    yield Rule(dns, Verdict.REJECT, "temporary access: from nobody else")
+    yield _stamped(link, "temporary access: until the kernel's timer removes the link from the set")
+
+
+def _by_family(networks: tuple[Network, ...]) -> Iterable[tuple[Network, ...]]:
+    for version in (4, 6):
+        if family := tuple(network for network in networks if network.version == version):
+            yield family
+
+
+# -- what arrives -----------------------------------------------------------------------------------------------------
+def _arriving(permit: Permit) -> Iterable[Rule]:
+    match permit:
+        case Loopback():
+            yield Rule(Match(iif=LOOPBACK), Verdict.ACCEPT, "the machine speaks with itself")
+        case LinkSetup():
+            dhcpv6 = Match(saddr=(_LINK_LOCAL,), l4=(L4.UDP,), sport=(547,), dport=(546,))
+            advert = Match(saddr=(_LINK_LOCAL,), icmp_type=(_RA,), hop_limit=255)
+            yield Rule(Match(l4=(L4.UDP,), sport=(67,), dport=(68,)), Verdict.ACCEPT, "DHCPv4 answers")
+            yield Rule(dhcpv6, Verdict.ACCEPT, "DHCPv6 answers")
+            yield Rule(advert, Verdict.ACCEPT, "router advertisement")
+            yield Rule(Match(icmp_type=(_NS, _NA), hop_limit=255), Verdict.ACCEPT, "neighbour discovery")
+        case Handshake(endpoint):
+            yield Rule(_from_endpoint(endpoint.addr, endpoint.port), Verdict.ACCEPT, "the gateway answers")
+        case Tunnel(device, addresses):
+            yield Rule(Match(iif=device), Verdict.ACCEPT, "the verified tunnel")
+            for family in _by_family(tuple(map(ip_network, addresses))):
+                yield Rule(
+                    Match(daddr=family),
+                    Verdict.DROP,
+                    "the tunnel's own address, asked for from elsewhere: CVE-2019-14899",
+                )
+        case HostOnly(device):
+            yield Rule(Match(iif=device), Verdict.ACCEPT, "guests of this host")
+        case Lan(device, prefixes):
+            for family in _by_family(prefixes):
+                yield Rule(
+                    Match(iif=device, saddr=family),
+                    Verdict.ACCEPT,
+                    "the local network, where the configuration allows it",
+                )
+        case TemporaryAccess():
+            return  # answers alone, and the chain's end lets those in
+        case _:
+            assert_never(permit)
+
+
+def _prerouting(permit: Permit) -> Iterable[Rule]:
+    if isinstance(permit, Handshake):
+        match = _from_endpoint(permit.endpoint.addr, permit.endpoint.port)
+        comment = "strict rp_filter looks the answer up as we route the question"
+        yield Rule(match, Verdict.CONTINUE, comment, set_mark=FWMARK)
+
+
+def _from_endpoint(addr: Address, port: int) -> Match:
+    return Match(saddr=(ip_network(addr),), l4=(L4.UDP,), sport=(port,))
+
+
+# -- what is forwarded ------------------------------------------------------------------------------------------------
+def _forwarded(permits: tuple[Permit, ...]) -> Iterable[Rule]:
+    guests = [permit.device for permit in permits if isinstance(permit, HostOnly)]
+    tunnels = [permit.device for permit in permits if isinstance(permit, Tunnel)]
+    for guest in guests:
+        for tunnel in tunnels:
+            yield Rule(Match(iif=guest, oif=tunnel), Verdict.ACCEPT, "guests go through the tunnel")
+            yield Rule(Match(iif=tunnel, oif=guest, ct=ANSWERS), Verdict.ACCEPT, "and get their answers")
+        for other in guests:
+            yield Rule(Match(iif=guest, oif=other), Verdict.ACCEPT, "between guests of this host")
+
+
+def _grant_set(permits: tuple[Permit, ...]) -> LinkSet:
+    elements = tuple(
+        Element(Device(permit.device.index), permit.expires_at, permit.expires_at - permit.granted_at)
+        for permit in permits
+        if isinstance(permit, TemporaryAccess)
+    )
+    return LinkSet(GRANT, elements, timed=True)

@@ -1,0 +1,202 @@
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""The memory: how `Intent` changes, and by what. Everything else is derived.
+
+update(config, intent, snapshot, command) -> Answer and a new Intent, or a Refusal
+settle(config, intent, snapshot)          -> what looking at the world alone changes
+performed(intent, action, now)            -> an action succeeded
+failed(intent, action, now, error)        -> an action failed
+"""
+
+from dataclasses import replace
+from typing import Final, assert_never
+
+from aovpnd.core import health, plan
+from aovpnd.core.decide import View, choose, view
+from aovpnd.model import (
+    Block,
+    Clock,
+    Config,
+    Enabled,
+    Grant,
+    GrantKind,
+    Intent,
+    Phase,
+    Provoked,
+    Snapshot,
+    WhileConnected,
+    Wish,
+)
+from aovpnd.orders import (
+    Action,
+    AllowTemporary,
+    Answer,
+    CancelTemporary,
+    Command,
+    Connect,
+    Disconnect,
+    EnsureTunnel,
+    Refusal,
+    Reload,
+    SetBlock,
+)
+
+HOUR_S: Final = 3600.0
+REASON_LENGTH: Final = 200
+"""Characters of a reason that are kept."""
+
+
+# -- commands ---------------------------------------------------------------------------------------------------------
+def update(config: Config, intent: Intent, snapshot: Snapshot, command: Command) -> tuple[Intent, Answer | Refusal]:
+    """Carry out ``command`` in the memory; a `Refusal` leaves it as it was."""
+    match command:
+        case AllowTemporary():
+            return _allow(config, intent, snapshot, command)
+        case CancelTemporary():
+            text = "temporary access ended" if intent.grant is not None else "there was no temporary access"
+            return replace(intent, grant=None), Answer(text)
+        case Connect(name):
+            return _connect(config, intent, name)
+        case Disconnect():
+            text = "disconnected; the block stays (to get online without the tunnel for a while: aovpnctl allow-temp)"
+            return replace(intent, wish=Wish.DISCONNECT), Answer(text)
+        case SetBlock(block):
+            if block is Block.OFF:
+                return replace(intent, block=block, grant=None), Answer(
+                    "the block is off for good (to put it on: aovpnctl block)"
+                )
+            return replace(intent, block=block), Answer("the block is on")
+        case Reload():
+            return intent, Answer("configuration read again")
+        case _:
+            assert_never(command)
+
+
+def _connect(config: Config, intent: Intent, name: str | None) -> tuple[Intent, Answer | Refusal]:
+    known = ", ".join(spec.name for spec in config.tunnels)
+    if name is not None and config.tunnel(name) is None:
+        return intent, Refusal(
+            "tunnel-unknown",
+            f"there is no tunnel called {name}",
+            f"there are: {known}" if known else "none is configured",
+        )
+    wanted = replace(intent, wish=Wish.CONNECT, chosen=name or intent.chosen)
+    spec = choose(config, wanted)
+    if spec is None:
+        hint = (
+            f"aovpnctl connect NAME, with one of: {known}"
+            if known
+            else "put a wg-quick file into the tunnels directory"
+        )
+        return intent, Refusal("tunnel-not-chosen", "no tunnel to connect", hint)
+    return wanted, Answer(f"connecting by {spec.name}")
+
+
+def _allow(
+    config: Config, intent: Intent, snapshot: Snapshot, command: AllowTemporary
+) -> tuple[Intent, Answer | Refusal]:
+    policy, now = config.temporary_access, snapshot.now.boot
+    seen = view(config, intent, snapshot)
+    duration = policy.duration_s if command.duration_s is None else command.duration_s
+    used = _this_hour(intent, now)
+    refusal = None
+    if seen.phase is Phase.UNBLOCKED:
+        refusal = Refusal("not-blocked", "the block is off, there is nothing to open", "to put it on: aovpnctl block")
+    elif policy.enabled is Enabled.NO:
+        refusal = Refusal("policy", "the configuration does not permit temporary access", "[temporary_access] enabled")
+    elif not 0 < duration <= policy.max_s:
+        refusal = Refusal("too-long", f"{duration} s is not between 1 s and {policy.max_s} s", "ask for less")
+    elif not seen.uplinks:
+        refusal = Refusal("no-uplink", "there is no network to open", "connect to a network first")
+    elif seen.phase is Phase.CONNECTED and policy.while_connected is WhileConnected.REFUSE:
+        refusal = Refusal(
+            "connected",
+            "the tunnel is up, so the internet is already there",
+            "to pause it: [temporary_access] while_connected",
+        )
+    elif seen.grant is None and len(used) >= policy.per_hour:
+        wait = int(used[0] + HOUR_S - now) + 1
+        refusal = Refusal(
+            "budget", f"{policy.per_hour} times an hour is all that is permitted", f"again in {wait // 60 + 1} min"
+        )
+    if refusal is not None:
+        return intent, refusal
+    return _grant(intent, seen, command, duration, snapshot.now)
+
+
+def _grant(
+    intent: Intent, seen: View, command: AllowTemporary, duration: int, now: Clock
+) -> tuple[Intent, Answer | Refusal]:
+    uplink = seen.uplinks[0]
+    used = _this_hour(intent, now.boot)
+    if seen.grant is not None:  # one window at a time: a second request neither adds to it nor costs anything
+        left = int(seen.grant.expires_at - now.boot)
+        return intent, Refusal(
+            "already",
+            f"temporary access is already open for another {left} s",
+            "to end it: aovpnctl allow-temp --cancel",
+        )
+    grant = Grant(
+        kind=GrantKind.PAUSE if seen.phase is Phase.CONNECTED else GrantKind.ACCESS,
+        link=uplink.link.index,
+        link_name=uplink.link.name,
+        network=uplink.network,
+        granted_at=now.boot,
+        expires_at=now.boot + duration,
+        granted_to=command.user,
+        reason=command.reason[:REASON_LENGTH],
+    )
+    return replace(intent, grant=grant, used=(*used, now.boot)), Answer("temporary access is open", grant.expires_at)
+
+
+def _this_hour(intent: Intent, now: float) -> tuple[float, ...]:
+    return tuple(at for at in intent.used if now - at < HOUR_S)
+
+
+# -- looking at the world ---------------------------------------------------------------------------------------------
+def settle(config: Config, intent: Intent, snapshot: Snapshot) -> Intent:
+    """What the world itself ends or begins; called once at the start of every pass."""
+    intent = replace(intent, used=_this_hour(intent, snapshot.now.boot))
+    if snapshot.culprit is not None:
+        intent = replace(intent, removed_by=snapshot.culprit, removed_at=snapshot.now.boot)
+    seen = view(config, intent, snapshot)
+    intent = _listen(_adopt(intent, seen, snapshot.now), seen, snapshot.now)
+    connected = health.is_connected(intent, seen.state, seen.path, snapshot.now)
+    intent = replace(intent, connected_at=(intent.connected_at or snapshot.now.boot) if connected else None)
+    return replace(intent, grant=_surviving(intent, seen, connected=connected))
+
+
+def _surviving(intent: Intent, seen: View, *, connected: bool) -> Grant | None:
+    """A grant ends for good by time, by roaming, and by the success of the tunnel that it was asked for."""
+    if seen.grant is not None and seen.grant.kind is GrantKind.ACCESS and connected:
+        return None
+    return seen.grant
+
+
+def _adopt(intent: Intent, seen: View, now: Clock) -> Intent:
+    """After a restart, a tunnel of ours that shook hands a moment ago is taken over as it is."""
+    if intent.provoked is not None or seen.state is None or seen.path is None or seen.state.handshake_wall is None:
+        return intent
+    fresh = 0 <= now.wall - seen.state.handshake_wall < health.FRESH_SESSION_S
+    return replace(intent, provoked=Provoked(seen.path, now.boot)) if fresh and seen.state.link.up else intent
+
+
+def _listen(intent: Intent, seen: View, now: Clock) -> Intent:
+    if seen.state is None:
+        return replace(intent, heard=None)
+    return replace(intent, heard=health.listen(intent.heard, seen.state, now))
+
+
+# -- after an action --------------------------------------------------------------------------------------------------
+def performed(intent: Intent, action: Action, now: float) -> Intent:
+    """The memory after ``action`` succeeded at ``now`` (CLOCK_BOOTTIME)."""
+    intent = replace(intent, failures=plan.succeeded(intent.failures, action))
+    if isinstance(action, EnsureTunnel) and action.wish.path is not None:
+        again = intent.provoked is not None and intent.provoked.path == action.wish.path
+        attempts = intent.provoked.attempts + 1 if again and intent.provoked is not None else 1
+        return replace(intent, provoked=Provoked(action.wish.path, now, attempts), heard=None)
+    return intent
+
+
+def failed(intent: Intent, action: Action, now: float, text: str, hint: str) -> Intent:
+    """The memory after ``action`` failed at ``now``: it is tried again later, and nothing loosens meanwhile."""
+    return replace(intent, failures=plan.failed(intent.failures, action, now, text, hint))

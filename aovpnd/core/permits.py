@@ -1,0 +1,101 @@
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""Which permits a phase has: docs/security.md as code.
+
+A permit is the word between policy and nft: it says *what* may pass; `firewall.py` says how each hook spells it. Adding a way out of
+the machine means adding a permit here, a row to docs/security.md, and a form per hook there.
+"""
+
+from dataclasses import dataclass
+from ipaddress import IPv6Address
+
+from aovpnd.model import Endpoint, Phase
+from aovpnd.ruleset import Address, Device, Network
+
+
+@dataclass(frozen=True, slots=True)
+class Loopback:
+    """The machine speaks with itself."""
+
+
+@dataclass(frozen=True, slots=True)
+class LinkSetup:
+    """DHCP and the part of neighbour discovery that a link needs; ``neighbours`` are on-link gateways with global addresses."""
+
+    neighbours: tuple[IPv6Address, ...] = ()
+
+
+@dataclass(frozen=True, slots=True)
+class Handshake:
+    """Outer packets of the tunnel: marked, UDP, to this address and port."""
+
+    endpoint: Endpoint
+
+
+@dataclass(frozen=True, slots=True)
+class TemporaryAccess:
+    """Everything by one link until the deadline (CLOCK_BOOTTIME), DNS to the lease's resolvers alone."""
+
+    device: Device
+    resolvers: tuple[Address, ...]
+    granted_at: float
+    expires_at: float
+
+
+@dataclass(frozen=True, slots=True)
+class Tunnel:
+    """Everything by the verified tunnel; ``addresses`` are its own, which no other link may be asked for."""
+
+    device: Device
+    addresses: tuple[Address, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class HostOnly:
+    """Everything between the host and a network of its own guests."""
+
+    device: Device
+
+
+@dataclass(frozen=True, slots=True)
+class Lan:
+    """The private on-link prefixes of an uplink, and discovery on it."""
+
+    device: Device
+    prefixes: tuple[Network, ...]
+
+
+Permit = Loopback | LinkSetup | Handshake | TemporaryAccess | Tunnel | HostOnly | Lan
+
+
+@dataclass(frozen=True, slots=True)
+class Facts:
+    """What the permits are made of; `decide` has verified each of these.
+
+    ``endpoints`` of the chosen tunnel, ``tunnel`` once its link is verified, ``access`` while a grant is alive.
+    """
+
+    endpoints: tuple[Endpoint, ...] = ()
+    tunnel: Tunnel | None = None
+    access: TemporaryAccess | None = None
+    neighbours: tuple[IPv6Address, ...] = ()
+    host_only: tuple[HostOnly, ...] = ()
+    lan: tuple[Lan, ...] = ()
+
+
+def permits(phase: Phase, facts: Facts) -> tuple[Permit, ...]:
+    """The permits of ``phase``, in tier order. ``unblocked`` has no table and must not be asked for: `ValueError`."""
+    always: tuple[Permit, ...] = (Loopback(), LinkSetup(facts.neighbours))
+    beside: tuple[Permit, ...] = (*facts.host_only, *facts.lan)
+    handshakes = tuple(Handshake(endpoint) for endpoint in facts.endpoints)
+    tunnel = (facts.tunnel,) if facts.tunnel is not None else ()
+    match phase:
+        case Phase.BLOCKED:
+            return (*always, *beside)
+        case Phase.OFFLINE | Phase.CONNECTING | Phase.CONNECTED:
+            return (*always, *handshakes, *tunnel, *beside)
+        case Phase.TEMPORARY_ACCESS:
+            access = (facts.access,) if facts.access is not None else ()
+            return (*always, *handshakes, *access, *tunnel, *beside)
+        case _:
+            msg = f"phase {phase} has no permits: there is no table then"
+            raise ValueError(msg)

@@ -1,0 +1,108 @@
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""``diff(desired, snapshot) -> actions``: what to do about it, in the one order that is safe.
+
+The lock moves first, both ways: LoadRuleset, RemoveTunnel, EnsureTunnel, EnsureRouting, EnsureGuard, MarkUnblocked. A crash after any
+prefix leaves a state that the loaded ruleset already covers.
+"""
+
+from typing import Final, assert_never
+
+from aovpnd.model import Block, Desired, Failure, GuardState, LinkWish, Snapshot, TunnelState, TunnelWish
+from aovpnd.orders import Action, EnsureGuard, EnsureRouting, EnsureTunnel, LoadRuleset, MarkUnblocked, RemoveTunnel
+
+FIRST_RETRY_S, LAST_RETRY_S = 0.2, 30.0
+LOAD_RETRY_S: Final = 2.0
+"""A ruleset that failed to load is tried again soon, whatever happens."""
+
+
+def diff(desired: Desired, snapshot: Snapshot) -> tuple[Action, ...]:
+    """The actions that turn ``snapshot`` into ``desired``; empty when there is nothing to do."""
+    actions: list[Action] = []
+    if desired.ruleset != snapshot.ruleset or snapshot.table_present is not (desired.ruleset is not None):
+        actions.append(LoadRuleset(desired.ruleset, _why(desired, snapshot)))
+    wished = {wish.link_name for wish in desired.tunnels}
+    actions += [RemoveTunnel(state.link) for state in snapshot.tunnels if state.link.name not in wished]
+    states = {state.link.name: state for state in snapshot.tunnels}
+    actions += [
+        EnsureTunnel(wish, reason)
+        for wish in desired.tunnels
+        if (reason := _tunnel_differs(wish, states.get(wish.link_name)))
+    ]
+    if desired.routing != (snapshot.routing if desired.routing is not None else None) or _leftover(desired, snapshot):
+        actions.append(EnsureRouting(desired.routing))
+    if desired.guard is not snapshot.guard:
+        actions.append(EnsureGuard(desired.guard))
+    if desired.unblocked is not snapshot.unblocked:
+        actions.append(MarkUnblocked(Block.OFF if desired.unblocked else Block.ON))
+    return tuple(actions)
+
+
+def _why(desired: Desired, snapshot: Snapshot) -> str:
+    if not snapshot.table_present:
+        return f"{desired.phase}; there was none"
+    if snapshot.culprit is not None:
+        return f"{desired.phase}; {snapshot.culprit} changed it"
+    return str(desired.phase)
+
+
+def _leftover(desired: Desired, snapshot: Snapshot) -> bool:
+    """Whether rules or routes of ours stand although none should; sysctls are left as they are."""
+    return desired.routing is None and bool(snapshot.routing.rules or snapshot.routing.routes)
+
+
+def _tunnel_differs(wish: TunnelWish, state: TunnelState | None) -> str:
+    """Why the link is not as wished, or nothing."""
+    if state is None:
+        return "create"
+    if state.digest != wish.spec.digest() or set(state.addresses) != set(wish.spec.addresses):
+        return "configure"
+    if state.link.up is not (wish.state is LinkWish.UP):
+        return f"set {wish.state}"
+    if wish.path is not None:
+        return "new handshake"
+    endpoints = {peer.public_key: peer.endpoint for peer in wish.spec.peers if peer.endpoint is not None}
+    roamed = any(peer.endpoint != endpoints.get(peer.public_key, peer.endpoint) for peer in state.peers)
+    return "endpoint was moved" if roamed else ""
+
+
+def due(actions: tuple[Action, ...], failures: tuple[Failure, ...], now: float) -> tuple[Action, ...]:
+    """Those actions that may be performed now: what failed waits for its time, and while the ruleset waits nothing may loosen."""
+    waiting = {failure.action for failure in failures if now < failure.retry_at}
+    unlocked = any(isinstance(action, LoadRuleset) for action in actions) and LoadRuleset.__name__ in waiting
+    return tuple(
+        action
+        for action in actions
+        if type(action).__name__ not in waiting and (not unlocked or _only_tightens(action))
+    )
+
+
+def _only_tightens(action: Action) -> bool:
+    match action:
+        case RemoveTunnel():
+            return True
+        case EnsureTunnel(wish):
+            return wish.state is LinkWish.DOWN
+        case EnsureRouting(routing):
+            return routing is not None and any(route.link is None for route in routing.routes)
+        case EnsureGuard(state):
+            return state is GuardState.HELD
+        case MarkUnblocked(block):
+            return block is Block.ON
+        case LoadRuleset():
+            return False
+        case _:
+            assert_never(action)
+
+
+def failed(failures: tuple[Failure, ...], action: Action, now: float, text: str, hint: str) -> tuple[Failure, ...]:
+    """The failures after ``action`` failed once more at ``now``."""
+    name = type(action).__name__
+    attempts = 1 + next((failure.attempts for failure in failures if failure.action == name), 0)
+    last = LOAD_RETRY_S if isinstance(action, LoadRuleset) else LAST_RETRY_S
+    retry_at = now + min(FIRST_RETRY_S * 2 ** min(attempts - 1, 16), last)
+    return (*succeeded(failures, action), Failure(name, attempts, retry_at, text, hint))
+
+
+def succeeded(failures: tuple[Failure, ...], action: Action) -> tuple[Failure, ...]:
+    """The failures after ``action`` succeeded."""
+    return tuple(failure for failure in failures if failure.action != type(action).__name__)

@@ -1,0 +1,96 @@
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""What is wrong beside the phase, in words for a person. A problem is a fact of this pass and goes when its cause goes."""
+
+from typing import Final
+
+from aovpnd.links import Side, sides
+from aovpnd.model import Config, GuardState, Intent, Phase, Problem, Severity, Snapshot, TunnelSpec, Wish
+
+REMEMBER_CULPRIT_S: Final = 600.0
+"""How long status names who removed our table."""
+
+
+def problems(
+    config: Config, intent: Intent, snapshot: Snapshot, phase: Phase, spec: TunnelSpec | None
+) -> tuple[Problem, ...]:
+    """Everything that somebody should know, the configuration's own problems first."""
+    return (
+        *config.problems,
+        *_choice(config, intent, spec),
+        *_tunnel(intent, phase, spec),
+        *_guard(snapshot),
+        *_culprit(intent, snapshot),
+        *_links(snapshot),
+        *_failures(intent),
+    )
+
+
+def _choice(config: Config, intent: Intent, spec: TunnelSpec | None) -> list[Problem]:
+    if intent.wish is Wish.DISCONNECT or spec is not None:
+        return []
+    if not config.tunnels:
+        hint = (
+            "put a wg-quick file into the tunnels directory and run: aovpnctl connect; until then: aovpnctl allow-temp"
+        )
+        return [Problem("no-tunnel", Severity.WARNING, "no tunnel is configured, so everything stays blocked", hint)]
+    known = ", ".join(tunnel.name for tunnel in config.tunnels)
+    wanted = intent.chosen or config.prefer
+    if wanted is not None:
+        return [Problem("tunnel-unknown", Severity.ERROR, f"there is no tunnel called {wanted}", f"there are: {known}")]
+    text = "there are several tunnels and none is preferred"
+    return [Problem("tunnel-not-chosen", Severity.WARNING, text, f"aovpnctl connect NAME, with one of: {known}")]
+
+
+def _tunnel(intent: Intent, phase: Phase, spec: TunnelSpec | None) -> list[Problem]:
+    if spec is None:
+        return []
+    found = []
+    if phase is Phase.CONNECTING and intent.provoked is not None and intent.provoked.attempts > 1:
+        where = ", ".join(map(str, spec.endpoints))
+        text = f"the gateway of {spec.name} ({where}) does not answer"
+        hint = "a portal may be in the way: aovpnctl allow-temp; otherwise check the keys and the gateway"
+        found.append(Problem("no-handshake", Severity.WARNING, text, hint))
+    if not any(prefix.prefixlen <= 1 for prefix in spec.prefixes):
+        carried = ", ".join(map(str, spec.prefixes[:4]))
+        text = f"{spec.name} carries only {carried}; everything else stays blocked"
+        found.append(
+            Problem("tunnel-is-narrow", Severity.INFO, text, "AllowedIPs = 0.0.0.0/0, ::/0 sends everything through it")
+        )
+    return found
+
+
+def _guard(snapshot: Snapshot) -> list[Problem]:
+    if snapshot.guard is GuardState.HELD:
+        return []
+    text = "the guard is not running; the block holds without its second layer"
+    return [Problem("guard-missing", Severity.WARNING, text, "it is being restarted")]
+
+
+def _culprit(intent: Intent, snapshot: Snapshot) -> list[Problem]:
+    if (
+        intent.removed_by is None
+        or intent.removed_at is None
+        or snapshot.now.boot - intent.removed_at > REMEMBER_CULPRIT_S
+    ):
+        return []
+    text = f"{intent.removed_by} changed or removed our table; it was restored at once"
+    return [Problem("ruleset-changed", Severity.WARNING, text, "other firewalls should leave table inet aovpnd alone")]
+
+
+def _links(snapshot: Snapshot) -> list[Problem]:
+    side = sides(snapshot.links)
+    odd = [link for link in snapshot.links if side[link.index] is Side.OUTSIDE and not link.nameable]
+    text = "link {} has a name that cannot be written into a rule; it stays closed"
+    return [
+        Problem(
+            "link-unnameable", Severity.WARNING, text.format(link.index), f"ip link set dev NAME name net{link.index}"
+        )
+        for link in odd
+    ]
+
+
+def _failures(intent: Intent) -> list[Problem]:
+    return [
+        Problem("action-failed", Severity.ERROR, failure.text, failure.hint or "it is being tried again")
+        for failure in intent.failures
+    ]

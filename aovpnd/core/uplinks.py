@@ -1,0 +1,77 @@
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""Which links carry us outside, which stay on this host: read off a snapshot."""
+
+from ipaddress import IPv6Address
+
+from aovpnd.links import Link, Side, sides
+from aovpnd.model import Snapshot, Uplink
+from aovpnd.ruleset import Address, Network
+
+
+def uplinks(snapshot: Snapshot) -> tuple[Uplink, ...]:
+    """Outside links that carry a default route of the main table, the one with the best metric first."""
+    side = sides(snapshot.links)
+    best: dict[int, int] = {}
+    for route in snapshot.main:
+        if route.dst.prefixlen == 0 and route.link is not None:
+            best[route.link] = min(route.metric, best.get(route.link, route.metric))
+    found = [
+        link
+        for link in snapshot.links
+        if link.index in best and side[link.index] is Side.OUTSIDE and link.up and link.carrier and link.nameable
+    ]
+    return tuple(_uplink(snapshot, link) for link in sorted(found, key=lambda link: (best[link.index], link.index)))
+
+
+def _uplink(snapshot: Snapshot, link: Link) -> Uplink:
+    routes = [route for route in snapshot.main if route.link == link.index]
+    defaults = [route for route in routes if route.dst.prefixlen == 0]
+    gateways = sorted({route.gateway for route in defaults if route.gateway is not None}, key=_address_key)
+    prefixes = on_link(snapshot, link.index)
+    # The counter of carriers tells one café's 192.168.1.1 from the next one's: nobody roams without losing the link.
+    network = " ".join(
+        map(str, (link.carrier_ups, *gateways, *(p for p in prefixes if p.version == 4 or not gateways)))
+    )  
+    return Uplink(
+        link=link,
+        network=network,
+        gateways=tuple(gateways),
+        prefixes=prefixes,
+        families=tuple(sorted({route.dst.version for route in defaults})),
+    )
+
+
+def on_link(snapshot: Snapshot, link: int) -> tuple[Network, ...]:
+    """The prefixes of a link's own addresses, sorted."""
+    networks = {address.interface.network for address in snapshot.addresses if address.link == link}
+    return tuple(
+        sorted(networks, key=lambda network: (network.version, int(network.network_address), network.prefixlen))
+    )
+
+
+def host_only(snapshot: Snapshot) -> tuple[Link, ...]:
+    """Bridges that lead to guests of this host alone, by index."""
+    side = sides(snapshot.links)
+    return tuple(
+        link
+        for link in snapshot.links
+        if side[link.index] is Side.HOST_ONLY and link.kind == "bridge" and link.nameable
+    )
+
+
+def on_link_gateways(found: tuple[Uplink, ...]) -> tuple[IPv6Address, ...]:
+    """IPv6 gateways that are not link-local: their neighbour discovery needs a permit of its own."""
+    return tuple(
+        dict.fromkeys(
+            gateway
+            for uplink in found
+            for gateway in uplink.gateways
+            if isinstance(gateway, IPv6Address)
+            and not gateway.is_link_local
+            and any(gateway in p for p in uplink.prefixes)
+        )
+    )
+
+
+def _address_key(address: Address) -> tuple[int, int]:
+    return (address.version, int(address))
