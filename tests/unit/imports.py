@@ -36,7 +36,7 @@ def modules(package: Path) -> dict[str, Path]:
 
 
 def imports(name: str, source: str, known: Iterable[str]) -> tuple[Import, ...]:
-    """All imports of a module, also inside functions; ``from package import name`` may name one of the known modules."""
+    """All imports of a module, also inside functions; ``from package import name`` may name a known module."""
     tree = ast.parse(source)
     known = frozenset(known)
     found = set()

@@ -27,7 +27,7 @@ FORBIDDEN: Final = {
     r"shell\s*=\s*True": "a command is a list of arguments",
     r"\bos\.(system|popen)\b": "a command is a list of arguments",
     r"\b(TODO|FIXME|XXX|HACK)\b": "finish it, or say it in docs/known-issues.md",
-    r"/work/|/home/(?!alice\b)\w+|/root/": "a path of one machine",
+    r"(?<!\w)/work/|/home/(?!alice\b)\w+": "a path of one machine",
     r"\bpypi\.org\b|\bpythonhosted\b": "the host of a registry is the machine's business",
     r"\bdesign\.md\b|\bfacts\.md\b": "there is no such document here",
     "[ \t]+$": "blanks at the end of a line",

@@ -16,7 +16,7 @@ TOOLS = Path(sys.executable).parent
     "command",
     [
         pytest.param(["ruff", "check", "--quiet", "."], id="ruff-check"),
-        pytest.param(["ruff", "format", "--quiet", "--diff", "."], id="ruff-format"),
+        pytest.param(["ruff", "format", "--check", "."], id="ruff-format"),
         pytest.param(["mypy", "--no-error-summary"], id="mypy"),
     ],
 )
