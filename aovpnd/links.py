@@ -1,8 +1,8 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
 """What a link is, and on which side of the block it stands. Pure; shared by the guard and the core.
 
-*Outside* is every link except the loopback, our own tunnels, bridges whose ports are all veth or tap (Docker's, libvirt's),
-and those ports. Unknown means outside.
+*Outside* is every link except the loopback, our own tunnels, bridges whose ports are all veth or tap (Docker's,
+libvirt's), and those ports. Unknown means outside.
 """
 
 import re
@@ -14,8 +14,8 @@ from typing import Final
 from aovpnd import names
 
 SAFE_NAME: Final = re.compile(r"[A-Za-z0-9_.:@-]{1,15}")
-"""Link names that may be written into an nft text. The kernel allows more (dev_valid_name): such a link is outside, has no name
-for us, and can never be an uplink."""
+"""Link names that may be written into an nft text. The kernel allows more (dev_valid_name): such a link is outside, has
+no name for us, and can never be an uplink."""
 
 ARPHRD_ETHER: Final = 1
 ARPHRD_LOOPBACK: Final = 772
@@ -36,8 +36,8 @@ class Side(Enum):
 class Link:
     """A network device as rtnetlink(7) reports it.
 
-    ``kind`` is IFLA_INFO_KIND ("" for hardware), ``arphrd`` ifi_type, ``master`` the index of the bridge or bond (0: none),
-    ``carrier_ups`` how often the carrier came (IFLA_CARRIER_UP_COUNT), ``mtu`` bytes.
+    ``kind`` is IFLA_INFO_KIND ("" for hardware), ``arphrd`` ifi_type, ``master`` the index of the bridge or bond (0:
+    none), ``carrier_ups`` how often the carrier came (IFLA_CARRIER_UP_COUNT), ``mtu`` bytes.
     """
 
     index: int

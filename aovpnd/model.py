@@ -1,15 +1,16 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""The nouns that everybody shares: frozen values, in the field's own words. No behaviour beyond what a value knows of itself.
+"""The nouns that everybody shares: frozen values, in the field's own words. No behaviour beyond what a value knows of
+itself.
 
-Times called ``at``, ``since``, ``expires_at`` are seconds on CLOCK_BOOTTIME, which runs on through suspend; ``wall`` is seconds
-since the epoch. Spans end in ``_s``. ``None`` means unknown or absent.
+Times called ``at``, ``since``, ``expires_at`` are seconds on CLOCK_BOOTTIME, which runs on through suspend; ``wall`` is
+seconds since the epoch. Spans end in ``_s``. ``None`` means unknown or absent.
 """
 
 import hashlib
 import re
 from dataclasses import dataclass, field
 from enum import StrEnum
-from ipaddress import IPv4Interface, IPv6Interface
+from ipaddress import IPv4Interface, IPv6Address, IPv6Interface
 from typing import Final
 
 from aovpnd.links import Link
@@ -27,7 +28,7 @@ class Clock:
     wall: float
 
 
-# -- configuration ----------------------------------------------------------------------------------------------------
+# -- configuration -----------------------------------------------------------------------------------------------------
 @dataclass(frozen=True, slots=True)
 class Secret:
     """A key. Compares like one, never prints like one."""
@@ -48,7 +49,8 @@ class Endpoint:
     port: int
 
     def __str__(self) -> str:
-        return f"[{self.addr}]:{self.port}" if self.addr.version == 6 else f"{self.addr}:{self.port}"  # noqa: PLR2004 - IPv6
+        host = f"[{self.addr}]" if isinstance(self.addr, IPv6Address) else str(self.addr)
+        return f"{host}:{self.port}"
 
 
 @dataclass(frozen=True, slots=True)
@@ -88,7 +90,9 @@ class WireGuard:
         return tuple(dict.fromkeys(network for peer in self.peers for network in peer.allowed))
 
     def digest(self) -> str:
-        """A short digest of all that the device is configured with, endpoints excepted; says whether a device is as we want it."""
+        """A short digest of all that the device is configured with, endpoints excepted; says whether a device is as we
+        want it.
+        """
         parts = [self.private_key.value]
         for peer in sorted(self.peers, key=lambda peer: peer.public_key):
             preshared = peer.preshared_key.value if peer.preshared_key else ""
@@ -158,7 +162,7 @@ class Config:
         return next((spec for spec in self.tunnels if spec.name == name), None)
 
 
-# -- what is ----------------------------------------------------------------------------------------------------------
+# -- what is -----------------------------------------------------------------------------------------------------------
 @dataclass(frozen=True, slots=True)
 class LinkAddress:
     """An address on a link."""
@@ -200,7 +204,9 @@ class PeerState:
 
 @dataclass(frozen=True, slots=True)
 class TunnelState:
-    """A link of ours as it is. ``digest`` compares with `WireGuard.digest`; None when the device is not (yet) configured."""
+    """A link of ours as it is. ``digest`` compares with `WireGuard.digest`; None when the device is not (yet)
+    configured.
+    """
 
     link: Link
     backend: str
@@ -237,8 +243,8 @@ class GuardState(StrEnum):
 class Snapshot:
     """What is, read fresh each pass.
 
-    ``main`` holds the routes of the main table; ``ruleset`` is the `Ruleset` that is loaded, or None when the table is absent,
-    altered, or not known to be ours (after a start); ``culprit`` is who changed it ("nft[23515]"), if seen.
+    ``main`` holds the routes of the main table; ``ruleset`` is the `Ruleset` that is loaded, or None when the table is
+    absent, altered, or not known to be ours (after a start); ``culprit`` is who changed it ("nft[23515]"), if seen.
     ``unblocked`` says whether the marker file is there; ``ipv6`` whether the kernel speaks it.
     """
 
@@ -261,7 +267,8 @@ class Snapshot:
 class Uplink:
     """What carries a default route outside the tunnel.
 
-    ``network`` identifies the L2 network as far as we can tell: it may end a grant or start a new handshake, never grant trust.
+    ``network`` identifies the L2 network as far as we can tell: it may end a grant or start a new handshake, never
+    grant trust.
     """
 
     link: Link
@@ -271,7 +278,7 @@ class Uplink:
     families: tuple[int, ...]
 
 
-# -- what the user wants, and the little we must remember ----------------------------------------------------------------
+# -- what the user wants, and the little we must remember --------------------------------------------------------------
 class Block(StrEnum):
     """Whether the block is on."""
 
@@ -368,7 +375,7 @@ class Intent:
     removed_at: float | None = None
 
 
-# -- what should be -----------------------------------------------------------------------------------------------------
+# -- what should be ----------------------------------------------------------------------------------------------------
 class Phase(StrEnum):
     """Derived on every pass, never stored."""
 

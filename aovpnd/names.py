@@ -1,8 +1,8 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
 """Every name and number that aovpnd puts on the system, and nothing else.
 
-Whoever finds one of these in ``nft list tables``, ``ip rule`` or ``ip link`` can search for it here and learn who owns it.
-Only the standard library may be imported, so that the guard and the quick commands can read it.
+Whoever finds one of these in ``nft list tables``, ``ip rule`` or ``ip link`` can search for it here and learn who owns
+it. Only the standard library may be imported, so that the guard and the quick commands can read it.
 """
 
 from typing import Final
@@ -13,7 +13,8 @@ TABLE: Final = "aovpnd"
 GUARD_TABLE: Final = "aovpnd_guard"
 """``table inet`` and ``table netdev aovpnd_guard``: static, owned by the guard's socket; they enforce the stamp."""
 EARLY_TABLE: Final = "aovpnd_early"
-"""``table netdev aovpnd_early``: the guard's egress chain, attached per link by the udev rule; plain, so it outlives the guard."""
+"""``table netdev aovpnd_early``: the guard's egress chain, attached per link by the udev rule; plain, so it outlives
+the guard."""
 GRANT_SET: Final = "temporary_access"
 """Set of link indexes that a grant opens; its elements carry a kernel timeout (facts T12)."""
 INSIDE_SET: Final = "inside"
@@ -44,7 +45,8 @@ ROUTE_TABLE: Final = 24943
 RULE_PRIORITY: Final = 10
 """Right behind ``local`` (0) and before everybody else's rules, main's (32766) included (facts T9)."""
 CLOSED_METRIC: Final = 4294967294
-"""Metric of the ``unreachable default`` that stands behind the tunnel's default for good; the worst but one that the kernel takes."""
+"""Metric of the ``unreachable default`` that stands behind the tunnel's default for good; the worst but one that the
+kernel takes."""
 TUNNEL_METRIC: Final = 50
 """Metric of every other route in our table."""
 
@@ -73,8 +75,8 @@ SYSCTLS: Final = (
     ("net/ipv4/conf/all/arp_ignore", 2),
     ("net/ipv4/conf/all/src_valid_mark", 1),
 )
-"""What we need of /proc/sys: no ARP answer for the tunnel's address (X41 MLLVD-CR-24-03), and reverse-path look-ups that see the
-mark, or strict rp_filter kills the handshake's answer (facts, section 4 of the design)."""
+"""What we need of /proc/sys: no ARP answer for the tunnel's address (X41 MLLVD-CR-24-03), and reverse-path look-ups
+that see the mark, or strict rp_filter kills the handshake's answer (facts, section 4 of the design)."""
 
 # -- units ------------------------------------------------------------------------------------------------------------
 UNIT: Final = "aovpnd.service"

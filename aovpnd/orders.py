@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""What is to be done: the `Action` that the loop performs, the `Command` that a person gives, and the `Answer` to it."""
+"""What is to be done: an `Action` that the loop performs, a `Command` that a person gives, and the answer to it."""
 
 from dataclasses import dataclass
 
@@ -8,7 +8,7 @@ from aovpnd.model import Block, GuardState, Routing, TunnelWish
 from aovpnd.ruleset import Ruleset
 
 
-# -- what to do about it ------------------------------------------------------------------------------------------------
+# -- what to do about it -----------------------------------------------------------------------------------------------
 @dataclass(frozen=True, slots=True)
 class LoadRuleset:
     """Replace our table by this one in one transaction, and read it back; None removes it (and early boot's)."""
@@ -82,7 +82,7 @@ class MarkUnblocked:
 Action = LoadRuleset | RemoveTunnel | EnsureTunnel | EnsureRouting | EnsureGuard | MarkUnblocked
 
 
-# -- what can be asked --------------------------------------------------------------------------------------------------
+# -- what can be asked -------------------------------------------------------------------------------------------------
 @dataclass(frozen=True, slots=True)
 class AllowTemporary:
     """Open the machine for a while. ``duration_s`` None means policy's default; ``user`` who asked."""

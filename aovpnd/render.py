@@ -1,8 +1,7 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
 """How nft spells a `Ruleset`: text for ``nft -f`` and libnftables, from 1.0.6 on.
 
-Text and not JSON, because 1.0.6's JSON loses the egress device (facts, section 2). Nothing here needs a look-up of any kind when
-nft loads it: links are numbers or quoted names, addresses are numbers.
+Text and not JSON, because 1.0.6's JSON loses the egress device. Nothing here needs a look-up when nft loads it: links are numbers or quoted names, addresses are numbers.
 """
 
 from collections.abc import Iterable
@@ -19,7 +18,7 @@ _ICMPV6_WORDS: Final = {
 
 
 def render(ruleset: Ruleset, now: float = 0.0) -> str:
-    """The nft text that replaces the table by this one in a single transaction. ``now`` (CLOCK_BOOTTIME) times the elements."""
+    """The text that replaces the table by this one in a single transaction; ``now`` (CLOCK_BOOTTIME) times elements."""
     name = f"{ruleset.family} {ruleset.table}"
     return f"add table {name}\ndelete table {name}\n{render_table(ruleset, now)}"
 

@@ -1,8 +1,9 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""Rules as values: what a table says (`Ruleset`) and what it does to a packet (`verdict`). `render.py` spells it for nft.
+"""Rules as values: what a table says (`Ruleset`) and what it does to a packet (`verdict`). `render.py` spells it for
+nft.
 
-Pure. A `Ruleset` is one whole table, never a change to one. Every name that reaches the text is checked in a constructor, so
-rendering cannot be injected.
+Pure. A `Ruleset` is one whole table, never a change to one. Every name that reaches the text is checked in a
+constructor, so rendering cannot be injected.
 """
 
 import re
@@ -103,7 +104,7 @@ LOOPBACK: Final = Device(1, "lo")
 
 @dataclass(frozen=True, slots=True)
 class Mark:
-    """``value`` under ``mask``: as a match, the bits must be so; as a statement, they are made so and the others kept."""
+    """``value`` under ``mask``: as a match, the bits must be so; as a statement, they are made so."""
 
     value: int
     mask: int
@@ -165,8 +166,8 @@ class Rule:
 class Chain:
     """A base chain (with a hook) or a regular one (without).
 
-    A base chain that filters must *end in an explicit, unconditional drop or reject*: the chain's policy alone leaks during an
-    atomic replace (facts T1), so `ValueError` otherwise.
+    A base chain that filters must *end in an explicit, unconditional drop or reject*: the chain's policy alone leaks
+    during an atomic replace (facts T1), so `ValueError` otherwise.
     """
 
     name: str
@@ -193,7 +194,9 @@ class Chain:
 
 @dataclass(frozen=True, slots=True)
 class Element:
-    """A set element: a link by index (and name, where the set has both), until ``expires_at`` (CLOCK_BOOTTIME seconds) or for good."""
+    """A set element: a link by index (and name, where the set has both), until ``expires_at`` (CLOCK_BOOTTIME seconds)
+    or for good.
+    """
 
     device: Device
     expires_at: float | None = None
@@ -248,7 +251,8 @@ class Packet:
 
 
 def verdict(ruleset: Ruleset, hook: Hook, packet: Packet, now: float = 0.0) -> tuple[Verdict, int]:
-    """What ``ruleset``'s chains at ``hook`` say of ``packet`` at ``now`` (CLOCK_BOOTTIME), and the mark it then carries.
+    """What ``ruleset``'s chains at ``hook`` say of ``packet`` at ``now`` (CLOCK_BOOTTIME), and the mark it then
+    carries.
 
     A table without a chain at the hook accepts. Of several chains (egress: one per link) each must accept.
     """

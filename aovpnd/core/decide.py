@@ -1,7 +1,8 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
 """``decide(config, intent, snapshot) -> Desired``: what should be, whole, from facts alone.
 
-Start reading here. Nothing in this file does anything; `plan.diff` says what to do about the answer, and the loop does it.
+Start reading here. Nothing in this file does anything; `plan.diff` says what to do about the answer, and the loop does
+it.
 """
 
 from dataclasses import dataclass
@@ -40,8 +41,8 @@ IPV4, IPV6 = 4, 6
 LAN_RANGES: Final = tuple(
     map(ip_network, ("10.0.0.0/8", "172.16.0.0/12", "192.168.0.0/16", "169.254.0.0/16", "fe80::/10", "fc00::/7"))
 )
-"""What may be a local network: RFC 1918, RFC 3927, RFC 4291, RFC 4193. A lease that calls public addresses local opens nothing
-(TunnelCrack, CVE-2023-36672)."""
+"""What may be a local network: RFC 1918, RFC 3927, RFC 4291, RFC 4193. A lease that calls public addresses local opens
+nothing (TunnelCrack, CVE-2023-36672)."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -151,7 +152,7 @@ def live_grant(intent: Intent, snapshot: Snapshot, found: tuple[Uplink, ...]) ->
     return grant if there else None
 
 
-# -- the three things that follow from the view ---------------------------------------------------------------------------
+# -- the three things that follow from the view ------------------------------------------------------------------------
 def _facts(config: Config, snapshot: Snapshot, now: View) -> Facts:
     access = None
     if now.grant is not None:
@@ -188,14 +189,16 @@ def _is_lan(prefix: Network) -> bool:
 def _routing(config: Config, snapshot: Snapshot, now: View) -> Routing:
     """Our table: what stays on this host, the open LAN, the tunnel, and ``unreachable`` behind it.
 
-    Only a grant takes the end away, so that look-ups fall through to main. The tunnel's prefixes stand only once the tunnel is up.
+    Only a grant takes the end away, so that look-ups fall through to main. The tunnel's prefixes stand only once the
+    tunnel is up.
     """
     families = (IPV4, IPV6) if snapshot.ipv6 else (IPV4,)
     near = {
         (prefix, link.index) for link in uplinks.host_only(snapshot) for prefix in uplinks.on_link(snapshot, link.index)
     }
     near |= {(prefix, uplink.link.index) for uplink, prefixes in _lans(config, now) for prefix in prefixes}
-    # A metric per link: two bridges may have the same prefix (fe80::/64 always), and equal routes would become one multipath route.
+    # A metric per link: two bridges may have the same prefix (fe80::/64 always), and equal routes would become one
+    # multipath route.
     routes = {
         Route(prefix, link, metric=names.TUNNEL_METRIC + link) for prefix, link in near if prefix.version in families
     }

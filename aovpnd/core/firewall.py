@@ -1,10 +1,11 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
 """Permits into rules: ``compile(permits) -> Ruleset``, the whole of ``table inet aovpnd``.
 
-The tiers have one fixed order that nobody writes by hand: loopback · link set-up · handshake · temporary access · tunnel · no other
-DNS · host-only networks · LAN · explicit end. What leaves is judged twice, by the same rules: at ``output``, so that programs are
-refused at once, and at ``postrouting`` behind everybody else's hooks, on the link by which the packet really leaves (facts T6). Only the
-second look stamps. Nothing that leaves is matched by conntrack (facts T2).
+The tiers have one fixed order that nobody writes by hand: loopback · link set-up · handshake · temporary access ·
+tunnel · no other DNS · host-only networks · LAN · explicit end. What leaves is judged twice, by the same rules: at
+``output``, so that programs are refused at once, and at ``postrouting`` behind everybody else's hooks, on the link by
+which the packet really leaves (facts T6). Only the second look stamps. Nothing that leaves is matched by conntrack
+(facts T2).
 """
 
 from collections.abc import Iterable
@@ -108,7 +109,9 @@ def _unstamped(rule: Rule) -> Rule:
 
 
 def _irrefutable(rule: Rule) -> Rule:
-    """The same rule for the last look, where the kernel knows no reject (nft_reject: input, forward, output, prerouting)."""
+    """The same rule for the last look, where the kernel knows no reject (nft_reject: input, forward, output,
+    prerouting).
+    """
     return replace(rule, verdict=Verdict.DROP) if rule.verdict is Verdict.REJECT else rule
 
 
@@ -116,7 +119,7 @@ def _stamped(match: Match, comment: str) -> Rule:
     return Rule(match, Verdict.ACCEPT, comment, set_mark=STAMP)
 
 
-# -- what leaves ------------------------------------------------------------------------------------------------------
+# -- what leaves -------------------------------------------------------------------------------------------------------
 def _leaving(permit: Permit) -> Iterable[Rule]:
     """Rules for output and the last look. Only what may use an *outside* link is stamped."""
     match permit:
@@ -171,7 +174,7 @@ def _by_family(networks: tuple[Network, ...]) -> Iterable[tuple[Network, ...]]:
             yield family
 
 
-# -- what arrives -----------------------------------------------------------------------------------------------------
+# -- what arrives ------------------------------------------------------------------------------------------------------
 def _arriving(permit: Permit) -> Iterable[Rule]:
     match permit:
         case Loopback():
@@ -219,7 +222,7 @@ def _from_endpoint(addr: Address, port: int) -> Match:
     return Match(saddr=(ip_network(addr),), l4=(L4.UDP,), sport=(port,))
 
 
-# -- what is forwarded ------------------------------------------------------------------------------------------------
+# -- what is forwarded -------------------------------------------------------------------------------------------------
 def _forwarded(permits: tuple[Permit, ...]) -> Iterable[Rule]:
     guests = [permit.device for permit in permits if isinstance(permit, HostOnly)]
     tunnels = [permit.device for permit in permits if isinstance(permit, Tunnel)]

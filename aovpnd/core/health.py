@@ -1,12 +1,12 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
 """Is the tunnel alive, and when must it shake hands: what `connected`, `lost` and `idle` mean.
 
-Connected: an authenticated handshake since link, endpoint or uplink last changed. To make that a plain fact, every change of path
-resets the peers (`TunnelWish.path`), so that any handshake at all is a handshake over this path.
+Connected: an authenticated handshake since link, endpoint or uplink last changed. To make that a plain fact, every
+change of path resets the peers (`TunnelWish.path`), so that any handshake at all is a handshake over this path.
 
-Lost: data sent, and for `LOST_AFTER_S` neither anything received nor a handshake. A healthy WireGuard peer answers data within 10 s
-even if it has nothing to say (passive keepalive, WireGuard paper section 6.5), and WireGuard itself starts a new handshake after 15 s
-of silence. Idle is not lost.
+Lost: data sent, and for `LOST_AFTER_S` neither anything received nor a handshake. A healthy WireGuard peer answers data
+within 10 s even if it has nothing to say (passive keepalive, WireGuard paper section 6.5), and WireGuard itself starts
+a new handshake after 15 s of silence. Idle is not lost.
 """
 
 from typing import Final
@@ -16,12 +16,14 @@ from aovpnd.model import Clock, Heard, Intent, Path, TunnelState
 LOST_AFTER_S: Final = 35.0
 """15 s until WireGuard asks for a new handshake (KEEPALIVE_TIMEOUT + REKEY_TIMEOUT), 20 s for it to succeed."""
 RETRY_S: Final = (10.0, 20.0, 40.0, 60.0)
-"""Until the handshake is provoked anew, by the number of attempts; in between WireGuard itself retries every 5 s, for 90 s."""
+"""Until the handshake is provoked anew, by the number of attempts; in between WireGuard itself retries every 5 s, for
+90 s."""
 BUSY_LOOK_S: Final = 20.0
 IDLE_LOOK_S: Final = 60.0
 """How often a connected tunnel is looked at, with traffic and without."""
 FIRST_LOOK_S, LAST_LOOK_S = 0.02, 5.0
-"""Nothing tells us that a handshake succeeded (the kernel sends no event), so we look: soon at first, then less and less often."""
+"""Nothing tells us that a handshake succeeded (the kernel sends no event), so we look: soon at first, then less and
+less often."""
 KEEPALIVE_BYTES: Final = 32
 """A keepalive is a data message without data: 16 bytes of header, 16 of tag."""
 FRESH_SESSION_S: Final = 180.0
@@ -47,7 +49,7 @@ def is_lost(intent: Intent, state: TunnelState, now: Clock) -> bool:
 
 
 def listen(heard: Heard | None, state: TunnelState, now: Clock) -> Heard:
-    """What we know of the other side after looking at ``state``: the moment moves on whenever it spoke, or we did not."""
+    """What we know of the other side after looking at ``state``: the moment moves on when it spoke, or we did not."""
     if heard is not None and not _hears(heard, state) and _has_sent(heard, state, now):
         return heard
     return Heard(now.boot, state.rx_bytes, state.tx_bytes, state.handshake_wall)
@@ -65,7 +67,9 @@ def _has_sent(heard: Heard, state: TunnelState, now: Clock) -> bool:
 
 
 def must_provoke(intent: Intent, state: TunnelState, path: Path | None, now: Clock) -> bool:
-    """Whether to reset the session and shake hands now: on a new path at once, otherwise when the last attempt has had its time."""
+    """Whether to reset the session and shake hands now: on a new path at once, otherwise when the last attempt has had
+    its time.
+    """
     if path is None:
         return False
     if intent.provoked is None or intent.provoked.path != path:

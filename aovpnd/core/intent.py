@@ -45,7 +45,7 @@ REASON_LENGTH: Final = 200
 """Characters of a reason that are kept."""
 
 
-# -- commands ---------------------------------------------------------------------------------------------------------
+# -- commands ----------------------------------------------------------------------------------------------------------
 def update(config: Config, intent: Intent, snapshot: Snapshot, command: Command) -> tuple[Intent, Answer | Refusal]:
     """Carry out ``command`` in the memory; a `Refusal` leaves it as it was."""
     match command:
@@ -152,7 +152,7 @@ def _this_hour(intent: Intent, now: float) -> tuple[float, ...]:
     return tuple(at for at in intent.used if now - at < HOUR_S)
 
 
-# -- looking at the world ---------------------------------------------------------------------------------------------
+# -- looking at the world ----------------------------------------------------------------------------------------------
 def settle(config: Config, intent: Intent, snapshot: Snapshot) -> Intent:
     """What the world itself ends or begins; called once at the start of every pass."""
     intent = replace(intent, used=_this_hour(intent, snapshot.now.boot))
@@ -162,10 +162,10 @@ def settle(config: Config, intent: Intent, snapshot: Snapshot) -> Intent:
     intent = _listen(_adopt(intent, seen, snapshot.now), seen, snapshot.now)
     connected = health.is_connected(intent, seen.state, seen.path, snapshot.now)
     intent = replace(intent, connected_at=(intent.connected_at or snapshot.now.boot) if connected else None)
-    return replace(intent, grant=_surviving(intent, seen, connected=connected))
+    return replace(intent, grant=_surviving(seen, connected=connected))
 
 
-def _surviving(intent: Intent, seen: View, *, connected: bool) -> Grant | None:
+def _surviving(seen: View, *, connected: bool) -> Grant | None:
     """A grant ends for good by time, by roaming, and by the success of the tunnel that it was asked for."""
     if seen.grant is not None and seen.grant.kind is GrantKind.ACCESS and connected:
         return None
@@ -186,7 +186,7 @@ def _listen(intent: Intent, seen: View, now: Clock) -> Intent:
     return replace(intent, heard=health.listen(intent.heard, seen.state, now))
 
 
-# -- after an action --------------------------------------------------------------------------------------------------
+# -- after an action ---------------------------------------------------------------------------------------------------
 def performed(intent: Intent, action: Action, now: float) -> Intent:
     """The memory after ``action`` succeeded at ``now`` (CLOCK_BOOTTIME)."""
     intent = replace(intent, failures=plan.succeeded(intent.failures, action))

@@ -1,8 +1,8 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
 """Which permits a phase has: docs/security.md as code.
 
-A permit is the word between policy and nft: it says *what* may pass; `firewall.py` says how each hook spells it. Adding a way out of
-the machine means adding a permit here, a row to docs/security.md, and a form per hook there.
+A permit is the word between policy and nft: it says *what* may pass; `firewall.py` says how each hook spells it. Adding
+a way out of the machine means adding a permit here, a row to docs/security.md, and a form per hook there.
 """
 
 from dataclasses import dataclass
@@ -19,7 +19,9 @@ class Loopback:
 
 @dataclass(frozen=True, slots=True)
 class LinkSetup:
-    """DHCP and the part of neighbour discovery that a link needs; ``neighbours`` are on-link gateways with global addresses."""
+    """DHCP and the part of neighbour discovery that a link needs; ``neighbours`` are on-link gateways with global
+    addresses.
+    """
 
     neighbours: tuple[IPv6Address, ...] = ()
 

@@ -1,8 +1,8 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
 """``diff(desired, snapshot) -> actions``: what to do about it, in the one order that is safe.
 
-The lock moves first, both ways: LoadRuleset, RemoveTunnel, EnsureTunnel, EnsureRouting, EnsureGuard, MarkUnblocked. A crash after any
-prefix leaves a state that the loaded ruleset already covers.
+The lock moves first, both ways: LoadRuleset, RemoveTunnel, EnsureTunnel, EnsureRouting, EnsureGuard, MarkUnblocked. A
+crash after any prefix leaves a state that the loaded ruleset already covers.
 """
 
 from typing import Final, assert_never
@@ -66,7 +66,9 @@ def _tunnel_differs(wish: TunnelWish, state: TunnelState | None) -> str:
 
 
 def due(actions: tuple[Action, ...], failures: tuple[Failure, ...], now: float) -> tuple[Action, ...]:
-    """Those actions that may be performed now: what failed waits for its time, and while the ruleset waits nothing may loosen."""
+    """Those actions that may be performed now: what failed waits for its time, and while the ruleset waits nothing may
+    loosen.
+    """
     waiting = {failure.action for failure in failures if now < failure.retry_at}
     unlocked = any(isinstance(action, LoadRuleset) for action in actions) and LoadRuleset.__name__ in waiting
     return tuple(

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""What is wrong beside the phase, in words for a person. A problem is a fact of this pass and goes when its cause goes."""
+"""What is wrong beside the phase, in words for a person. A problem goes when its cause goes."""
 
 from typing import Final
 

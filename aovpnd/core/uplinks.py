@@ -2,10 +2,13 @@
 """Which links carry us outside, which stay on this host: read off a snapshot."""
 
 from ipaddress import IPv6Address
+from typing import Final
 
 from aovpnd.links import Link, Side, sides
 from aovpnd.model import Snapshot, Uplink
 from aovpnd.ruleset import Address, Network
+
+IPV4: Final = 4
 
 
 def uplinks(snapshot: Snapshot) -> tuple[Uplink, ...]:
@@ -28,17 +31,25 @@ def _uplink(snapshot: Snapshot, link: Link) -> Uplink:
     defaults = [route for route in routes if route.dst.prefixlen == 0]
     gateways = sorted({route.gateway for route in defaults if route.gateway is not None}, key=_address_key)
     prefixes = on_link(snapshot, link.index)
-    # The counter of carriers tells one café's 192.168.1.1 from the next one's: nobody roams without losing the link.
-    network = " ".join(
-        map(str, (link.carrier_ups, *gateways, *(p for p in prefixes if p.version == 4 or not gateways)))
-    )  
     return Uplink(
         link=link,
-        network=network,
+        network=_network(link, gateways, prefixes),
         gateways=tuple(gateways),
         prefixes=prefixes,
         families=tuple(sorted({route.dst.version for route in defaults})),
     )
+
+
+def _network(link: Link, gateways: list[Address], prefixes: tuple[Network, ...]) -> str:
+    """The identity of the L2 network.
+
+    The count of carriers tells one café's 192.168.1.1 from the next one's: nobody roams without losing the link. Beside
+    it one family speaks, IPv4 where it is there, so that a router advertisement that comes a second after the lease is
+    not a move.
+    """
+    version = min((gateway.version for gateway in gateways), default=IPV4)
+    known = [item for item in (*gateways, *prefixes) if item.version == version]
+    return " ".join(map(str, (link.carrier_ups, *known)))
 
 
 def on_link(snapshot: Snapshot, link: int) -> tuple[Network, ...]:

@@ -197,7 +197,18 @@ def public_key(private_key: str) -> str:
 def make_certificates(directory: Path) -> tuple[Path, Path, Path]:
     """Make a certificate authority and the portal's certificate; returns (authority, certificate, key), in PEM."""
     ca, ca_key, cert, key = (directory / name for name in ("ca.pem", "ca.key", "portal.pem", "portal.key"))
-    new = ["openssl", "req", "-x509", "-newkey", "ec", "-pkeyopt", "ec_paramgen_curve:prime256v1", "-nodes", "-days", "30"]
+    new = [
+        "openssl",
+        "req",
+        "-x509",
+        "-newkey",
+        "ec",
+        "-pkeyopt",
+        "ec_paramgen_curve:prime256v1",
+        "-nodes",
+        "-days",
+        "30",
+    ]
     run([*new, "-subj", "/CN=Lab authority", "-keyout", str(ca_key), "-out", str(ca)])
     run(
         [*new, "-subj", f"/CN={plan.PORTAL_NAME}", "-addext", f"subjectAltName=DNS:{plan.PORTAL_NAME}"]
