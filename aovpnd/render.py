@@ -20,7 +20,9 @@ _ICMPV6_WORDS: Final = {
 def render(ruleset: Ruleset, now: float = 0.0) -> str:
     """The text that replaces the table by this one in a single transaction; ``now`` (CLOCK_BOOTTIME) times elements."""
     name = f"{ruleset.family} {ruleset.table}"
-    return f"add table {name}\ndelete table {name}\n{render_table(ruleset, now)}"
+    # Adding it first makes the deletion succeed when there was none. A plain table cannot become an owned one (EOPNOTSUPP).
+    flags = " { flags owner; }" if ruleset.owned else ""
+    return f"add table {name}{flags}\ndelete table {name}\n{render_table(ruleset, now)}"
 
 
 def render_table(ruleset: Ruleset, now: float = 0.0) -> str:

@@ -18,7 +18,7 @@ Address = IPv4Address | IPv6Address
 Network = IPv4Network | IPv6Network
 
 _IDENTIFIER: Final = re.compile(r"[A-Za-z][A-Za-z0-9_]{0,63}")
-_COMMENT: Final = re.compile(r"[A-Za-z0-9 ,.:;()/'+*=-]{1,120}")
+_COMMENT: Final = re.compile(r"[A-Za-z0-9 _,.:;()/'+*=-]{1,120}")
 
 
 class Hook(StrEnum):

@@ -186,8 +186,6 @@ def _arriving(permit: Permit) -> Iterable[Rule]:
             yield Rule(dhcpv6, Verdict.ACCEPT, "DHCPv6 answers")
             yield Rule(advert, Verdict.ACCEPT, "router advertisement")
             yield Rule(Match(icmp_type=(_NS, _NA), hop_limit=255), Verdict.ACCEPT, "neighbour discovery")
-        case Handshake(endpoint):
-            yield Rule(_from_endpoint(endpoint.addr, endpoint.port), Verdict.ACCEPT, "the gateway answers")
         case Tunnel(device, addresses):
             yield Rule(Match(iif=device), Verdict.ACCEPT, "the verified tunnel")
             for family in _by_family(tuple(map(ip_network, addresses))):
@@ -205,8 +203,8 @@ def _arriving(permit: Permit) -> Iterable[Rule]:
                     Verdict.ACCEPT,
                     "the local network, where the configuration allows it",
                 )
-        case TemporaryAccess():
-            return  # answers alone, and the chain's end lets those in
+        case Handshake() | TemporaryAccess():
+            return  # answers alone, and the chain's end lets those in: a spoofed gateway must not reach our UDP services
         case _:
             assert_never(permit)
 

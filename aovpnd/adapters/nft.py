@@ -1,0 +1,84 @@
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""The dynamic table: load it, read it back, see who changed it. Used from one thread (see `aovpnd.nftlib`)."""
+
+import os
+import time
+from dataclasses import dataclass
+
+from aovpnd import names
+from aovpnd.errors import NftError
+from aovpnd.model import GuardState
+from aovpnd.nftlib import Change, Nft, Watch, fingerprint
+from aovpnd.render import render
+from aovpnd.ruleset import Ruleset
+
+_EARLY = ("netdev", names.EARLY_TABLE)
+_GUARD = (("inet", names.GUARD_TABLE), ("netdev", names.GUARD_TABLE))
+
+
+@dataclass(frozen=True, slots=True)
+class Seen:
+    """What `Nftables.observe` saw: the ruleset that we loaded if it is unaltered, whether a table is there, and the guard."""
+
+    ruleset: Ruleset | None
+    present: bool
+    guard: GuardState
+
+
+class Nftables:
+    """Our end of libnftables. Whole tables only: load this one, or remove it."""
+
+    def __init__(self) -> None:
+        self._nft = Nft()
+        self._loaded: Ruleset | None = None
+        self._fingerprint = ""
+
+    def observe(self) -> Seen:
+        """Look at our table and the guard's. `NftError` when nftables does not answer."""
+        listing = self._nft.list_table("inet", names.TABLE)
+        unaltered = listing is not None and self._loaded is not None and fingerprint(listing) == self._fingerprint
+        held = all(self._nft.list_table(*table) is not None for table in _GUARD)
+        return Seen(
+            ruleset=self._loaded if unaltered else None,
+            present=listing is not None,
+            guard=GuardState.HELD if held else GuardState.MISSING,
+        )
+
+    def ensure(self, ruleset: Ruleset | None) -> None:
+        """Make ``ruleset`` the table, in one transaction, and read it back; None removes it and early boot's egress chains.
+
+        `NftError` when the kernel refuses, or does not hold what was loaded; the old table then stands.
+        """
+        self._loaded = None
+        if ruleset is None:
+            self._remove("inet", names.TABLE)
+            self._remove(*_EARLY)
+            return
+        self._nft.run(render(ruleset, time.clock_gettime(time.CLOCK_BOOTTIME)))
+        listing = self._nft.list_table("inet", names.TABLE)
+        expected = sum(len(chain.rules) for chain in ruleset.chains)
+        if listing is None or listing.count(" comment ") < expected:
+            raise NftError(
+                "the kernel does not hold the ruleset that was loaded", hint="is another program removing it?"
+            )
+        self._loaded, self._fingerprint = ruleset, fingerprint(listing)
+
+    def _remove(self, family: str, table: str) -> None:
+        # `destroy` is not in 1.0.6; adding first makes the removal idempotent.
+        self._nft.run(f"add table {family} {table}\ndelete table {family} {table}")
+
+
+class ForeignChanges:
+    """Hears of nftables transactions, and tells ours from others'."""
+
+    def __init__(self) -> None:
+        self._watch = Watch()
+        self._pid = os.getpid()
+
+    def fileno(self) -> int:
+        """For the event loop."""
+        return self._watch.fileno()
+
+    def drain(self) -> tuple[Change, ...]:
+        """What others have changed since the last call."""
+        return tuple(change for change in self._watch.drain() if change.pid != self._pid)

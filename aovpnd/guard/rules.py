@@ -1,0 +1,152 @@
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""What the guard holds, as values: a last look at the stamp for IP, and an egress chain for every outside link.
+
+The tables never change but for the list of links, so that nothing makes the guard die. `egress.nft` for early boot is the same
+``outside`` chain (docs/security.md, "Who enforces it").
+"""
+
+from collections.abc import Iterable
+from ipaddress import ip_network
+from typing import Final
+
+from aovpnd import names
+from aovpnd.links import Link, Side, sides
+from aovpnd.render import render, render_chain
+from aovpnd.ruleset import (
+    L4,
+    LOOPBACK,
+    Chain,
+    Device,
+    Element,
+    Hook,
+    LinkSet,
+    Mark,
+    Match,
+    Protocol,
+    Rule,
+    Ruleset,
+    SetRef,
+    Verdict,
+)
+
+INSIDE: Final = SetRef(names.INSIDE_SET, named=True)
+_STAMPED: Final = Mark(names.STAMP, names.STAMP)
+_LINK_LOCAL: Final = ip_network("fe80::/10")
+_RS, _NS, _NA = 133, 135, 136
+
+OUTSIDE: Final = Chain(
+    names.OUTSIDE_CHAIN,
+    (
+        Rule(
+            Match(mark=_STAMPED, protocol=Protocol.IP), Verdict.ACCEPT, "stamped by the last look of table inet aovpnd"
+        ),
+        Rule(
+            Match(mark=_STAMPED, protocol=Protocol.IP6), Verdict.ACCEPT, "stamped by the last look of table inet aovpnd"
+        ),
+        Rule(Match(protocol=Protocol.ARP), Verdict.ACCEPT, "ARP passes no inet hook"),
+        Rule(Match(protocol=Protocol.EAPOL), Verdict.ACCEPT, "802.1X, or the link never comes up"),
+        Rule(
+            Match(daddr=(ip_network("255.255.255.255"),), l4=(L4.UDP,), sport=(68,), dport=(67,)),
+            Verdict.ACCEPT,
+            "DHCPv4 clients send by packet socket, by broadcast alone",
+        ),
+        Rule(
+            Match(saddr=(_LINK_LOCAL,), daddr=(ip_network("ff02::1:2"),), l4=(L4.UDP,), sport=(546,), dport=(547,)),
+            Verdict.ACCEPT,
+            "DHCPv6 to the link's servers",
+        ),
+        Rule(
+            Match(daddr=(ip_network("ff02::2"),), icmp_type=(_RS,), hop_limit=255),
+            Verdict.ACCEPT,
+            "router solicitation",
+        ),
+        Rule(
+            Match(daddr=(ip_network("ff02::1:ff00:0/104"), _LINK_LOCAL), icmp_type=(_NS,), hop_limit=255),
+            Verdict.ACCEPT,
+            "neighbour solicitation, on the link only",
+        ),
+        Rule(
+            Match(daddr=(ip_network("ff02::1"), _LINK_LOCAL), icmp_type=(_NA,), hop_limit=255),
+            Verdict.ACCEPT,
+            "neighbour advertisement, on the link only",
+        ),
+        Rule(Match(), Verdict.DROP, "no stamp, no way out: raw sockets, macvlan and bridged guests end here"),
+    ),
+)
+"""What may leave by an outside link, whoever sent it and by whatever socket (facts T4, T5)."""
+
+
+def link_chain(link: Link) -> Chain:
+    """The egress base chain of one outside link."""
+    return Chain(
+        f"{names.LINK_CHAIN_PREFIX}{link.index}",
+        (
+            Rule(Match(), Verdict.CONTINUE, "every outside link alike", jump=names.OUTSIDE_CHAIN),
+            Rule(Match(), Verdict.DROP, "explicit, because a policy alone leaks during a replace"),
+        ),
+        Hook.EGRESS,
+        names.PRIORITY_FILTER,
+        link.name,
+    )
+
+
+def egress_table(links: Iterable[Link], *, table: str = names.GUARD_TABLE, owned: bool = True) -> Ruleset:
+    """The guard's netdev table for these outside links."""
+    return Ruleset("netdev", table, (OUTSIDE, *map(link_chain, links)), owned=owned)
+
+
+def last_look(host_only: Iterable[Link]) -> Ruleset:
+    """The guard's inet table: behind the dynamic table's last look, nothing without its stamp."""
+    elements = tuple(Element(Device(link.index, link.name)) for link in host_only)
+    kinds = [Device(name=f"{names.LINK_PREFIX}*", kind=kind) for kind in names.TUNNEL_KINDS]
+    return Ruleset(
+        "inet",
+        names.GUARD_TABLE,
+        (
+            Chain(
+                "postrouting",
+                (
+                    Rule(Match(oif=LOOPBACK), Verdict.ACCEPT, "the machine speaks with itself"),
+                    *(
+                        Rule(Match(oif=kind), Verdict.ACCEPT, "tunnels; their outer packets come by here too")
+                        for kind in kinds
+                    ),
+                    Rule(Match(oif_in=INSIDE), Verdict.ACCEPT, "guests of this host"),
+                    Rule(Match(mark=_STAMPED), Verdict.ACCEPT, "stamped by the last look of table inet aovpnd"),
+                    Rule(Match(), Verdict.DROP, "no stamp, no way out"),
+                ),
+                Hook.POSTROUTING,
+                names.PRIORITY_GUARD,
+            ),
+        ),
+        sets=(LinkSet(INSIDE, elements),),
+        owned=True,
+    )
+
+
+def outside(links: Iterable[Link]) -> tuple[Link, ...]:
+    """The links that get an egress chain; one whose name cannot be written safely gets none (and `inet` still covers it)."""
+    links = tuple(links)
+    side = sides(links)
+    return tuple(link for link in links if side[link.index] is Side.OUTSIDE and link.nameable)
+
+
+def inside(links: Iterable[Link]) -> tuple[Link, ...]:
+    """The host-only links, bridges and ports."""
+    links = tuple(links)
+    side = sides(links)
+    return tuple(link for link in links if side[link.index] is Side.HOST_ONLY and link.nameable)
+
+
+def early_egress() -> str:
+    """``egress.nft``: the shared chain of the table that the udev rule attaches links to; loading it again changes nothing."""
+    body = "\n".join(render_chain(OUTSIDE))
+    head = f"add table netdev {names.EARLY_TABLE}\nadd chain netdev {names.EARLY_TABLE} {names.OUTSIDE_CHAIN}\n"
+    head += f"flush chain netdev {names.EARLY_TABLE} {names.OUTSIDE_CHAIN}\n"
+    return f"{head}table netdev {names.EARLY_TABLE} {{\n{body}\n}}\n"
+
+
+def whole(links: Iterable[Link]) -> str:
+    """Both tables, for the guard's first transaction."""
+    links = tuple(links)
+    return render(last_look(inside(links))) + render(egress_table(outside(links)))

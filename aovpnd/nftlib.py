@@ -1,0 +1,170 @@
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""The border around the Python binding of libnftables; nothing else imports it.
+
+What the binding lacks (facts, section 2) is made up for here: a failure is an exception and not a number; NUL, which truncates a
+command silently with success, is refused; one context is one netlink socket in the network namespace it was made in, used from one
+thread only. An ``owner`` table lives as long as the context that loaded it.
+"""
+
+import errno
+import re
+import socket
+import struct
+from dataclasses import dataclass
+from typing import Any, Final
+
+from aovpnd.errors import NftError
+
+MISSING: Final = "No such file or directory"
+
+
+class Nft:
+    """One libnftables context. Close it, or lose it, and its ``owner`` tables are gone."""
+
+    def __init__(self) -> None:
+        try:
+            import nftables  # type: ignore[import-not-found,unused-ignore]  # noqa: PLC0415 - a missing package is an answer
+        except ImportError as error:
+            raise NftError(
+                "the Python binding of nftables is missing", hint="apt install python3-nftables", code="nft-missing"
+            ) from error
+        self._context: Any = nftables.Nftables()
+
+    def run(self, text: str) -> str:
+        """Run nft commands in one transaction and return what they print. `NftError` with libnftables' first line."""
+        if "\0" in text:
+            raise NftError("an nft text with NUL in it would be cut short")
+        code, output, problem = self._context.cmd(text)
+        if code != 0:
+            raise NftError(f"nftables refused: {_first_line(problem)}", hint=_hint(problem))
+        return str(output)
+
+    def list_table(self, family: str, table: str) -> str | None:
+        """The listing of one table, or None when there is no such table. Never ``list ruleset``: it starves (facts, section 1)."""
+        try:
+            return self.run(f"list table {family} {table}")
+        except NftError as error:
+            if MISSING in error.text:
+                return None
+            raise
+
+
+def _first_line(problem: str) -> str:
+    lines = [line.strip() for line in problem.splitlines() if line.strip()]
+    return lines[0].removeprefix("Error: ") if lines else "no reason given"
+
+
+def _hint(problem: str) -> str:
+    if "Operation not permitted" in problem:
+        return "CAP_NET_ADMIN is needed"
+    if "not supported" in problem or "Protocol" in problem:
+        return "the kernel lacks nftables: modprobe nf_tables, or install a kernel that has it"
+    return ""
+
+
+# What moves in a listing although nobody changed a rule: counters, and the time left of a set element.
+_MOVING: Final = re.compile(r" expires [0-9a-z]+| packets \d+ bytes \d+| # handle \d+| # progname \S+")
+_IFINDEX: Final = re.compile(r'\b([io]if) (?:"[^"]*"|\d+)')
+
+
+def fingerprint(listing: str) -> str:
+    """A listing without what moves by itself, to compare with later ones.
+
+    An ``oif`` is listed by the name that the index has at that moment, so links are blanked as well: a rename is not a change.
+    """
+    return _IFINDEX.sub(r"\1 _", _MOVING.sub("", listing))
+
+
+# -- who changed what -------------------------------------------------------------------------------------------------
+NETLINK_NETFILTER: Final = 12
+NFNLGRP_NFTABLES: Final = 7
+NFNL_SUBSYS_NFTABLES: Final = 10
+NFT_MSG_NEWGEN: Final = 15
+NFTA_GEN_PROC_PID: Final = 2
+NFTA_GEN_PROC_NAME: Final = 3
+SOL_NETLINK: Final = 270
+NETLINK_ADD_MEMBERSHIP: Final = 1
+SO_RCVBUFFORCE: Final = 33
+
+
+@dataclass(frozen=True, slots=True)
+class Change:
+    """A transaction that somebody committed. ``pid`` 0 and no name: we were told too late (overrun), so look at everything."""
+
+    pid: int
+    name: str
+
+    def __str__(self) -> str:
+        safe = re.sub(r"[^A-Za-z0-9_.:@/-]", "?", self.name) or "somebody"
+        return f"{safe}[{self.pid}]" if self.pid else safe
+
+
+class Watch:
+    """A non-blocking socket that hears of every nftables transaction in this network namespace (nfnetlink, NEWGEN)."""
+
+    def __init__(self) -> None:
+        try:
+            self._socket = socket.socket(
+                socket.AF_NETLINK, socket.SOCK_RAW | socket.SOCK_NONBLOCK | socket.SOCK_CLOEXEC, NETLINK_NETFILTER
+            )
+            try:
+                self._socket.setsockopt(socket.SOL_SOCKET, SO_RCVBUFFORCE, 4 << 20)
+            except PermissionError:
+                self._socket.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 1 << 20)
+            self._socket.bind((0, 0))
+            self._socket.setsockopt(SOL_NETLINK, NETLINK_ADD_MEMBERSHIP, NFNLGRP_NFTABLES)
+        except OSError as error:
+            raise NftError(f"nftables cannot be watched: {error.strerror}", hint=_hint(str(error))) from error
+
+    def fileno(self) -> int:
+        """For the event loop."""
+        return self._socket.fileno()
+
+    def close(self) -> None:
+        """Stop listening."""
+        self._socket.close()
+
+    def drain(self) -> tuple[Change, ...]:
+        """All changes since the last call; one with pid 0 when messages were lost."""
+        changes: list[Change] = []
+        while True:
+            try:
+                data, (sender, _) = self._socket.recvfrom(1 << 18)
+            except BlockingIOError:
+                return tuple(changes)
+            except OSError as error:
+                if error.errno != errno.ENOBUFS:
+                    raise NftError(f"nftables cannot be watched: {error.strerror}") from error
+                changes.append(Change(0, ""))
+                continue
+            if sender == 0:  # the kernel; anybody may send to a netlink socket
+                changes += parse_changes(data)
+
+
+def parse_changes(data: bytes) -> list[Change]:
+    """The NEWGEN messages in one datagram; malformed remains are skipped."""
+    changes = []
+    offset = 0
+    while offset + 16 <= len(data):
+        length, kind = struct.unpack_from("=IH", data, offset)
+        if length < 16 or offset + length > len(data):  # noqa: PLR2004 - nlmsghdr is 16 bytes
+            break
+        if kind >> 8 == NFNL_SUBSYS_NFTABLES and kind & 0xFF == NFT_MSG_NEWGEN:
+            attributes = _attributes(data[offset + 20 : offset + length])
+            pid = attributes.get(NFTA_GEN_PROC_PID, b"")
+            name = attributes.get(NFTA_GEN_PROC_NAME, b"").rstrip(b"\0").decode("ascii", "replace")
+            changes.append(Change(int.from_bytes(pid, "big"), name))
+        offset += (length + 3) & ~3
+    return changes
+
+
+def _attributes(data: bytes) -> dict[int, bytes]:
+    found: dict[int, bytes] = {}
+    offset = 0
+    while offset + 4 <= len(data):
+        length, kind = struct.unpack_from("=HH", data, offset)
+        if length < 4:  # noqa: PLR2004 - nlattr is 4 bytes
+            break
+        found[kind & 0x3FFF] = data[offset + 4 : offset + length]
+        offset += (length + 3) & ~3
+    return found
