@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""Switch a veth's offloads off, so that what is recorded are frames as a real card sends them (ethtool(8) in one call)."""
+"""Switch a link's offloads off, so that what is recorded are frames as a real card sends them."""
 
 import sys
 

@@ -24,6 +24,14 @@ make_resolv_conf() {
 }
 """
 """Debian's own function moves a file over /etc/resolv.conf, which is a mount point here."""
+_CLIENT: Final = """
+try=0
+while [ $1 = -6 ] && [ $try -lt 100 ] && [ -z "$(ip -6 addr show dev $2 scope link -tentative)" ]; do
+  try=$((try + 1)); sleep 0.05
+done
+exec dhclient $1 -d -cf /run/dhclient.conf -lf /run/dhclient$1.$2.leases -pf /run/dhclient$1.$2.pid $2
+"""
+"""A DHCP client for a family and a link; DHCPv6 needs the link-local address, as in ifupdown's wait-for-ll6.sh."""
 
 
 @dataclass(slots=True)
@@ -64,14 +72,10 @@ supersede dhcp-rebinding-time {self.lease_s * 85 // 100};
 
     def join(self, link: str) -> None:
         """Do what a network manager does when it may use a link: set it up and start DHCP clients. Does not wait."""
+        self.host.sysctl(**{f"ipv6__conf__{link}__disable_ipv6": 0})
         self.host.ip(f"link set {link} up")
         self._clients[link] = [
-            self.host.spawn(
-                *("dhclient", family, "-d", "-cf", "/run/dhclient.conf", "-lf", f"/run/dhclient{family}.{link}.leases"),
-                *("-pf", f"/run/dhclient{family}.{link}.pid", link),
-                chroot=True,
-                log=f"dhclient{family}.{link}",
-            )
+            self.host.spawn("sh", "-c", _CLIENT, "sh", family, link, chroot=True, log=f"dhclient{family}.{link}")
             for family in ("-4", "-6")
         ]
 
@@ -81,7 +85,8 @@ supersede dhcp-rebinding-time {self.lease_s * 85 // 100};
             client.kill()  # a client that is asked to stop would release its lease, and say so on the network
             client.wait()
         self.host.ip(f"addr flush dev {link} scope global")
-        self.host.run("ip", "-6", "route", "flush", "dev", link, "proto", "ra", check=False)
+        # As NetworkManager does: the kernel asks for routers again only when IPv6 starts anew.
+        self.host.sysctl(**{f"ipv6__conf__{link}__disable_ipv6": 1})
         for lease in (self.host.dir / "run").glob(f"dhclient-*.{link}.*"):
             lease.unlink()
 

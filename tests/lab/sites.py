@@ -138,7 +138,7 @@ class Gateway:
         host.ip("-6 route add default via 2001:db8:113::1")
         host.nft(
             "table inet gateway { chain postrouting { type nat hook postrouting priority 100;"
-            ' iifname "wg0" oifname "wan0" masquerade; } }'
+            ' iifname "wg0" oifname "wan0" masquerade; }; }\n'
         )
         self.on()
         dnsmasq.start(host, dnsmasq.resolver_config("wg0"))
