@@ -21,6 +21,8 @@ Endpoint = tuple[IPv4Address | IPv6Address, int]
 ENDPOINTS: Final[tuple[Endpoint, ...]] = ((plan.GATEWAY4, plan.GATEWAY_PORT), (plan.GATEWAY6, plan.GATEWAY_PORT))
 TCP_BASE: Final = 40000
 """Senders' TCP SYNs carry no payload: their kind is the destination port less this."""
+_WELL_KNOWN_SYN: Final = {"53": TCP_BASE + 18, "853": TCP_BASE + 19}
+"""The senders dnstcp4 and dot4 need the real ports."""
 TOKEN_BYTES: Final = 16
 
 
@@ -134,7 +136,7 @@ def _sender(row: dict[str, str], payload: bytes, token: bytes) -> tuple[int | No
         after = payload[place + TOKEN_BYTES : place + TOKEN_BYTES + 1]
         return (after[0] if after else None), True
     if row["tcp.flags"].lower() in {"0x0002", "0x00c2"} and row["tcp.dstport"]:
-        port = int(row["tcp.dstport"])
+        port = _WELL_KNOWN_SYN.get(row["tcp.dstport"], int(row["tcp.dstport"]))
         if TCP_BASE <= port < TCP_BASE + 256:
             return port - TCP_BASE, False
     return None, False
