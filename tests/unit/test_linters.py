@@ -15,8 +15,8 @@ TOOLS = Path(sys.executable).parent
 @pytest.mark.parametrize(
     "command",
     [
-        pytest.param(["ruff", "check", "--quiet", "."], id="ruff-check"),
-        pytest.param(["ruff", "format", "--check", "."], id="ruff-format"),
+        pytest.param(["ruff", "check", "--quiet", "--output-format", "concise", "."], id="ruff-check"),
+        pytest.param(["ruff", "format", "--check", "--output-format", "concise", "."], id="ruff-format"),
         pytest.param(["mypy", "--no-error-summary"], id="mypy"),
     ],
 )

@@ -1,0 +1,323 @@
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""``make bench``: how fast and how small, measured on the lab's laptop; prints a table and writes docs/bench.md.
+
+Times depend on the machine, so what can be is measured beside something known in the same run: `aovpnctl` beside a bare
+Python, a tunnel with our ruleset beside the same tunnel without.
+"""
+
+import json
+import os
+import platform
+import re
+import statistics
+import subprocess
+import sys
+import time
+from collections.abc import Callable, Iterable, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Final
+
+from rich.console import Console
+from rich.table import Table
+
+from aovpnd import __version__
+from tests.lab import plan
+from tests.lab.frames import Kind
+from tests.lab.host import Host
+from tests.lab.laptop import BIN
+from tests.lab.process import LabError, wait_for
+from tests.lab.world import World
+from tools.bench_inside import PORT
+
+ROOT: Final = Path(__file__).parents[1]
+REPORT: Final = ROOT / "docs" / "bench.md"
+PROCESSES: Final = ("aovpnd", "aovpnd-guard", "wireguard-go")
+IDLE_S: Final = 15.0
+STREAM_S: Final = 4.0
+
+# What we aim at.
+STATUS_TIMES_PYTHON: Final = 3.0
+PASS_MS: Final = 15.0
+HANDSHAKE_MS: Final = 50.0
+THROUGHPUT_RATIO: Final = 0.98
+
+
+@dataclass(frozen=True, slots=True)
+class Figure:
+    """One line of the result. ``aim`` is what we want it to be, ``met`` None where there is no aim."""
+
+    what: str
+    measured: str
+    beside: str = ""
+    aim: str = ""
+    met: bool | None = None
+
+
+def spread(values: Iterable[float], *, unit: str = "ms", scale: float = 1e3) -> str:
+    """Median and extremes, as text."""
+    ordered = sorted(value * scale for value in values)
+    return f"{statistics.median(ordered):.1f} {unit} ({ordered[0]:.1f} to {ordered[-1]:.1f}, n = {len(ordered)})"
+
+
+def inside(host: Host, part: str, *words: str, timeout_s: float = 120.0) -> object:
+    """Run a part of `bench_inside` in a machine and return what it measured."""
+    done = host.run(sys.executable, "-m", "tools.bench_inside", part, *words, timeout_s=timeout_s)
+    return json.loads(done.stdout)
+
+
+# ── the measurements ─────────────────────────────────────────────────────────────────────────────────────────────────
+
+
+def commands(world: World) -> Iterator[Figure]:
+    """``aovpnctl status`` as a whole process, beside the least that Python can be."""
+    bare = f"{sys.executable} -I -c pass"
+    status = f"{BIN / 'aovpnctl'} status"
+    measured = inside(world.laptop.host, "programs", "60", bare, status, f"{status} --json")
+    if not isinstance(measured, list):
+        raise LabError(f"no times: {measured!r}")
+    least = statistics.median(measured[0])
+    for name, times in (("aovpnctl status", measured[1]), ("aovpnctl status --json", measured[2])):
+        ratio = statistics.median(times) / least
+        beside = f"python3 -I -c pass: {spread(measured[0])}"
+        aim = f"below {STATUS_TIMES_PYTHON:g} × Python"
+        yield Figure(name, f"{spread(times)}, ratio {ratio:.2f}", beside, aim, ratio < STATUS_TIMES_PYTHON)
+
+
+def ruleset_load(world: World) -> Iterator[Figure]:
+    """Replacing the whole table and reading it back, in a machine that nobody else uses."""
+    with Host.boot("bench", world.dir) as host:
+        times = inside(host, "ruleset", "200")
+    if not isinstance(times, list):
+        raise LabError(f"no times: {times!r}")
+    yield Figure("ruleset replaced and read back", spread(times), "libnftables in one long-lived context")
+
+
+def command_answered(world: World) -> Iterator[Figure]:
+    """A command is answered after the pass that carried it out: round trip of one that changes nothing."""
+    laptop = world.laptop
+    bare = [_timed(lambda: laptop.ctl("tunnels")) for _ in range(20)]
+    times = [_timed(lambda: laptop.ctl("connect", "tunnel")) for _ in range(20)]
+    more = (statistics.median(times) - statistics.median(bare)) * 1e3
+    yield Figure(
+        "a pass: `connect` that changes nothing, less `tunnels`",
+        f"{more:.1f} ms",
+        f"connect: {spread(times)}",
+        f"below {PASS_MS:g} ms",
+        more < PASS_MS,
+    )
+
+
+def handshake_after_link(world: World, *, rounds: int = 10) -> Iterator[Figure]:
+    """From the moment the kernel has a default route to the first handshake on the far side of the link."""
+    delays = [_one_handshake(world) for _ in range(rounds)]
+    yield Figure(
+        "default route to handshake sent",
+        spread(delays),
+        "seen on the far side of the link",
+        f"within {HANDSHAKE_MS:g} ms",
+        statistics.median(delays) * 1e3 <= HANDSHAKE_MS,
+    )
+
+
+def _one_handshake(world: World) -> float:
+    host = world.laptop.host
+    world.unplug("wlan0")
+    world.laptop.wait_phase("offline")
+    log = host.dir / "routes.log"
+    log.unlink(missing_ok=True)
+    with world.record("wlan0") as recorder:
+        monitor = host.spawn("ip", "-4", "-tshort", "monitor", "route", log="routes", env={"TZ": "UTC"})
+        try:
+            world.roam("home")
+            world.laptop.wait_phase("connected")
+        finally:
+            monitor.kill()
+            monitor.wait()
+        frames = recorder.recording(os.urandom(16)).frames
+    sent = min(frame.time for frame in frames if frame.kind is Kind.HANDSHAKE)
+    return sent - _first_default_route(log.read_text(encoding="utf-8"))
+
+
+def _first_default_route(log: str) -> float:
+    """The Unix time at which ``ip -tshort monitor route`` saw a default route by wlan0 come."""
+    found = re.search(r"^\[(?P<time>[^]]+)\](?! Deleted) ?default .*dev wlan0", log, re.MULTILINE)
+    if found is None:
+        raise LabError(f"no default route was seen: {log!r}")
+    return datetime.fromisoformat(found["time"]).replace(tzinfo=UTC).timestamp()
+
+
+def idle(world: World) -> Iterator[Figure]:
+    """Memory and wake-ups of each process while the tunnel is up and nobody uses it."""
+    host = world.laptop.host
+    # Only what is our own memory counts: the proportional set size shares libraries among those who use them.
+    pids = {name: host.pids_of(name) for name in PROCESSES}
+    before = {name: sum(map(_switches, found)) for name, found in pids.items()}
+    time.sleep(IDLE_S)
+    for name, found in pids.items():
+        wakes = sum(map(_switches, found)) - before[name]
+        memory = sum(map(_pss_kb, found)) / 1024
+        ours = name != "wireguard-go"
+        yield Figure(
+            f"idle: {name}",
+            f"{wakes} wake-ups in {IDLE_S:.0f} s, {memory:.1f} MB",
+            f"{len(found)} process" if found else "not running",
+            "no wake-ups" if ours else "",
+            (wakes == 0) if ours and found else None,
+        )
+
+
+def _switches(pid: int) -> int:
+    tasks = Path(f"/proc/{pid}/task").glob("*/status")
+    return sum(int(count) for task in tasks for count in re.findall(r"ctxt_switches:\s+(\d+)", task.read_text()))
+
+
+def _pss_kb(pid: int) -> int:
+    found = re.search(r"^Pss:\s+(\d+) kB", Path(f"/proc/{pid}/smaps_rollup").read_text(), re.MULTILINE)
+    return int(found[1]) if found else 0
+
+
+def throughput(world: World, *, rounds: int = 4) -> Iterator[Figure]:
+    """TCP through the tunnel with daemon, guard and rulesets, and through wg-quick's with none, in turns."""
+    ours, plain = [], []
+    for _ in range(rounds):
+        ours.append(_stream(world))
+        with _without_protection(world):
+            plain.append(_stream(world))
+    ratio = statistics.median(ours) / statistics.median(plain)
+    yield Figure(
+        "throughput, protected ÷ plain wg-quick",
+        f"{ratio:.3f}: {spread(ours, unit='Mbit/s', scale=1)}",
+        f"plain: {spread(plain, unit='Mbit/s', scale=1)}",
+        f"at least {THROUGHPUT_RATIO:g}",
+        ratio >= THROUGHPUT_RATIO,
+    )
+
+
+def _stream(world: World) -> float:
+    address = str(plan.GATEWAY_INSIDE4)
+    gateway = world.gateway.host
+    server = gateway.spawn(sys.executable, "-m", "tools.bench_inside", "sink", address, log="sink")
+    wait_for("the sink", lambda: f":{PORT}" in gateway.out("ss", "-Hltn"))
+    measured = inside(world.laptop.host, "source", address, str(STREAM_S))
+    server.wait(10)
+    if not isinstance(measured, float):
+        raise LabError(f"no throughput: {measured!r}")
+    return measured
+
+
+@contextmanager
+def _without_protection(world: World) -> Iterator[None]:
+    laptop = world.laptop
+    laptop.ctl("unblock")
+    laptop.stop_daemon()
+    laptop.wg_quick("up")
+    try:
+        yield
+    finally:
+        laptop.wg_quick("down")
+        laptop.start_daemon()
+        laptop.ctl("block")
+        laptop.wait_phase("connected")
+
+
+def _timed(call: Callable[[], object]) -> float:
+    start = time.perf_counter()
+    call()
+    return time.perf_counter() - start
+
+
+# ── the report ───────────────────────────────────────────────────────────────────────────────────────────────────────
+
+MEASUREMENTS: Final = (commands, ruleset_load, command_answered, idle, handshake_after_link, throughput)
+
+
+def measure(console: Console) -> list[Figure]:
+    """Everything, on one laptop that is connected at home."""
+    figures: list[Figure] = []
+    with World.build() as world:
+        world.laptop.install_tunnel()
+        world.laptop.start_daemon()
+        world.roam("home")
+        world.laptop.wait_phase("connected")
+        for measurement in MEASUREMENTS:
+            console.print(f"… {(measurement.__doc__ or '').splitlines()[0]}", style="dim")
+            figures += measurement(world)
+    return figures
+
+
+def machine() -> str:
+    """What the figures were measured on."""
+    cpu = re.search(r"model name\s*:\s*(.*)", Path("/proc/cpuinfo").read_text(encoding="utf-8"))
+    parts = (f"Linux {platform.release()}", f"Python {platform.python_version()}", f"{os.cpu_count()} CPUs")
+    return ", ".join((*parts, cpu[1] if cpu else platform.machine()))
+
+
+def commit() -> str:
+    """The commit that was measured, with a note if the tree differs from it; "unknown" outside of a checkout."""
+    # The tree belongs to whoever cloned it, and we are root.
+    git = ["git", "-c", "safe.directory=*", "-C", str(ROOT)]
+    try:
+        head = subprocess.run([*git, "rev-parse", "--short=12", "HEAD"], capture_output=True, text=True, check=True)
+        dirty = subprocess.run([*git, "status", "--porcelain"], capture_output=True, text=True, check=True).stdout
+    except (OSError, subprocess.CalledProcessError):
+        return "unknown"
+    return head.stdout.strip() + (" with changes" if dirty else "")
+
+
+def verdict(figure: Figure) -> str:
+    """The last column."""
+    return {True: "met", False: "missed", None: ""}[figure.met]
+
+
+def show(figures: list[Figure], console: Console) -> None:
+    """Print the table."""
+    table = Table(title=f"aovpnd {__version__} at {commit()}", caption=machine(), show_lines=True)
+    for column in ("what", "measured", "beside", "aim", ""):
+        table.add_column(column)
+    for figure in figures:
+        table.add_row(figure.what, figure.measured, figure.beside, figure.aim, verdict(figure))
+    console.print(table)
+
+
+def write(figures: list[Figure]) -> None:
+    """Write docs/bench.md."""
+    rows = [
+        f"| {figure.what} | {figure.measured} | {figure.beside} | {figure.aim} | {verdict(figure)} |"
+        for figure in figures
+    ]
+    REPORT.write_text(
+        "\n".join(
+            [
+                "<!-- SPDX-License-Identifier: GPL-3.0-or-later -->",
+                "",
+                "# Benchmark",
+                "",
+                f"aovpnd {__version__} at commit {commit()}, {datetime.now(UTC):%Y-%m-%d}, in the lab's namespaces.",
+                f"{machine()}.",
+                "Written by `make bench`; use the figures as ratios.",
+                "",
+                "| what | measured | beside | aim | |",
+                "|---|---|---|---|---|",
+                *rows,
+                "",
+            ]
+        ),
+        encoding="utf-8",
+    )
+
+
+def main() -> int:
+    """Measure, print, write; returns 1 when an aim was missed."""
+    console = Console()
+    figures = measure(console)
+    show(figures, console)
+    write(figures)
+    console.print(f"written to {REPORT.relative_to(ROOT)}")
+    return 1 if any(figure.met is False for figure in figures) else 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,87 @@
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""The parts of the benchmark that run inside a simulated machine; each prints one JSON value. `bench.py` calls them."""
+
+import json
+import os
+import socket
+import sys
+import time
+from collections.abc import Callable
+from ipaddress import ip_address
+from typing import Final
+
+from aovpnd.adapters.nft import Nftables
+from aovpnd.core.firewall import compile as compile_ruleset
+from aovpnd.core.permits import Handshake, HostOnly, LinkSetup, Loopback, Permit, Tunnel
+from aovpnd.model import Endpoint
+from aovpnd.ruleset import Device
+
+CHUNK_BYTES: Final = 1 << 18
+PORT: Final = 5201
+
+
+def programs(rounds: int, *commands: str) -> list[list[float]]:
+    """Seconds that each command took as a whole process, round by round, so that all meet the same weather."""
+    times: list[list[float]] = [[] for _ in commands]
+    quiet = [(os.POSIX_SPAWN_OPEN, stream, os.devnull, os.O_RDWR, 0) for stream in (0, 1, 2)]
+    for _ in range(rounds):
+        for command, taken in zip(commands, times, strict=True):
+            words = command.split()
+            start = time.perf_counter()
+            child = os.posix_spawnp(words[0], words, os.environ, file_actions=quiet)
+            os.waitpid(child, 0)
+            taken.append(time.perf_counter() - start)
+    return times
+
+
+def ruleset(rounds: int) -> list[float]:
+    """Seconds to replace the table of a connected laptop with Docker and to read it back, in one long-lived context."""
+    endpoint = Endpoint(ip_address("203.0.113.2"), 51820)
+    permits: list[Permit] = [Loopback(), LinkSetup(), Handshake(endpoint), HostOnly(Device(1, "lo", "bridge"))]
+    tables = [
+        compile_ruleset((*permits, Tunnel(Device(1, "lo", "wireguard"), (ip_address(address),))))
+        for address in ("10.66.0.2", "10.66.0.3")
+    ]
+    nft = Nftables()
+    taken = []
+    for number in range(rounds):
+        start = time.perf_counter()
+        nft.ensure(tables[number % 2])
+        taken.append(time.perf_counter() - start)
+    return taken
+
+
+def sink(address: str) -> int:
+    """Accept one connection, read it to its end; returns the bytes."""
+    total = 0
+    with socket.create_server((address, PORT)) as server:
+        print("ready", flush=True)
+        connection, _ = server.accept()
+        with connection:
+            while count := len(connection.recv(CHUNK_BYTES)):
+                total += count
+    return total
+
+
+def source(address: str, seconds: float) -> float:
+    """Send as fast as TCP takes it; returns megabits per second, counted when the other end has closed."""
+    block = bytes(CHUNK_BYTES)
+    total = 0
+    with socket.create_connection((address, PORT), timeout=10) as connection:
+        start = time.perf_counter()
+        while time.perf_counter() - start < seconds:
+            total += connection.send(block)
+        connection.shutdown(socket.SHUT_WR)
+        connection.recv(1)
+        return total * 8 / 1e6 / (time.perf_counter() - start)
+
+
+PARTS: Final[dict[str, Callable[[list[str]], object]]] = {
+    "programs": lambda words: programs(int(words[0]), *words[1:]),
+    "ruleset": lambda words: ruleset(int(words[0])),
+    "sink": lambda words: sink(words[0]),
+    "source": lambda words: source(words[0], float(words[1])),
+}
+
+if __name__ == "__main__":
+    print(json.dumps(PARTS[sys.argv[1]](sys.argv[2:])), flush=True)
