@@ -144,6 +144,9 @@ class Match:
         if len({network.version for network in self.saddr + self.daddr}) > 1:
             msg = "one rule speaks of one address family"
             raise ValueError(msg)
+        if any("%" in str(network) for network in self.saddr + self.daddr):
+            msg = "a zone (fe80::1%eth0) may hold any character and cannot be written into a rule"
+            raise ValueError(msg)
 
 
 @dataclass(frozen=True, slots=True)

@@ -1,11 +1,11 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
 """Permits into rules: ``compile(permits) -> Ruleset``, the whole of ``table inet aovpnd``.
 
-The tiers have one fixed order that nobody writes by hand: loopback · link set-up · handshake · temporary access ·
-tunnel · no other DNS · host-only networks · LAN · explicit end. What leaves is judged twice, by the same rules: at
-``output``, so that programs are refused at once, and at ``postrouting`` behind everybody else's hooks, on the link by
-which the packet really leaves (facts T6). Only the second look stamps. Nothing that leaves is matched by conntrack
-(facts T2).
+The tiers have one fixed order that nobody writes by hand. First what is decided by an inside link alone, without the
+stamp: loopback · tunnel · host-only networks. Then what may use an outside link: link set-up · handshake · temporary
+access · no other DNS · LAN · explicit end. What leaves is judged twice, by the same rules: at ``output``, so that
+programs are refused at once, and at ``postrouting`` behind everybody else's hooks, on the link by which the packet
+really leaves (facts T6). Only the second look stamps. Nothing that leaves is matched by conntrack (facts T2).
 """
 
 from collections.abc import Iterable
@@ -28,6 +28,7 @@ from aovpnd.ruleset import (
     Mark,
     Match,
     Network,
+    Protocol,
     Rule,
     Ruleset,
     SetRef,
@@ -55,8 +56,8 @@ _RS, _RA, _NS, _NA = 133, 134, 135, 136
 def compile(permits: tuple[Permit, ...]) -> Ruleset:  # noqa: A001 - the word of the field; nothing here compiles Python
     """The one table that these permits mean. Equal permits give equal tables."""
     tiers = sorted(permits, key=lambda permit: _TIERS.index(type(permit)))
-    before_dns = [rule for permit in tiers if not isinstance(permit, HostOnly | Lan) for rule in _leaving(permit)]
-    behind_dns = [rule for permit in tiers if isinstance(permit, HostOnly | Lan) for rule in _leaving(permit)]
+    before_dns = [rule for permit in tiers if not isinstance(permit, Lan) for rule in _leaving(permit)]
+    behind_dns = [rule for permit in tiers if isinstance(permit, Lan) for rule in _leaving(permit)]
     leaving = (*before_dns, _NO_OTHER_DNS, *behind_dns)
     arriving = (rule for permit in tiers for rule in _arriving(permit))
     return Ruleset(
@@ -95,12 +96,13 @@ _INPUT_END: Final = (
     Rule(Match(ct=ANSWERS), Verdict.ACCEPT, "answers; what leaves never asks conntrack"),
     Rule(Match(), Verdict.DROP, "inbound is closed, without an answer"),
 )
-_NO_OTHER_DNS: Final = Rule(
-    Match(l4=(L4.TCP, L4.UDP), dport=DNS_PORTS), Verdict.REJECT, "no DNS by a link that is not the tunnel"
-)
+_DNS: Final = Match(l4=(L4.TCP, L4.UDP), dport=DNS_PORTS)
+_NO_OTHER_DNS: Final = Rule(_DNS, Verdict.REJECT, "no DNS by a link that is not the tunnel")
 
 
-_TIERS: Final = (Loopback, LinkSetup, Handshake, TemporaryAccess, Tunnel, HostOnly, Lan)
+_TIERS: Final = (Loopback, Tunnel, HostOnly, LinkSetup, Handshake, TemporaryAccess, Lan)
+"""The inside first: so nothing that leaves by an inside link is stamped, and nothing that comes in by another link
+reaches the tunnel's own address."""
 
 
 def _unstamped(rule: Rule) -> Rule:
@@ -135,6 +137,7 @@ def _leaving(permit: Permit) -> Iterable[Rule]:
         case Tunnel(device):
             yield Rule(Match(oif=device), Verdict.ACCEPT, "the verified tunnel: index and name and kind")
         case HostOnly(device):
+            yield Rule(replace(_DNS, oif=device), Verdict.REJECT, "no DNS by a link that is not the tunnel")
             yield Rule(Match(oif=device), Verdict.ACCEPT, "guests of this host")
         case Lan(device, prefixes):
             for family in _by_family(prefixes):
@@ -182,7 +185,8 @@ def _arriving(permit: Permit) -> Iterable[Rule]:
         case LinkSetup():
             dhcpv6 = Match(saddr=(_LINK_LOCAL,), l4=(L4.UDP,), sport=(547,), dport=(546,))
             advert = Match(saddr=(_LINK_LOCAL,), icmp_type=(_RA,), hop_limit=255)
-            yield Rule(Match(l4=(L4.UDP,), sport=(67,), dport=(68,)), Verdict.ACCEPT, "DHCPv4 answers")
+            dhcp = Match(protocol=Protocol.IP, l4=(L4.UDP,), sport=(67,), dport=(68,))
+            yield Rule(dhcp, Verdict.ACCEPT, "DHCPv4 answers")
             yield Rule(dhcpv6, Verdict.ACCEPT, "DHCPv6 answers")
             yield Rule(advert, Verdict.ACCEPT, "router advertisement")
             yield Rule(Match(icmp_type=(_NS, _NA), hop_limit=255), Verdict.ACCEPT, "neighbour discovery")

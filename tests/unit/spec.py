@@ -1,9 +1,9 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
 """A second, independent reading of docs/security.md, to hold the first one (`aovpnd.core`) against.
 
-Written from that page alone. It shares no code with `aovpnd.core`, only the values; it knows no rules, no chains and no order of
-anything, just "may this packet pass?". Where it disagrees with the compiled ruleset, one of the two, or the page, is wrong.
-Slow and plain on purpose: read it beside the page, section by section.
+Written from that page alone. It shares no code with `aovpnd.core`, only the values; it knows no rules, no chains and no
+order of anything, just "may this packet pass?". Where it disagrees with the compiled ruleset, one of the two, or the
+page, is wrong. Slow and plain on purpose: read it beside the page, section by section.
 """
 
 from dataclasses import dataclass
@@ -28,7 +28,7 @@ class Way(Enum):
 
 @dataclass(frozen=True, slots=True)
 class World:
-    """One situation. ``granted_in`` is the world as it was when the intent's grant was given: its network is in there."""
+    """One situation. ``granted_in`` is the world as it was when the intent's grant was given: its network is there."""
 
     config: Config
     intent: Intent
@@ -72,19 +72,25 @@ def is_host_only(world: World, device: Device | None) -> bool:
     return _is_guest_port(link) and any(_is_guest_bridge(world, bridge) for bridge in masters)
 
 
+def is_host_only_bridge(world: World, device: Device | None) -> bool:
+    """The bridge itself, the only one of them that packets of ours are sent by."""
+    link = _link(world, device)
+    return link is not None and is_host_only(world, device) and link.kind == "bridge"
+
+
 def chosen_tunnel(world: World) -> TunnelSpec | None:
     """The tunnel that the user named, else the preferred one, else the only one."""
     if world.intent.wish is Wish.DISCONNECT:
         return None
     tunnels = {tunnel.name: tunnel for tunnel in world.config.tunnels}
-    for name in (world.intent.chosen, world.config.prefer):
-        if name in tunnels:
-            return tunnels[name]
+    wanted = world.intent.chosen or world.config.prefer
+    if wanted is not None:
+        return tunnels.get(wanted)
     return world.config.tunnels[0] if len(tunnels) == 1 else None
 
 
 def is_tunnel(world: World, device: Device | None) -> bool:
-    """The verified link of the chosen tunnel: its key, name, index and kind are all as they must be."""
+    """The verified link of the chosen tunnel: name, index, kind and configuration are all as they must be."""
     link, tunnel = _link(world, device), chosen_tunnel(world)
     if link is None or tunnel is None:
         return False
@@ -92,7 +98,9 @@ def is_tunnel(world: World, device: Device | None) -> bool:
     if not shaped or (link.kind == "tun" and link.arphrd != ARPHRD_NONE):
         return False
     return any(
-        state.public_key == tunnel.public_key
+        state.digest == tunnel.digest()
+        and state.fwmark == names.FWMARK
+        and set(state.addresses) == set(tunnel.addresses)
         and (state.link.index, state.link.name, state.link.kind) == (link.index, link.name, link.kind)
         for state in world.snapshot.tunnels
     )
@@ -109,12 +117,16 @@ def device_of(link: Link) -> Device:
 
 
 def uplinks(world: World) -> list[Link]:
-    """Outside links that carry a default route of the main table."""
+    """Outside links, up and with carrier, that carry a default route of the main table."""
     carriers = {route.link for route in world.snapshot.main if route.dst.prefixlen == 0}
     return [
         link
         for link in world.snapshot.links
-        if link.index in carriers and SAFE_NAME.fullmatch(link.name) and is_outside(world, device_of(link))
+        if link.index in carriers
+        and link.up
+        and link.carrier
+        and SAFE_NAME.fullmatch(link.name)
+        and is_outside(world, device_of(link))
     ]
 
 
@@ -164,9 +176,18 @@ def grant_is_alive(world: World, at: float) -> bool:
         now is not None
         and then is not None
         and now in uplinks(world)
-        and now.carrier_ups == then.carrier_ups
-        and gateways(world.snapshot, now) == gateways(world.granted_in, then)
-        and prefixes(world.snapshot, now) == prefixes(world.granted_in, then)
+        and _network(world.snapshot, now) == _network(world.granted_in, then)
+    )
+
+
+def _network(snapshot: Snapshot, link: Link) -> tuple[int, frozenset[Address], frozenset[Network]]:
+    """Carriers, gateways and on-link prefixes, of IPv4 where there are any."""
+    ways, nets = gateways(snapshot, link), prefixes(snapshot, link)
+    version = 6 if ways and all(gateway.version == 6 for gateway in ways) else 4
+    return (
+        link.carrier_ups,
+        frozenset(gateway for gateway in ways if gateway.version == version),
+        frozenset(network for network in nets if network.version == version),
     )
 
 
@@ -193,19 +214,20 @@ def allowed(world: World, packet: Packet, way: Way, at: float | None = None) -> 
 
 
 def stamped(world: World, packet: Packet, at: float | None = None) -> bool:
-    """Whether the packet carries the stamp when it leaves: what may leave, and does so by an outside link."""
-    return allowed(world, packet, Way.OUT, at) and is_outside(world, packet.oif)
+    """Whether the packet carries the stamp when it leaves."""
+    inside = is_loopback(world, packet.oif) or is_tunnel(world, packet.oif) or is_host_only_bridge(world, packet.oif)
+    return allowed(world, packet, Way.OUT, at) and not inside
 
 
 def _may_leave(world: World, packet: Packet, when: float) -> bool:
     link = packet.oif
     if is_loopback(world, link) or tunnel_permit(world, link):
         return True
-    if (is_outside(world, link) and _is_link_setup_out(world, packet)) or _is_handshake_out(world, packet):
+    if _is_link_setup_out(world, packet) or _is_handshake_out(world, packet):
         return True
-    if _is_dns(packet):  # "no other DNS" stands before host-only networks and LAN, and inside temporary access
-        return _by_grant(world, link, when) and packet.daddr in world.snapshot.resolvers
-    return _by_grant(world, link, when) or is_host_only(world, link) or _is_lan_out(world, packet)
+    if _is_dns(packet):
+        return _by_grant(world, link, when) and packet.daddr in _resolvers(world)
+    return _by_grant(world, link, when) or is_host_only_bridge(world, link) or _is_lan_out(world, packet)
 
 
 def _may_come_in(world: World, packet: Packet) -> bool:
@@ -214,15 +236,18 @@ def _may_come_in(world: World, packet: Packet) -> bool:
         return True
     if packet.daddr is not None and packet.daddr in _tunnel_addresses(world):
         return False
-    if packet.ct is not None or is_host_only(world, link):
+    if packet.ct is not None or is_host_only_bridge(world, link):
         return True
-    return _is_link_setup_in(world, packet) or _is_handshake_in(world, packet) or _is_lan_in(world, packet)
+    return _is_link_setup_in(packet) or _is_lan_in(world, packet)
 
 
 def _may_be_forwarded(world: World, packet: Packet) -> bool:
-    if is_host_only(world, packet.iif):
-        return tunnel_permit(world, packet.oif) or is_host_only(world, packet.oif)
-    return tunnel_permit(world, packet.iif) and is_host_only(world, packet.oif) and packet.ct is not None
+    if is_host_only_bridge(world, packet.iif) and tunnel_permit(world, packet.oif):
+        return True
+    if not is_host_only_bridge(world, packet.oif) or _is_dns(packet):
+        return False
+    answers = tunnel_permit(world, packet.iif) and packet.ct is not None
+    return answers or is_host_only_bridge(world, packet.iif)
 
 
 def _may_leave_raw(world: World, packet: Packet) -> bool:
@@ -248,13 +273,12 @@ BROADCAST: Final = IPv4Address("255.255.255.255")
 
 
 def _is_link_setup_out(world: World, packet: Packet) -> bool:
-    link = _link(world, packet.oif)
-    near: set[Address] = set()
-    if link is not None and link in uplinks(world):
-        on_link = prefixes(world.snapshot, link)
-        near = {
-            gateway for gateway in gateways(world.snapshot, link) if any(_inside(gateway, prefix) for prefix in on_link)
-        }
+    near = {
+        gateway
+        for link in uplinks(world)
+        for gateway in gateways(world.snapshot, link)
+        if any(_inside(gateway, prefix) for prefix in prefixes(world.snapshot, link))
+    }
     return _is_dhcp_out(packet) or _is_discovery_out(packet, frozenset(near))
 
 
@@ -271,19 +295,14 @@ def _is_discovery_out(packet: Packet, near: frozenset[Address]) -> bool:
     if packet.l4 is not L4.ICMPV6 or packet.hop_limit != 255:
         return False
     to = packet.daddr
-    match packet.icmp_type:
-        case 133:
-            return to == ALL_ROUTERS
-        case 135:
-            return _inside(to, SOLICITED_NODE) or _inside(to, LINK_LOCAL) or to in near
-        case 136:
-            return to == ALL_NODES or _inside(to, LINK_LOCAL) or to in near
-    return False
+    if packet.icmp_type == 133:
+        return to == ALL_ROUTERS
+    if packet.icmp_type == 135:
+        return _inside(to, SOLICITED_NODE) or _inside(to, LINK_LOCAL) or to in near
+    return packet.icmp_type == 136 and (to == ALL_NODES or _inside(to, LINK_LOCAL) or to in near)
 
 
-def _is_link_setup_in(world: World, packet: Packet) -> bool:
-    if not is_outside(world, packet.iif):
-        return False
+def _is_link_setup_in(packet: Packet) -> bool:
     ports = (packet.sport, packet.dport)
     if packet.l4 is L4.UDP and packet.protocol is Protocol.IP:
         return ports == (67, 68)
@@ -296,17 +315,14 @@ def _is_link_setup_in(world: World, packet: Packet) -> bool:
 
 # Handshake.
 def _is_handshake_out(world: World, packet: Packet) -> bool:
-    marked = packet.mark & names.FWMARK_MASK == names.FWMARK
+    marked = packet.mark & names.FWMARK_MASK == names.FWMARK and not is_host_only_bridge(world, packet.oif)
     return packet.l4 is L4.UDP and marked and (packet.daddr, packet.dport) in _endpoints(world)
-
-
-def _is_handshake_in(world: World, packet: Packet) -> bool:
-    return packet.l4 is L4.UDP and (packet.saddr, packet.sport) in _endpoints(world)
 
 
 def from_endpoint(world: World, packet: Packet) -> bool:
     """Whether prerouting puts our fwmark on a packet that comes in."""
-    return phase(world) is not Phase.UNBLOCKED and _is_handshake_in(world, packet)
+    is_handshake = packet.l4 is L4.UDP and (packet.saddr, packet.sport) in _endpoints(world)
+    return is_handshake and phase(world) is not Phase.UNBLOCKED
 
 
 def _endpoints(world: World) -> set[tuple[Address | None, int]]:
@@ -331,6 +347,13 @@ def _tunnel_addresses(world: World) -> set[Address]:
 
 
 # Temporary access.
+def _resolvers(world: World) -> set[Address]:
+    """The lease's name servers, or the gateways of the grant's link where it gave none."""
+    grant = world.intent.grant
+    link = _link_of_grant(world.snapshot, grant) if grant is not None else None
+    return set(world.snapshot.resolvers) or (gateways(world.snapshot, link) if link is not None else set())
+
+
 def _by_grant(world: World, device: Device | None, when: float) -> bool:
     grant = world.intent.grant
     link = _link(world, device)
@@ -352,11 +375,13 @@ DISCOVERY: Final = frozenset(
 
 
 def _lan(world: World, device: Device | None) -> set[Network] | None:
-    """The prefixes of an uplink that may be reached; None where the LAN is shut."""
+    """The prefixes of an uplink that may be reached; None where the LAN is shut or there are none."""
     link = _link(world, device)
     if world.config.lan is not Lan.ALLOW or link is None or link not in uplinks(world):
         return None
-    return {prefix for prefix in prefixes(world.snapshot, link) if any(_lies_in(prefix, home) for home in PRIVATE)}
+    return {
+        prefix for prefix in prefixes(world.snapshot, link) if any(_lies_in(prefix, home) for home in PRIVATE)
+    } or None
 
 
 def _is_lan_out(world: World, packet: Packet) -> bool:
