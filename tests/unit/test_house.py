@@ -29,7 +29,7 @@ FORBIDDEN: Final = {
     r"\b(TODO|FIXME|XXX|HACK)\b": "finish it, or say it in docs/known-issues.md",
     r"(?<!\w)/work/|/home/(?!alice\b)\w+": "a path of one machine",
     r"\bpypi\.org\b|\bpythonhosted\b": "the host of a registry is the machine's business",
-    r"\bdesign\.md\b|\bdesign section\b|\bfacts, section\b": "documents that are not in this tree; docs/ is",
+    r"\bdesign\.md\b|\bdesign section\b|\bof the design\b": "documents that are not in this tree; docs/ is",
     "[ \t]+$": "blanks at the end of a line",
     "\r": "one kind of line end",
 }

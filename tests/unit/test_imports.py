@@ -75,7 +75,9 @@ PARTS: Final = (
         PURE,
     ),
     _part(
-        "config", "names errors links ruleset model", "reading what somebody wrote decides nothing and changes nothing"
+        "config",
+        "names errors links ruleset model durations",
+        "reading what somebody wrote decides nothing and changes nothing",
     ),
     _part("importers", "names errors links ruleset model config", "they write our own files, and do nothing else"),
     # the outside world
@@ -98,11 +100,17 @@ PARTS: Final = (
     ),
     # the three processes and the program of the user
     _part(
+        "status",
+        "names errors links ruleset model",
+        "what is published is a function of what is: it must never influence it",
+        PURE | {"datetime"},
+    ),
+    _part(
         "control", "names errors links model orders", "it is given a submit(command): who asks must not reach what acts"
     ),
     _part(
         "daemon",
-        "names errors links ruleset render model orders core config",
+        "names errors links ruleset render model orders core config status",
         "adapters, backends and control are handed in, so that tests hand in fakes",
     ),
     _part(
@@ -136,6 +144,7 @@ LIBRARIES: Final = {
 
 LAZY: Final = {
     ("aovpnd.nftlib", "nftables"): "a missing binding is an answer with a hint, and not a failure to start",
+    ("aovpnd.adapters.systemd", "systemd"): "optional: where it is missing, nothing is said to anybody",
 }
 """Imports inside functions, beside those of the quick commands, and why."""
 
