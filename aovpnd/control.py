@@ -1,0 +1,272 @@
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""The control socket: typed commands in, answers out, and who may, by the peer's credentials.
+
+One JSON object per line, both ways, over the unix stream socket RUNTIME/control.sock::
+
+    > {"v": 1, "command": "allow-temp", "duration_s": 60, "reason": "portal"}
+    < {"v": 1, "ok": true, "text": "temporary access is open", "expires_at": 5123.25}
+    < {"v": 1, "ok": false, "code": "too-long", "text": "7200 s is not between 1 s and 3600 s", "hint": "ask for less"}
+
+``expires_at`` is seconds on CLOCK_BOOTTIME. The answer to a command is sent after the pass that carried it out, so
+"allowed" means loaded. Only a whole line counts: whoever hangs up earlier has asked for nothing; whoever hangs up later
+misses the answer, and the command is carried out all the same.
+
+What arrives is a stranger's: unknown fields, types and values are refused, never guessed or clamped, and no line,
+however wrong, stops the daemon.
+"""
+
+import asyncio
+import json
+import os
+import re
+import socket
+import struct
+from collections.abc import Awaitable, Callable, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Final
+
+from aovpnd.errors import AovpndError, CommandRefused, StateError
+from aovpnd.model import TUNNEL_NAME, Block
+from aovpnd.orders import (
+    AllowTemporary,
+    Answer,
+    CancelTemporary,
+    Command,
+    Connect,
+    Disconnect,
+    Reload,
+    SetBlock,
+)
+
+Submit = Callable[[Command], Awaitable[Answer]]
+"""Carries a command out and returns after the pass that did; raises `AovpndError` with what to tell the user."""
+
+VERSION: Final = 1
+LINE_LIMIT: Final = 4096
+"""Bytes of a request with its line end; the longest honest one, a reason in four-byte characters, has about 1000."""
+CONNECTIONS: Final = 32
+"""Clients at once. Only root gets this far, and every command is one line: more is a mistake in a loop."""
+LINE_TIMEOUT_S: Final = 10.0
+"""How long a client may think before, and within, a line."""
+ANSWER_TIMEOUT_S: Final = 5.0
+"""How long a client may refuse to read its answer."""
+REASON_LENGTH: Final = 200
+DURATION_LIMIT_S: Final = 10**9
+"""Beyond any policy; only keeps arithmetic and messages sane."""
+SOCKET_MODE: Final = 0o600
+USER_NAME: Final = re.compile(r"[A-Za-z0-9_][A-Za-z0-9_.@+-]{0,63}")
+
+_CREDENTIALS: Final = struct.Struct("3i")
+"""struct ucred of unix(7): pid, uid, gid."""
+
+
+# -- the words --------------------------------------------------------------------------------------------------------
+def parse(line: bytes) -> Command:
+    """Read one request line. `CommandRefused` (code ``bad-request``) says what is wrong with it."""
+    fields = _fields(line)
+    version = fields.pop("v", None)
+    if type(version) is not int or version != VERSION:
+        raise _bad(
+            f"this daemon speaks version {VERSION} of the protocol", "aovpnctl and aovpnd must be of the same release"
+        )
+    word = fields.pop("command", None)
+    if not isinstance(word, str) or word not in _PARSERS:
+        raise _bad("there is no such command", f"there are: {', '.join(_PARSERS)}")
+    command = _PARSERS[word](fields)
+    if fields:
+        raise _bad(f"{word} has no field {_quoted(next(iter(fields)))}")
+    return command
+
+
+def _fields(line: bytes) -> dict[str, Any]:
+    try:
+        value = json.loads(line.decode("utf-8"), object_pairs_hook=_no_duplicates, parse_constant=_no_constant)
+    except (ValueError, RecursionError):
+        raise _bad("this is not one JSON object on one line") from None
+    if not isinstance(value, dict):
+        raise _bad("this is not one JSON object on one line")
+    return value
+
+
+def _no_duplicates(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
+    fields = dict(pairs)
+    if len(fields) != len(pairs):
+        raise ValueError("a field stands twice")
+    return fields
+
+
+def _no_constant(word: str) -> None:
+    raise ValueError(f"{word} is not JSON")
+
+
+def _allow_temp(fields: dict[str, Any]) -> Command:
+    duration = fields.pop("duration_s", None)
+    if duration is not None and (type(duration) is not int or abs(duration) > DURATION_LIMIT_S):
+        raise _bad("duration_s is not a whole number of seconds")
+    reason = _text(fields, "reason") or ""
+    if len(reason) > REASON_LENGTH or not reason.isprintable():
+        raise _bad("the reason is not one printable line", f"at most {REASON_LENGTH} characters")
+    user = _text(fields, "user") or "root"
+    if USER_NAME.fullmatch(user) is None:
+        raise _bad("user is not a user name")
+    return AllowTemporary(duration, reason, user)
+
+
+def _connect(fields: dict[str, Any]) -> Command:
+    name = _text(fields, "name")
+    if name is not None and TUNNEL_NAME.fullmatch(name) is None:
+        raise _bad("this cannot be the name of a tunnel", "letters, digits, - and _, at most 32")
+    return Connect(name)
+
+
+def _text(fields: dict[str, Any], key: str) -> str | None:
+    value = fields.pop(key, None)
+    if value is not None and not isinstance(value, str):
+        raise _bad(f"{key} is not a text")
+    return value
+
+
+_PARSERS: Final[Mapping[str, Callable[[dict[str, Any]], Command]]] = {
+    "allow-temp": _allow_temp,
+    "cancel-temp": lambda _: CancelTemporary(),
+    "connect": _connect,
+    "disconnect": lambda _: Disconnect(),
+    "unblock": lambda _: SetBlock(Block.OFF),
+    "block": lambda _: SetBlock(Block.ON),
+    "reload": lambda _: Reload(),
+}
+
+
+def _bad(text: str, hint: str = "") -> CommandRefused:
+    return CommandRefused(text, hint=hint, code="bad-request")
+
+
+def _quoted(text: str) -> str:
+    return ascii(text[:40])
+
+
+def spell(answer: Answer | AovpndError) -> bytes:
+    """One answer line."""
+    value: dict[str, object] = {"v": VERSION, "ok": isinstance(answer, Answer)}
+    match answer:
+        case Answer(text, expires_at):
+            value |= {"text": text, "expires_at": expires_at}
+        case AovpndError():
+            value |= {"code": answer.code, "text": answer.text, "hint": answer.hint}
+    return json.dumps(value).encode() + b"\n"
+
+
+# -- the socket -------------------------------------------------------------------------------------------------------
+@dataclass(frozen=True, slots=True)
+class Limits:
+    """What one client, and all together, may cost. Times in seconds."""
+
+    connections: int = CONNECTIONS
+    line_s: float = LINE_TIMEOUT_S
+    answer_s: float = ANSWER_TIMEOUT_S
+
+
+DEFAULT_LIMITS: Final = Limits()
+
+
+class Control:
+    """The listening socket; lives as long as the daemon.
+
+    ``uid`` is the one user who may command: root. Everybody else is told so, whatever the mode of the socket file.
+    """
+
+    def __init__(self, path: Path, submit: Submit, *, uid: int = 0, limits: Limits = DEFAULT_LIMITS) -> None:
+        self._path = path
+        self._submit = submit
+        self._uid = uid
+        self._limits = limits
+        self._clients: set[asyncio.Task[None]] = set()
+        self._server: asyncio.Server | None = None
+
+    async def open(self) -> None:
+        """Listen. Takes the place of a socket that a killed daemon left, so call it with the daemon's lock held.
+
+        `StateError` when the path cannot be bound.
+        """
+        listener = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM | socket.SOCK_NONBLOCK | socket.SOCK_CLOEXEC)
+        try:
+            # The file is made with the mode of the socket (unix_bind_bsd), so that it is never wider than this.
+            os.fchmod(listener.fileno(), SOCKET_MODE)
+            self._path.unlink(missing_ok=True)
+            listener.bind(os.fspath(self._path))
+            self._server = await asyncio.start_unix_server(self._accept, sock=listener, limit=LINE_LIMIT, backlog=16)
+        except OSError as error:
+            listener.close()
+            raise StateError(f"cannot listen on {self._path}: {error.strerror or error}") from error
+
+    async def close(self) -> None:
+        """Stop listening, hang up on everybody and remove the socket. May be called twice, and without `open`."""
+        if self._server is None:
+            return
+        self._server.close()
+        self._server = None
+        self._path.unlink(missing_ok=True)
+        clients = tuple(self._clients)
+        for client in clients:
+            client.cancel()
+        await asyncio.gather(*clients, return_exceptions=True)
+
+    def _accept(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        task = asyncio.get_running_loop().create_task(self._serve(reader, writer), name="control client")
+        self._clients.add(task)
+        task.add_done_callback(self._clients.discard)
+
+    async def _serve(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        try:
+            answer = self._refusal(peer_uid(writer)) or await self._converse(reader)
+            while answer is not None and await self._send(writer, answer) and not isinstance(answer, _HangUp):
+                answer = await self._converse(reader)
+        finally:
+            if writer.transport.get_write_buffer_size():
+                writer.transport.abort()  # a client that does not read would keep the socket open for ever
+            else:
+                writer.close()
+
+    def _refusal(self, uid: int) -> "_HangUp | None":
+        if uid != self._uid:
+            return _HangUp("only root may do this in this version", hint="try sudo", code="not-authorised")
+        if len(self._clients) > self._limits.connections:
+            return _HangUp("too many clients at once", hint="try again in a moment", code="busy")
+        return None
+
+    async def _converse(self, reader: asyncio.StreamReader) -> Answer | AovpndError | None:
+        """Read one line and carry it out; None when the client has hung up or says nothing."""
+        try:
+            async with asyncio.timeout(self._limits.line_s):
+                line = await reader.readuntil(b"\n")
+        except asyncio.LimitOverrunError:
+            return _HangUp("the request is too long", hint=f"at most {LINE_LIMIT} bytes", code="bad-request")
+        except (asyncio.IncompleteReadError, OSError):  # TimeoutError is an OSError
+            return None
+        try:
+            return await self._submit(parse(line))
+        except AovpndError as error:
+            return error
+
+    async def _send(self, writer: asyncio.StreamWriter, answer: Answer | AovpndError) -> bool:
+        """Whether the client took the answer; if not, the loss is its own."""
+        try:
+            writer.write(spell(answer))
+            async with asyncio.timeout(self._limits.answer_s):
+                await writer.drain()
+        except OSError:
+            return False
+        return True
+
+
+class _HangUp(CommandRefused):
+    """A refusal after which nothing more is read from the client."""
+
+
+def peer_uid(writer: asyncio.StreamWriter) -> int:
+    """Who is at the other end, as the kernel recorded it at connect(2) (SO_PEERCRED)."""
+    peer = writer.get_extra_info("socket")
+    raw = peer.getsockopt(socket.SOL_SOCKET, socket.SO_PEERCRED, _CREDENTIALS.size)
+    _pid, uid, _gid = _CREDENTIALS.unpack(raw)
+    return int(uid)

@@ -1,0 +1,155 @@
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""``document(config, intent, snapshot, desired) -> dict``: what is published in RUNTIME/status.json. Pure.
+
+The document has the stable keys of docs/man/aovpnctl.8.md, schema 1: times in RFC 3339 UTC, spans in seconds, bytes as
+integers, unknown as null. Keys that begin with an underscore are for the reader (`aovpnctl status`) alone, which
+computes from them what would be stale in a file: the time left from ``_expires_boot``. So nothing is written while
+nothing happens.
+"""
+
+import math
+from datetime import UTC, datetime
+from typing import Final
+
+from aovpnd import __version__
+from aovpnd.links import ARPHRD_ETHER, Link
+from aovpnd.model import (
+    Clock,
+    Config,
+    Desired,
+    GuardState,
+    Intent,
+    Phase,
+    Snapshot,
+    TunnelSpec,
+    TunnelState,
+    TunnelWish,
+    Uplink,
+)
+
+SCHEMA: Final = 1
+SCOPE: Final = "machine"
+"""What a grant of this version opens: the whole machine."""
+POLICY_DIR: Final = "/policy.d/"
+"""A value that comes from a file below is mandatory: the administrator manages this machine."""
+OPEN: Final = frozenset({Phase.TEMPORARY_ACCESS, Phase.UNBLOCKED})
+"""The phases in which programs may reach the network in clear."""
+
+Document = dict[str, object]
+
+
+def document(config: Config, intent: Intent, snapshot: Snapshot, desired: Desired) -> Document:
+    """What is, for people and programs. ``snapshot`` is the one in which ``desired`` was found to need nothing more.
+
+    ``protected`` says: our ruleset is loaded, was read back as it should be, and opens nothing.
+    """
+    loaded = desired.ruleset is not None and snapshot.ruleset == desired.ruleset
+    return {
+        "schema": SCHEMA,
+        "protected": loaded and desired.phase not in OPEN,
+        "phase": desired.phase.value,
+        "uplinks": [_uplink(uplink) for uplink in desired.uplinks],
+        "tunnels": [_tunnel(spec, intent, snapshot, desired) for spec in config.tunnels],
+        "temporary_access": _temporary_access(intent, snapshot.now, desired.phase),
+        "block": {
+            "guarded": snapshot.guard is GuardState.HELD,
+            "managed_by": managed_by(config),
+            "user_may_unblock": False,  # taking the block off is for administrators alone
+        },
+        "problems": [
+            {"code": problem.code, "severity": problem.severity.value, "text": problem.text, "hint": problem.hint}
+            for problem in desired.problems
+        ],
+        "version": __version__,
+    }
+
+
+def managed_by(config: Config) -> str | None:
+    """The first file of mandatory policy that set anything, or None."""
+    return next((origin.file for origin in config.origins if POLICY_DIR in origin.file), None)
+
+
+# -- uplinks ----------------------------------------------------------------------------------------------------------
+def _uplink(uplink: Uplink) -> Document:
+    return {
+        "name": None,  # only a network manager knows it
+        "link": uplink.link.name,
+        "kind": uplink_kind(uplink.link),
+        "trusted": False,  # this version trusts no network
+        "portal": None,  # and looks for no portal
+    }
+
+
+def uplink_kind(link: Link) -> str:
+    """``wifi``, ``mobile``, ``ethernet``, or the kernel's own word for the kind of link.
+
+    Wireless cards look like Ethernet in rtnetlink; the first letters of the name tell, as in
+    systemd.net-naming-scheme(7) and in the kernel's own wlan0 and wwan0.
+    """
+    if link.name.startswith("wl"):
+        return "wifi"
+    if link.name.startswith("ww"):
+        return "mobile"
+    if link.arphrd == ARPHRD_ETHER and link.kind in {"", "veth"}:
+        return "ethernet"
+    return link.kind or "other"
+
+
+# -- tunnels ----------------------------------------------------------------------------------------------------------
+def _tunnel(spec: TunnelSpec, intent: Intent, snapshot: Snapshot, desired: Desired) -> Document:
+    wish = next((wish for wish in desired.tunnels if wish.spec.name == spec.name), None)
+    state = _state(wish, snapshot)
+    at = intent.connected_at if wish is not None else None
+    return {
+        "name": spec.name,
+        "backend": state.backend if state is not None else "wireguard",
+        "role": "available" if wish is None else "chosen",
+        "link": state.link.name if state is not None else None,
+        "state": "down" if wish is None else "connecting" if at is None else "connected",
+        "endpoint": _endpoint(spec, state),
+        "since": None if at is None else rfc3339(wall(at, snapshot.now)),
+        "last_handshake": rfc3339(state.handshake_wall) if state is not None and state.handshake_wall else None,
+        "rx_bytes": state.rx_bytes if state is not None else None,
+        "tx_bytes": state.tx_bytes if state is not None else None,
+    }
+
+
+def _state(wish: TunnelWish | None, snapshot: Snapshot) -> TunnelState | None:
+    if wish is None:
+        return None
+    mine = (s for s in snapshot.tunnels if s.link.name == wish.link_name and s.digest == wish.spec.digest())
+    return next(mine, None)
+
+
+def _endpoint(spec: TunnelSpec, state: TunnelState | None) -> str | None:
+    """Where the newest handshake came from; before the first one, where it will be asked for."""
+    heard = [peer for peer in state.peers if peer.handshake_wall and peer.endpoint] if state is not None else []
+    if heard:
+        return str(max(heard, key=lambda peer: peer.handshake_wall or 0).endpoint)
+    return str(spec.endpoints[0]) if spec.endpoints else None
+
+
+# -- temporary access -------------------------------------------------------------------------------------------------
+def _temporary_access(intent: Intent, now: Clock, phase: Phase) -> Document | None:
+    grant = intent.grant
+    if grant is None or phase is not Phase.TEMPORARY_ACCESS:
+        return None
+    return {
+        "remaining_s": max(0, math.ceil(grant.expires_at - now.boot)),
+        "expires_at": rfc3339(wall(grant.expires_at, now)),
+        "scope": SCOPE,
+        "reason": grant.reason or None,
+        "granted_to": grant.granted_to,
+        "_expires_boot": grant.expires_at,
+    }
+
+
+# -- times ------------------------------------------------------------------------------------------------------------
+def wall(at: float, now: Clock) -> float:
+    """A moment on CLOCK_BOOTTIME as seconds since the epoch, as far as today's clock knows."""
+    return now.wall - (now.boot - at)
+
+
+def rfc3339(seconds: float) -> str:
+    """Seconds since the epoch as RFC 3339, UTC, to the second."""
+    return datetime.fromtimestamp(round(seconds), UTC).strftime("%Y-%m-%dT%H:%M:%SZ")
