@@ -44,6 +44,8 @@ ROUTE_TABLE: Final = 24943
 """The route table T of design section 5: 0x616f, ``ao``."""
 RULE_PRIORITY: Final = 10
 """Right behind ``local`` (0) and before everybody else's rules, main's (32766) included (facts T9)."""
+SHUT_PRIORITY: Final = 11
+"""Behind it, while nothing may fall through to main: ``not fwmark FWMARK/FWMARK_MASK unreachable``."""
 CLOSED_METRIC: Final = 4294967294
 """Metric of the ``unreachable default`` that stands behind the tunnel's default for good; the worst but one that the
 kernel takes."""
@@ -67,6 +69,9 @@ UNBLOCKED_MARKER: Final = "unblocked"
 """CONFIG_DIR/unblocked: present while an administrator has taken the block off for good."""
 STATUS_FILE: Final = "status.json"
 LOCK_FILE: Final = "lock"
+"""Readers who can take this lock know that no daemon runs; each daemon replaces the file."""
+DAEMON_LOCK_FILE: Final = "daemon.lock"
+"""Root's alone: keeps a second daemon out."""
 CONTROL_SOCKET: Final = "control.sock"
 GUARD_LOCK_FILE: Final = "guard.lock"
 
