@@ -3,7 +3,9 @@
 
 Written from that page alone. It shares no code with `aovpnd.core`, only the values; it knows no rules, no chains and no
 order of anything, just "may this packet pass?". Where it disagrees with the compiled ruleset, one of the two, or the
-page, is wrong. Slow and plain on purpose: read it beside the page, section by section.
+page, is wrong. Plain on purpose: read it beside the page, section by section.
+
+`read` says what a situation is in the page's words; `allowed` answers from those words alone.
 """
 
 from dataclasses import dataclass
@@ -23,7 +25,16 @@ class Way(Enum):
     OUT = "sent by a socket of ours"
     IN = "for us"
     FORWARD = "through us"
-    RAW = "sent by a packet socket, a macvlan or a bridged guest: past all inet hooks"
+
+
+class Phase(Enum):
+    """As on the page, but for its last two lines, which allow the same packets."""
+
+    UNBLOCKED = "unblocked"
+    TEMPORARY_ACCESS = "temporary-access"
+    OFFLINE = "offline"
+    BLOCKED = "blocked"
+    TUNNEL = "connecting or connected"
 
 
 @dataclass(frozen=True, slots=True)
@@ -36,19 +47,52 @@ class World:
     granted_in: Snapshot | None = None
 
 
+@dataclass(frozen=True, slots=True)
+class Reading:
+    """A situation in the page's words: all that the answer depends on."""
+
+    phase: Phase
+    tunnels: frozenset[Device]
+    tunnel_addresses: frozenset[Address]
+    endpoints: frozenset[tuple[Address | None, int]]
+    bridges: frozenset[Device]
+    near: frozenset[Address]
+    """On-link gateways."""
+    grant: Device | None
+    granted_until: float
+    resolvers: frozenset[Address]
+    lan: frozenset[tuple[Device, frozenset[Network]]]
+
+
+def read(world: World) -> Reading:
+    """Say what a situation is in the page's words."""
+    snapshot, tunnel = world.snapshot, chosen_tunnel(world)
+    grant = _live_grant(world)
+    granted = next((link for link in snapshot.links if grant is not None and link.index == grant.link), None)
+    tunnels = frozenset(device_of(link) for link in snapshot.links if is_tunnel(world, link))
+    endpoints = [peer.endpoint for peer in tunnel.peers if peer.endpoint] if tunnel else []
+    lan = [(device_of(link), private) for link in uplinks(world) if (private := _private(prefixes(snapshot, link)))]
+    return Reading(
+        phase=_phase(world),
+        tunnels=tunnels,
+        tunnel_addresses=frozenset(interface.ip for interface in tunnel.addresses) if tunnel and tunnels else NONE,
+        endpoints=frozenset((endpoint.addr, endpoint.port) for endpoint in endpoints),
+        bridges=frozenset(device_of(link) for link in snapshot.links if _is_host_only_bridge(world, link)),
+        near=frozenset(near for link in uplinks(world) for near in _on_link_gateways(snapshot, link)),
+        grant=device_of(granted) if granted is not None else None,
+        granted_until=grant.expires_at if grant is not None else 0.0,
+        resolvers=frozenset(snapshot.resolvers or gateways(snapshot, granted)) if granted is not None else NONE,
+        lan=frozenset(lan) if world.config.lan is Lan.ALLOW else frozenset(),
+    )
+
+
+NONE: Final[frozenset[Address]] = frozenset()
+
+
 # -- words ------------------------------------------------------------------------------------------------------------
-def _link(world: World, device: Device | None) -> Link | None:
-    """The link that a packet's device is, if we know one with this index *and* name *and* kind."""
-    for link in world.snapshot.links:
-        if device is not None and (link.index, link.name, link.kind) == (device.index, device.name, device.kind or ""):
-            return link
-    return None
-
-
-def is_loopback(world: World, device: Device | None) -> bool:
-    """The link with index 1 and name ``lo``."""
-    link = _link(world, device)
-    return link is not None and link.index == 1 and link.name == "lo" and link.arphrd == ARPHRD_LOOPBACK
+def device_of(link: Link) -> Device:
+    """How a packet names a link."""
+    return Device(link.index, link.name, link.kind or None)
 
 
 def _is_guest_port(link: Link) -> bool:
@@ -56,26 +100,20 @@ def _is_guest_port(link: Link) -> bool:
     return link.kind == "veth" or is_tap
 
 
-def _is_guest_bridge(world: World, bridge: Link) -> bool:
+def _is_host_only_bridge(world: World, bridge: Link) -> bool:
+    """A bridge whose ports are all veth or tap; what cannot be named cannot be matched."""
     ports = [link for link in world.snapshot.links if link.master == bridge.index]
-    return bridge.kind == "bridge" and bridge.master == 0 and all(_is_guest_port(port) for port in ports)
+    is_bridge = bridge.kind == "bridge" and bridge.master == 0
+    return is_bridge and SAFE_NAME.fullmatch(bridge.name) is not None and all(map(_is_guest_port, ports))
 
 
-def is_host_only(world: World, device: Device | None) -> bool:
-    """A bridge whose ports are all veth or tap, or one of those ports; what cannot be named cannot be verified."""
-    link = _link(world, device)
-    if link is None or SAFE_NAME.fullmatch(link.name) is None:
+def is_outside(world: World, link: Link) -> bool:
+    """Every link except loopback, our verified tunnels, host-only bridges and their ports. Unknown means outside."""
+    if (link.index == 1 and link.arphrd == ARPHRD_LOOPBACK) or is_tunnel(world, link):
         return False
-    if _is_guest_bridge(world, link):
-        return True
     masters = [bridge for bridge in world.snapshot.links if bridge.index == link.master]
-    return _is_guest_port(link) and any(_is_guest_bridge(world, bridge) for bridge in masters)
-
-
-def is_host_only_bridge(world: World, device: Device | None) -> bool:
-    """The bridge itself, the only one of them that packets of ours are sent by."""
-    link = _link(world, device)
-    return link is not None and is_host_only(world, device) and link.kind == "bridge"
+    is_port = _is_guest_port(link) and any(_is_host_only_bridge(world, bridge) for bridge in masters)
+    return not is_port and not _is_host_only_bridge(world, link)
 
 
 def chosen_tunnel(world: World) -> TunnelSpec | None:
@@ -89,13 +127,11 @@ def chosen_tunnel(world: World) -> TunnelSpec | None:
     return world.config.tunnels[0] if len(tunnels) == 1 else None
 
 
-def is_tunnel(world: World, device: Device | None) -> bool:
+def is_tunnel(world: World, link: Link) -> bool:
     """The verified link of the chosen tunnel: name, index, kind and configuration are all as they must be."""
-    link, tunnel = _link(world, device), chosen_tunnel(world)
-    if link is None or tunnel is None:
-        return False
+    tunnel = chosen_tunnel(world)
     shaped = OUR_LINK.fullmatch(link.name) is not None and link.kind in names.TUNNEL_KINDS
-    if not shaped or (link.kind == "tun" and link.arphrd != ARPHRD_NONE):
+    if tunnel is None or not shaped or (link.kind == "tun" and link.arphrd != ARPHRD_NONE):
         return False
     return any(
         state.digest == tunnel.digest()
@@ -106,28 +142,11 @@ def is_tunnel(world: World, device: Device | None) -> bool:
     )
 
 
-def is_outside(world: World, device: Device | None) -> bool:
-    """Everything else. Unknown means outside."""
-    return not (is_loopback(world, device) or is_host_only(world, device) or is_tunnel(world, device))
-
-
-def device_of(link: Link) -> Device:
-    """How a packet names a link."""
-    return Device(link.index, link.name, link.kind or None)
-
-
 def uplinks(world: World) -> list[Link]:
     """Outside links, up and with carrier, that carry a default route of the main table."""
     carriers = {route.link for route in world.snapshot.main if route.dst.prefixlen == 0}
-    return [
-        link
-        for link in world.snapshot.links
-        if link.index in carriers
-        and link.up
-        and link.carrier
-        and SAFE_NAME.fullmatch(link.name)
-        and is_outside(world, device_of(link))
-    ]
+    able = [link for link in world.snapshot.links if link.up and link.carrier and SAFE_NAME.fullmatch(link.name)]
+    return [link for link in able if link.index in carriers and is_outside(world, link)]
 
 
 def gateways(snapshot: Snapshot, link: Link) -> set[Address]:
@@ -141,43 +160,37 @@ def prefixes(snapshot: Snapshot, link: Link) -> set[Network]:
     return {address.interface.network for address in snapshot.addresses if address.link == link.index}
 
 
+def _on_link_gateways(snapshot: Snapshot, link: Link) -> set[Address]:
+    nets = prefixes(snapshot, link)
+    return {gateway for gateway in gateways(snapshot, link) if any(_inside(gateway, net) for net in nets)}
+
+
 # -- phases -----------------------------------------------------------------------------------------------------------
-class Phase(Enum):
-    """As on the page, but for its last two lines, which allow the same packets."""
-
-    UNBLOCKED = "unblocked"
-    TEMPORARY_ACCESS = "temporary-access"
-    OFFLINE = "offline"
-    BLOCKED = "blocked"
-    TUNNEL = "connecting or connected"
-
-
-def phase(world: World, at: float | None = None) -> Phase:
-    """The first line that fits, for a packet sent ``at`` (CLOCK_BOOTTIME; the snapshot's time if None)."""
+def _phase(world: World) -> Phase:
+    """The first line that fits."""
     if world.intent.block is Block.OFF:
         return Phase.UNBLOCKED
-    if grant_is_alive(world, world.snapshot.now.boot if at is None else at):
+    if _live_grant(world) is not None:
         return Phase.TEMPORARY_ACCESS
     if not uplinks(world):
         return Phase.OFFLINE
-    if chosen_tunnel(world) is None:
-        return Phase.BLOCKED
-    return Phase.TUNNEL
+    return Phase.BLOCKED if chosen_tunnel(world) is None else Phase.TUNNEL
 
 
-def grant_is_alive(world: World, at: float) -> bool:
-    """The deadline has not passed, and the link still carries the network that the grant was given for."""
+def _live_grant(world: World) -> Grant | None:
+    """The grant: its deadline has not passed, and the link still carries the network that it was given for."""
     grant = world.intent.grant
-    if grant is None or world.granted_in is None or at >= grant.expires_at:
-        return False
-    now = _link_of_grant(world.snapshot, grant)
-    then = _link_of_grant(world.granted_in, grant)
-    return (
-        now is not None
-        and then is not None
-        and now in uplinks(world)
-        and _network(world.snapshot, now) == _network(world.granted_in, then)
-    )
+    if grant is None or world.granted_in is None or world.snapshot.now.boot >= grant.expires_at:
+        return None
+    now, then = _link_of_grant(world.snapshot, grant), _link_of_grant(world.granted_in, grant)
+    if now is None or then is None or now not in uplinks(world):
+        return None
+    return grant if _network(world.snapshot, now) == _network(world.granted_in, then) else None
+
+
+def _link_of_grant(snapshot: Snapshot, grant: Grant) -> Link | None:
+    named = [link for link in snapshot.links if (link.index, link.name) == (grant.link, grant.link_name)]
+    return named[0] if named else None
 
 
 def _network(snapshot: Snapshot, link: Link) -> tuple[int, frozenset[Address], frozenset[Network]]:
@@ -191,72 +204,59 @@ def _network(snapshot: Snapshot, link: Link) -> tuple[int, frozenset[Address], f
     )
 
 
-def _link_of_grant(snapshot: Snapshot, grant: Grant) -> Link | None:
-    named = [link for link in snapshot.links if (link.index, link.name) == (grant.link, grant.link_name)]
-    return named[0] if named else None
-
-
 # -- permits ----------------------------------------------------------------------------------------------------------
-def allowed(world: World, packet: Packet, way: Way, at: float | None = None) -> bool:
-    """Whether the packet may pass. ``at`` is when it is sent, at or after the snapshot (CLOCK_BOOTTIME)."""
-    when = world.snapshot.now.boot if at is None else at
-    if phase(world, when) is Phase.UNBLOCKED:
+def allowed(reading: Reading, packet: Packet, way: Way, at: float) -> bool:
+    """Whether the packet may pass ``at`` (CLOCK_BOOTTIME), that moment or some time after the situation was read."""
+    if reading.phase is Phase.UNBLOCKED:
         return True
     match way:
         case Way.OUT:
-            return _may_leave(world, packet, when)
+            return _may_leave(reading, packet, at)
         case Way.IN:
-            return _may_come_in(world, packet)
+            return _may_come_in(reading, packet)
         case Way.FORWARD:
-            return _may_be_forwarded(world, packet)
-        case Way.RAW:
-            return _may_leave_raw(world, packet)
+            return _may_be_forwarded(reading, packet)
 
 
-def stamped(world: World, packet: Packet, at: float | None = None) -> bool:
-    """Whether the packet carries the stamp when it leaves."""
-    inside = is_loopback(world, packet.oif) or is_tunnel(world, packet.oif) or is_host_only_bridge(world, packet.oif)
-    return allowed(world, packet, Way.OUT, at) and not inside
+def stamped(reading: Reading, packet: Packet, at: float) -> bool:
+    """Whether the packet carries the stamp when it leaves: by any link but the loopback, tunnel, host-only bridges."""
+    inside = _is_loopback(packet.oif) or packet.oif in reading.tunnels | reading.bridges
+    return not inside and _may_leave(reading, packet, at)
 
 
-def _may_leave(world: World, packet: Packet, when: float) -> bool:
-    link = packet.oif
-    if is_loopback(world, link) or tunnel_permit(world, link):
+def _may_leave(reading: Reading, packet: Packet, at: float) -> bool:
+    if _is_loopback(packet.oif) or packet.oif in reading.tunnels:
         return True
-    if _is_link_setup_out(world, packet) or _is_handshake_out(world, packet):
+    if _is_dhcp_out(packet) or _is_discovery_out(packet, reading.near) or _is_handshake(reading, packet):
         return True
+    by_grant = reading.grant is not None and packet.oif == reading.grant and at < reading.granted_until
     if _is_dns(packet):
-        return _by_grant(world, link, when) and packet.daddr in _resolvers(world)
-    return _by_grant(world, link, when) or is_host_only_bridge(world, link) or _is_lan_out(world, packet)
+        return by_grant and packet.daddr in reading.resolvers
+    return by_grant or packet.oif in reading.bridges or _is_lan_out(reading, packet)
 
 
-def _may_come_in(world: World, packet: Packet) -> bool:
-    link = packet.iif
-    if is_loopback(world, link) or tunnel_permit(world, link):
+def _may_come_in(reading: Reading, packet: Packet) -> bool:
+    if _is_loopback(packet.iif) or packet.iif in reading.tunnels:
         return True
-    if packet.daddr is not None and packet.daddr in _tunnel_addresses(world):
+    if packet.daddr in reading.tunnel_addresses:
         return False
-    if packet.ct is not None or is_host_only_bridge(world, link):
+    if packet.ct is not None or packet.iif in reading.bridges:
         return True
-    return _is_link_setup_in(packet) or _is_lan_in(world, packet)
+    return _is_link_setup_in(packet) or _is_lan_in(reading, packet)
 
 
-def _may_be_forwarded(world: World, packet: Packet) -> bool:
-    if is_host_only_bridge(world, packet.iif) and tunnel_permit(world, packet.oif):
+def _may_be_forwarded(reading: Reading, packet: Packet) -> bool:
+    if packet.iif in reading.bridges and packet.oif in reading.tunnels:
         return True
-    if not is_host_only_bridge(world, packet.oif) or _is_dns(packet):
+    if packet.oif not in reading.bridges or _is_dns(packet):
         return False
-    answers = tunnel_permit(world, packet.iif) and packet.ct is not None
-    return answers or is_host_only_bridge(world, packet.iif)
+    answers = packet.iif in reading.tunnels and packet.ct is not None
+    return answers or packet.iif in reading.bridges
 
 
-def _may_leave_raw(world: World, packet: Packet) -> bool:
-    """The guard's egress chains alone; they are static and know no gateway."""
-    if not is_outside(world, packet.oif) or packet.mark & names.STAMP:
-        return True
-    if packet.protocol in {Protocol.ARP, Protocol.EAPOL}:
-        return True
-    return _is_dhcp_out(packet) or _is_discovery_out(packet, frozenset())
+def _is_loopback(device: Device | None) -> bool:
+    """The link with index 1 and name ``lo``."""
+    return device is not None and (device.index, device.name) == (1, "lo")
 
 
 def _is_dns(packet: Packet) -> bool:
@@ -270,16 +270,6 @@ DHCPV6_SERVERS: Final = IPv6Address("ff02::1:2")
 SOLICITED_NODE: Final = ip_network("ff02::1:ff00:0/104")
 LINK_LOCAL: Final = ip_network("fe80::/10")
 BROADCAST: Final = IPv4Address("255.255.255.255")
-
-
-def _is_link_setup_out(world: World, packet: Packet) -> bool:
-    near = {
-        gateway
-        for link in uplinks(world)
-        for gateway in gateways(world.snapshot, link)
-        if any(_inside(gateway, prefix) for prefix in prefixes(world.snapshot, link))
-    }
-    return _is_dhcp_out(packet) or _is_discovery_out(packet, frozenset(near))
 
 
 def _is_dhcp_out(packet: Packet) -> bool:
@@ -313,53 +303,27 @@ def _is_link_setup_in(packet: Packet) -> bool:
     return packet.icmp_type in {135, 136} or (packet.icmp_type == 134 and _inside(packet.saddr, LINK_LOCAL))
 
 
+def raw_allowed(packet: Packet, *, outside: bool) -> bool:
+    """Whether the guard's egress chains let out what passed no inet hook: packet sockets, macvlan, bridged guests."""
+    if not outside or packet.protocol in {Protocol.ARP, Protocol.EAPOL}:
+        return True
+    if packet.mark & names.STAMP and packet.protocol in {Protocol.IP, Protocol.IP6}:
+        return True
+    return _is_dhcp_out(packet) or _is_discovery_out(packet, NONE)
+
+
 # Handshake.
-def _is_handshake_out(world: World, packet: Packet) -> bool:
-    marked = packet.mark & names.FWMARK_MASK == names.FWMARK and not is_host_only_bridge(world, packet.oif)
-    return packet.l4 is L4.UDP and marked and (packet.daddr, packet.dport) in _endpoints(world)
+def _is_handshake(reading: Reading, packet: Packet) -> bool:
+    """Mark and protocol and address and port together."""
+    marked = packet.mark & names.FWMARK_MASK == names.FWMARK
+    to = (packet.daddr, packet.dport)
+    return marked and packet.l4 is L4.UDP and to in reading.endpoints and packet.oif not in reading.bridges
 
 
-def from_endpoint(world: World, packet: Packet) -> bool:
+def from_endpoint(reading: Reading, packet: Packet) -> bool:
     """Whether prerouting puts our fwmark on a packet that comes in."""
-    is_handshake = packet.l4 is L4.UDP and (packet.saddr, packet.sport) in _endpoints(world)
-    return is_handshake and phase(world) is not Phase.UNBLOCKED
-
-
-def _endpoints(world: World) -> set[tuple[Address | None, int]]:
-    tunnel = chosen_tunnel(world)
-    if tunnel is None:
-        return set()
-    return {(peer.endpoint.addr, peer.endpoint.port) for peer in tunnel.peers if peer.endpoint is not None}
-
-
-# Tunnel.
-def tunnel_permit(world: World, device: Device | None) -> bool:
-    """Whether the tunnel is open at this link. It is in every phase but ``blocked``, which has no chosen tunnel."""
-    return is_tunnel(world, device)
-
-
-def _tunnel_addresses(world: World) -> set[Address]:
-    """The tunnel's own addresses, as soon as there is a tunnel."""
-    tunnel = chosen_tunnel(world)
-    if tunnel is None or not any(tunnel_permit(world, device_of(link)) for link in world.snapshot.links):
-        return set()
-    return {interface.ip for interface in tunnel.addresses}
-
-
-# Temporary access.
-def _resolvers(world: World) -> set[Address]:
-    """The lease's name servers, or the gateways of the grant's link where it gave none."""
-    grant = world.intent.grant
-    link = _link_of_grant(world.snapshot, grant) if grant is not None else None
-    return set(world.snapshot.resolvers) or (gateways(world.snapshot, link) if link is not None else set())
-
-
-def _by_grant(world: World, device: Device | None, when: float) -> bool:
-    grant = world.intent.grant
-    link = _link(world, device)
-    if grant is None or link is None or not grant_is_alive(world, when):
-        return False
-    return (link.index, link.name) == (grant.link, grant.link_name)
+    by_udp = packet.l4 is L4.UDP and reading.phase is not Phase.UNBLOCKED
+    return by_udp and (packet.saddr, packet.sport) in reading.endpoints
 
 
 # LAN.
@@ -374,26 +338,20 @@ DISCOVERY: Final = frozenset(
 )
 
 
-def _lan(world: World, device: Device | None) -> set[Network] | None:
-    """The prefixes of an uplink that may be reached; None where the LAN is shut or there are none."""
-    link = _link(world, device)
-    if world.config.lan is not Lan.ALLOW or link is None or link not in uplinks(world):
-        return None
-    return {
-        prefix for prefix in prefixes(world.snapshot, link) if any(_lies_in(prefix, home) for home in PRIVATE)
-    } or None
+def _private(nets: set[Network]) -> frozenset[Network]:
+    return frozenset(net for net in nets if any(_lies_in(net, home) for home in PRIVATE))
 
 
-def _is_lan_out(world: World, packet: Packet) -> bool:
-    lan = _lan(world, packet.oif)
-    if lan is None:
-        return False
-    return packet.daddr in DISCOVERY or any(_inside(packet.daddr, prefix) for prefix in lan)
+def _is_lan_out(reading: Reading, packet: Packet) -> bool:
+    return any(
+        packet.daddr in DISCOVERY or any(_inside(packet.daddr, net) for net in nets)
+        for device, nets in reading.lan
+        if device == packet.oif
+    )
 
 
-def _is_lan_in(world: World, packet: Packet) -> bool:
-    lan = _lan(world, packet.iif)
-    return lan is not None and any(_inside(packet.saddr, prefix) for prefix in lan)
+def _is_lan_in(reading: Reading, packet: Packet) -> bool:
+    return any(_inside(packet.saddr, net) for device, nets in reading.lan if device == packet.iif for net in nets)
 
 
 # -- addresses --------------------------------------------------------------------------------------------------------
