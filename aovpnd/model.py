@@ -183,16 +183,21 @@ class Route:
 
 @dataclass(frozen=True, slots=True)
 class Routing:
-    """Everything that we keep in routing: our rule per family, our table's routes (sorted), our sysctls."""
+    """Everything that we keep in routing: our rule per family, our table's routes (sorted), our sysctls.
+
+    ``shut`` are the families with a second rule behind ours that ends every look-up which our table did not answer: an
+    IPv6 socket that is bound to a link skips the ``unreachable default``, which the kernel keeps on ``lo``.
+    """
 
     rules: tuple[int, ...]
     routes: tuple[Route, ...]
     sysctls: tuple[tuple[str, int], ...] = ()
+    shut: tuple[int, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)
 class PeerState:
-    """What ``wg show`` says of a peer. ``handshake_wall`` epoch seconds of the last handshake, None before the first."""
+    """What ``wg show`` says of a peer. ``handshake_wall``: seconds (epoch) of the last handshake, or None."""
 
     public_key: str
     endpoint: Endpoint | None
@@ -233,9 +238,10 @@ class TunnelState:
 
 
 class GuardState(StrEnum):
-    """Whether the guard's tables are there."""
+    """Whether the guard's tables are there; STARTING while its process is young and they are not yet."""
 
     HELD = "held"
+    STARTING = "starting"
     MISSING = "missing"
 
 

@@ -1,9 +1,9 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
 """The border around the Python binding of libnftables; nothing else imports it.
 
-What the binding lacks (facts, section 2) is made up for here: a failure is an exception and not a number; NUL, which truncates a
-command silently with success, is refused; one context is one netlink socket in the network namespace it was made in, used from one
-thread only. An ``owner`` table lives as long as the context that loaded it.
+What the binding lacks (facts, section 2) is made up for here: a failure is an exception and not a number; NUL, which
+truncates a command silently with success, is refused; one context is one netlink socket in the network namespace it was
+made in, used from one thread only. An ``owner`` table lives as long as the context that loaded it.
 """
 
 import errno
@@ -40,7 +40,9 @@ class Nft:
         return str(output)
 
     def list_table(self, family: str, table: str) -> str | None:
-        """The listing of one table, or None when there is no such table. Never ``list ruleset``: it starves (facts, section 1)."""
+        """The listing of one table, or None when there is no such table. Never ``list ruleset``: it starves (facts,
+        section 1).
+        """
         try:
             return self.run(f"list table {family} {table}")
         except NftError as error:
@@ -70,7 +72,8 @@ _IFINDEX: Final = re.compile(r'\b([io]if) (?:"[^"]*"|\d+)')
 def fingerprint(listing: str) -> str:
     """A listing without what moves by itself, to compare with later ones.
 
-    An ``oif`` is listed by the name that the index has at that moment, so links are blanked as well: a rename is not a change.
+    An ``oif`` is listed by the name that the index has at that moment, so links are blanked as well: a rename is not a
+    change.
     """
     return _IFINDEX.sub(r"\1 _", _MOVING.sub("", listing))
 
@@ -89,7 +92,9 @@ SO_RCVBUFFORCE: Final = 33
 
 @dataclass(frozen=True, slots=True)
 class Change:
-    """A transaction that somebody committed. ``pid`` 0 and no name: we were told too late (overrun), so look at everything."""
+    """A transaction that somebody committed. ``pid`` 0 and no name: we were told too late (overrun), so look at
+    everything.
+    """
 
     pid: int
     name: str

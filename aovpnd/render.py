@@ -1,7 +1,8 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
 """How nft spells a `Ruleset`: text for ``nft -f`` and libnftables, from 1.0.6 on.
 
-Text and not JSON, because 1.0.6's JSON loses the egress device. Nothing here needs a look-up when nft loads it: links are numbers or quoted names, addresses are numbers.
+Text and not JSON, because 1.0.6's JSON loses the egress device. Nothing here needs a look-up when nft loads it: links
+are numbers or quoted names, addresses are numbers.
 """
 
 from collections.abc import Iterable
@@ -20,7 +21,8 @@ _ICMPV6_WORDS: Final = {
 def render(ruleset: Ruleset, now: float = 0.0) -> str:
     """The text that replaces the table by this one in a single transaction; ``now`` (CLOCK_BOOTTIME) times elements."""
     name = f"{ruleset.family} {ruleset.table}"
-    # Adding it first makes the deletion succeed when there was none. A plain table cannot become an owned one (EOPNOTSUPP).
+    # Adding it first makes the deletion succeed when there was none. A plain table cannot become an owned one
+    # (EOPNOTSUPP).
     flags = " { flags owner; }" if ruleset.owned else ""
     return f"add table {name}{flags}\ndelete table {name}\n{render_table(ruleset, now)}"
 

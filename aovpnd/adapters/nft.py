@@ -18,7 +18,9 @@ _GUARD = (("inet", names.GUARD_TABLE), ("netdev", names.GUARD_TABLE))
 
 @dataclass(frozen=True, slots=True)
 class Seen:
-    """What `Nftables.observe` saw: the ruleset that we loaded if it is unaltered, whether a table is there, and the guard."""
+    """What `Nftables.observe` saw: the ruleset that we loaded if it is unaltered, whether a table is there, and the
+    guard.
+    """
 
     ruleset: Ruleset | None
     present: bool
@@ -45,7 +47,8 @@ class Nftables:
         )
 
     def ensure(self, ruleset: Ruleset | None) -> None:
-        """Make ``ruleset`` the table, in one transaction, and read it back; None removes it and early boot's egress chains.
+        """Make ``ruleset`` the table, in one transaction, and read it back; None removes it and early boot's egress
+        chains.
 
         `NftError` when the kernel refuses, or does not hold what was loaded; the old table then stands.
         """

@@ -45,6 +45,10 @@ LAN_RANGES: Final = tuple(
 nothing (TunnelCrack, CVE-2023-36672)."""
 
 
+GUARD_LOOK_S: Final = 0.5
+"""How soon to look whether a guard that is starting holds its tables."""
+
+
 @dataclass(frozen=True, slots=True)
 class View:
     """What one pass reads off configuration, wish and world before it decides anything."""
@@ -235,8 +239,10 @@ def _tunnels(intent: Intent, snapshot: Snapshot, now: View) -> tuple[TunnelWish,
 def _wake_at(intent: Intent, snapshot: Snapshot, now: View) -> float | None:
     """The next moment at which time alone would change the answer."""
     moments = [failure.retry_at for failure in intent.failures]
+    if snapshot.guard is not GuardState.HELD:
+        moments.append(snapshot.now.boot + GUARD_LOOK_S)
     if now.grant is not None:
         moments.append(now.grant.expires_at)
     if now.state is not None and now.path is not None:
         moments.append(health.next_look(intent, now.state, now.path, snapshot.now))
-    return min(moments, default=None)
+    return min((moment for moment in moments if moment > snapshot.now.boot), default=None)

@@ -196,7 +196,7 @@ def _arriving(permit: Permit) -> Iterable[Rule]:
                 yield Rule(
                     Match(daddr=family),
                     Verdict.DROP,
-                    "the tunnel's own address, asked for from elsewhere: CVE-2019-14899",
+                    "the tunnel's own address, asked for from elsewhere",
                 )
         case HostOnly(device):
             yield Rule(Match(iif=device), Verdict.ACCEPT, "guests of this host")

@@ -1,10 +1,9 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
 """The memory: how `Intent` changes, and by what. Everything else is derived.
 
-update(config, intent, snapshot, command) -> Answer and a new Intent, or a Refusal
-settle(config, intent, snapshot)          -> what looking at the world alone changes
-performed(intent, action, now)            -> an action succeeded
-failed(intent, action, now, error)        -> an action failed
+* ``update``: a command, answered by an `Answer` or a `Refusal`
+* ``settle``: what looking at the world alone changes
+* ``performed``, ``failed``, ``forget``: what became of an action
 """
 
 from dataclasses import replace
@@ -195,6 +194,12 @@ def performed(intent: Intent, action: Action, now: float) -> Intent:
         attempts = intent.provoked.attempts + 1 if again and intent.provoked is not None else 1
         return replace(intent, provoked=Provoked(action.wish.path, now, attempts), heard=None)
     return intent
+
+
+def forget(intent: Intent, wanted: tuple[Action, ...]) -> Intent:
+    """The memory without the failures of what is no longer wanted."""
+    kinds = {type(action).__name__ for action in wanted}
+    return replace(intent, failures=tuple(failure for failure in intent.failures if failure.action in kinds))
 
 
 def failed(intent: Intent, action: Action, now: float, text: str, hint: str) -> Intent:

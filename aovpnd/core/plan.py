@@ -30,7 +30,7 @@ def diff(desired: Desired, snapshot: Snapshot) -> tuple[Action, ...]:
     ]
     if desired.routing != (snapshot.routing if desired.routing is not None else None) or _leftover(desired, snapshot):
         actions.append(EnsureRouting(desired.routing))
-    if desired.guard is not snapshot.guard:
+    if _guard_differs(desired.guard, snapshot.guard):
         actions.append(EnsureGuard(desired.guard))
     if desired.unblocked is not snapshot.unblocked:
         actions.append(MarkUnblocked(Block.OFF if desired.unblocked else Block.ON))
@@ -48,6 +48,11 @@ def _why(desired: Desired, snapshot: Snapshot) -> str:
 def _leftover(desired: Desired, snapshot: Snapshot) -> bool:
     """Whether rules or routes of ours stand although none should; sysctls are left as they are."""
     return desired.routing is None and bool(snapshot.routing.rules or snapshot.routing.routes)
+
+
+def _guard_differs(wanted: GuardState, state: GuardState) -> bool:
+    """A guard that is starting needs no second start, and one that must go is stopped also then."""
+    return state is GuardState.MISSING if wanted is GuardState.HELD else state is not GuardState.MISSING
 
 
 def _tunnel_differs(wish: TunnelWish, state: TunnelState | None) -> str:

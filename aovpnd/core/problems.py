@@ -60,7 +60,7 @@ def _tunnel(intent: Intent, phase: Phase, spec: TunnelSpec | None) -> list[Probl
 
 
 def _guard(snapshot: Snapshot) -> list[Problem]:
-    if snapshot.guard is GuardState.HELD:
+    if snapshot.guard is not GuardState.MISSING:
         return []
     text = "the guard is not running; the block holds without its second layer"
     return [Problem("guard-missing", Severity.WARNING, text, "it is being restarted")]

@@ -1,8 +1,8 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
 """What the guard holds, as values: a last look at the stamp for IP, and an egress chain for every outside link.
 
-The tables never change but for the list of links, so that nothing makes the guard die. `egress.nft` for early boot is the same
-``outside`` chain (docs/security.md, "Who enforces it").
+The tables never change but for the list of links, so that nothing makes the guard die. `egress.nft` for early boot is
+the same ``outside`` chain (docs/security.md, "Who enforces it").
 """
 
 from collections.abc import Iterable
@@ -125,7 +125,9 @@ def last_look(host_only: Iterable[Link]) -> Ruleset:
 
 
 def outside(links: Iterable[Link]) -> tuple[Link, ...]:
-    """The links that get an egress chain; one whose name cannot be written safely gets none (and `inet` still covers it)."""
+    """The links that get an egress chain; one whose name cannot be written safely gets none (and `inet` still covers
+    it).
+    """
     links = tuple(links)
     side = sides(links)
     return tuple(link for link in links if side[link.index] is Side.OUTSIDE and link.nameable)
@@ -139,7 +141,9 @@ def inside(links: Iterable[Link]) -> tuple[Link, ...]:
 
 
 def early_egress() -> str:
-    """``egress.nft``: the shared chain of the table that the udev rule attaches links to; loading it again changes nothing."""
+    """``egress.nft``: the shared chain of the table that the udev rule attaches links to; loading it again changes
+    nothing.
+    """
     body = "\n".join(render_chain(OUTSIDE))
     head = f"add table netdev {names.EARLY_TABLE}\nadd chain netdev {names.EARLY_TABLE} {names.OUTSIDE_CHAIN}\n"
     head += f"flush chain netdev {names.EARLY_TABLE} {names.OUTSIDE_CHAIN}\n"

@@ -1,0 +1,166 @@
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""``aovpnd``: builds everything, wires it together, runs the loop. See aovpnd(8)."""
+
+import argparse
+import asyncio
+import logging
+import os
+import signal
+import sys
+from collections.abc import Callable
+from pathlib import Path
+from typing import Final
+
+from aovpnd import __version__, names, rtnl, status
+from aovpnd.adapters import systemd
+from aovpnd.adapters.nft import ForeignChanges
+from aovpnd.adapters.publish import Runtime
+from aovpnd.adapters.state import State, clock
+from aovpnd.config import load, reload
+from aovpnd.control import Control
+from aovpnd.daemon import RESYNC_S, Daemon
+from aovpnd.errors import AovpndError, SystemFault
+from aovpnd.lock import holder
+from aovpnd.model import Config, Desired, Intent, Snapshot
+from aovpnd.orders import Reload
+from aovpnd.system import System
+
+log = logging.getLogger("aovpnd")
+
+CAP_NET_ADMIN: Final = 12
+"""linux/capability.h"""
+
+
+def main() -> int:
+    """Run the daemon. Exit status 0 after SIGTERM, 1 when it cannot start; whatever was loaded before stays loaded."""
+    options = _options()
+    systemd.log_to_journal_or_stderr(logging.DEBUG if options.debug else logging.INFO)
+    try:
+        _require_power()
+        runtime = Runtime(options.runtime_dir)
+        asyncio.run(_run(options, runtime))
+    except AovpndError as error:
+        log.critical("%s", error)
+        return 1
+    return 0
+
+
+def _options() -> argparse.Namespace:
+    parser = argparse.ArgumentParser(
+        prog="aovpnd", description="always-on VPN daemon: nothing leaves outside the tunnel"
+    )
+    parser.add_argument("--config-dir", type=Path, default=Path(names.CONFIG_DIR), metavar="DIR")
+    parser.add_argument("--state-dir", type=Path, default=Path(names.STATE_DIR), metavar="DIR")
+    parser.add_argument("--runtime-dir", type=Path, default=Path(names.RUNTIME_DIR), metavar="DIR")
+    parser.add_argument("--debug", action="store_true", help="log every pass")
+    parser.add_argument("--version", action="version", version=f"aovpnd {__version__}")
+    return parser.parse_args()
+
+
+def _require_power() -> None:
+    """`SystemFault` without CAP_NET_ADMIN: a kill switch that cannot load rules must say so at once."""
+    status_text = Path("/proc/self/status").read_text(encoding="ascii", errors="replace")
+    effective = next((line.split()[1] for line in status_text.splitlines() if line.startswith("CapEff:")), "0")
+    if not int(effective, 16) >> CAP_NET_ADMIN & 1:
+        raise SystemFault("aovpnd may not change the network: CAP_NET_ADMIN is missing", hint="start it as root")
+
+
+async def _run(options: argparse.Namespace, runtime: Runtime) -> None:
+    state = State(options.config_dir, options.state_dir)
+    system = System(state, options.runtime_dir)
+    guard = GuardWatch(options.runtime_dir)
+    daemon = Daemon(
+        system,
+        _configurator(options),
+        _publisher(runtime, guard),
+        lambda: systemd.notify("WATCHDOG=1"),
+        intent=state.recall(clock()),
+        resync_s=systemd.watchdog_s() or RESYNC_S,
+    )
+    guard.died = lambda: daemon.wake.now("the guard died")
+    _listen(daemon)
+    control = Control(runtime.control_socket, daemon.submit)
+    await control.open()
+    try:
+        await daemon.run(_announce)
+    finally:
+        systemd.notify("STOPPING=1")
+        await control.close()
+        runtime.close()
+
+
+def _configurator(options: argparse.Namespace) -> Callable[[Config | None], Config]:
+    def configure(previous: Config | None) -> Config:
+        vendor_dir = Path(names.VENDOR_DIR)
+        if previous is None:
+            return load(options.config_dir, options.state_dir, vendor_dir)
+        return reload(previous, options.config_dir, options.state_dir, vendor_dir)
+
+    return configure
+
+
+def _publisher(runtime: Runtime, guard: "GuardWatch") -> Callable[[Config, Intent, Snapshot, Desired], None]:
+    def publish(config: Config, intent: Intent, snapshot: Snapshot, desired: Desired) -> None:
+        guard.follow()
+        runtime.publish(status.document(config, intent, snapshot, desired))
+
+    return publish
+
+
+def _announce() -> None:
+    """The first pass has settled: the block stands. Only now may units that are ordered after us start."""
+    systemd.notify("READY=1")
+    log.info("ready")
+
+
+def _listen(daemon: Daemon) -> None:
+    """Everything that wakes the loop."""
+    loop = asyncio.get_running_loop()
+    loop.add_signal_handler(signal.SIGTERM, daemon.stop)
+    loop.add_signal_handler(signal.SIGINT, daemon.stop)
+    loop.add_signal_handler(signal.SIGHUP, _reload, daemon)
+
+    links = rtnl.Watch()
+    loop.add_reader(links, lambda: links.drain() and daemon.links_changed())
+    try:
+        changes = ForeignChanges()
+    except SystemFault as error:  # a kernel without nftables: routing alone keeps the machine shut, and says so
+        log.error("%s", error)  # noqa: TRY400 - the text says it
+    else:
+        loop.add_reader(changes, lambda: [daemon.changed_by(str(change)) for change in changes.drain()])
+
+
+class GuardWatch:
+    """Hears of the death of the guard's process, whoever started it (pidfd_open(2))."""
+
+    def __init__(self, runtime_dir: Path) -> None:
+        self.died: Callable[[], None] = lambda: None
+        self._lock = runtime_dir / names.GUARD_LOCK_FILE
+        self._watched: int | None = None
+
+    def follow(self) -> None:
+        """Watch the process that holds the guard's lock now. Called from the event loop."""
+        pid = holder(self._lock)
+        if pid is None or pid == self._watched:
+            return
+        try:
+            descriptor = os.pidfd_open(pid)
+        except ProcessLookupError:
+            return
+        self._watched = pid
+        asyncio.get_running_loop().add_reader(descriptor, self._gone, descriptor)
+
+    def _gone(self, descriptor: int) -> None:
+        asyncio.get_running_loop().remove_reader(descriptor)
+        os.close(descriptor)
+        self._watched = None
+        self.died()
+
+
+def _reload(daemon: Daemon) -> None:
+    task = asyncio.ensure_future(daemon.submit(Reload()))
+    task.add_done_callback(lambda done: done.cancelled() or done.exception())
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,95 @@
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""What must survive a restart: the marker that keeps the block off, the budget of temporary access, the tunnel that was
+chosen.
+"""
+
+import json
+import os
+import time
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Final
+
+from aovpnd import names
+from aovpnd.errors import StateError
+from aovpnd.model import TUNNEL_NAME, Block, Clock, Intent
+
+BUDGET_FILE: Final = "temporary-access.json"
+CHOICE_FILE: Final = "choice.toml"
+_BOOT_ID: Final = Path("/proc/sys/kernel/random/boot_id")
+_LARGEST: Final = 65536
+
+
+def clock() -> Clock:
+    """Now, on both clocks."""
+    return Clock(time.clock_gettime(time.CLOCK_BOOTTIME), time.time())
+
+
+@dataclass(frozen=True, slots=True)
+class State:
+    """Files below CONFIG and STATE that the daemon itself writes; each is replaced whole."""
+
+    config_dir: Path
+    state_dir: Path
+
+    def recall(self, now: Clock) -> Intent:
+        """The memory to start with. A budget that cannot be read counts as used up: when in doubt, closed."""
+        return Intent(block=Block.OFF if self.unblocked() else Block.ON, used=self._used(now))
+
+    def unblocked(self) -> bool:
+        """Whether an administrator has taken the block off for good."""
+        return (self.config_dir / names.UNBLOCKED_MARKER).exists()
+
+    def mark(self, block: Block) -> None:
+        """Write or remove the marker. `StateError` when that fails."""
+        path = self.config_dir / names.UNBLOCKED_MARKER
+        try:
+            if block is Block.OFF:
+                self.config_dir.mkdir(parents=True, exist_ok=True)
+                path.write_text("The block is off. To put it on: aovpnctl block\n", encoding="utf-8")
+            else:
+                path.unlink(missing_ok=True)
+        except OSError as error:
+            raise StateError(f"{path}: {error.strerror}", hint="is the file system full or read-only?") from error
+
+    def remember(self, intent: Intent, now: Clock) -> None:
+        """Keep the budget, and the chosen tunnel where there is one. `StateError` when that fails."""
+        grants = [{"boot": at, "wall": now.wall - (now.boot - at)} for at in intent.used]
+        self._write(BUDGET_FILE, json.dumps({"boot_id": _boot_id(), "grants": grants}) + "\n")
+        if intent.chosen is not None and TUNNEL_NAME.fullmatch(intent.chosen):
+            self._write(CHOICE_FILE, f'[tunnel]\nprefer = "{intent.chosen}"\n')
+
+    def _used(self, now: Clock) -> tuple[float, ...]:
+        path = self.state_dir / BUDGET_FILE
+        try:
+            with path.open("rb") as file:
+                document = json.loads(file.read(_LARGEST))
+            same_boot = document["boot_id"] == _boot_id()
+            pairs = [(float(grant["boot"]), float(grant["wall"])) for grant in document["grants"]]
+        except FileNotFoundError:
+            return ()
+        except (OSError, ValueError, KeyError, TypeError):
+            return (now.boot,) * 3
+        # Another boot's clock says nothing here; the wall clock may have been set back, which must not refill the
+        # budget.
+        return tuple(sorted(boot if same_boot else now.boot - max(now.wall - wall, 0.0) for boot, wall in pairs))
+
+    def _write(self, name: str, text: str) -> None:
+        path, new = self.state_dir / name, self.state_dir / f".{name}.new"
+        try:
+            self.state_dir.mkdir(mode=0o700, parents=True, exist_ok=True)
+            descriptor = os.open(new, os.O_WRONLY | os.O_CREAT | os.O_TRUNC | os.O_CLOEXEC | os.O_NOFOLLOW, 0o600)
+            with os.fdopen(descriptor, "w", encoding="utf-8") as file:
+                file.write(text)
+                file.flush()
+                os.fsync(file.fileno())  # a budget that a power cut forgets is no budget
+            new.replace(path)
+        except OSError as error:
+            raise StateError(f"{path}: {error.strerror}", hint="is the file system full or read-only?") from error
+
+
+def _boot_id() -> str:
+    try:
+        return _BOOT_ID.read_text(encoding="ascii").strip()
+    except OSError:
+        return ""

@@ -1,0 +1,289 @@
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""The loop: wake, observe, decide, apply, publish, and look again until nothing is left to do.
+
+One pass at a time. An event carries no decision: it means "look again". What touches the system is handed in and runs
+in one worker thread, so that control and watchdog stay alive while the kernel is slow. Nothing here loosens anything
+after a failure.
+"""
+
+import asyncio
+import logging
+from collections.abc import Callable, Iterable
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass, field, replace
+from functools import partial
+from typing import Final, Protocol, TypeVar
+
+from aovpnd.core import intent as memory
+from aovpnd.core.decide import decide
+from aovpnd.core.plan import diff, due
+from aovpnd.errors import AovpndError, CommandRefused, SystemFault
+from aovpnd.model import Config, Desired, Intent, Snapshot
+from aovpnd.orders import Action, Answer, Command, Connect, LoadRuleset, Refusal, Reload
+
+log = logging.getLogger("aovpnd")
+T = TypeVar("T")
+
+DEBOUNCE_S: Final = 0.015
+"""A burst of link events becomes one pass; short, because the first handshake waits for it."""
+RESYNC_S: Final = 300.0
+"""Look again after this long although nobody said anything: netlink multicast may drop."""
+MAX_PASSES: Final = 20
+"""Passes in a row that change something before the loop pauses: somebody is fighting us, and the log should say so."""
+FIGHT_PAUSE_S: Final = 1.0
+
+
+class System(Protocol):
+    """What the loop needs of the world; all methods run in the worker thread and may raise `SystemFault`."""
+
+    def observe(self) -> Snapshot:
+        """Read everything."""
+
+    def apply(self, action: Action) -> None:
+        """Perform one action; the one door through which the system is changed."""
+
+    def remember(self, intent: Intent) -> None:
+        """Keep what must survive a restart."""
+
+
+@dataclass(slots=True)
+class _Pending:
+    command: Command
+    answer: "asyncio.Future[Answer]"
+
+
+@dataclass(slots=True)
+class Wake:
+    """Calls for a pass. ``now`` for whatever could tighten, ``soon`` for bursts."""
+
+    event: asyncio.Event = field(default_factory=asyncio.Event)
+    reasons: list[str] = field(default_factory=list)
+    timer: asyncio.TimerHandle | None = None
+
+    def now(self, reason: str) -> None:
+        """A pass at once."""
+        if reason not in self.reasons:
+            self.reasons.append(reason)
+        self.event.set()
+
+    def soon(self, reason: str) -> None:
+        """A pass within `DEBOUNCE_S`."""
+        if reason not in self.reasons:
+            self.reasons.append(reason)
+        if self.timer is None and not self.event.is_set():
+            self.timer = asyncio.get_running_loop().call_later(DEBOUNCE_S, self._ring)
+
+    def _ring(self) -> None:
+        self.timer = None
+        self.event.set()
+
+    def take(self) -> str:
+        """The reasons so far, and silence."""
+        if self.timer is not None:
+            self.timer.cancel()
+            self.timer = None
+        self.event.clear()
+        reasons, self.reasons = self.reasons, []
+        return ", ".join(reasons) or "time"
+
+
+class Daemon:
+    """The loop's life. ``run`` ends after ``stop``; the block stays as it is loaded."""
+
+    def __init__(
+        self,
+        system: System,
+        configure: Callable[[Config | None], Config],
+        publish: Callable[[Config, Intent, Snapshot, Desired], None],
+        alive: Callable[[], None],
+        *,
+        intent: Intent,
+        resync_s: float = RESYNC_S,
+    ) -> None:
+        """``configure`` reads the configuration (given the last good one), ``publish`` writes the status, ``alive``
+        feeds the watchdog.
+        """
+        self.wake = Wake()
+        self._system = system
+        self._configure = configure
+        self._publish = publish
+        self._alive = alive
+        self._intent = intent
+        self._remembered: Intent | None = None
+        self._config = configure(None)
+        self._resync_s = resync_s
+        self._pending: list[_Pending] = []
+        self._answers: list[tuple[_Pending, Answer | Refusal]] = []
+        self._culprit: str | None = None
+        self._loaded_once = False
+        self._stopping = False
+        self._ready: Callable[[], None] = _nothing
+        self._worker = ThreadPoolExecutor(max_workers=1, thread_name_prefix="system")
+
+    # -- from outside -------------------------------------------------------------------------------------------------
+    async def submit(self, command: Command) -> Answer:
+        """Carry out ``command`` in the next pass and answer when that pass is over.
+
+        `CommandRefused` when it cannot be done now, `SystemFault` when the system did not do it.
+        """
+        pending = _Pending(command, asyncio.get_running_loop().create_future())
+        self._pending.append(pending)
+        self.wake.now(type(command).__name__)
+        return await pending.answer
+
+    def changed_by(self, culprit: str) -> None:
+        """Somebody else committed an nftables transaction."""
+        self._culprit = culprit
+        self.wake.now(f"nftables changed by {culprit}")
+
+    def links_changed(self) -> None:
+        """Links, addresses, routes or rules changed: at once while a window is open, since it may have to be closed."""
+        if self._intent.grant is not None:
+            self.wake.now("links")
+        else:
+            self.wake.soon("links")
+
+    def stop(self) -> None:
+        """End after one more pass, which closes an open window; everything else stays."""
+        self._stopping = True
+        self.wake.now("stop")
+
+    # -- the loop -----------------------------------------------------------------------------------------------------
+    async def run(self, ready: Callable[[], None]) -> None:
+        """Pass after pass until `stop`; ``ready`` is called once, when the first pass has settled."""
+        self._ready = ready
+        self.wake.now("start")
+        passes = 0
+        try:
+            while True:
+                reason = self.wake.take()
+                busy, wake_at = await self._guarded_pass(reason)
+                if self._stopping and not busy:
+                    return
+                passes = passes + 1 if busy else 0
+                if passes >= MAX_PASSES:
+                    log.warning("%d passes in a row changed something: is another program fighting us?", passes)
+                    fight = SystemFault("the system does not settle", hint="is another program changing it too?")
+                    self._fail_pending(fight)
+                    busy, wake_at, passes = False, FIGHT_PAUSE_S, 0
+                if busy:
+                    self.wake.now(reason)
+                await self._sleep(wake_at)
+        finally:
+            self._fail_pending(SystemFault("the daemon is stopping", hint="the block stays as it is loaded"))
+            self._worker.shutdown(wait=False, cancel_futures=True)
+
+    async def _sleep(self, seconds: float | None) -> None:
+        limit = self._resync_s if seconds is None else min(max(seconds, 0.0), self._resync_s)
+        try:
+            async with asyncio.timeout(limit):
+                await self.wake.event.wait()
+        except TimeoutError:
+            return
+
+    async def _guarded_pass(self, reason: str) -> tuple[bool, float | None]:
+        """One pass; whatever goes wrong in it, the block stays as loaded and the next pass comes."""
+        try:
+            result = await self._pass(reason)
+        except SystemFault as error:
+            log.error("the system cannot be read, the block stays as it is: %s", error)  # noqa: TRY400 - the text says it
+            self._fail_pending(error)
+            return False, FIGHT_PAUSE_S
+        except Exception as error:  # the one place: a defect of ours must not end the daemon
+            log.exception("a pass failed, the block stays as it is")
+            self._fail_pending(SystemFault(f"internal error: {type(error).__name__}", hint="see the journal"))
+            return False, FIGHT_PAUSE_S
+        self._alive()
+        return result
+
+    async def _pass(self, reason: str) -> tuple[bool, float | None]:
+        """Look, decide, do. Returns whether anything was done, and seconds until time alone changes the answer."""
+        snapshot = self._blame(await self._in_worker(self._system.observe))
+        self._intent = memory.settle(self._config, self._intent, snapshot)
+        if self._stopping:
+            self._intent = replace(self._intent, grant=None)
+        commands, self._pending = self._pending, []
+        self._answers += await self._carry_out(commands, snapshot)
+        desired = decide(self._config, self._intent, snapshot)
+        wanted = diff(desired, snapshot)
+        self._intent = memory.forget(self._intent, wanted)
+        actions = due(wanted, self._intent.failures, snapshot.now.boot)
+        fault = await self._apply(actions, snapshot, reason, desired)
+        if fault is not None or not actions:
+            # Settled: what is published and answered now is what was looked at, not what is hoped for.
+            self._publish(self._config, self._intent, snapshot, desired)
+            self._reply(fault)
+            if not actions:
+                self._ready()
+                self._ready = _nothing
+        wake_at = None if desired.wake_at is None else desired.wake_at - snapshot.now.boot
+        return bool(actions), wake_at
+
+    def _blame(self, snapshot: Snapshot) -> Snapshot:
+        """Name who altered our table, if it is altered and we had loaded it."""
+        culprit, self._culprit = self._culprit, None
+        altered = self._loaded_once and snapshot.ruleset is None
+        return replace(snapshot, culprit=culprit) if altered else snapshot
+
+    async def _carry_out(self, commands: list[_Pending], snapshot: Snapshot) -> list[tuple[_Pending, Answer | Refusal]]:
+        """Commands change the memory, never the system; the pass that follows does that."""
+        answers: list[tuple[_Pending, Answer | Refusal]] = []
+        for pending in commands:
+            if isinstance(pending.command, Connect | Reload):
+                self._config = await self._in_worker(partial(self._configure, self._config))
+            intent, answer = memory.update(self._config, self._intent, snapshot, pending.command)
+            if isinstance(answer, Answer):
+                try:
+                    # Before the window opens: a budget that a crash forgets is no budget.
+                    await self._in_worker(partial(self._system.remember, intent))
+                except SystemFault as error:
+                    answer = Refusal(error.code, error.text, error.hint)
+                else:
+                    self._intent = intent
+            answers.append((pending, answer))
+        return answers
+
+    async def _apply(
+        self, actions: Iterable[Action], snapshot: Snapshot, reason: str, desired: Desired
+    ) -> SystemFault | None:
+        """Perform actions in order; the first failure ends the pass, and the next one starts from what is."""
+        done: list[str] = []
+        for action in actions:
+            try:
+                await self._in_worker(partial(self._system.apply, action))
+            except SystemFault as error:
+                self._intent = memory.failed(self._intent, action, snapshot.now.boot, error.text, error.hint)
+                log.error("%s: %s failed: %s", desired.phase, action.describe(), error)  # noqa: TRY400 - the text says it
+                return error
+            self._intent = memory.performed(self._intent, action, snapshot.now.boot)
+            self._loaded_once = self._loaded_once or isinstance(action, LoadRuleset)
+            done.append(action.describe())
+        if done:
+            log.info("%s: %s (woken by: %s)", desired.phase, "; ".join(done), reason)
+        return None
+
+    def _reply(self, fault: SystemFault | None) -> None:
+        answers, self._answers = self._answers, []
+        for pending, answer in answers:
+            if pending.answer.done():
+                continue  # the caller has gone
+            if isinstance(answer, Refusal):
+                pending.answer.set_exception(CommandRefused(answer.text, hint=answer.hint, code=answer.code))
+            elif fault is not None:
+                pending.answer.set_exception(fault)
+            else:
+                pending.answer.set_result(answer)
+
+    def _fail_pending(self, error: AovpndError) -> None:
+        pending = [*self._pending, *(pending for pending, _ in self._answers)]
+        self._pending, self._answers = [], []
+        for waiting in pending:
+            if not waiting.answer.done():
+                waiting.answer.set_exception(error)
+
+    async def _in_worker(self, call: Callable[[], T]) -> T:
+        return await asyncio.get_running_loop().run_in_executor(self._worker, call)
+
+
+def _nothing() -> None:
+    """Who is ready once need not say so again."""

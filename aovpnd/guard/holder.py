@@ -1,0 +1,68 @@
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""The guard's life: load the tables, hold them, follow the list of links."""
+
+import logging
+import select
+from collections.abc import Callable
+from typing import Final
+
+from aovpnd import rtnl
+from aovpnd.errors import NetlinkError, NftError
+from aovpnd.guard import rules
+from aovpnd.links import Link
+from aovpnd.nftlib import Nft
+
+log = logging.getLogger("aovpnd.guard")
+
+RETRY_S: Final = 0.05
+"""After a failure: a link that went away while it was being attached to (ENOENT before Linux 6.16) is gone by then."""
+
+Attached = tuple[tuple[tuple[int, str], ...], tuple[tuple[int, str], ...]]
+
+
+class Holder:
+    """Holds the tables for as long as it lives. Used from one thread."""
+
+    def __init__(self, nft: Nft, dump_links: Callable[[], tuple[Link, ...]] = rtnl.dump_links) -> None:
+        self._nft = nft
+        self._dump_links = dump_links
+        self._attached: Attached | None = None
+
+    def follow(self) -> bool:
+        """Bring the tables up to the present list of links; whether they are. Both go in one transaction, or not at
+        all.
+        """
+        try:
+            links = self._dump_links()
+            wanted = _attached(links)
+            if wanted != self._attached:
+                self._nft.run(rules.whole(links))
+                self._attached = wanted
+                log.info("egress guarded on %s", ", ".join(name for _, name in wanted[0]) or "no link yet")
+        except (NetlinkError, NftError) as error:
+            # What was loaded before still stands: the transaction failed as a whole.
+            log.warning("not up to date with the links, trying again: %s", error)
+            return False
+        return True
+
+
+def _attached(links: tuple[Link, ...]) -> Attached:
+    outside = tuple(sorted((link.index, link.name) for link in rules.outside(links)))
+    inside = tuple(sorted((link.index, link.name) for link in rules.inside(links)))
+    return outside, inside
+
+
+def hold(nft: Nft, ready: Callable[[], None], stop: int) -> None:
+    """Hold the tables until ``stop`` (a descriptor) becomes readable; ``ready`` is called once they stand first."""
+    with rtnl.Watch((rtnl.Group.LINK,)) as watch:
+        holder = Holder(nft)
+        current = announced = False
+        while True:
+            current = holder.follow()
+            if current and not announced:
+                ready()
+                announced = True
+            readable, _, _ = select.select([watch.fileno(), stop], [], [], None if current else RETRY_S)
+            if stop in readable:
+                return
+            watch.drain()
