@@ -1,0 +1,304 @@
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""Links, addresses, routes and rules: look at them, and make those that are ours as they should be.
+
+What is there is read from raw dumps (`rtdump`); changes go through pyroute2, which this file alone imports. It drops
+arguments that it does not know, so everything that was changed is read back.
+
+Use one `Netlink` from one thread without a running event loop (pyroute2 0.9 refuses to work in one); its socket belongs
+to the network namespace that the thread is in.
+"""
+
+import errno
+import os
+from collections import Counter
+from collections.abc import Iterable, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Final
+
+from pyroute2 import IPRoute
+from pyroute2.netlink.exceptions import NetlinkError as KernelRefused
+
+from aovpnd import names, rtnl
+from aovpnd.adapters import rtdump, sysctl
+from aovpnd.adapters.rtdump import FAMILIES, IPV4, IPV6, UNICAST, UNREACHABLE, PolicyRule, TableRoute
+from aovpnd.errors import NetlinkError
+from aovpnd.links import Link
+from aovpnd.model import Interface, LinkAddress, Route, Routing
+
+_NOT_OURS: Final = 0
+"""Link index by which `observe` shows a route of our table that says more than we ever write; no link has it."""
+_ANY_SCOPE: Final = 255
+_SCOPE_LINK: Final = 253
+_KERNEL: Final = 2
+"""RTPROT_KERNEL. systemd-networkd deletes what it calls foreign rules and routes, except those of this protocol."""
+_NODAD_NOPREFIXROUTE: Final = 0x202
+"""IFA_F_NODAD: nobody else is on the tunnel. IFA_F_NOPREFIXROUTE: the main table stays as it was."""
+_ROUNDS: Final = 4
+"""How often `ensure` looks again and repairs before it calls it a fight."""
+_GONE: Final = frozenset((errno.ENOENT, errno.ESRCH, errno.ENODEV, errno.EADDRNOTAVAIL))
+
+
+@dataclass(frozen=True, slots=True)
+class Seen:
+    """What `Netlink.observe` saw: the fields of `model.Snapshot` of the same names."""
+
+    links: tuple[Link, ...]
+    addresses: tuple[LinkAddress, ...]
+    main: tuple[Route, ...]
+    routing: Routing
+    ipv6: bool
+
+
+def our_rule(family: int) -> PolicyRule:
+    """``not fwmark FWMARK/FWMARK_MASK lookup ROUTE_TABLE``: everything but the tunnel's own packets."""
+    return _rule(family, names.RULE_PRIORITY, rtdump.TO_TABLE, names.ROUTE_TABLE)
+
+
+def shut_rule(family: int) -> PolicyRule:
+    """``not fwmark FWMARK/FWMARK_MASK unreachable``: what our table did not answer goes nowhere."""
+    return _rule(family, names.SHUT_PRIORITY, rtdump.ACT_UNREACHABLE, 0)
+
+
+def _rule(family: int, priority: int, action: int, table: int) -> PolicyRule:
+    return PolicyRule(family, priority, action, rtdump.INVERT, table, names.FWMARK, names.FWMARK_MASK)
+
+
+def _is_ours(rule: PolicyRule) -> bool:
+    """Whether a rule is one of ours, or a wrong copy of one: it leads to our table, or shuts what ours shuts."""
+    if rule.action == rtdump.TO_TABLE:
+        return rule.table == names.ROUTE_TABLE
+    return rule.priority == names.SHUT_PRIORITY and (rule.mark, rule.mask) == (names.FWMARK, names.FWMARK_MASK)
+
+
+class Netlink:
+    """Our end of rtnetlink. ``proc_sys`` is where sysctls are."""
+
+    def __init__(self, proc_sys: Path = sysctl.PROC_SYS) -> None:
+        self._proc_sys = proc_sys
+        self._iproute: Any = None
+
+    def close(self) -> None:
+        """Give the socket back; the next change opens a new one."""
+        if self._iproute is not None:
+            self._iproute.close()
+            self._iproute = None
+
+    # -- what is -----------------------------------------------------------------------------------------------------
+    def observe(self) -> Seen:
+        """Read everything afresh, within a millisecond or two. `NetlinkError` when the kernel does not answer."""
+        families = self._families()
+        return Seen(
+            links=rtnl.dump_links(),
+            addresses=tuple(address for family in families for address in rtdump.addresses(family)),
+            main=tuple(route for family in families for route in rtdump.main_routes(family)),
+            routing=self._routing(),
+            ipv6=IPV6 in families,
+        )
+
+    def _families(self) -> tuple[int, ...]:
+        return (IPV4, IPV6) if sysctl.has_ipv6(self._proc_sys) else (IPV4,)
+
+    def _routing(self) -> Routing:
+        """Our part of it. A rule that is there twice counts twice, so that it differs from what is wanted."""
+        families = self._families()
+        rules = {family: rtdump.rules(family) for family in families}
+        routes = [found for family in families for found in rtdump.table_routes(family, names.ROUTE_TABLE)]
+        values = ((key, sysctl.read(key, self._proc_sys)) for key, _value in names.SYSCTLS)
+        return Routing(
+            rules=tuple(family for family in families for rule in rules[family] if rule == our_rule(family)),
+            routes=tuple(sorted(map(_as_ours, routes), key=_route_key)),
+            sysctls=tuple((key, value) for key, value in values if value is not None),
+            shut=tuple(family for family in families for rule in rules[family] if rule == shut_rule(family)),
+        )
+
+    # -- what should be ----------------------------------------------------------------------------------------------
+    def ensure(self, routing: Routing | None) -> None:
+        """Make rules, our table and sysctls exactly so; None removes rules and routes (sysctls stay as they are).
+
+        What closes comes first and goes last: the ``unreachable`` routes before anything else, our table before the
+        rules that lead to it, what is new before what is stale. May be called at any time; `NetlinkError` when the
+        kernel refuses, or when somebody changes it back faster than we repair.
+        """
+        wished = routing if routing is not None else Routing((), ())
+        for key, value in wished.sysctls:
+            sysctl.ensure(key, value, self._proc_sys)
+        for _ in range(_ROUNDS):
+            now = self._routing()
+            if (now.rules, now.routes, now.shut) == (wished.rules, wished.routes, wished.shut):
+                return
+            self._add(wished, now)
+            self._remove_stale(wished)
+        raise NetlinkError(
+            f"rules or routes of table {names.ROUTE_TABLE} do not stay as they should be",
+            hint="does another program manage them? See ip rule, and systemd-networkd's ManageForeignRoutes=",
+        )
+
+    def _add(self, wished: Routing, now: Routing) -> None:
+        missing = [route for route in wished.routes if route not in now.routes]
+        for route in sorted(missing, key=lambda route: route.link is not None):
+            self._put_route(route)
+        for family in wished.shut:
+            if family not in now.shut:
+                self._put_rule(shut_rule(family))
+        for family in wished.rules:
+            if family not in now.rules:
+                self._put_rule(our_rule(family))
+
+    def _remove_stale(self, wished: Routing) -> None:
+        families = self._families()
+        found = [route for family in families for route in rtdump.table_routes(family, names.ROUTE_TABLE)]
+        stale = [route for route in found if _as_ours(route) not in wished.routes]
+        for route in sorted(stale, key=lambda route: route.kind == UNREACHABLE):
+            if route.kind != UNREACHABLE:
+                self._drop_route(route)
+        wanted = Counter([our_rule(family) for family in wished.rules] + [shut_rule(family) for family in wished.shut])
+        for family in families:
+            for rule in filter(_is_ours, rtdump.rules(family)):
+                if wanted[rule]:
+                    wanted[rule] -= 1
+                else:
+                    self._drop_rule(rule)
+        for route in stale:
+            if route.kind == UNREACHABLE:
+                self._drop_route(route)
+
+    def _put_route(self, route: Route) -> None:
+        kind: dict[str, Any] = {"type": "unreachable"}
+        if route.link is not None:
+            kind = {"type": "unicast", "oif": route.link}
+            if route.dst.version == IPV4 and route.gateway is None:
+                kind["scope"] = _SCOPE_LINK
+        if route.gateway is not None:
+            kind["gateway"] = str(route.gateway)
+        with self._asking(f"cannot set the route to {route.dst}") as iproute:
+            iproute.route("replace", **_route(route), **kind, proto=_KERNEL)
+
+    def _drop_route(self, found: TableRoute) -> None:
+        route = found.route
+        more: dict[str, Any] = {"type": found.kind, "tos": found.tos}
+        if route.dst.version == IPV4:
+            more["scope"] = _ANY_SCOPE
+        if route.link is not None and found.kind == UNICAST and not found.multipath:
+            more["oif"] = route.link
+        with self._asking(f"cannot remove the route to {route.dst}", forgive=_GONE) as iproute:
+            iproute.route("del", **_route(route), **more)
+
+    def _put_rule(self, rule: PolicyRule) -> None:
+        with self._asking(f"cannot add the IPv{rule.family} rule {rule.priority}", forgive={errno.EEXIST}) as iproute:
+            iproute.rule("add", **_rule_arguments(rule), protocol=_KERNEL)
+
+    def _drop_rule(self, rule: PolicyRule) -> None:
+        with self._asking(f"cannot remove the IPv{rule.family} rule {rule.priority}", forgive=_GONE) as iproute:
+            iproute.rule("del", **_rule_arguments(rule))
+
+    # -- tunnel links, for the backends --------------------------------------------------------------------------------
+    def create_link(self, name: str, kind: str) -> bool:
+        """Create a link, down; False when this kernel has no such kind."""
+        try:
+            with self._asking(f"cannot create the link {name}") as iproute:
+                iproute.link("add", ifname=name, kind=kind)
+        except NetlinkError as error:
+            if isinstance(error.__cause__, KernelRefused) and error.__cause__.code == errno.EOPNOTSUPP:
+                return False
+            raise
+        return True
+
+    def delete_link(self, link: Link) -> None:
+        """Delete a link if it still is what ``link`` says: an index is soon given to somebody else."""
+        now = next((other for other in rtnl.dump_links() if other.index == link.index), None)
+        if now is None or (now.name, now.kind) != (link.name, link.kind):
+            return
+        with self._asking(f"cannot delete the link {link.name}", forgive=_GONE) as iproute:
+            iproute.link("del", index=link.index)
+
+    def set_link(self, link: Link, *, up: bool | None = None, mtu: int | None = None) -> None:
+        """Set a link up or down, and its MTU in bytes; what is None or already so is left alone."""
+        wanted: dict[str, Any] = {}
+        if mtu is not None and mtu != link.mtu:
+            wanted["mtu"] = mtu
+        if up is not None and up is not link.up:
+            wanted["state"] = "up" if up else "down"
+        if not wanted:
+            return
+        with self._asking(f"cannot change the link {link.name}") as iproute:
+            iproute.link("set", index=link.index, **wanted)
+
+    def addresses_of(self, link: Link) -> tuple[Interface, ...]:
+        """The addresses of one link."""
+        found = (address for family in self._families() for address in rtdump.addresses(family))
+        return tuple(address.interface for address in found if address.link == link.index)
+
+    def ensure_addresses(self, link: Link, wished: Iterable[Interface]) -> None:
+        """Give a link exactly these addresses, without routes in main; IPv6 ones where the kernel speaks it."""
+        wanted = {address for address in wished if address.version in self._families()}
+        there = set(self.addresses_of(link))
+        for address in sorted(there - wanted, key=str):
+            with self._asking(f"cannot remove {address} from {link.name}", forgive=_GONE) as iproute:
+                iproute.addr("del", **_address(link, address))
+        for address in sorted(wanted - there, key=str):
+            with self._asking(f"cannot add {address} to {link.name}") as iproute:
+                iproute.addr("add", **_address(link, address), flags=_NODAD_NOPREFIXROUTE)
+        if set(self.addresses_of(link)) != wanted:
+            raise NetlinkError(f"the addresses of {link.name} do not stay as they should be")
+
+    @contextmanager
+    def _asking(self, what: str, forgive: Iterable[int] = ()) -> Iterator[Any]:
+        """Ask the kernel for something through pyroute2, whose errors become ours; ``forgive`` are errno values."""
+        try:
+            if self._iproute is None:
+                self._iproute = IPRoute()
+            yield self._iproute
+        except KernelRefused as error:
+            if error.code not in forgive:
+                hint = "it needs CAP_NET_ADMIN" if error.code == errno.EPERM else ""
+                raise NetlinkError(f"{what}: {os.strerror(error.code)}", hint=hint) from error
+        except (OSError, ValueError, KeyError, TypeError) as error:
+            # A socket that failed once may hold half an answer.
+            self.close()
+            raise NetlinkError(f"{what}: {error}") from error
+
+
+def _as_ours(found: TableRoute) -> Route:
+    """A route of our table as `Routing` shows it."""
+    route = found.route
+    return Route(route.dst, _NOT_OURS, route.gateway, route.metric) if found.odd else route
+
+
+def _route_key(route: Route) -> tuple[int, int, int, int, int]:
+    """The order of `Routing.routes`."""
+    return (route.dst.version, int(route.dst.network_address), route.dst.prefixlen, route.metric, route.link or 0)
+
+
+def _route(route: Route) -> dict[str, Any]:
+    return {
+        "family": FAMILIES[route.dst.version],
+        "dst": str(route.dst),
+        "table": names.ROUTE_TABLE,
+        "priority": route.metric,
+    }
+
+
+def _rule_arguments(rule: PolicyRule) -> dict[str, Any]:
+    arguments: dict[str, Any] = {
+        "family": FAMILIES[rule.family],
+        "priority": rule.priority,
+        "action": rule.action,
+        "flags": rule.flags,
+    }
+    if rule.table:
+        arguments["table"] = rule.table
+    if rule.mask:
+        arguments |= {"fwmark": rule.mark, "fwmask": rule.mask}
+    return arguments
+
+
+def _address(link: Link, address: Interface) -> dict[str, Any]:
+    return {
+        "family": FAMILIES[address.version],
+        "index": link.index,
+        "address": str(address.ip),
+        "local": str(address.ip),
+        "prefixlen": address.network.prefixlen,
+    }
