@@ -37,7 +37,7 @@ def modules(package: Path) -> dict[str, Path]:
 
 def imports(name: str, source: str, known: Iterable[str]) -> tuple[Import, ...]:
     """All imports of a module, also inside functions; ``from package import name`` may name a known module."""
-    tree = ast.parse(source)
+    tree = ast.parse(source, filename=name)
     known = frozenset(known)
     found = set()
     for node, lazy in _walk(tree, lazy=False):
