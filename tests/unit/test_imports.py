@@ -128,6 +128,11 @@ PARTS: Final = (
     _part("ctl.policy", "names errors config model links ruleset", "as check"),
     _part("ctl.import", "names errors config importers model links ruleset", "as check, and writes what it read"),
     _part("ctl.status", "names errors", "a status bar asks every second: it reads one published file"),
+    _part(
+        "system",
+        "names errors links ruleset model orders adapters backends",
+        "it puts the adapters behind one door; it decides nothing, so it must not see core",
+    ),
     _part("__main__", "*", "it builds everything and wires it together"),
 )
 

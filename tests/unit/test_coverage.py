@@ -1,0 +1,38 @@
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""The pure core has no line and no branch that the quick unit tests do not take."""
+
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from tests.unit.imports import ROOT
+
+COVERAGE = Path(sys.executable).with_name("coverage")
+MUST_BE_FULL = "aovpnd/core/*,aovpnd/ruleset.py"
+
+
+@pytest.mark.slow
+def test_core_is_covered_in_full(tmp_path: Path) -> None:
+    """Branch coverage of what decides is complete; a decision that no test takes is a decision that nobody has checked."""
+    environment = {**os.environ, "COVERAGE_FILE": str(tmp_path / "coverage")}
+    tests = ["-m", "pytest", "-q", "-p", "no:cacheprovider", "-m", "not slow", "tests/unit"]
+    tests += ["--ignore=tests/unit/test_linters.py"]
+    ran = subprocess.run(
+        [COVERAGE, "run", *tests], cwd=ROOT, env=environment, capture_output=True, text=True, check=False
+    )
+
+    assert ran.returncode == 0, ran.stdout[-4000:]
+
+    report = subprocess.run(
+        [COVERAGE, "report", f"--include={MUST_BE_FULL}", "--fail-under=100"],
+        cwd=ROOT,
+        env=environment,
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+
+    assert report.returncode == 0, report.stdout
