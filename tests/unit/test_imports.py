@@ -129,6 +129,11 @@ PARTS: Final = (
     _part("ctl.import", "names errors config importers model links ruleset", "as check, and writes what it read"),
     _part("ctl.status", "names errors", "a status bar asks every second: it reads one published file"),
     _part(
+        "static_files",
+        "names links ruleset render model core guard",
+        "early boot loads what the compilers write: the same ones, with nothing between",
+    ),
+    _part(
         "system",
         "names errors links ruleset model orders adapters backends",
         "it puts the adapters behind one door; it decides nothing, so it must not see core",
