@@ -1,0 +1,104 @@
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""Reading the files of the configuration: only those that nobody but an administrator can have written.
+
+Everything is judged on the opened file, not on its name, so that nothing can be exchanged in between.
+"""
+
+import errno
+import os
+import stat
+from enum import Enum
+from pathlib import Path
+from typing import Final
+
+from aovpnd.config.findings import printable_path
+from aovpnd.errors import ConfigError
+
+LARGEST_FILE: Final = 256 * 1024
+"""Bytes. The longest real files, with a thousand prefixes in AllowedIPs, have a tenth of it."""
+
+
+class Holds(Enum):
+    """What a file holds: who may see it follows from that."""
+
+    SETTINGS = "settings"
+    """Everybody may read it, nobody but its owner write it."""
+    KEYS = "keys"
+    """Nobody but its owner may read it, and it may not be a link out of its directory."""
+
+
+def names_in(directory: Path, *suffixes: str) -> tuple[Path, ...]:
+    """The files of a directory with one of the suffixes, hidden ones excepted, in the order of their names.
+
+    A directory that is not there has none. ``ConfigError`` when it cannot be read, or when others can change it: who
+    can remove a file of policy.d removes the policy.
+    """
+    shown = printable_path(directory)
+    try:
+        status = directory.stat()
+        found = sorted(entry.name for entry in os.scandir(directory))
+    except FileNotFoundError:
+        return ()
+    except OSError as error:
+        raise ConfigError(f"cannot be read: {error.strerror}", file=shown, hint=_hint(error)) from None
+    _judge_owner(status, shown)
+    return tuple(directory / name for name in found if name.endswith(suffixes) and not name.startswith("."))
+
+
+def read(path: Path, holds: Holds) -> str | None:
+    """The text of a file, without a byte order mark; None when there is no such file.
+
+    ``ConfigError`` when it is no regular file, too large, not UTF-8, or somebody else could have written it (or, for
+    keys, read it).
+    """
+    shown = printable_path(path)
+    try:
+        real = path.resolve(strict=True)
+        home = path.parent.resolve(strict=True)
+        if holds is Holds.KEYS and not real.is_relative_to(home):
+            raise ConfigError("is a link out of its directory", file=shown, hint="copy the file itself here")
+        # No waiting for the other end of a pipe, and no link in the last step, which was resolved above.
+        descriptor = os.open(real, os.O_RDONLY | os.O_CLOEXEC | os.O_NONBLOCK | os.O_NOCTTY | os.O_NOFOLLOW)
+    except FileNotFoundError:
+        if path.is_symlink():
+            raise ConfigError("is a link that leads nowhere", file=shown, hint="remove or mend it") from None
+        return None
+    except (OSError, RuntimeError, ValueError) as error:  # RuntimeError: a circle of links, before Python 3.13
+        reason = error.strerror if isinstance(error, OSError) and error.strerror else "the path leads nowhere"
+        raise ConfigError(f"cannot be read: {reason}", file=shown, hint=_hint(error)) from None
+    with os.fdopen(descriptor, "rb") as file:
+        status = os.fstat(descriptor)
+        if not stat.S_ISREG(status.st_mode):
+            raise ConfigError("is not a regular file", file=shown, hint="remove it")
+        _judge_owner(status, shown)
+        if holds is Holds.KEYS and stat.S_IMODE(status.st_mode) & 0o077:
+            raise ConfigError("holds a private key and others can read it", file=shown, hint=f"chmod 600 {shown}")
+        try:
+            content = file.read(LARGEST_FILE + 1)
+        except OSError as error:
+            raise ConfigError(f"cannot be read: {error.strerror}", file=shown) from None
+    return _decoded(content, shown)
+
+
+def _judge_owner(status: os.stat_result, shown: str) -> None:
+    """Only root, or whoever runs this, may own or change it."""
+    if status.st_uid not in {0, os.geteuid()}:
+        raise ConfigError("belongs to another user", file=shown, hint=f"chown root: {shown}")
+    if stat.S_IMODE(status.st_mode) & 0o022:
+        raise ConfigError("others can change it", file=shown, hint=f"chmod go-w {shown}")
+
+
+def _decoded(content: bytes, shown: str) -> str:
+    if len(content) > LARGEST_FILE:
+        raise ConfigError(f"is too large: at most {LARGEST_FILE // 1024} KiB", file=shown, hint="is it the right file?")
+    try:
+        return content.decode("utf-8-sig")
+    except UnicodeDecodeError as error:
+        line = content.count(b"\n", 0, error.start) + 1
+        raise ConfigError("is not UTF-8 text", file=shown, line=line, hint="save it as UTF-8") from None
+
+
+def _hint(error: Exception) -> str:
+    if isinstance(error, OSError) and error.errno in {errno.EACCES, errno.EPERM}:
+        return "run it as root"
+    return ""

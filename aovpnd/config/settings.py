@@ -1,0 +1,274 @@
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""The settings: which there are, what each may be, and which of several layers wins.
+
+From weak to strong: built-in, vendor, ``aovpnd.toml``, ``conf.d``, what the user chose, and ``policy.d``, which locks
+what it sets. `KEYS` is the whole list; aovpnd.conf(5) is the same list in words.
+"""
+
+import difflib
+from collections.abc import Callable, Iterable
+from dataclasses import dataclass
+from enum import IntEnum
+from typing import Final, TypeVar
+
+from aovpnd import durations
+from aovpnd.config import toml
+from aovpnd.config.findings import INVALID, OVERRULED, Finding, UnfitError, quoted
+from aovpnd.model import TUNNEL_NAME, Enabled, Lan, Origin, Severity, TemporaryAccessPolicy, WhileConnected
+
+MAX_S: Final = 3600
+"""No temporary access is longer than an hour, whatever the files say."""
+MAX_PER_HOUR: Final = 3
+"""Nor are there more than three in any hour: with more, "temporary" would mean nothing."""
+BUILT_IN: Final = "built-in"
+
+
+class Layer(IntEnum):
+    """Where a file stands; a higher one wins."""
+
+    VENDOR = 1
+    ADMIN = 2
+    DROP_IN = 3
+    CHOICE = 4
+    POLICY = 5
+
+
+Parsed = str | int | Enabled | Lan | WhileConnected
+_T = TypeVar("_T", bound=Parsed)
+
+
+@dataclass(frozen=True, slots=True)
+class Key:
+    """One setting: how its value is read, and the built-in value as a file would write it."""
+
+    parse: Callable[[object], Parsed]
+    built_in: str
+    users: bool = False
+    """Whether a user's own choice may set it."""
+
+
+@dataclass(frozen=True, slots=True)
+class Setting:
+    """One value that a file sets."""
+
+    key: str
+    value: Parsed
+    written: str
+    file: str
+    line: int
+    layer: Layer
+
+
+_BUILT_IN_POLICY: Final = TemporaryAccessPolicy()
+
+
+@dataclass(frozen=True, slots=True)
+class Settings:
+    """The effective values, each with its origin."""
+
+    prefer: str | None = None
+    temporary_access: TemporaryAccessPolicy = _BUILT_IN_POLICY
+    lan: Lan = Lan.BLOCK
+    origins: tuple[Origin, ...] = ()
+
+
+# -- what a value may be ----------------------------------------------------------------------------------------------
+def _name(value: object) -> str:
+    text = _text(value)
+    if TUNNEL_NAME.fullmatch(text) is None:
+        raise UnfitError(f"{quoted(text)} is no tunnel name", "letters, digits, - and _, at most 32")
+    return text
+
+
+def _enabled(value: object) -> Enabled:
+    return Enabled.YES if _boolean(value) else Enabled.NO
+
+
+def _lan(value: object) -> Lan:
+    return Lan.ALLOW if _boolean(value) else Lan.BLOCK
+
+
+def _span(value: object) -> int:
+    if isinstance(value, bool) or not isinstance(value, str | int):
+        raise UnfitError(f"must be a span of time, not {_kind(value)}", 'write it like "3min", "1h 30s" or 90')
+    try:
+        return durations.parse(str(value), at_most_s=MAX_S)
+    except ValueError as error:
+        raise UnfitError(str(error), f"from 1s to {durations.render(MAX_S)}") from None
+
+
+def _per_hour(value: object) -> int:
+    if isinstance(value, bool) or not isinstance(value, int):
+        raise UnfitError(f"must be a whole number, not {_kind(value)}", f"from 1 to {MAX_PER_HOUR}")
+    if not 1 <= value <= MAX_PER_HOUR:
+        hint = f"from 1 to {MAX_PER_HOUR}; enabled = false forbids temporary access altogether"
+        raise UnfitError(f"{_number(value)} is out of range", hint)
+    return value
+
+
+def _while_connected(value: object) -> WhileConnected:
+    text = _text(value)
+    try:
+        return WhileConnected(text)
+    except ValueError:
+        raise UnfitError(f"{quoted(text)} is not known", 'write "refuse" or "pause"') from None
+
+
+def _text(value: object) -> str:
+    if not isinstance(value, str):
+        raise UnfitError(f"must be a text, not {_kind(value)}", "put it in double quotes")
+    return value
+
+
+def _boolean(value: object) -> bool:
+    if not isinstance(value, bool):
+        raise UnfitError(f"must be true or false, not {_kind(value)}", "write true or false, without quotes")
+    return value
+
+
+def _kind(value: object) -> str:
+    match value:
+        case bool():
+            return "true or false"
+        case str():
+            return "a text"
+        case int() | float():
+            return "a number"
+        case list():
+            return "a list"
+        case dict():
+            return "a table"
+        case _:
+            return "a date or time"
+
+
+def _number(value: int) -> str:
+    """A number for a message; one with thousands of digits cannot even be converted."""
+    return str(value) if abs(value) < 10**12 else "the number"
+
+
+KEYS: Final = {
+    "tunnel.prefer": Key(_name, "", users=True),
+    "temporary_access.enabled": Key(_enabled, "true"),
+    "temporary_access.duration": Key(_span, "3min"),
+    "temporary_access.max": Key(_span, "1h"),
+    "temporary_access.per_hour": Key(_per_hour, "3"),
+    "temporary_access.while_connected": Key(_while_connected, "refuse"),
+    "lan.allow": Key(_lan, "false"),
+}
+"""Every setting there is, by its dotted name."""
+_TABLES: Final = sorted({key.partition(".")[0] for key in KEYS})
+
+
+# -- one file ---------------------------------------------------------------------------------------------------------
+def read(values: Iterable[toml.Value], file: str, layer: Layer) -> tuple[list[Setting], list[Finding]]:
+    """The settings of one file, and what is wrong with it. Settings are good only when no finding is an error."""
+    settings: list[Setting] = []
+    findings: list[Finding] = []
+    for entry in values:
+        name = ".".join(entry.path)
+        if name in _TABLES and entry.value == {}:
+            continue  # a table's head
+        try:
+            settings.append(_setting(entry, file, layer))
+        except UnfitError as error:
+            findings.append(Finding(file, error.reason, error.hint, entry.line, name if name in KEYS else None))
+    return settings, findings
+
+
+def _setting(entry: toml.Value, file: str, layer: Layer) -> Setting:
+    name = ".".join(entry.path)
+    key = KEYS.get(name)
+    if key is None or any("." in part for part in entry.path):
+        raise _unknown(name)
+    if layer is Layer.CHOICE and not key.users:
+        raise UnfitError("users cannot choose this", "remove the line; administrators set it in aovpnd.toml")
+    return Setting(name, key.parse(entry.value), _written(entry.value), file, entry.line, layer)
+
+
+def _unknown(name: str) -> UnfitError:
+    if name in _TABLES:
+        return UnfitError(f"{quoted(name)} is a table, not a value", f"write [{name}] on a line of its own")
+    table, _, _ = name.partition(".")
+    known = [key for key in KEYS if key.startswith(f"{table}.")]
+    if not known and "." not in name:
+        known = [key for key in KEYS if key.endswith(f".{name}")]
+        if known:
+            return UnfitError(f"{quoted(name)} stands in no table", f"write [{known[0].partition('.')[0]}] above it")
+    close = difflib.get_close_matches(name, KEYS, 1)
+    hint = f"did you mean {close[0]}?" if close else f"there are: {', '.join(known or KEYS)}"
+    return UnfitError(f"{quoted(name)} is no setting", hint)
+
+
+def _written(value: object) -> str:
+    """A value as `Origin` shows it."""
+    if isinstance(value, bool):
+        return "true" if value else "false"
+    return str(value)
+
+
+# -- all files --------------------------------------------------------------------------------------------------------
+def merge(settings: Iterable[Setting]) -> tuple[Settings, list[Finding]]:
+    """The effective settings: of several values the one of the highest layer, in it the last.
+
+    An ERROR among the findings means that the settings contradict each other and may not be used.
+    """
+    chosen: dict[str, Setting] = {}
+    for setting in sorted(settings, key=lambda setting: setting.layer):
+        chosen[setting.key] = setting
+    duration, findings = _duration(chosen.get("temporary_access.duration"), chosen.get("temporary_access.max"))
+    built_in = _BUILT_IN_POLICY
+    access = TemporaryAccessPolicy(
+        enabled=_value(chosen, "temporary_access.enabled", built_in.enabled),
+        duration_s=duration,
+        max_s=_value(chosen, "temporary_access.max", built_in.max_s),
+        per_hour=_value(chosen, "temporary_access.per_hour", built_in.per_hour),
+        while_connected=_value(chosen, "temporary_access.while_connected", built_in.while_connected),
+    )
+    prefer = _value(chosen, "tunnel.prefer", "") or None
+    origins = tuple(_origin(key, chosen, duration) for key in KEYS)
+    return Settings(prefer, access, _value(chosen, "lan.allow", Lan.BLOCK), origins), findings
+
+
+def _value(chosen: dict[str, Setting], key: str, otherwise: _T) -> _T:
+    """The value of a key; its parser in `KEYS` gives the type that the built-in value has."""
+    setting = chosen.get(key)
+    if setting is None:
+        return otherwise
+    if not isinstance(setting.value, type(otherwise)):
+        raise TypeError(key)
+    return setting.value
+
+
+def _duration(duration: Setting | None, longest: Setting | None) -> tuple[int, list[Finding]]:
+    """The default span, never above the longest. The built-in one follows a shorter maximum in silence; one that is
+    written is an error, except under a policy: a policy must not be broken by what it overrules.
+    """
+    max_s = longest.value if longest is not None else _BUILT_IN_POLICY.max_s
+    if not isinstance(max_s, int):
+        raise TypeError("temporary_access.max")
+    if duration is None:
+        return min(_BUILT_IN_POLICY.duration_s, max_s), []
+    if not isinstance(duration.value, int):
+        raise TypeError("temporary_access.duration")
+    if longest is None or duration.value <= max_s:
+        return duration.value, []
+    reason = (
+        f"{durations.render(duration.value)} is more than temporary_access.max, "
+        f"{durations.render(max_s)} in {longest.file}:{longest.line}"
+    )
+    ruled = longest.layer is Layer.POLICY and duration.layer is not Layer.POLICY
+    hint = f"{durations.render(max_s)} is used" if ruled else "make duration shorter, or max longer"
+    severity, code = (Severity.WARNING, OVERRULED) if ruled else (Severity.ERROR, INVALID)
+    return max_s, [Finding(duration.file, reason, hint, duration.line, duration.key, severity, code)]
+
+
+def _origin(key: str, chosen: dict[str, Setting], duration_s: int) -> Origin:
+    setting = chosen.get(key)
+    written = setting.written if setting is not None else KEYS[key].built_in
+    if key == "temporary_access.duration" and duration_s != (setting.value if setting else _BUILT_IN_POLICY.duration_s):
+        setting = chosen["temporary_access.max"]  # which alone can have shortened it
+        written = durations.render(duration_s)
+    if setting is None:
+        return Origin(key, written, BUILT_IN)
+    return Origin(key, written, setting.file, setting.line)
