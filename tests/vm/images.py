@@ -70,7 +70,9 @@ def image(suite: str) -> Image:
     Raises ImageError or RootdirError.
     """
     if "INITRD" not in os.environ:
-        os.environ["INITRD"] = "No"  # kernel packages build no initramfs of their own: half a minute saved, never booted
+        os.environ["INITRD"] = (
+            "No"  # kernel packages build no initramfs of their own: half a minute saved, never booted
+        )
     root = rootdir(suite, PACKAGES)
     key = hashlib.sha256(f"{RECIPE}\n{root.name}\n{_DISK_SIZE}".encode()).hexdigest()[:12]
     place = CACHE / "machines" / f"{suite}-{key}"
@@ -97,13 +99,29 @@ def _build(suite: str, root: Path, place: Path) -> None:
         with disk.open("wb") as file:
             file.truncate(3 << 30)
         subprocess.run(
-            ["mke2fs", "-q", "-F", "-t", "ext4", "-L", "root", "-E", "lazy_itable_init=1", "-d", str(root), str(disk), _DISK_SIZE],
+            [
+                "mke2fs",
+                "-q",
+                "-F",
+                "-t",
+                "ext4",
+                "-L",
+                "root",
+                "-E",
+                "lazy_itable_init=1",
+                "-d",
+                str(root),
+                str(disk),
+                _DISK_SIZE,
+            ],
             check=True,
         )
         aside.rename(place)
     except (OSError, subprocess.CalledProcessError) as error:
         shutil.rmtree(aside, ignore_errors=True)
-        raise ImageError(f"the Debian {suite} machine could not be made: {error} (are e2fsprogs installed and 4 GB free?)") from error
+        raise ImageError(
+            f"the Debian {suite} machine could not be made: {error} (are e2fsprogs installed and 4 GB free?)"
+        ) from error
     print(f"... {place} ({time.monotonic() - started:.0f} s)", file=sys.stderr, flush=True)
 
 
@@ -115,7 +133,7 @@ def _boot_archive(root: Path) -> bytes:
         "/bin/busybox": copied(root / "bin/busybox", 0o755),
         "/modules/list": text("".join(f"{name}\n" for name in modules)),
         "/dev/.keep": text(""),
-        "/root/.keep": text(""),
+        "/system/.keep": text(""),
     }
     tree |= {f"/bin/{applet}": Symlink("busybox") for applet in _APPLETS}
     tree |= {f"/modules/{name}": module for name, module in modules.items()}

@@ -16,6 +16,7 @@ import subprocess
 import threading
 import time
 from collections.abc import Mapping, Sequence
+from contextlib import ExitStack
 from dataclasses import dataclass
 from pathlib import Path
 from types import TracebackType
@@ -70,7 +71,9 @@ _MASKED: Final = (
     "systemd-update-utmp-runlevel.service",
 )
 """Housekeeping that no test looks at."""
-_NO_DRIVER: Final = "kvm kvm_amd kvm_intel bochs qxl drm psmouse ahci libata parport_pc pcspkr i2c_i801 iTCO_wdt joydev evbug"
+_NO_DRIVER: Final = (
+    "kvm kvm_amd kvm_intel bochs qxl drm psmouse ahci libata parport_pc pcspkr i2c_i801 iTCO_wdt joydev evbug"
+)
 
 
 class MachineError(Exception):
@@ -117,28 +120,34 @@ class Machine:
         self._answers: dict[int, queue.SimpleQueue[dict[str, Any]]] = {}
         self._hello: queue.SimpleQueue[str] = queue.SimpleQueue()
         self._numbers = itertools.count(1)
+        self._reader: threading.Thread | None = None
         boot = directory / "boot.cpio"
-        boot.write_bytes(image.boot + cpio({f"/overlay{path}": entry for path, entry in (_base_overlay() | dict(overlay)).items()}))
-        for name in ("monitor", "agent"):
-            self._listen(name)
+        boot.write_bytes(
+            image.boot + cpio({f"/overlay{path}": entry for path, entry in (_base_overlay() | dict(overlay)).items()})
+        )
+        self._open = ExitStack()
+        self._listeners = [self._listen(name) for name in ("monitor", "agent")]
         arguments = self._arguments(image, boot, memory)
         for card in cards:
             arguments += [
                 *("-netdev", f"tap,id={card.name},ifname={card.tap},script=no,downscript=no,vnet_hdr=off"),
-                *("-object", f"filter-dump,id=record-{card.name},netdev={card.name},queue=rx,file={self.recording(card)}"),
+                *(
+                    "-object",
+                    f"filter-dump,id=record-{card.name},netdev={card.name},queue=rx,file={self.recording(card)}",
+                ),
                 *("-device", f"virtio-net-pci,id=card-{card.name},netdev={card.name},mac={card.mac},romfile="),
             ]
         with (directory / "qemu.log").open("wb") as log:
             self._process = subprocess.Popen([*enter, *arguments], stdin=subprocess.DEVNULL, stdout=log, stderr=log)
         try:
-            self._monitor = self._accept("monitor").makefile("rwb", buffering=0)
-            self._agent = self._accept("agent")
+            self._connect()
             self._receive()
             self.monitor("qmp_capabilities")
         except BaseException:
             self.cut_power()
             raise
-        threading.Thread(target=self._read_agent, daemon=True).start()
+        self._reader = threading.Thread(target=self._read_agent, daemon=True)
+        self._reader.start()
 
     def _arguments(self, image: Image, boot: Path, memory: int) -> list[str]:
         """QEMU's command line but for the cards."""
@@ -150,9 +159,19 @@ class Machine:
             *("qemu-system-x86_64", "-S", "-nodefaults", "-no-user-config", "-no-reboot", "-display", "none"),
             *("-machine", "q35", "-accel", accelerator, "-cpu", processor, "-smp", "2", "-m", str(memory)),
             *("-kernel", str(image.kernel), "-initrd", str(boot), "-append", _KERNEL_ARGUMENTS),
-            *("-drive", f"file={image.disk},if=none,id=disk,format=raw,snapshot=on,cache=unsafe", "-device", "virtio-blk-pci,drive=disk"),
+            *(
+                "-drive",
+                f"file={image.disk},if=none,id=disk,format=raw,snapshot=on,cache=unsafe",
+                "-device",
+                "virtio-blk-pci,drive=disk",
+            ),
             *("-chardev", f"file,id=console,path={self.directory / 'console.log'}", "-serial", "chardev:console"),
-            *("-chardev", f"socket,id=monitor,path={self.directory / 'monitor'}", "-mon", "chardev=monitor,mode=control"),
+            *(
+                "-chardev",
+                f"socket,id=monitor,path={self.directory / 'monitor'}",
+                "-mon",
+                "chardev=monitor,mode=control",
+            ),
             *("-chardev", f"socket,id=agent,path={self.directory / 'agent'}"),
             *("-device", "virtio-serial-pci", "-device", "virtserialport,chardev=agent,nr=1,name=agent"),
             *("-device", "virtio-rng-pci", "-device", "pcie-root-port,id=port1,chassis=1,slot=1"),
@@ -173,11 +192,16 @@ class Machine:
         if self._process.poll() is None:
             self._process.kill()
         self._process.wait()
+        if self._reader is not None:
+            self._reader.join()
+        self._open.close()
 
     def __enter__(self) -> Self:
         return self
 
-    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None) -> None:
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
         self.cut_power()
 
     def recording(self, card: Card) -> Path:
@@ -187,21 +211,39 @@ class Machine:
     def console(self, lines: int = 30) -> str:
         """The end of what the kernel and the first programs said."""
         path = self.directory / "console.log"
-        return "\n".join(path.read_text(encoding="utf-8", errors="replace").splitlines()[-lines:]) if path.exists() else ""
+        return (
+            "\n".join(path.read_text(encoding="utf-8", errors="replace").splitlines()[-lines:]) if path.exists() else ""
+        )
 
     # -- hardware -----------------------------------------------------------------------------------------------------
 
     def add_netdev(self, card: Card) -> None:
         """Make the tap and its recorder; the machine sees nothing yet. :meth:`plug` puts the card in."""
-        self.monitor("netdev_add", type="tap", id=card.name, ifname=card.tap, script="no", downscript="no", vnet_hdr=False)
+        self.monitor(
+            "netdev_add", type="tap", id=card.name, ifname=card.tap, script="no", downscript="no", vnet_hdr=False
+        )
         self.monitor(
             "object-add",
-            **{"qom-type": "filter-dump", "id": f"record-{card.name}", "netdev": card.name, "queue": "rx", "file": str(self.recording(card))},
+            **{
+                "qom-type": "filter-dump",
+                "id": f"record-{card.name}",
+                "netdev": card.name,
+                "queue": "rx",
+                "file": str(self.recording(card)),
+            },
         )
 
     def plug(self, card: Card) -> None:
         """Plug the card into the running machine, as a USB or Thunderbolt card is."""
-        self.monitor("device_add", driver="virtio-net-pci", id=f"card-{card.name}", netdev=card.name, mac=card.mac, bus="port1", romfile="")
+        self.monitor(
+            "device_add",
+            driver="virtio-net-pci",
+            id=f"card-{card.name}",
+            netdev=card.name,
+            mac=card.mac,
+            bus="port1",
+            romfile="",
+        )
 
     def monitor(self, command: str, **arguments: object) -> Any:
         """Run one QMP command and return its answer; MachineError when QEMU refuses it."""
@@ -264,27 +306,28 @@ class Machine:
             if result.code == 0:
                 return result.out
             if time.monotonic() > deadline:
-                raise MachineError(f"not within {seconds} s: {what} ({shlex.join(argv)}: exit code {result.code}\n{result.out}{result.err})")
+                raise MachineError(
+                    f"not within {seconds} s: {what} ({shlex.join(argv)}: exit code {result.code}\n{result.out}{result.err})"
+                )
             time.sleep(0.2)
 
-    def _listen(self, name: str) -> None:
-        path = self.directory / name
-        listener = socket.socket(socket.AF_UNIX)
-        listener.bind(str(path))
+    def _listen(self, name: str) -> socket.socket:
+        listener = self._open.enter_context(socket.socket(socket.AF_UNIX))
+        listener.bind(str(self.directory / name))
         listener.listen(1)
         listener.settimeout(10)
-        setattr(self, f"_{name}_listener", listener)
+        return listener
 
-    def _accept(self, name: str) -> socket.socket:
-        listener: socket.socket = getattr(self, f"_{name}_listener")
+    def _connect(self) -> None:
+        """Take QEMU's two connections: it calls us, so there is nothing to wait for."""
         try:
-            connection, _ = listener.accept()
+            monitor, agent = (self._open.enter_context(listener.accept()[0]) for listener in self._listeners)
         except TimeoutError:
-            raise MachineError(f"QEMU did not start: {(self.directory / 'qemu.log').read_text(errors='replace')}") from None
-        finally:
-            listener.close()
-        connection.settimeout(None)
-        return connection
+            raise MachineError(
+                f"QEMU did not start: {(self.directory / 'qemu.log').read_text(errors='replace')}"
+            ) from None
+        self._monitor = self._open.enter_context(monitor.makefile("rwb", buffering=0))
+        self._agent = agent
 
     def _read_agent(self) -> None:
         """Hand every answer to who waits for it; ends with QEMU."""

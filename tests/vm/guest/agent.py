@@ -42,7 +42,12 @@ def serve(port: int, request: dict[str, object]) -> None:
     answer: dict[str, object] = {"id": request["id"]}
     try:
         child = subprocess.Popen(
-            request["argv"], stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, start_new_session=True
+            request["argv"],
+            stdin=subprocess.PIPE,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.PIPE,
+            text=True,
+            start_new_session=True,
         )
         try:
             out, err = child.communicate(request["stdin"], timeout=request["timeout"])

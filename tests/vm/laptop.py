@@ -1,0 +1,193 @@
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""A booted laptop at home in the lab's world: chatty from before its service manager, recorded from its first instruction."""
+
+import json
+import secrets
+import struct
+from collections import Counter
+from collections.abc import Iterator, Mapping
+from contextlib import ExitStack
+from dataclasses import dataclass, field
+from pathlib import Path
+from types import TracebackType
+from typing import Final, Self
+
+from tests.lab.frames import Frame, Kind
+from tests.lab.process import LabError, wait_for
+from tests.lab.record import Recorder, Recording
+from tests.lab.world import World
+from tests.vm.archive import Entry, Symlink, Tree, copied, text
+from tests.vm.guest.chatty import SENDERS, UNBOUND
+from tests.vm.images import Image
+from tests.vm.machine import Card, Machine, MachineError
+
+BUILT_IN: Final = Card("builtin", "tap0", "02:00:00:00:01:00")
+HOT_PLUGGED: Final = Card("hotplug", "tap1", "02:00:00:00:01:01")
+ENOUGH: Final = 15
+"""Attempts of every sender by which a test believes that it has tried."""
+
+_NETWORK: Final = """[Match]
+Type=ether
+[Network]
+DHCP=yes
+IPv6AcceptRA=yes
+"""
+_UNITS: Final = "/etc/systemd/system"
+_SYSTEM_UNITS: Final = "/usr/lib/systemd/system"
+
+
+def furniture(token: bytes) -> dict[str, Entry]:
+    """What this laptop has besides the product: chatty programs, and systemd-networkd as its network manager."""
+    return {
+        "/early/chatty": copied(Path(__file__).with_name("guest") / "chatty.py", 0o755),
+        "/etc/chatty-token": text(token.hex()),
+        "/etc/systemd/network/50-any.network": text(_NETWORK),
+        f"{_UNITS}/multi-user.target.wants/systemd-networkd.service": Symlink(
+            f"{_SYSTEM_UNITS}/systemd-networkd.service"
+        ),
+        f"{_UNITS}/sockets.target.wants/systemd-networkd.socket": Symlink(f"{_SYSTEM_UNITS}/systemd-networkd.socket"),
+        f"{_UNITS}/systemd-networkd-wait-online.service": Symlink("/dev/null"),
+    }
+
+
+@dataclass(slots=True)
+class BootedLaptop:
+    """One run of a machine on the home network. A context manager; leaving it cuts the power."""
+
+    machine: Machine
+    world: World
+    token: bytes
+    _cards: list[Card] = field(default_factory=list)
+    _recorders: list[Recorder] = field(default_factory=list)
+    _stack: ExitStack = field(default_factory=ExitStack)
+
+    @classmethod
+    def power_on(cls, image: Image, world: World, files: Tree) -> Self:
+        """Switch the laptop on, its card in the home network, with ``files`` laid over its system."""
+        token = secrets.token_bytes(16)
+        number = sum(1 for _ in world.air.dir.glob("machine*")) + 1
+        directory = world.air.dir / f"machine{number}"
+        directory.mkdir()
+        machine = Machine(
+            image, directory, enter=world.air.prefix(), cards=(BUILT_IN,), overlay={**furniture(token), **files}
+        )
+        laptop = cls(machine, world, token)
+        laptop._stack.enter_context(machine)
+        try:
+            laptop._join(BUILT_IN, "home")
+            machine.start()
+            machine.wait_agent()
+        except BaseException:
+            laptop.close()
+            raise
+        return laptop
+
+    def _join(self, card: Card, site: str) -> None:
+        """Connect a card's tap with a network; the recorders stand before anything can pass."""
+        recorder = self.world.record(card.tap)
+        self._stack.enter_context(recorder)
+        self._recorders.append(recorder)
+        self._cards.append(card)
+        self.world.attach(card.tap, site)
+
+    def plug_card(self) -> str:
+        """Plug a second card in, in the café's network; return the name that the running system gives it, when udev has finished with it."""
+        self.machine.add_netdev(HOT_PLUGGED)
+        self._join(HOT_PLUGGED, "cafe")
+        self.machine.plug(HOT_PLUGGED)
+        return self.link_of(HOT_PLUGGED)
+
+    def link_of(self, card: Card) -> str:
+        """The name that the running system gives a card; waits until the card is there and udev has finished with it."""
+        script = f"grep -lixs '{card.mac}' /sys/class/net/*/address && udevadm settle && grep -lix '{card.mac}' /sys/class/net/*/address"
+        found = self.machine.wait(f"the card {card.mac}", "sh", "-c", script)
+        return Path(found.split()[-1]).parent.name
+
+    # -- what was tried, what was seen --------------------------------------------------------------------------------
+
+    def tried(self) -> dict[str, Counter[int]]:
+        """Attempts of each sender by link, while the link was up."""
+        report = self.machine.run("cat", "/run/chatty.json")
+        if report.code != 0:
+            return {}
+        return {
+            link: Counter({int(number): count for number, count in counts.items()})
+            for link, counts in json.loads(report.out).items()
+        }
+
+    def wait_tried(self, link: str, numbers: Mapping[int, object] | frozenset[int], seconds: float = 60) -> None:
+        """Wait until each of these senders has tried ENOUGH more often to send by ``link``."""
+        before = self.tried().get(link, Counter())
+
+        def enough() -> bool:
+            now = self.tried().get(link, Counter())
+            return all(now[number] >= before[number] + ENOUGH for number in numbers)
+
+        try:
+            wait_for("the chatty programs", enough, deadline_s=seconds, poll_s=0.3)
+        except LabError:
+            now = self.tried().get(link, Counter())
+            lazy = [SENDERS[number][0] for number in numbers if now[number] < before[number] + ENOUGH]
+            raise MachineError(f"by {link} these did not try within {seconds} s: {', '.join(lazy)}") from None
+
+    def wait_online(self, link: str, seconds: float = 60) -> None:
+        """Wait until a link has what DHCP and a router advertisement give: an address of each family."""
+        for family in ("-4", "-6"):
+            script = f"ip {family} -oneline address show dev {link} scope global -tentative | grep -q inet"
+            self.machine.wait(f"{link} to get an IPv{family[1]} address", "sh", "-c", script, seconds=seconds)
+
+    def recording(self) -> Recording:
+        """Stop the machine and return all that it sent since power-on, by two recorders and a counter that agree.
+
+        Beside the lab's recorder (a packet socket and an nft counter per class) QEMU itself has written every frame before
+        it reached the tap. LabError when these three differ in a single frame.
+        """
+        self.machine.pause()
+        frames: list[Frame] = []
+        recordings = [recorder.recording(self.token) for recorder in self._recorders]
+        for card, recording in zip(self._cards, recordings, strict=True):
+            seen = sorted(frame.length for frame in recording.frames)
+            sent = sorted(_frame_lengths(self.machine.recording(card)))
+            if seen != sent:
+                raise LabError(f"{card.tap}: QEMU sent {len(sent)} frames, {len(seen)} were seen behind it")
+            frames += recording.frames
+        least = {link: counts for recording in recordings for link, counts in recording.least.items()}
+        most = {link: counts for recording in recordings for link, counts in recording.most.items()}
+        return Recording(tuple(frames), least, most, sum(recording.dropped for recording in recordings), frozenset())
+
+    def close(self) -> None:
+        """Cut the power; may be called twice."""
+        self._stack.close()
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self.close()
+
+
+def names_of(numbers: Counter[int] | set[int]) -> str:
+    """Senders in words, for messages."""
+    return ", ".join(SENDERS[number][0] for number in sorted(numbers)) or "none"
+
+
+def bound_senders() -> frozenset[int]:
+    """The senders that choose the link themselves."""
+    return frozenset(SENDERS) - UNBOUND
+
+
+def clear_kinds(recording: Recording) -> Counter[Kind]:
+    """Frames on the allow-list, by class: a laptop that sends nothing at all would prove nothing."""
+    return Counter(frame.kind for frame in recording.frames if frame.kind is not Kind.CLEAR)
+
+
+def _frame_lengths(path: Path) -> Iterator[int]:
+    """The length of every frame of a pcap file as QEMU writes it (little-endian, microseconds)."""
+    data = path.read_bytes()
+    at = 24
+    while at + 16 <= len(data):
+        (length,) = struct.unpack_from("<I", data, at + 8)
+        yield length
+        at += 16 + length
