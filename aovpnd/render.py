@@ -8,7 +8,19 @@ are numbers or quoted names, addresses are numbers.
 from collections.abc import Iterable
 from typing import Final
 
-from aovpnd.ruleset import Chain, Device, Element, LinkSet, Match, Network, Protocol, Rule, Ruleset, SetRef, Verdict
+from aovpnd.ruleset import (
+    Chain,
+    Device,
+    Element,
+    Framing,
+    LinkSet,
+    Match,
+    Network,
+    Rule,
+    Ruleset,
+    SetRef,
+    Verdict,
+)
 
 _ICMPV6_WORDS: Final = {
     133: "nd-router-solicit",
@@ -93,10 +105,10 @@ def _match_words(match: Match) -> Iterable[str]:
         yield f"meta mark & {match.mark.mask:#010x} == {match.mark.value:#010x}"
     if match.protocol is not None:
         yield f"meta protocol {match.protocol}"
-        if match.protocol in {Protocol.ARP, Protocol.EAPOL}:
-            # A packet socket may claim any protocol for its frame; what is in the frame itself counts as well. Not for
-            # IP, whose links may have no Ethernet header (WWAN, PPP).
-            yield f"ether type {match.protocol}"
+    if match.framing is not None:
+        yield "meta oiftype ether" if match.framing is Framing.ETHERNET else "meta oiftype != ether"
+    if match.frame:
+        yield f"ether type {_alternatives(match.frame)}"
     for word, networks in (("saddr", match.saddr), ("daddr", match.daddr)):
         if networks:
             family = "ip" if networks[0].version == 4 else "ip6"  # noqa: PLR2004 - the IP versions

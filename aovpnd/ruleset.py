@@ -48,6 +48,14 @@ class Protocol(StrEnum):
     IP6 = "ip6"
     ARP = "arp"
     EAPOL = "0x888e"
+    VLAN = "8021q"
+
+
+class Framing(StrEnum):
+    """Whether a link puts an Ethernet header in front (ARPHRD_ETHER), which PPP and many modems do not."""
+
+    ETHERNET = "ether"
+    OTHER = "!= ether"
 
 
 class L4(StrEnum):
@@ -127,6 +135,9 @@ class Match:
     iif_in: SetRef | None = None
     oif_in: SetRef | None = None
     protocol: Protocol | None = None
+    framing: Framing | None = None
+    frame: tuple[Protocol, ...] = ()
+    """The type in the Ethernet header itself; ``protocol`` is only what the sender's socket claimed."""
     mark: Mark | None = None
     saddr: tuple[Network, ...] = ()
     daddr: tuple[Network, ...] = ()
@@ -237,7 +248,11 @@ class Ruleset:
 # -- what it does -----------------------------------------------------------------------------------------------------
 @dataclass(frozen=True, slots=True)
 class Packet:
-    """A packet as the hooks see it. ``ct`` is its conntrack state word, or None for new."""
+    """A packet as the hooks see it. ``ct`` is its conntrack state word, or None for new.
+
+    ``frame`` is the type in its Ethernet header, None when that is ``protocol``, as it is but for a lying packet
+    socket.
+    """
 
     iif: Device | None = None
     oif: Device | None = None
@@ -251,6 +266,8 @@ class Packet:
     hop_limit: int = 64
     mark: int = 0
     ct: Conntrack | None = None
+    framing: Framing = Framing.ETHERNET
+    frame: Protocol | None = None
 
 
 def verdict(ruleset: Ruleset, hook: Hook, packet: Packet, now: float = 0.0) -> tuple[Verdict, int]:
@@ -294,6 +311,8 @@ def _applies(ruleset: Ruleset, match: Match, packet: Packet, now: float) -> bool
         and (match.iif_in is None or _in_set(ruleset, match.iif_in, packet.iif, now))
         and (match.oif_in is None or _in_set(ruleset, match.oif_in, packet.oif, now))
         and (match.protocol is None or match.protocol is packet.protocol)
+        and (match.framing is None or match.framing is packet.framing)
+        and (not match.frame or _frame(packet) in match.frame)
         and (match.mark is None or packet.mark & match.mark.mask == match.mark.value)
         and _address_matches(match.saddr, packet.saddr)
         and _address_matches(match.daddr, packet.daddr)
@@ -304,6 +323,10 @@ def _applies(ruleset: Ruleset, match: Match, packet: Packet, now: float) -> bool
         and (match.hop_limit is None or packet.hop_limit == match.hop_limit)
         and (not match.ct or packet.ct in match.ct)
     )
+
+
+def _frame(packet: Packet) -> Protocol | None:
+    return (packet.frame or packet.protocol) if packet.framing is Framing.ETHERNET else None
 
 
 def _device_matches(wanted: Device | None, device: Device | None) -> bool:

@@ -18,6 +18,7 @@ from aovpnd.ruleset import (
     Chain,
     Device,
     Element,
+    Framing,
     Hook,
     LinkSet,
     Mark,
@@ -34,17 +35,35 @@ _STAMPED: Final = Mark(names.STAMP, names.STAMP)
 _LINK_LOCAL: Final = ip_network("fe80::/10")
 _RS, _NS, _NA = 133, 135, 136
 
+_IP: Final = (Protocol.IP, Protocol.IP6, Protocol.VLAN)
+
 OUTSIDE: Final = Chain(
     names.OUTSIDE_CHAIN,
     (
-        Rule(
-            Match(mark=_STAMPED, protocol=Protocol.IP), Verdict.ACCEPT, "stamped by the last look of table inet aovpnd"
+        # A packet socket may claim any protocol, so the frame's own type is asked as well.
+        *(
+            Rule(
+                Match(mark=_STAMPED, protocol=protocol, frame=_IP),
+                Verdict.ACCEPT,
+                "stamped by the last look of table inet aovpnd",
+            )
+            for protocol in (Protocol.IP, Protocol.IP6)
         ),
         Rule(
-            Match(mark=_STAMPED, protocol=Protocol.IP6), Verdict.ACCEPT, "stamped by the last look of table inet aovpnd"
+            Match(mark=_STAMPED, framing=Framing.OTHER),
+            Verdict.ACCEPT,
+            "stamped, and a link without frames: PPP, modems",
         ),
-        Rule(Match(protocol=Protocol.ARP), Verdict.ACCEPT, "ARP passes no inet hook"),
-        Rule(Match(protocol=Protocol.EAPOL), Verdict.ACCEPT, "802.1X, or the link never comes up"),
+        Rule(
+            Match(protocol=Protocol.ARP, frame=(Protocol.ARP, Protocol.VLAN)),
+            Verdict.ACCEPT,
+            "ARP passes no inet hook",
+        ),
+        Rule(
+            Match(protocol=Protocol.EAPOL, frame=(Protocol.EAPOL,)),
+            Verdict.ACCEPT,
+            "802.1X, or the link never comes up",
+        ),
         Rule(
             Match(daddr=(ip_network("255.255.255.255"),), l4=(L4.UDP,), sport=(68,), dport=(67,)),
             Verdict.ACCEPT,
