@@ -122,8 +122,12 @@ class Netlink:
         kernel refuses, or when somebody changes it back faster than we repair.
         """
         wished = routing if routing is not None else Routing((), ())
+        self._ensure_routes(wished)
+        # Last: a sysctl that may not be written must not keep the routes from being shut.
         for key, value in wished.sysctls:
             sysctl.ensure(key, value, self._proc_sys)
+
+    def _ensure_routes(self, wished: Routing) -> None:
         for _ in range(_ROUNDS):
             now = self._routing()
             if (now.rules, now.routes, now.shut) == (wished.rules, wished.routes, wished.shut):

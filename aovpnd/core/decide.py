@@ -193,8 +193,8 @@ def _is_lan(prefix: Network) -> bool:
 def _routing(config: Config, snapshot: Snapshot, now: View) -> Routing:
     """Our table: what stays on this host, the open LAN, the tunnel, and ``unreachable`` behind it.
 
-    Only a grant takes the end away, so that look-ups fall through to main. The tunnel's prefixes stand only once the
-    tunnel is up.
+    Only a grant takes both ends away, ours and the rule's behind it, so that look-ups fall through to main. The
+    tunnel's prefixes stand only once the tunnel is up.
     """
     families = (IPV4, IPV6) if snapshot.ipv6 else (IPV4,)
     near = {
@@ -214,7 +214,8 @@ def _routing(config: Config, snapshot: Snapshot, now: View) -> Routing:
                 for prefix in now.spec.prefixes
                 if prefix.version in families
             }
-    return Routing(families, tuple(sorted(routes, key=route_key)), names.SYSCTLS)
+    shut = families if now.grant is None else ()
+    return Routing(families, tuple(sorted(routes, key=route_key)), names.SYSCTLS, shut)
 
 
 def _default(family: int) -> Network:

@@ -47,7 +47,7 @@ def _why(desired: Desired, snapshot: Snapshot) -> str:
 
 def _leftover(desired: Desired, snapshot: Snapshot) -> bool:
     """Whether rules or routes of ours stand although none should; sysctls are left as they are."""
-    return desired.routing is None and bool(snapshot.routing.rules or snapshot.routing.routes)
+    return desired.routing is None and bool(snapshot.routing.rules or snapshot.routing.routes or snapshot.routing.shut)
 
 
 def _guard_differs(wanted: GuardState, state: GuardState) -> bool:
@@ -90,7 +90,7 @@ def _only_tightens(action: Action) -> bool:
         case EnsureTunnel(wish):
             return wish.state is LinkWish.DOWN
         case EnsureRouting(routing):
-            return routing is not None and any(route.link is None for route in routing.routes)
+            return routing is not None and bool(routing.shut)
         case EnsureGuard(state):
             return state is GuardState.HELD
         case MarkUnblocked(block):
