@@ -1,9 +1,9 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
 """Send politely, in many ways: ``python -m tests.lab.beacon TOKEN RATE LINK REPORT KIND...`` until SIGTERM.
 
-Each kind of `sender_kinds.KINDS` sends RATE payloads a second. REPORT gets one record per attempt (`RECORD`): Unix time, kind,
-errno (0: the kernel took it, 255: the link or socket does not exist yet). Sockets stay open as long as they work, so that
-old ones are tried as well as new ones.
+Each kind of `sender_kinds.KINDS` sends RATE payloads a second. REPORT gets one record per attempt (`RECORD`): Unix
+time, kind, errno (0: the kernel took it, 255: the link or socket does not exist yet). Sockets stay open as long as they
+work, so that old ones are tried as well as new ones.
 """
 
 import signal

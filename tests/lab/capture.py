@@ -2,9 +2,9 @@
 """Write every frame that arrives on some links to a pcapng file: ``python -m tests.lab.capture FILE BPF LINK...``.
 
 Why not dumpcap: libpcap ends a capture when its link goes down, and links going down is what the lab is about. A packet
-socket survives that. BPF is a file with the filter as ``tcpdump -ddd`` prints it, or ``-``. It prints ``ready`` when every
-frame from then on is seen, and at SIGTERM, when all that had arrived is written, one JSON object: per link what the kernel
-counted as passed to us and as dropped (packet(7), PACKET_STATISTICS).
+socket survives that. BPF is a file with the filter as ``tcpdump -ddd`` prints it, or ``-``. It prints ``ready`` when
+every frame from then on is seen, and at SIGTERM, when all that had arrived is written, one JSON object: per link what
+the kernel counted as passed to us and as dropped (packet(7), PACKET_STATISTICS).
 """
 
 import ctypes

@@ -2,9 +2,9 @@
 """The one door into the private world, where everything runs that touches networking.
 
 ``python -m tests.lab.enter -- COMMAND...`` runs a command in fresh network, mount and process namespaces, with an empty
-``/run``. Whatever it makes there (links, rulesets, daemons, mounts) is gone when it ends, also after Ctrl-C, SIGTERM or a
-crash, because the kernel kills all of it with the world's first process. Inside the world the command is run as it is, so
-the door may be used twice. The lab refuses to build anything elsewhere: `require_private_world`.
+``/run``. Whatever it makes there (links, rulesets, daemons, mounts) is gone when it ends, also after Ctrl-C, SIGTERM or
+a crash, because the kernel kills all of it with the world's first process. Inside the world the command is run as it
+is, so the door may be used twice. The lab refuses to build anything elsewhere: `require_private_world`.
 """
 
 import ctypes
@@ -35,7 +35,7 @@ _TOOLS: Final = (
     "nft",
     "wg",
     "wireguard-go",
-    "dumpcap",
+    "tcpdump",
     "tshark",
     "openssl",
 )

@@ -1,9 +1,9 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
 """Send as fast as one process can: ``python -m tests.lab.flood TOKEN KIND LINK`` until SIGTERM.
 
-sendmmsg(2) hands the kernel hundreds of prepared payloads per call, so that the kernel's work sets the pace, not Python's.
-It stops at the first refusal, which is how a firewall answers; then the next call begins behind the refused one. Prints
-``ready``, and at the end ``{KIND: {"attempts": …, "sent": …, "seconds": …}}``.
+sendmmsg(2) hands the kernel hundreds of prepared payloads per call, so that the kernel's work sets the pace, not
+Python's. It stops at the first refusal, which is how a firewall answers; then the next call begins behind the refused
+one. Prints ``ready``, and at the end ``{KIND: {"attempts": …, "sent": …, "seconds": …}}``.
 """
 
 import ctypes

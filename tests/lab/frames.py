@@ -1,8 +1,8 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
 """What a frame is, judged by tshark's dissectors: the allow-list of docs/security.md, from a second, independent hand.
 
-A frame that no rule here knows precisely is `Kind.CLEAR`. The rules are written as a dissector sees frames and know nothing of
-the program under test; `record.py` counts the same classes with nft, and the two must agree.
+A frame that no rule here knows precisely is `Kind.CLEAR`. The rules are written as a dissector sees frames and know
+nothing of the program under test; `record.py` counts the same classes with nft, and the two must agree.
 """
 
 import struct
@@ -63,6 +63,7 @@ _FIELDS: Final = (
     "ip.hdr_len",
     "ip.flags.mf",
     "ip.frag_offset",
+    "ipv6.src",
     "ipv6.dst",
     "ipv6.nxt",
     "ipv6.hlim",
@@ -83,7 +84,9 @@ _FIELDS: Final = (
 )
 _NDP_TYPES: Final = {"133", "135", "136"}
 _LINK_LOCAL: Final = IPv6Network("fe80::/10")
-_LINK_MULTICAST: Final = IPv6Network("ff02::/16")
+_ALL_NODES: Final = IPv6Address("ff02::1")
+_ALL_ROUTERS: Final = IPv6Address("ff02::2")
+_SOLICITED_NODES: Final = IPv6Network("ff02::1:ff00:0/104")
 _ALL_DHCP_AGENTS: Final = IPv6Address("ff02::1:2")
 _WG_UDP_LENGTH: Final = {"1": 148 + 8, "2": 92 + 8, "3": 64 + 8}
 """UDP lengths of WireGuard's messages of fixed size."""
@@ -113,7 +116,8 @@ def classify(row: dict[str, str], endpoints: tuple[Endpoint, ...]) -> Kind:
         case "0x0800" if udp4 and row["dhcp.type"] == "1" and (row["udp.srcport"], row["udp.dstport"]) == ("68", "67"):
             return Kind.DHCP4 if row["ip.dst"] == "255.255.255.255" else Kind.CLEAR
         case "0x86dd" if udp6 and row["dhcpv6.msgtype"] and (row["udp.srcport"], row["udp.dstport"]) == ("546", "547"):
-            return Kind.DHCP6 if IPv6Address(row["ipv6.dst"]) == _ALL_DHCP_AGENTS else Kind.CLEAR
+            near = IPv6Address(row["ipv6.src"]) in _LINK_LOCAL and IPv6Address(row["ipv6.dst"]) == _ALL_DHCP_AGENTS
+            return Kind.DHCP6 if near else Kind.CLEAR
         case "0x86dd" if row["ipv6.nxt"] == "58" and row["icmpv6.type"] in _NDP_TYPES:
             return Kind.NDP if _is_proper_ndp(row) else Kind.CLEAR
         case "0x0800" | "0x86dd" if (udp4 or udp6) and _is_wireguard(row):
@@ -124,10 +128,11 @@ def classify(row: dict[str, str], endpoints: tuple[Endpoint, ...]) -> Kind:
 
 
 def _is_proper_ndp(row: dict[str, str]) -> bool:
-    """RFC 4861's own checks, and no destination beyond the link: link-local, its multicast, or the site's router."""
+    """RFC 4861's own checks, and the destinations that docs/security.md has for the type."""
     to = IPv6Address(row["ipv6.dst"])
-    near = to in _LINK_LOCAL or to in _LINK_MULTICAST or to in {plan.HOME.router6, plan.CAFE.router6}
-    return near and row["ipv6.hlim"] == "255" and row["icmpv6.code"] == "0"
+    near = to in _LINK_LOCAL or to in {plan.HOME.router6, plan.CAFE.router6}
+    allowed = {"133": to == _ALL_ROUTERS, "135": near or to in _SOLICITED_NODES, "136": near or to == _ALL_NODES}
+    return allowed[row["icmpv6.type"]] and row["ipv6.hlim"] == "255" and row["icmpv6.code"] == "0"
 
 
 def _sender(row: dict[str, str], payload: bytes, token: bytes) -> tuple[int | None, bool]:

@@ -13,7 +13,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from types import TracebackType
-from typing import IO, Self
+from typing import Self
 
 from tests.lab.enter import WORLD_DIR, require_private_world
 from tests.lab.process import LabError, run, wait_for
@@ -57,7 +57,7 @@ class Host:
     dir: Path
     holder: subprocess.Popen[bytes]
     netns: int
-    _log_files: list[IO[bytes]] = field(default_factory=list)
+    _spawned: list[subprocess.Popen[bytes]] = field(default_factory=list)
 
     @classmethod
     def boot(cls, name: str, world_dir: Path) -> Self:
@@ -141,17 +141,18 @@ class Host:
         env: Mapping[str, str] | None = None,
         stdout: int | None = None,
     ) -> subprocess.Popen[bytes]:
-        """Start a program in this machine; its pid is the Popen's. What it says goes to ``log`` (or its name) + .log."""
-        output = (self.dir / f"{log or Path(command[0]).name}.log").open("ab")
-        self._log_files.append(output)
-        return subprocess.Popen(
-            [*self.prefix(uid, net_raw=net_raw, chroot=chroot), *command],
-            env={**os.environ, **(env or {})},
-            stdin=subprocess.DEVNULL,
-            stdout=output if stdout is None else stdout,
-            stderr=output,
-            start_new_session=True,
-        )
+        """Start a program in this machine; its pid is the Popen's, its output goes to ``log`` (or its name) + .log."""
+        with (self.dir / f"{log or Path(command[0]).name}.log").open("ab") as output:
+            process = subprocess.Popen(
+                [*self.prefix(uid, net_raw=net_raw, chroot=chroot), *command],
+                env={**os.environ, **(env or {})},
+                stdin=subprocess.DEVNULL,
+                stdout=output if stdout is None else stdout,
+                stderr=output,
+                start_new_session=True,
+            )
+        self._spawned = [*(each for each in self._spawned if each.returncode is None or _has_pipe(each)), process]
+        return process
 
     # -- looking ------------------------------------------------------------------------------------------------------
 
@@ -162,10 +163,10 @@ class Host:
     def pids(self) -> set[int]:
         """Every process whose network namespace is this machine's, daemons included."""
         found = set()
-        for entry in os.listdir("/proc"):
+        for entry in os.listdir("/proc"):  # noqa: PTH208  it is called often
             if entry.isdecimal():
                 try:
-                    inode = os.stat(f"/proc/{entry}/ns/net").st_ino  # noqa: PTH116  it is called often
+                    inode = os.stat(f"/proc/{entry}/ns/net").st_ino  # noqa: PTH116  likewise
                 except OSError:
                     continue
                 if inode == self.netns:
@@ -200,14 +201,12 @@ class Host:
             return not rest
 
         wait_for(f"the processes of {self.name} to end", empty)
-        self.holder.wait()
         run(("ip", "netns", "delete", f"{self.dir.parent.name}-{self.name}"), check=False)
-        if self.holder.stdout:
-            self.holder.stdout.close()
-        if self.holder.stderr:
-            self.holder.stderr.close()
-        while self._log_files:
-            self._log_files.pop().close()
+        for process in (self.holder, *self._spawned):
+            process.wait()
+            for pipe in (process.stdout, process.stderr):
+                if pipe is not None:
+                    pipe.close()
 
     def __enter__(self) -> Self:
         return self
@@ -216,6 +215,10 @@ class Host:
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
         self.close()
+
+
+def _has_pipe(process: subprocess.Popen[bytes]) -> bool:
+    return process.stdout is not None and not process.stdout.closed
 
 
 def _kill(pid: int) -> None:

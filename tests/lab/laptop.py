@@ -24,14 +24,16 @@ make_resolv_conf() {
 }
 """
 """Debian's own function moves a file over /etc/resolv.conf, which is a mount point here."""
+_METRICS: Final = {"eth": 100, "wlan": 600}
+"""NetworkManager's metrics of default routes: cable before radio before everything else."""
 _CLIENT: Final = """
 try=0
 while [ $1 = -6 ] && [ $try -lt 100 ] && [ -z "$(ip -6 addr show dev $2 scope link -tentative)" ]; do
   try=$((try + 1)); sleep 0.05
 done
-exec dhclient $1 -d -cf /run/dhclient.conf -lf /run/dhclient$1.$2.leases -pf /run/dhclient$1.$2.pid $2
+exec dhclient $1 -d -e IF_METRIC=$3 -cf /run/dhclient.conf -lf /run/dhclient$1.$2.leases -pf /run/dhclient$1.$2.pid $2
 """
-"""A DHCP client for a family and a link; DHCPv6 needs the link-local address, as in ifupdown's wait-for-ll6.sh."""
+"""A DHCP client for a family, a link and a route metric; DHCPv6 needs the link-local address, as in ifupdown's wait-for-ll6.sh."""
 
 
 @dataclass(slots=True)
@@ -74,8 +76,11 @@ supersede dhcp-rebinding-time {self.lease_s * 85 // 100};
         """Do what a network manager does when it may use a link: set it up and start DHCP clients. Does not wait."""
         self.host.sysctl(**{f"ipv6__conf__{link}__disable_ipv6": 0})
         self.host.ip(f"link set {link} up")
+        metric = _METRICS.get(link.rstrip("0123456789"), 700)
         self._clients[link] = [
-            self.host.spawn("sh", "-c", _CLIENT, "sh", family, link, chroot=True, log=f"dhclient{family}.{link}")
+            self.host.spawn(
+                "sh", "-c", _CLIENT, "sh", family, link, str(metric), chroot=True, log=f"dhclient{family}.{link}"
+            )
             for family in ("-4", "-6")
         ]
 

@@ -1,13 +1,14 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
 """The recorder on the far side of the laptop's links: every frame it sends, counted twice.
 
-One count is an nft counter per class on the ingress hook of each link's far end: exact at any rate. The other is a capture
-by a packet socket, dissected by tshark (`frames.py`). `Recording.check` demands that the kernel dropped nothing and that
-the two agree, class by class.
+One count is an nft counter per class on the ingress hook of each link's far end: exact at any rate. The other is a
+capture by a packet socket, dissected by tshark (`frames.py`). `Recording.check` demands that the kernel dropped nothing
+and that the two agree, class by class.
 
-In a flood, dissecting every frame is too slow. With ``prefilter`` the capture leaves out, by a BPF filter in the kernel,
-what is precisely on the allow-list *and* frequent (WireGuard data to the gateway, ARP); everything else is captured whole,
-so a single frame in clear among a million is in the file, and the nft counters are exact for all classes.
+In a flood, dissecting every frame is too slow. With ``prefilter`` the capture leaves out, by a BPF filter in the
+kernel, what is precisely on the allow-list *and* frequent (WireGuard data to the gateway, ARP); everything else is
+captured whole, so a single frame in clear among a million is in the file, and the nft counters are exact for all
+classes.
 """
 
 import json
@@ -34,16 +35,16 @@ _NOT_CAPTURED: Final = frozenset({Kind.ARP, Kind.TUNNEL})
 def _nft_rules(endpoints: tuple[Endpoint, ...]) -> tuple[tuple[str, Kind], ...]:
     """The allow-list as nft matches, first match wins; the dissector's rules in `frames.classify` say the same."""
     plain4 = "ip hdrlength 5 ip frag-off & 0x3fff == 0"
-    near = f"{{ fe80::/10, ff02::/16, {plan.HOME.router6}, {plan.CAFE.router6} }}"
+    near = f"fe80::/10, {plan.HOME.router6}, {plan.CAFE.router6}"
+    ndp = "ip6 nexthdr icmpv6 ip6 hoplimit 255 icmpv6 code 0 icmpv6 type"
     rules = [
         ("ether type arp", Kind.ARP),
         ("ether type 0x888e", Kind.EAPOL),
         (f"{plain4} ip daddr 255.255.255.255 udp sport 68 udp dport 67", Kind.DHCP4),
-        ("ip6 nexthdr udp ip6 daddr ff02::1:2 udp sport 546 udp dport 547", Kind.DHCP6),
-        (
-            f"ip6 nexthdr icmpv6 ip6 hoplimit 255 ip6 daddr {near} icmpv6 type {{ 133, 135, 136 }} icmpv6 code 0",
-            Kind.NDP,
-        ),
+        ("ip6 nexthdr udp ip6 saddr fe80::/10 ip6 daddr ff02::1:2 udp sport 546 udp dport 547", Kind.DHCP6),
+        (f"{ndp} 133 ip6 daddr ff02::2", Kind.NDP),
+        (f"{ndp} 135 ip6 daddr {{ ff02::1:ff00:0/104, {near} }}", Kind.NDP),
+        (f"{ndp} 136 ip6 daddr {{ ff02::1, {near} }}", Kind.NDP),
     ]
     shapes = (
         ("@th,64,32 0x01000000 udp length 156", Kind.HANDSHAKE),
@@ -77,7 +78,8 @@ class Recording:
     frames: tuple[Frame, ...]
     least: Counts
     most: Counts
-    """What nft counted while the capture surely, and possibly, ran: equal when nothing was on the way at start and end."""
+    """What nft counted while the capture surely, and possibly, ran: equal when nothing was on the way at start and end.
+    """
     dropped: int
     """Frames that the kernel could not hand to the capture: with one of them the recording is void."""
     not_captured: frozenset[Kind]

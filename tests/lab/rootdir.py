@@ -8,7 +8,8 @@ their own, made by ``mmdebstrap`` from the host's own apt sources (a local mirro
     path = rootdir("bookworm", ("dnsmasq-base", "isc-dhcp-client"))        # 30 s the first time, then at once
 
 The directory is shared: treat it as read-only, and mount over what you need to change. From a shell, ``python -m
-tests.lab.rootdir`` makes the lab's own, ``python -m tests.lab.rootdir SUITE PACKAGE...`` another one; both print the path.
+tests.lab.rootdir`` makes the lab's own, ``python -m tests.lab.rootdir SUITE PACKAGE...`` another one; both print its
+path.
 """
 
 import fcntl
@@ -62,8 +63,8 @@ class Source:
 def rootdir(suite: str, packages: Iterable[str], *, variant: str = "minbase") -> Path:
     """Return the root directory that holds ``packages`` and what they need; make it when it is not cached.
 
-    ``variant`` is mmdebstrap's: which packages are there besides (minbase: essential and apt; important: a small system).
-    Several processes may ask at once: one builds, the others wait. Needs root. Raises RootdirError.
+    ``variant`` is mmdebstrap's: which packages are there besides (minbase: essential and apt; important: a small
+    system). Several processes may ask at once: one builds, the others wait. Needs root. Raises RootdirError.
     """
     wanted = tuple(sorted(set(packages)))
     key = hashlib.sha256("\n".join((RECIPE, platform.machine(), variant, suite, *wanted)).encode()).hexdigest()[:12]
@@ -90,7 +91,7 @@ def debian_sources(suite: str, apt_dir: Path = APT_DIR) -> tuple[Source, ...]:
     """Return where this host would take the Debian suite ``suite`` from, security and updates included.
 
     Read from the host's own sources in both formats. A source counts as Debian's when it serves the host's own suites
-    (or ``suite``) with a component ``main`` and is signed by Debian's archive keyring or names no keyring. A source that
+    (or ``suite``) with a component ``main`` and is signed by Debian's archive keyring or names no keyring. One that
     names the host's release is used for another release of the same mirror. Raises RootdirError when there is none.
     """
     own = _host_codename()

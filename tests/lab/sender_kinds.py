@@ -38,7 +38,8 @@ class SenderKind:
     number: int
     name: str
     open: Callable[[str], Send]
-    """Called with the name of the link that it is about; raises OSError while there is none, and is then called again."""
+    """Called with the name of the link that it is about; raises OSError while there is none, and is then called again.
+    """
     needs_net_raw: bool = False
     needs_default_route: bool = True
     """Whether a laptop without any route cannot send it; the others leave as soon as the link is up."""
@@ -149,7 +150,9 @@ def _packet(ethertype: int, *, bypass: bool = False, marked: bool = False) -> Ca
 
 
 def frame(ethertype: int, payload: bytes) -> bytes:
-    """Build an Ethernet frame: UDP from a made-up address to the web server for IPv4 and IPv6, else the payload as it is."""
+    """Build an Ethernet frame: UDP from a made-up address to the web server for IPv4 and IPv6, else the payload as it
+    is.
+    """
     udp = struct.pack("!HHHH", _PORT, _PORT, len(payload) + 8, 0) + payload
     body = payload
     if ethertype == _ETH_IPV4:

@@ -45,7 +45,7 @@ class Router:
         """Give it addresses and services; with ``portal_tls`` (certificate, key) it is one with a captive portal."""
         host, site = self.host, self.site
         host.sysctl(ipv4__ip_forward=1, ipv6__conf__all__forwarding=1, ipv6__conf__lan0__accept_dad=0)
-        host.sysctl(ipv6__conf__wan0__accept_dad=0)
+        host.sysctl(ipv6__conf__wan0__accept_dad=0, ipv6__conf__lan0__keep_addr_on_down=1)
         host.ip(f"link set lan0 address {site.mac} up")
         host.ip("link set wan0 up")
         host.ip(f"addr add {site.router4}/24 dev lan0")
@@ -197,22 +197,9 @@ def public_key(private_key: str) -> str:
 def make_certificates(directory: Path) -> tuple[Path, Path, Path]:
     """Make a certificate authority and the portal's certificate; returns (authority, certificate, key), in PEM."""
     ca, ca_key, cert, key = (directory / name for name in ("ca.pem", "ca.key", "portal.pem", "portal.key"))
-    new = [
-        "openssl",
-        "req",
-        "-x509",
-        "-newkey",
-        "ec",
-        "-pkeyopt",
-        "ec_paramgen_curve:prime256v1",
-        "-nodes",
-        "-days",
-        "30",
-    ]
-    run([*new, "-subj", "/CN=Lab authority", "-keyout", str(ca_key), "-out", str(ca)])
-    run(
-        [*new, "-subj", f"/CN={plan.PORTAL_NAME}", "-addext", f"subjectAltName=DNS:{plan.PORTAL_NAME}"]
-        + ["-addext", "basicConstraints=critical,CA:FALSE", "-CA", str(ca), "-CAkey", str(ca_key)]
-        + ["-keyout", str(key), "-out", str(cert)]
-    )
+    new = ("openssl", "req", "-x509", "-newkey", "ec", "-pkeyopt", "ec_paramgen_curve:prime256v1", "-nodes")
+    run((*new, "-days", "30", "-subj", "/CN=Lab authority", "-keyout", str(ca_key), "-out", str(ca)))
+    name = ("-subj", f"/CN={plan.PORTAL_NAME}", "-addext", f"subjectAltName=DNS:{plan.PORTAL_NAME}")
+    signed = ("-addext", "basicConstraints=critical,CA:FALSE", "-CA", str(ca), "-CAkey", str(ca_key))
+    run((*new, "-days", "30", *name, *signed, "-keyout", str(key), "-out", str(cert)))
     return ca, cert, key

@@ -1,5 +1,6 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""Restart a program that ends, as systemd does with ``Restart=always`` and ``RestartSec=100ms``: the lab has no systemd.
+"""Restart a program that ends, as systemd does with ``Restart=always`` and ``RestartSec=100ms``: the lab has no
+systemd.
 
 ``python -m tests.lab.supervise JOURNAL -- COMMAND...``: every start and end is one JSON line in JOURNAL. SIGTERM is
 passed on to the program, and ends the supervisor with it.

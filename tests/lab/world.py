@@ -129,7 +129,7 @@ class World:
         self.air.ip(f"link set {link} down nomaster")
 
     def roam(self, site: str, *, link: str = "wlan0", wait: bool = True, ipv6: bool = False) -> None:
-        """Leave the network that a link is in, join a site's, and wait for its lease (``ipv6``: and its IPv6 address)."""
+        """Leave the network that a link is in, join a site's, wait for its lease (``ipv6``: and for its IPv6)."""
         self.detach(link)
         self.laptop.leave(link)
         self.attach(link, site)

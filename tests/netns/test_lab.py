@@ -1,0 +1,292 @@
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""The lab is tested before it may judge: what it must see it sees, and what it says a frame is, the frame is."""
+
+import json
+import struct
+import time
+from collections.abc import Iterator
+
+import pytest
+
+from tests.lab import plan
+from tests.lab.frames import Kind
+from tests.lab.process import wait_for
+from tests.lab.sender_kinds import KINDS
+from tests.lab.senders import Flood, Senders, new_token
+from tests.lab.world import World
+
+pytestmark = pytest.mark.root
+
+_ROUTER = bytes.fromhex("020000001001")
+_OURS = bytes.fromhex("020000000002")
+_BROADCAST = b"\xff" * 6
+
+
+@pytest.fixture(scope="module")
+def world() -> Iterator[World]:
+    """One world for this file; its laptop has no protection whatever."""
+    with World.build(lease_s=20) as built:
+        yield built
+
+
+def test_every_sender_is_seen_completely(world: World) -> None:
+    """Positive control: unprotected, each payload that the kernel took is one frame on the far side, of every kind."""
+    world.roam("home", ipv6=True)
+    with world.record() as recorder, Senders.start(world.laptop, rate=50) as senders:
+        wait_for("ten of each", lambda: all(senders.sent()[kind.number] >= 10 for kind in KINDS))
+        senders.stop()
+    recording = recorder.recording(senders.token)
+
+    assert recording.by_sender() == senders.sent()
+    assert {attempt.status for attempt in senders.attempts()} == {0}
+    assert len(recording.clear()) >= senders.tried()
+
+
+@pytest.mark.slow
+def test_flood_is_fast_and_counted_exactly(world: World) -> None:
+    """100,000 packets/s and more from senders over IPv4, IPv6 and packet sockets; nft counts each of them."""
+    world.roam("home", ipv6=True)
+    with world.record("wlan0", prefilter=True) as recorder:
+        before = recorder.count(Kind.CLEAR)
+        with Flood.start(world.laptop) as flood:
+            wait_for("half a million frames", lambda: recorder.count(Kind.CLEAR) > 500_000, deadline_s=20)
+            figures = flood.stop()
+        sent = sum(figure["sent"] for figure in figures.values())
+        assert sent <= recorder.count(Kind.CLEAR) - before <= sent + 50
+    assert sum(figure["sent"] / figure["seconds"] for figure in figures.values()) > 100_000
+    assert all(figure["sent"] for figure in figures.values())
+
+
+def _ether(to: bytes, ethertype: int, body: bytes) -> bytes:
+    return to + _OURS + struct.pack("!H", ethertype) + body
+
+
+def _ipv4(to: str, payload: bytes, protocol: int = 17, fragment: int = 0) -> bytes:
+    head = struct.pack("!BBHHHBBH", 0x45, 0, 20 + len(payload), 1, fragment, 64, protocol, 0)
+    return head + bytes([192, 168, 10, 77]) + bytes(map(int, to.split("."))) + payload
+
+
+def _ipv6(to: str, payload: bytes, header: int, hops: int = 255, source: str = "fe80::2") -> bytes:
+    from ipaddress import IPv6Address
+
+    head = struct.pack("!IHBB", 6 << 28, len(payload), header, hops)
+    return head + IPv6Address(source).packed + IPv6Address(to).packed + payload
+
+
+def _udp(source: int, to: int, payload: bytes) -> bytes:
+    return struct.pack("!HHHH", source, to, 8 + len(payload), 0) + payload
+
+
+def _dhcp() -> bytes:
+    head = struct.pack("!BBBBIHH", 1, 1, 6, 0, 7, 0, 0) + bytes(16) + _OURS + bytes(10 + 192)
+    return head + b"\x63\x82\x53\x63\x35\x01\x01\xff"
+
+
+def _wireguard(kind: int, size: int) -> bytes:
+    return struct.pack("<I", kind) + bytes(size - 4)
+
+
+def _icmp6(kind: int, code: int = 0) -> bytes:
+    body = bytes(4) + (b"" if kind == 133 else bytes.fromhex("fe800000000000000000000000000001"))
+    return struct.pack("!BBH", kind, code, 0) + body
+
+
+_GATEWAY4, _GATEWAY6 = str(plan.GATEWAY4), str(plan.GATEWAY6)
+_ARP = struct.pack("!HHBBH6s4s6s4s", 1, 0x0800, 6, 4, 1, _OURS, bytes(4), bytes(6), bytes([192, 168, 10, 1]))
+_PORT = plan.GATEWAY_PORT
+
+CRAFTED = [
+    ("arp", Kind.ARP, _ether(_BROADCAST, 0x0806, _ARP)),
+    ("eapol start", Kind.EAPOL, _ether(_ROUTER, 0x888E, b"\x01\x01\x00\x00")),
+    ("dhcp broadcast", Kind.DHCP4, _ether(_BROADCAST, 0x0800, _ipv4("255.255.255.255", _udp(68, 67, _dhcp())))),
+    ("dhcp unicast", Kind.CLEAR, _ether(_ROUTER, 0x0800, _ipv4("192.168.10.1", _udp(68, 67, _dhcp())))),
+    ("dhcp elsewhere", Kind.CLEAR, _ether(_ROUTER, 0x0800, _ipv4("203.0.113.80", _udp(68, 67, _dhcp())))),
+    ("dhcpv6 solicit", Kind.DHCP6, _ether(_ROUTER, 0x86DD, _ipv6("ff02::1:2", _udp(546, 547, b"\1\0\0\1"), 17))),
+    ("dhcpv6 unicast", Kind.CLEAR, _ether(_ROUTER, 0x86DD, _ipv6("fe80::1", _udp(546, 547, b"\1\0\0\1"), 17))),
+    ("router solicitation", Kind.NDP, _ether(_ROUTER, 0x86DD, _ipv6("ff02::2", _icmp6(133), 58))),
+    ("neighbour solicitation", Kind.NDP, _ether(_ROUTER, 0x86DD, _ipv6("ff02::1:ff00:1", _icmp6(135), 58))),
+    ("neighbour advertisement", Kind.NDP, _ether(_ROUTER, 0x86DD, _ipv6("fe80::1", _icmp6(136), 58))),
+    ("solicitation far away", Kind.CLEAR, _ether(_ROUTER, 0x86DD, _ipv6("2001:db8:80::80", _icmp6(135), 58))),
+    ("solicitation with few hops", Kind.CLEAR, _ether(_ROUTER, 0x86DD, _ipv6("ff02::2", _icmp6(133), 58, hops=64))),
+    ("solicitation with a code", Kind.CLEAR, _ether(_ROUTER, 0x86DD, _ipv6("ff02::2", _icmp6(133, 1), 58))),
+    ("ping6", Kind.CLEAR, _ether(_ROUTER, 0x86DD, _ipv6("ff02::1", _icmp6(128), 58))),
+    ("initiation", Kind.HANDSHAKE, _ether(_ROUTER, 0x0800, _ipv4(_GATEWAY4, _udp(9, _PORT, _wireguard(1, 148))))),
+    ("response", Kind.HANDSHAKE, _ether(_ROUTER, 0x0800, _ipv4(_GATEWAY4, _udp(9, _PORT, _wireguard(2, 92))))),
+    ("cookie", Kind.HANDSHAKE, _ether(_ROUTER, 0x0800, _ipv4(_GATEWAY4, _udp(9, _PORT, _wireguard(3, 64))))),
+    ("keepalive", Kind.TUNNEL, _ether(_ROUTER, 0x0800, _ipv4(_GATEWAY4, _udp(9, _PORT, _wireguard(4, 32))))),
+    ("data over ipv6", Kind.TUNNEL, _ether(_ROUTER, 0x86DD, _ipv6(_GATEWAY6, _udp(9, _PORT, _wireguard(4, 96)), 17))),
+    ("initiation too short", Kind.CLEAR, _ether(_ROUTER, 0x0800, _ipv4(_GATEWAY4, _udp(9, _PORT, _wireguard(1, 140))))),
+    ("unknown type", Kind.CLEAR, _ether(_ROUTER, 0x0800, _ipv4(_GATEWAY4, _udp(9, _PORT, _wireguard(5, 148))))),
+    ("text to the endpoint", Kind.CLEAR, _ether(_ROUTER, 0x0800, _ipv4(_GATEWAY4, _udp(9, _PORT, b"hello" * 30)))),
+    ("other port", Kind.CLEAR, _ether(_ROUTER, 0x0800, _ipv4(_GATEWAY4, _udp(9, 443, _wireguard(4, 96))))),
+    ("other host", Kind.CLEAR, _ether(_ROUTER, 0x0800, _ipv4("203.0.113.3", _udp(9, _PORT, _wireguard(4, 96))))),
+    (
+        "fragment to the endpoint",
+        Kind.CLEAR,
+        _ether(_ROUTER, 0x0800, _ipv4(_GATEWAY4, _udp(9, _PORT, _wireguard(4, 96)), fragment=0x2000)),
+    ),
+    ("tcp to the endpoint", Kind.CLEAR, _ether(_ROUTER, 0x0800, _ipv4(_GATEWAY4, bytes(20), protocol=6))),
+    ("unknown ethertype", Kind.CLEAR, _ether(_ROUTER, 0x88B5, bytes(46))),
+    ("tagged arp", Kind.CLEAR, _ether(_BROADCAST, 0x8100, b"\x00\x05\x08\x06" + _ARP)),
+    ("lldp", Kind.CLEAR, _ether(bytes.fromhex("0180c200000e"), 0x88CC, b"\x02\x07\x04" + _OURS + bytes(4))),
+]
+_SEND_FRAMES = """
+import socket, sys
+sock = socket.socket(socket.AF_PACKET, socket.SOCK_RAW, 0)
+sock.bind(("eth0", 0))
+for line in sys.stdin:
+    sock.send(bytes.fromhex(line))
+"""
+
+
+def test_crafted_frames_are_what_they_are(world: World) -> None:
+    """The dissector and nft agree with the table above, frame by frame and in the sum (`Recording.check`)."""
+    world.attach("eth0", "home")
+    world.laptop.host.sysctl(ipv6__conf__eth0__disable_ipv6=1)
+    world.laptop.host.ip("link set eth0 up")
+    with world.record("eth0") as recorder:
+        frames = "\n".join(frame.hex() for _, _, frame in CRAFTED) + "\n"
+        world.laptop.host.run("python3", "-I", "-c", _SEND_FRAMES, stdin=frames)
+        wait_for("all of them", lambda: sum(recorder.counters()["eth0"].values()) >= len(CRAFTED))
+    recording = recorder.recording(new_token())
+    world.unplug("eth0")
+
+    seen = [(name, frame.kind) for (name, _, _), frame in zip(CRAFTED, recording.frames, strict=True)]
+    assert seen == [(name, kind) for name, kind, _ in CRAFTED]
+
+
+def test_recorder_survives_a_link_that_goes_down(world: World) -> None:
+    """Frames before and after a lost carrier are in the same capture, and the counts agree."""
+    world.roam("home")
+    with world.record() as recorder, Senders.start(world.laptop, rate=50) as senders:
+        wait_for("frames before", lambda: recorder.count(Kind.CLEAR) > 50)
+        world.flap("wlan0")
+        flapped = time.time()
+        wait_for("frames after", lambda: recorder.count(Kind.CLEAR) > 200)
+    recording = recorder.recording(senders.token)
+
+    assert recording.clear(end=flapped)
+    assert recording.clear(start=flapped)
+
+
+@pytest.mark.slow
+def test_leases_are_renewed(world: World) -> None:
+    """A real DHCP client keeps its address longer than a lease lives: 20 s, counted by the client."""
+    world.roam("home")
+    address, joined = world.laptop.address("wlan0"), time.monotonic()
+    wait_for("a second lease", lambda: _bound_times(world) >= 2, deadline_s=25)
+
+    assert world.laptop.address("wlan0") == address != ""
+    assert time.monotonic() - joined < 20
+
+
+def _bound_times(world: World) -> int:
+    return (world.laptop.host.dir / "run" / "dhclient-4.wlan0.leases").read_text().count("lease {")
+
+
+def test_both_families_reach_the_internet_from_home(world: World) -> None:
+    """IPv4 behind the router's address, IPv6 with the laptop's own; names are resolved by what DHCP told."""
+    world.roam("home", ipv6=True)
+
+    assert world.laptop.curl(f"http://{plan.WEB_NAME}/ip", "-4").stdout.strip() == plan.HOME.wan4
+    assert world.laptop.curl(f"http://{plan.WEB_NAME}/ip", "-6").stdout.startswith(plan.HOME.lan6)
+
+
+def test_dead_router_keeps_the_carrier(world: World) -> None:
+    """With its router off, the laptop has a link and an address, and reaches nothing; on again, it reaches all."""
+    world.roam("home")
+    world.home.power("off")
+    off = world.laptop.curl(f"http://{plan.WEB4}/ip", timeout_s=1)
+    world.home.power("on")
+
+    assert off.returncode != 0
+    assert "LOWER_UP" in world.laptop.host.ip("link show wlan0")
+    wait_for("the router", lambda: world.laptop.curl(f"http://{plan.WEB4}/ip", timeout_s=1).returncode == 0)
+    world.roam("home", ipv6=True)
+
+
+def test_captive_portal_holds_until_the_login(world: World) -> None:
+    """Option 114 names the API, the API says captive, every page is a redirect, nothing passes; then the login opens."""
+    laptop = world.laptop
+    world.cafe.forget_logins()
+    world.roam("cafe", ipv6=True)
+    api = ("--cacert", str(world.ca))
+
+    assert laptop.lease_option("wlan0", "captive-portal") == plan.PORTAL_API
+    assert json.loads(laptop.curl(plan.PORTAL_API, *api).stdout)["captive"] is True
+    redirect = laptop.curl(f"http://{plan.WEB4}/generate_204", "-o", "/dev/null", "-w", "%{http_code} %{redirect_url}")
+    assert redirect.stdout == f"302 http://{plan.PORTAL_NAME}/login"
+    assert laptop.curl(f"http://{plan.WEB4}:443/", timeout_s=1).returncode != 0
+
+    assert laptop.curl(f"http://{plan.PORTAL_NAME}/login", "--data", "").returncode == 0
+
+    assert json.loads(laptop.curl(plan.PORTAL_API, *api).stdout)["captive"] is False
+    assert laptop.curl(f"http://{plan.WEB4}/generate_204", "-o", "/dev/null", "-w", "%{http_code}").stdout == "204"
+    assert laptop.curl(f"http://[{plan.WEB6}]/ip").stdout.startswith(plan.CAFE.lan6)
+
+
+def test_wg_quick_works_with_the_generated_file(world: World) -> None:
+    """The tunnel is real for both families; and without a kill switch the bound and the raw senders leak past it."""
+    world.roam("home", ipv6=True)
+    with world.record() as recorder:
+        world.laptop.wg_quick("up")
+        up = time.time()
+        seen = [world.laptop.curl(f"http://{address}/ip").stdout.strip() for address in (plan.WEB4, f"[{plan.WEB6}]")]
+        with Senders.start(world.laptop, rate=50) as senders:
+            wait_for("ten of each", lambda: min(senders.sent()[kind.number] for kind in KINDS) >= 10)
+        world.laptop.wg_quick("down")
+    recording = recorder.recording(senders.token)
+
+    assert seen == [str(plan.GATEWAY4), str(plan.GATEWAY6)]
+    assert recording.counts()[Kind.HANDSHAKE] >= 1
+    assert recording.counts()[Kind.TUNNEL] >= 100
+    leaked = {kind.name for kind in KINDS if recording.by_sender(start=up)[kind.number]}
+    assert {"bound4", "packet4", "mdns4"} <= leaked
+    assert not {"udp4", "udp6", "tcp4", "tcp6", "ping4", "ping6"} & leaked
+
+
+@pytest.mark.slow
+def test_gateway_can_go_and_come_back(world: World) -> None:
+    """A tunnel without its gateway carries nothing, and works again with it."""
+    world.roam("home")
+    world.laptop.wg_quick("up")
+    try:
+        world.gateway.off()
+        assert world.laptop.curl(f"http://{plan.WEB4}/ip", timeout_s=1).returncode != 0
+        world.gateway.on()
+        wait_for(
+            "the tunnel",
+            lambda: world.laptop.curl(f"http://{plan.WEB4}/ip", timeout_s=2).returncode == 0,
+            deadline_s=30,
+        )
+    finally:
+        world.laptop.wg_quick("down")
+
+
+def test_cards_come_and_go(world: World) -> None:
+    """A link that is plugged in is there at once, works, is recorded, and is gone when it is pulled."""
+    world.add_link("usb0")
+    with world.record("usb0") as recorder:
+        world.roam("home", link="usb0")
+        assert recorder.count(Kind.DHCP4) >= 2
+    world.remove_link("usb0")
+
+    assert "usb0" not in world.laptop.host.links()
+
+
+def test_worlds_are_independent(world: World) -> None:
+    """A second world beside the first: the same names and addresses, no frame in common."""
+    world.unplug("wlan0")
+    with world.record() as quiet, World.build() as other:
+        other.roam("home")
+        assert other.laptop.curl(f"http://{plan.WEB4}/ip").stdout.strip() == plan.HOME.wan4
+    assert quiet.recording(new_token()).frames == ()
+
+
+def test_nothing_is_left_of_a_closed_world() -> None:
+    """All processes of a world end with it."""
+    with World.build() as built:
+        built.roam("home")
+        host = built.laptop.host
+        assert len(host.pids()) >= 3
+    assert host.pids() == set()
