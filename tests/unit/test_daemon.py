@@ -1,0 +1,336 @@
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""The loop, with a world of values in place of the system: what it does when, and what it never does."""
+
+import asyncio
+from collections.abc import Awaitable, Callable
+from dataclasses import dataclass, field, replace
+from ipaddress import ip_address, ip_interface, ip_network
+
+import pytest
+
+from aovpnd.daemon import Daemon
+from aovpnd.errors import CommandRefused, NftError, StateError, SystemFault
+from aovpnd.links import ARPHRD_LOOPBACK, Link
+from aovpnd.model import (
+    Block,
+    Clock,
+    Config,
+    Desired,
+    GuardState,
+    Intent,
+    LinkAddress,
+    Phase,
+    Route,
+    Routing,
+    Snapshot,
+)
+from aovpnd.orders import (
+    Action,
+    AllowTemporary,
+    CancelTemporary,
+    Disconnect,
+    EnsureGuard,
+    EnsureRouting,
+    LoadRuleset,
+    MarkUnblocked,
+    Reload,
+    SetBlock,
+)
+
+LO = Link(1, "lo", arphrd=ARPHRD_LOOPBACK)
+WLAN = Link(2, "wlan0")
+GATEWAY = ip_address("192.168.1.1")
+AT_HOME = Snapshot(
+    now=Clock(1000.0, 1_700_000_000.0),
+    links=(LO, WLAN),
+    addresses=(LinkAddress(2, ip_interface("192.168.1.5/24")),),
+    main=(Route(ip_network("0.0.0.0/0"), 2, GATEWAY, 600),),
+    resolvers=(GATEWAY,),
+)
+DEADLINE_S = 10
+
+
+@dataclass(slots=True)
+class World:
+    """A system that does at once what it is told, and remembers what that was."""
+
+    snapshot: Snapshot = AT_HOME
+    done: list[Action] = field(default_factory=list)
+    fails: dict[type, SystemFault] = field(default_factory=dict)
+    remembered: list[Intent] = field(default_factory=list)
+    remember_fault: SystemFault | None = None
+
+    def observe(self) -> Snapshot:
+        """Look, or fail as told."""
+        if Snapshot in self.fails:
+            raise self.fails[Snapshot]
+        return self.snapshot
+
+    def apply(self, action: Action) -> None:
+        """Do it, or fail as told."""
+        if type(action) in self.fails:
+            raise self.fails[type(action)]
+        self.done.append(action)
+        match action:
+            case LoadRuleset(ruleset):
+                self.snapshot = replace(self.snapshot, ruleset=ruleset, table_present=ruleset is not None)
+            case EnsureRouting(routing):
+                self.snapshot = replace(self.snapshot, routing=routing or Routing((), ()))
+            case EnsureGuard(state):
+                self.snapshot = replace(self.snapshot, guard=state)
+            case MarkUnblocked(block):
+                self.snapshot = replace(self.snapshot, unblocked=block is Block.OFF)
+            case _:
+                msg = f"no tunnel here: {action}"
+                raise AssertionError(msg)
+
+    def remember(self, intent: Intent) -> None:
+        """Keep it, or fail as told."""
+        if self.remember_fault is not None:
+            raise self.remember_fault
+        self.remembered.append(intent)
+
+    def pass_time(self, seconds: float) -> None:
+        """Move both clocks."""
+        now = self.snapshot.now
+        self.snapshot = replace(self.snapshot, now=Clock(now.boot + seconds, now.wall + seconds))
+
+
+@dataclass(slots=True)
+class Stage:
+    """A running daemon and its world."""
+
+    world: World
+    daemon: Daemon
+    published: list[tuple[Snapshot, Desired]]
+    fed: list[None]
+    configured: list[Config | None]
+
+    async def settled(self) -> Desired:
+        """Wake the loop and wait for what it publishes."""
+        seen = len(self.published)
+        self.daemon.wake.now("test")
+        await until(lambda: len(self.published) > seen)
+        return self.published[-1][1]
+
+
+async def until(condition: Callable[[], object]) -> None:
+    """Wait for a condition, with a deadline."""
+    async with asyncio.timeout(DEADLINE_S):
+        while not condition():  # noqa: ASYNC110 - a condition over values; nothing in them can ring
+            await asyncio.sleep(0)
+
+
+def play(scene: Callable[[Stage], Awaitable[None]], world: World | None = None) -> Stage:
+    """Run a daemon on a world, act ``scene``, stop."""
+
+    async def run() -> Stage:
+        published: list[tuple[Snapshot, Desired]] = []
+        fed: list[None] = []
+        configured: list[Config | None] = []
+
+        def configure(previous: Config | None) -> Config:
+            configured.append(previous)
+            return Config()
+
+        def publish(_config: Config, _intent: Intent, snapshot: Snapshot, desired: Desired) -> None:
+            published.append((snapshot, desired))
+
+        system = world or World()
+        daemon = Daemon(system, configure, publish, lambda: fed.append(None), intent=Intent())
+        stage = Stage(system, daemon, published, fed, configured)
+        ready = asyncio.Event()
+        running = asyncio.create_task(daemon.run(ready.set))
+        try:
+            async with asyncio.timeout(DEADLINE_S):
+                await scene(stage)
+        finally:
+            daemon.stop()
+            async with asyncio.timeout(DEADLINE_S):
+                await running
+        return stage
+
+    return asyncio.run(run())
+
+
+def test_first_pass_shuts_before_anything_else() -> None:
+    """The ruleset is the first thing that a daemon does."""
+
+    async def scene(stage: Stage) -> None:
+        await stage.settled()
+
+    stage = play(scene)
+
+    assert [type(action) for action in stage.world.done] == [LoadRuleset, EnsureRouting, EnsureGuard]
+    assert stage.published[-1][1].phase is Phase.BLOCKED
+
+
+def test_settled_world_is_left_alone_and_the_watchdog_fed() -> None:
+    """A second pass does nothing but say that it lives."""
+
+    async def scene(stage: Stage) -> None:
+        await stage.settled()
+        done, fed = len(stage.world.done), len(stage.fed)
+        await stage.settled()
+        assert len(stage.world.done) == done
+        assert len(stage.fed) > fed
+
+    play(scene)
+
+
+def test_allowed_means_loaded() -> None:
+    """The answer to allow-temp comes when the window is open, not when it was asked for."""
+
+    async def scene(stage: Stage) -> None:
+        answer = await stage.daemon.submit(AllowTemporary(60))
+        assert answer.expires_at == 1060.0
+        assert stage.world.snapshot.ruleset is not None
+        assert stage.world.snapshot.ruleset.sets[0].elements
+        assert stage.world.snapshot.routing.shut == ()
+
+    play(scene)
+
+
+def test_cancelled_means_shut() -> None:
+    """The answer to a cancel comes when the window is shut."""
+
+    async def scene(stage: Stage) -> None:
+        await stage.daemon.submit(AllowTemporary(60))
+        await stage.daemon.submit(CancelTemporary())
+        assert stage.world.snapshot.ruleset is not None
+        assert not stage.world.snapshot.ruleset.sets[0].elements
+        assert stage.world.snapshot.routing.shut == (4, 6)
+
+    play(scene)
+
+
+def test_budget_is_on_disk_before_the_window_opens() -> None:
+    """A budget that cannot be kept is a window that does not open."""
+    world = World(remember_fault=StateError("disk full"))
+
+    async def scene(stage: Stage) -> None:
+        with pytest.raises(CommandRefused, match="disk full"):
+            await stage.daemon.submit(AllowTemporary(60))
+
+    stage = play(scene, world)
+
+    assert stage.published[-1][1].phase is Phase.BLOCKED
+
+
+def test_refusal_changes_nothing() -> None:
+    """Too much is refused, never clamped."""
+
+    async def scene(stage: Stage) -> None:
+        await stage.settled()
+        done = len(stage.world.done)
+        with pytest.raises(CommandRefused):
+            await stage.daemon.submit(AllowTemporary(3601))
+        assert len(stage.world.done) == done
+
+    play(scene)
+
+
+def test_failed_load_is_tried_again_and_routing_shuts_meanwhile() -> None:
+    """Without nftables the routes alone keep the machine shut, and status says why."""
+    world = World(fails={LoadRuleset: NftError("no nftables here")})
+
+    async def scene(stage: Stage) -> None:
+        await until(lambda: any(desired.problems for _, desired in stage.published))
+        await until(lambda: any(isinstance(action, EnsureRouting) for action in stage.world.done))
+
+    stage = play(scene, world)
+
+    assert stage.world.snapshot.routing.shut == (4, 6)
+    assert any(problem.text == "no nftables here" for _, desired in stage.published for problem in desired.problems)
+
+
+def test_failure_reaches_who_asked() -> None:
+    """A command whose pass failed is answered with the failure."""
+
+    async def scene(stage: Stage) -> None:
+        await stage.settled()
+        stage.world.fails[LoadRuleset] = NftError("refused by the kernel")
+        with pytest.raises(NftError):
+            await stage.daemon.submit(AllowTemporary(60))
+        del stage.world.fails[LoadRuleset]
+
+    play(scene)
+
+
+def test_unreadable_system_keeps_the_loop_alive() -> None:
+    """When the kernel does not answer, nothing is changed, who asks is told, and the next pass comes."""
+
+    async def scene(stage: Stage) -> None:
+        await stage.settled()
+        stage.world.fails[Snapshot] = SystemFault("netlink is busy")
+        with pytest.raises(SystemFault, match="netlink is busy"):
+            await stage.daemon.submit(Disconnect())
+        del stage.world.fails[Snapshot]
+        await stage.settled()
+
+    play(scene)
+
+
+def test_flush_is_healed_and_the_culprit_named() -> None:
+    """A foreign flush takes the ordinary path, and the journal and status say who it was."""
+
+    async def scene(stage: Stage) -> None:
+        await stage.settled()
+        stage.world.snapshot = replace(stage.world.snapshot, ruleset=None, table_present=False)
+        stage.daemon.changed_by("nft[23515]")
+        await until(lambda: stage.world.snapshot.table_present)
+        desired = await stage.settled()
+        assert any("nft[23515]" in problem.text for problem in desired.problems)
+
+    play(scene)
+
+
+def test_grant_ends_when_its_time_is_over() -> None:
+    """Time alone wakes the loop, and the window is shut."""
+
+    async def scene(stage: Stage) -> None:
+        await stage.daemon.submit(AllowTemporary(60))
+        stage.world.pass_time(60)
+        desired = await stage.settled()
+        assert desired.phase is Phase.BLOCKED
+
+    play(scene)
+
+
+def test_stop_closes_an_open_window() -> None:
+    """Stopping the service leaves the block, and no window in it."""
+
+    async def scene(stage: Stage) -> None:
+        await stage.daemon.submit(AllowTemporary(60))
+
+    stage = play(scene)
+
+    assert stage.world.snapshot.ruleset is not None
+    assert not stage.world.snapshot.ruleset.sets[0].elements
+    assert stage.world.snapshot.guard is GuardState.HELD
+
+
+def test_unblock_removes_everything_and_remembers() -> None:
+    """An authorised unblock is the one way to open for good; the block comes back with everything."""
+
+    async def scene(stage: Stage) -> None:
+        await stage.daemon.submit(SetBlock(Block.OFF))
+        open_world = stage.world.snapshot
+        assert (open_world.table_present, open_world.guard, open_world.unblocked) == (False, GuardState.MISSING, True)
+        assert not open_world.routing.rules
+        await stage.daemon.submit(SetBlock(Block.ON))
+        shut = stage.world.snapshot
+        assert (shut.table_present, shut.guard, shut.unblocked) == (True, GuardState.HELD, False)
+
+    play(scene)
+
+
+def test_reload_reads_the_configuration_with_the_last_good_one() -> None:
+    """A broken file must not lose what worked."""
+
+    async def scene(stage: Stage) -> None:
+        await stage.daemon.submit(Reload())
+
+    stage = play(scene)
+
+    assert stage.configured == [None, Config()]
