@@ -3,8 +3,7 @@
 
 The document has the stable keys of docs/man/aovpnctl.8.md, schema 1: times in RFC 3339 UTC, spans in seconds, bytes as
 integers, unknown as null. Keys that begin with an underscore are for the reader (`aovpnctl status`) alone, which
-computes from them what would be stale in a file: the time left from ``_expires_boot``. So nothing is written while
-nothing happens.
+computes from them what would be stale in a file, such as the time left. So nothing is written while nothing happens.
 """
 
 import math
@@ -111,6 +110,8 @@ def _tunnel(spec: TunnelSpec, intent: Intent, snapshot: Snapshot, desired: Desir
         "last_handshake": rfc3339(state.handshake_wall) if state is not None and state.handshake_wall else None,
         "rx_bytes": state.rx_bytes if state is not None else None,
         "tx_bytes": state.tx_bytes if state is not None else None,
+        "_since_boot": at,
+        "_handshake_wall": state.handshake_wall if state is not None else None,
     }
 
 

@@ -96,7 +96,7 @@ def test_command_is_understood(line: bytes, command: Command) -> None:
             b'{"v": 1, "command": "allow-temp", "reason": "' + b"x" * 201 + b'"}',
             "the reason is not one printable line",
         ),
-        (b'{"v": 1, "command": "allow-temp", "user": "a b"}', "user is not a user name"),
+        (b'{"v": 1, "command": "allow-temp", "user": "a\\nb"}', "user is not a user name"),
         (b'{"v": 1, "command": "connect", "name": "../x"}', "this cannot be the name of a tunnel"),
         (b'{"v": 1, "command": "connect", "name": ""}', "this cannot be the name of a tunnel"),
     ],

@@ -1,0 +1,87 @@
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""``aovpnctl``: read the command line, run the command, answer with an exit status. See aovpnctl(8).
+
+0 done · 1 refused or failed · 2 wrong usage · 3 daemon not reachable
+"""
+
+from __future__ import annotations
+
+import os
+import sys
+
+from aovpnd.ctl.arguments import Arguments, HelpWanted, UsageError, parse
+from aovpnd.ctl.terminal import complain
+from aovpnd.errors import AovpndError, DaemonUnreachable
+
+DONE, FAILED, WRONG_USAGE, UNREACHABLE, INTERRUPTED = 0, 1, 2, 3, 130
+
+
+def main(words: list[str] | None = None) -> int:
+    """Run one command; the exit status."""
+    sys.stdout.reconfigure(errors="backslashreplace")  # type: ignore[union-attr] # a terminal without UTF-8
+    try:
+        arguments = parse(sys.argv[1:] if words is None else words)
+    except HelpWanted as help_text:
+        print(help_text)
+        return DONE
+    except UsageError as error:
+        complain(str(error))
+        return WRONG_USAGE
+    try:
+        status = run(arguments)
+        sys.stdout.flush()
+    except UsageError as error:
+        complain(str(error))
+        return WRONG_USAGE
+    except AovpndError as error:
+        report(error, arguments)
+        return UNREACHABLE if isinstance(error, DaemonUnreachable) else FAILED
+    except BrokenPipeError:  # `aovpnctl status | head -1`: whoever reads has read enough
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        return DONE
+    except KeyboardInterrupt:
+        return INTERRUPTED
+    return status
+
+
+def run(arguments: Arguments) -> int:
+    """Run the command, importing only what it needs."""
+    match arguments.command:
+        case "status":
+            from aovpnd.ctl import status
+
+            return status.run(arguments)
+        case "tunnels":
+            from aovpnd.ctl import tunnels
+
+            return tunnels.run(arguments)
+        case "wait":
+            from aovpnd.ctl import wait
+
+            return wait.run(arguments)
+        case "check":
+            from aovpnd.ctl import check
+
+            return check.run(arguments)
+        case "unblock" if arguments.has("--offline"):
+            from aovpnd.ctl import offline
+
+            return offline.run(arguments)
+        case _:
+            from aovpnd.ctl import orders
+
+            return orders.run(arguments)
+
+
+def report(error: AovpndError, arguments: Arguments) -> None:
+    """Say why nothing was done."""
+    if arguments.json:
+        import json
+
+        print(json.dumps({"ok": False, "code": error.code, "text": error.text, "hint": error.hint}))
+    else:
+        complain(str(error))
+
+
+if __name__ == "__main__":
+    sys.exit(main())

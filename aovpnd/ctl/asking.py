@@ -1,0 +1,61 @@
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""One command to the daemon over the control socket, and its answer. The protocol is in the docstring of `control`."""
+
+from __future__ import annotations
+
+import json
+import os
+import socket
+
+from aovpnd import names
+from aovpnd.errors import AovpndError, CommandRefused, DaemonUnreachable
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from typing import Any
+
+VERSION = 1
+ANSWER_LIMIT = 1 << 16
+PATIENCE_S = 60.0
+"""How long the daemon may take: a pass that changes everything takes well under one second."""
+
+
+def ask(runtime_dir: str, command: str, **fields: object) -> dict[str, Any]:
+    """Have ``command`` carried out; what the daemon answered after it was. Fields that are None are left out.
+
+    `CommandRefused` when it was not, `DaemonUnreachable` when nobody answers.
+    """
+    request = {"v": VERSION, "command": command, **{key: value for key, value in fields.items() if value is not None}}
+    line = _exchange(os.path.join(runtime_dir, names.CONTROL_SOCKET), json.dumps(request).encode() + b"\n")
+    try:
+        answer = json.loads(line)
+        if answer["ok"] is True:
+            return {"text": str(answer["text"]), "expires_at": answer["expires_at"]}
+        raise CommandRefused(str(answer["text"]), hint=str(answer["hint"]), code=str(answer["code"]))
+    except (ValueError, KeyError, TypeError) as error:
+        hint = "aovpnctl and aovpnd must be of the same release"
+        raise AovpndError("the daemon's answer cannot be understood", hint=hint) from error
+
+
+def _exchange(path: str, line: bytes) -> bytes:
+    with socket.socket(socket.AF_UNIX, socket.SOCK_STREAM) as daemon:
+        daemon.settimeout(PATIENCE_S)
+        try:
+            daemon.connect(path)
+            daemon.sendall(line)
+            answer = b""
+            while not answer.endswith(b"\n") and len(answer) < ANSWER_LIMIT and (more := daemon.recv(ANSWER_LIMIT)):
+                answer += more
+        except PermissionError:
+            hint = "try sudo"
+            raise CommandRefused("only root may do this in this version", hint=hint, code="not-authorised") from None
+        except TimeoutError:
+            raise DaemonUnreachable("the daemon does not answer", hint="journalctl -u aovpnd") from None
+        except (FileNotFoundError, ConnectionRefusedError):
+            text = "daemon not running; the block remains as loaded"
+            raise DaemonUnreachable(text, hint="to start it: systemctl start aovpnd") from None
+        except OSError as error:
+            raise DaemonUnreachable(f"{path}: {error.strerror or error}", hint="is this the right place?") from error
+    if not answer.endswith(b"\n"):
+        raise DaemonUnreachable("the daemon hung up before it answered", hint="aovpnctl status")
+    return answer

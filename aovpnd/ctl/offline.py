@@ -1,0 +1,202 @@
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""``aovpnctl unblock --offline``: the way out when there is no daemon to ask, or none that works.
+
+It needs root, the standard library, nft(8) and ip(8), and neither bus, daemon nor any other package. It takes away what
+the daemon and the guard put on the system, piece by piece, and says of each piece what became of it: one that cannot be
+removed does not keep the others. The tunnel's link stays; without our routes and rules nothing depends on it.
+
+The order: first the mark that keeps a restarted daemon from blocking again, then the guard, whose tables nobody else
+can remove, then tables, then routing.
+"""
+
+from __future__ import annotations
+
+import os
+import select
+import signal
+import subprocess
+
+from aovpnd import names
+from aovpnd.ctl.arguments import Arguments
+from aovpnd.ctl.reading import is_running
+from aovpnd.ctl.terminal import plain
+from aovpnd.errors import CommandRefused
+
+DONE, FAILED = 0, 1
+NFT, IP, SYSTEMCTL = "/usr/sbin/nft", "/usr/sbin/ip", "/usr/bin/systemctl"
+SYSTEMD = "/run/systemd/system"
+"""Is there when systemd is the system's manager, sd_booted(3)."""
+PATIENCE_S = 10.0
+"""How long one program, or the death of the guard, may take."""
+TABLES = (
+    ("inet", names.TABLE),
+    ("netdev", names.EARLY_TABLE),
+    ("inet", names.GUARD_TABLE),
+    ("netdev", names.GUARD_TABLE),
+)
+RULES = (
+    (names.RULE_PRIORITY, ("lookup", str(names.ROUTE_TABLE))),
+    (names.SHUT_PRIORITY, ("type", "unreachable")),
+)
+"""Priority and action of our rules, per family; see `adapters.netlink`."""
+MOST_COPIES = 8
+"""How often one rule is looked for: somebody may have doubled it."""
+
+NOT_THERE = "was not there"
+ABSENT = ("No such file or directory", "does not exist", "Address family not supported")
+"""How nft(8) and ip(8) say that there is nothing to remove, in the C locale; the last without IPv6 in the kernel."""
+
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from collections.abc import Callable
+    from typing import Any
+
+    Step = tuple[str, Callable[..., str], tuple[Any, ...]]
+    """What is removed, how, and of what."""
+
+
+class StepFailed(Exception):
+    """A piece could not be removed; ``str(error)`` says why."""
+
+
+def run(arguments: Arguments) -> int:
+    """Remove everything of ours; exit status 1 when something is left."""
+    if os.geteuid() != 0:
+        raise CommandRefused("only root may do this in this version", hint="try sudo", code="not-authorised")
+    if is_running(arguments.runtime_dir):
+        hint = "ask it: aovpnctl unblock; if it does not answer: systemctl stop aovpnd, then this again"
+        raise CommandRefused("the daemon is running, and would put the block back at once", hint=hint, code="running")
+    report = [_perform(step) for step in _steps(arguments)]
+    failed = [what for what, _, fine in report if not fine]
+    if arguments.json:
+        import json
+
+        steps = [{"what": what, "result": result, "ok": fine} for what, result, fine in report]
+        print(json.dumps({"ok": not failed, "steps": steps}, indent=2))
+    else:
+        for what, result, _ in report:
+            print(plain(f"{what}: {result}"))
+        if failed:
+            print("The block may still be in place: see what failed above.")
+        else:
+            print("The block is off for good. To put it on: systemctl start aovpnd, then aovpnctl block")
+    return FAILED if failed else DONE
+
+
+def _steps(arguments: Arguments) -> list[Step]:
+    marker = os.path.join(arguments.config_dir, names.UNBLOCKED_MARKER)
+    lock = os.path.join(arguments.runtime_dir, names.GUARD_LOCK_FILE)
+    steps: list[Step] = [(marker, write_marker, (marker,)), ("guard", stop_guard, (lock,))]
+    steps += [(f"table {family} {table}", remove_table, (family, table)) for family, table in TABLES]
+    for version in ("4", "6"):
+        steps += [(f"IPv{version} rule {rule[1]}", remove_rule, (version, *rule)) for rule in RULES]
+        steps.append((f"IPv{version} routes of table {names.ROUTE_TABLE}", remove_routes, (version,)))
+    return steps
+
+
+def _perform(step: Step) -> tuple[str, str, bool]:
+    """What, what became of it, and whether that is fine."""
+    what, remove, of = step
+    try:
+        return what, remove(*of), True
+    except StepFailed as error:
+        return what, f"FAILED: {error}", False
+    except OSError as error:
+        return what, f"FAILED: {error.strerror or error}", False
+
+
+# -- the pieces: each says what it did, and may be called again -------------------------------------------------------
+def write_marker(path: str) -> str:
+    """Keep the block off across restarts, as the daemon itself would."""
+    if os.path.exists(path):
+        return "is there already"
+    os.makedirs(os.path.dirname(path) or ".", mode=0o755, exist_ok=True)
+    with open(path, "w", encoding="ascii") as file:
+        file.write("The block is off. To put it on: aovpnctl block\n")
+    return "written"
+
+
+def stop_guard(lock: str) -> str:
+    """End the process that holds the guard's lock; its tables go with it."""
+    if os.path.isdir(SYSTEMD):
+        _call(SYSTEMCTL, "stop", names.GUARD_UNIT)  # else it would be started again at once
+    pid = lock_holder(lock)
+    if pid is None:
+        return "does not run"
+    try:
+        process = os.pidfd_open(pid)
+    except ProcessLookupError:
+        return "has gone"
+    try:
+        if lock_holder(lock) != pid:  # the number may have been given to another process meanwhile
+            raise StepFailed(f"the process that holds {lock} keeps changing (try again)")
+        for number in (signal.SIGTERM, signal.SIGKILL):
+            signal.pidfd_send_signal(process, number)
+            if select.select([process], [], [], PATIENCE_S)[0]:
+                return f"stopped (pid {pid})"
+    finally:
+        os.close(process)
+    raise StepFailed(f"pid {pid} does not end")
+
+
+def lock_holder(path: str) -> int | None:
+    """The pid in a lock file, if the kernel's list of locks (proc(5), /proc/locks) says that this process holds it."""
+    try:
+        with open(path, encoding="ascii", errors="replace") as file:
+            text, inode = file.read(32).strip(), os.fstat(file.fileno()).st_ino
+    except FileNotFoundError:
+        return None
+    with open("/proc/locks", encoding="ascii") as file:
+        held = [line.split() for line in file]
+    holders = {words[4] for words in held if words[1] == "FLOCK" and words[5].rpartition(":")[2] == str(inode)}
+    return int(text) if text.isdigit() and text in holders else None
+
+
+def remove_table(family: str, table: str) -> str:
+    """Delete one of our tables with all that is in it."""
+    return _removed(_call(NFT, "delete", "table", family, table))
+
+
+def remove_rule(version: str, priority: int, action: tuple[str, ...]) -> str:
+    """Delete our rule at a priority, and every copy of it; never somebody else's."""
+    mark = f"{names.FWMARK:#x}/{names.FWMARK_MASK:#x}"
+    command = (IP, f"-{version}", "rule", "delete", "pref", str(priority), "not", "fwmark", mark, *action)
+    result = NOT_THERE
+    for _ in range(MOST_COPIES):
+        if (again := _removed(_call(*command))) == NOT_THERE:
+            break
+        result = again
+    return result
+
+
+def remove_routes(version: str) -> str:
+    """Empty our route table."""
+    shown = _call(IP, f"-{version}", "route", "show", "table", str(names.ROUTE_TABLE))
+    if not shown.stdout.strip():
+        return NOT_THERE
+    return _removed(_call(IP, f"-{version}", "route", "flush", "table", str(names.ROUTE_TABLE)))
+
+
+def _removed(call: subprocess.CompletedProcess[str]) -> str:
+    if call.returncode == 0:
+        return "removed"
+    if any(word in call.stderr for word in ABSENT):
+        return NOT_THERE
+    raise StepFailed(f"{os.path.basename(call.args[0])}: {' '.join(call.stderr.split())[:200]}")
+
+
+def _call(*command: str) -> subprocess.CompletedProcess[str]:
+    try:
+        return subprocess.run(
+            command,
+            stdin=subprocess.DEVNULL,
+            capture_output=True,
+            text=True,
+            errors="replace",
+            timeout=PATIENCE_S,
+            check=False,
+            env={"LC_ALL": "C", "PATH": "/usr/sbin:/usr/bin:/sbin:/bin"},
+        )
+    except subprocess.TimeoutExpired:
+        raise StepFailed(f"{os.path.basename(command[0])} does not end") from None

@@ -1,0 +1,198 @@
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""What the daemon publishes, read as it is now: is there a daemon, what does it say, how much time is left.
+
+Whoever can take the lock knows that no daemon runs. Reading wakes nobody: the time left is computed here, byte counters
+come from sysfs.
+"""
+
+from __future__ import annotations
+
+import fcntl
+import os
+import time
+
+from aovpnd import __version__, names
+from aovpnd.errors import StateError
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from typing import Any
+
+SCHEMA = 1
+LARGEST = 1 << 20
+"""Bytes of a status file that is believed; the largest real one has some thousand."""
+BOOT_ID = "/proc/sys/kernel/random/boot_id"
+SYSFS = "/sys/class/net"
+
+RUNNING, STARTING, ABSENT = "running", "starting", "absent"
+"""Whether a daemon runs: and has published, has not yet, or there is none."""
+
+
+class Reading:
+    """What was found: ``daemon`` is RUNNING, STARTING or ABSENT; ``document`` has the published keys in every case."""
+
+    __slots__ = ("daemon", "document")
+
+    def __init__(self, daemon: str, document: dict[str, Any]) -> None:
+        self.daemon = daemon
+        self.document = document
+
+    def public(self) -> dict[str, Any]:
+        """The document without the keys that are for us alone."""
+        return {key: _stripped(value) for key, value in self.document.items() if not key.startswith("_")}
+
+
+def read(runtime_dir: str) -> Reading:
+    """Read what is published now. `StateError` when it cannot be understood."""
+    running = is_running(runtime_dir)
+    document = _published(os.path.join(runtime_dir, names.STATUS_FILE))
+    if not running:
+        return Reading(ABSENT, _absent(_still_open(document)))
+    if document is None:
+        return Reading(STARTING, _starting())
+    if document.get("schema") != SCHEMA:
+        raise StateError("the daemon speaks another schema", hint="aovpnctl and aovpnd must be of the same release")
+    return Reading(RUNNING, _fresh(document))
+
+
+def is_running(runtime_dir: str) -> bool:
+    """Whether a daemon holds the lock; the kernel lets go of it when the daemon dies, however it dies."""
+    path = os.path.join(runtime_dir, names.LOCK_FILE)
+    try:
+        fd = os.open(path, os.O_RDONLY | os.O_CLOEXEC | os.O_NOFOLLOW)
+    except FileNotFoundError:
+        return False
+    except OSError as error:
+        raise StateError(f"{path}: {error.strerror}") from error
+    try:
+        fcntl.flock(fd, fcntl.LOCK_SH | fcntl.LOCK_NB)
+    except BlockingIOError:
+        return True
+    finally:
+        os.close(fd)
+    return False
+
+
+def _published(path: str) -> dict[str, Any] | None:
+    """The status file of this boot, or None."""
+    try:
+        with open(path, "rb") as file:
+            text = file.read(LARGEST).decode()
+        with open(BOOT_ID, encoding="ascii") as file:
+            boot_id = file.read().strip()
+        document = loads(text)
+    except FileNotFoundError:
+        return None
+    except OSError as error:
+        raise StateError(f"{path}: {error.strerror}") from error
+    except ValueError as error:
+        raise StateError(f"{path} cannot be understood", hint="restart aovpnd") from error
+    if not isinstance(document, dict):
+        raise StateError(f"{path} cannot be understood", hint="restart aovpnd")
+    return document if document.get("_boot_id") == boot_id else None
+
+
+# -- what is stale in a file ------------------------------------------------------------------------------------------
+def _fresh(document: dict[str, Any]) -> dict[str, Any]:
+    access = document["temporary_access"]
+    tunnels = [{**tunnel, **_counters(tunnel["link"])} for tunnel in document["tunnels"]]
+    return {**document, "tunnels": tunnels, "temporary_access": access and {**access, "remaining_s": _left(access)}}
+
+
+def _left(access: dict[str, Any]) -> int:
+    """Seconds, rounded up: while any time is left it is not 0."""
+    left = access["_expires_boot"] - time.clock_gettime(time.CLOCK_BOOTTIME)
+    return max(0, -int(-left // 1))
+
+
+def _counters(link: str | None) -> dict[str, int]:
+    if link is None or "/" in link:
+        return {}
+    found = {}
+    for key in ("rx_bytes", "tx_bytes"):
+        try:
+            with open(f"{SYSFS}/{link}/statistics/{key}", encoding="ascii") as file:
+                found[key] = int(file.read())
+        except OSError:
+            return {}  # the link went away: what was published last is the best there is
+    return found
+
+
+def _stripped(value: Any) -> Any:  # noqa: ANN401 - JSON
+    match value:
+        case dict():
+            return {key: _stripped(inner) for key, inner in value.items() if not key.startswith("_")}
+        case list():
+            return [_stripped(inner) for inner in value]
+        case _:
+            return value
+
+
+# -- when there is no daemon to speak ---------------------------------------------------------------------------------
+def _still_open(document: dict[str, Any] | None) -> dict[str, Any] | None:
+    """A dead daemon's window that the kernel closes at its time: nobody else says that it may still be open."""
+    access = document.get("temporary_access") if document is not None else None
+    if not access or not _left(access):
+        return None
+    return {**access, "remaining_s": _left(access)}
+
+
+def _absent(access: dict[str, Any] | None) -> dict[str, Any]:
+    text, hint = "daemon not running; the block remains as loaded", "to start it: systemctl start aovpnd"
+    return _silent("daemon-not-running", text, hint) | {"temporary_access": access}
+
+
+def _starting() -> dict[str, Any]:
+    text = "the daemon is starting; the block remains as loaded"
+    return _silent("daemon-starting", text, "look again in a moment, or: journalctl -u aovpnd")
+
+
+def _silent(code: str, text: str, hint: str) -> dict[str, Any]:
+    return {
+        "schema": SCHEMA,
+        "protected": False,  # nobody vouches for it
+        "phase": None,
+        "uplinks": [],
+        "tunnels": [],
+        "temporary_access": None,
+        "block": {"guarded": None, "managed_by": None, "user_may_unblock": False},
+        "problems": [{"code": code, "severity": "error", "text": text, "hint": hint}],
+        "version": __version__,
+    }
+
+
+# -- JSON without the json module -------------------------------------------------------------------------------------
+class _Plain:
+    """What json.JSONDecoder tells its scanner."""
+
+    strict = True
+    object_hook = None
+    object_pairs_hook = None
+    parse_float = float
+    parse_int = int
+
+    @staticmethod
+    def parse_constant(word: str) -> None:
+        raise ValueError(f"{word} is not JSON")
+
+
+def loads(text: str) -> Any:  # noqa: ANN401 - JSON
+    """json.loads by the same scanner in C, without importing ``re``, which takes as long as the rest of `status`.
+
+    `ValueError` for what is not JSON.
+    """
+    try:
+        from _json import make_scanner
+    except ImportError:  # another Python than CPython
+        import json
+
+        return json.loads(text)
+    try:
+        value, end = make_scanner(_Plain)(text.lstrip(" \t\r\n"), 0)  # type: ignore[arg-type]
+    except StopIteration:
+        raise ValueError("there is nothing") from None
+    except RecursionError:
+        raise ValueError("too deep") from None
+    if text.lstrip(" \t\r\n")[end:].strip(" \t\r\n"):
+        raise ValueError("there is more than one value")
+    return value
