@@ -1,0 +1,77 @@
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""Helper programs: found once, run with a deadline, a bare environment and no shell. Keys go in by stdin alone."""
+
+import re
+import shutil
+import subprocess
+from collections.abc import Sequence
+from functools import cache
+from pathlib import Path
+from typing import Final
+
+from aovpnd.errors import ToolError
+
+ENVIRONMENT: Final = {"PATH": "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin", "LC_ALL": "C.UTF-8"}
+_KEY_LIKE: Final = re.compile(r"[A-Za-z0-9+/=]{20,}")
+"""wg(8) quotes a key that it does not like; nobody shall find it in a log."""
+_QUOTED: Final = 300
+_PACKAGES: Final = {"wg": "wireguard-tools", "wireguard-go": "wireguard-go", "systemctl": "systemd"}
+
+
+@cache
+def find(name: str) -> str:
+    """The absolute path of a program. `ToolError` with the package to install when there is none."""
+    path = shutil.which(name, path=ENVIRONMENT["PATH"])
+    if path is None:
+        raise ToolError(f"{name} is not installed", hint=f"apt install {_PACKAGES.get(name, name)}")
+    return path
+
+
+def run(name: str, *arguments: str, stdin: str = "", deadline_s: float = 2.0) -> str:
+    """Run a program to its end and return what it printed.
+
+    `ToolError` when it cannot be started, fails, or is not done in time (it is killed then); its complaint is quoted
+    without anything that looks like a key.
+    """
+    what = " ".join((name, *arguments[:1]))
+    try:
+        done = subprocess.run(
+            [find(name), *arguments],
+            input=stdin.encode(),
+            capture_output=True,
+            check=False,
+            timeout=deadline_s,
+            env=ENVIRONMENT,
+            cwd="/",
+        )
+    except subprocess.TimeoutExpired:
+        # "from None": the exception holds the output so far.
+        raise ToolError(f"{what} was not done after {deadline_s:g} s") from None
+    except OSError as error:
+        raise ToolError(f"{what} cannot be started: {error.strerror}") from error
+    if done.returncode != 0:
+        raise ToolError(f"{what} failed ({done.returncode}): {without_keys(done.stderr)}")
+    return done.stdout.decode("utf-8", "replace")
+
+
+def without_keys(output: bytes) -> str:
+    """A program's complaint as one line for a person."""
+    words = " ".join(output.decode("utf-8", "replace").split())
+    return _KEY_LIKE.sub("(hidden)", words)[:_QUOTED] or "it does not say why"
+
+
+def start(arguments: Sequence[str], log: Path) -> "subprocess.Popen[bytes]":
+    """Start a program that outlives us: in a session of its own, its output in the file ``log``, which begins anew."""
+    try:
+        with log.open("wb") as output:
+            return subprocess.Popen(
+                arguments,
+                stdin=subprocess.DEVNULL,
+                stdout=output,
+                stderr=output,
+                env=ENVIRONMENT,
+                cwd="/",
+                start_new_session=True,
+            )
+    except OSError as error:
+        raise ToolError(f"{Path(arguments[0]).name} cannot be started: {error.strerror}") from error

@@ -1,0 +1,133 @@
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""wireguard-go: one process per link, which outlives the daemon and is adopted by it through its control socket.
+
+The socket (``/run/wireguard/LINK.sock``) is the proof that a tun link is a WireGuard one: only root can make it. Under
+systemd the process is a unit of its own; without, a detached one.
+"""
+
+import os
+import select
+import signal
+import socket
+import struct
+import subprocess
+import time
+from collections.abc import Callable
+from pathlib import Path
+from typing import Final
+
+from aovpnd import names, rtnl
+from aovpnd.adapters import process
+from aovpnd.adapters.systemd import under_systemd
+from aovpnd.errors import SystemFault, ToolError
+
+SOCKETS: Final = Path("/run/wireguard")
+_START_S: Final = 5.0
+_STOP_S: Final = 2.0
+_POLL_S: Final = 0.002
+_PEERCRED: Final = struct.Struct("=iII")  # ucred: pid, uid, gid
+
+
+def has_socket(link: str) -> bool:
+    """Whether a user-space WireGuard stands behind a link."""
+    return (SOCKETS / f"{link}.sock").is_socket()
+
+
+class UserspaceProcess:
+    """The wireguard-go processes of this network namespace."""
+
+    def __init__(self, runtime_dir: Path) -> None:
+        self._runtime_dir = runtime_dir
+        self._children: dict[str, subprocess.Popen[bytes]] = {}
+
+    def reap(self) -> None:
+        """Take note of those that ended."""
+        self._children = {link: child for link, child in self._children.items() if child.poll() is None}
+
+    def start(self, link: str) -> None:
+        """Start one and wait until its link is there and its socket answers. `ToolError` when it does not come up."""
+        process.find("wireguard-go")  # says what to install
+        self.stop(link)  # a process without its link, or a socket without its process
+        log = self._runtime_dir / f"wireguard-go-{link}.log"
+        if under_systemd():
+            process.run("systemctl", "restart", names.WIREGUARD_GO_UNIT.format(link=link), deadline_s=_START_S)
+        else:
+            self._children[link] = process.start([process.find("wireguard-go"), "-f", link], log)
+        if not _wait(lambda: self._failed(link) or (_exists(link) and _pid(link) is not None), _START_S):
+            self.stop(link)
+            raise ToolError(f"wireguard-go for {link} did not come up within {_START_S:g} s")
+        if self._failed(link):
+            self.reap()
+            complaint = process.without_keys(log.read_bytes()[-4096:])
+            raise ToolError(
+                f"wireguard-go for {link} ended at once: {complaint}", hint="is /dev/net/tun there? modprobe tun"
+            )
+
+    def _failed(self, link: str) -> bool:
+        child = self._children.get(link)
+        return child is not None and child.poll() is not None
+
+    def stop(self, link: str) -> None:
+        """End the one of a link, if there is any, and remove its socket. `SystemFault` when it does not go.
+
+        It ends by itself when its link is deleted; one that hangs is killed.
+        """
+        _wait(lambda: _pid(link) is None, 0.0 if _exists(link) else _STOP_S / 4)
+        if under_systemd():
+            process.run("systemctl", "stop", names.WIREGUARD_GO_UNIT.format(link=link), deadline_s=_START_S)
+        pid = _pid(link)
+        if pid is not None:
+            _end(pid)
+        self.reap()
+        try:
+            (SOCKETS / f"{link}.sock").unlink(missing_ok=True)
+        except OSError as error:
+            raise SystemFault(f"the socket of wireguard-go for {link} cannot be removed: {error.strerror}") from error
+
+
+def _exists(link: str) -> bool:
+    return any(other.name == link for other in rtnl.dump_links())
+
+
+def _pid(link: str) -> int | None:
+    """Who listens on a link's control socket, as the kernel says; None when nobody does."""
+    path = SOCKETS / f"{link}.sock"
+    try:
+        with socket.socket(socket.AF_UNIX, socket.SOCK_STREAM | socket.SOCK_NONBLOCK) as client:
+            client.connect(str(path))
+            pid, _uid, _gid = _PEERCRED.unpack(client.getsockopt(socket.SOL_SOCKET, socket.SO_PEERCRED, _PEERCRED.size))
+    except OSError:
+        return None
+    return pid if pid > 0 else None  # 0: it lives in a pid namespace that we cannot see
+
+
+def _end(pid: int) -> None:
+    """End a process: by SIGTERM, then by SIGKILL. A pidfd, because the number may soon be somebody else's."""
+    try:
+        handle = os.pidfd_open(pid)
+    except ProcessLookupError:
+        return
+    except OSError as error:
+        raise SystemFault(f"wireguard-go (pid {pid}) cannot be ended: {error.strerror}") from error
+    try:
+        for number in (signal.SIGTERM, signal.SIGKILL):
+            signal.pidfd_send_signal(handle, number)
+            if select.select([handle], [], [], _STOP_S)[0]:
+                return
+    except ProcessLookupError:
+        return
+    except OSError as error:
+        raise SystemFault(f"wireguard-go (pid {pid}) cannot be ended: {error.strerror}") from error
+    finally:
+        os.close(handle)
+    raise SystemFault(f"wireguard-go (pid {pid}) does not end")
+
+
+def _wait(condition: Callable[[], bool], deadline_s: float) -> bool:
+    """Wait until something is so; False when it is not within ``deadline_s`` seconds."""
+    end = time.monotonic() + deadline_s
+    while not condition():
+        if time.monotonic() >= end:
+            return False
+        time.sleep(_POLL_S)
+    return True

@@ -1,0 +1,207 @@
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""WireGuard: the kernel's where there is one, wireguard-go otherwise; both are configured through wg(8).
+
+A link is ours by its name, its kind, and, for the core, its key. Use it from the thread that uses its `Netlink`.
+"""
+
+from collections.abc import Iterable, Mapping
+from pathlib import Path
+from typing import Final
+
+from aovpnd import names, rtnl
+from aovpnd.adapters import process, rtdump, sysctl
+from aovpnd.adapters.netlink import Netlink
+from aovpnd.backends.userspace import UserspaceProcess, has_socket
+from aovpnd.backends.wgtool import Device, configuration, parse_dump
+from aovpnd.errors import NetlinkError, ToolError
+from aovpnd.links import Link, Side, is_tunnel_shaped, sides
+from aovpnd.model import Interface, LinkAddress, LinkWish, PeerState, TunnelState, TunnelWish, WireGuard
+
+KERNEL, USERSPACE = "wireguard", "wireguard-go"
+"""`TunnelState.backend`."""
+_OVERHEAD: Final = 80
+"""Bytes that WireGuard adds to a packet, over IPv6: 40 + 8 + 32; what wg-quick(8) takes off the uplink's MTU."""
+_USUAL_MTU: Final = 1500
+_LEAST_MTU: Final = 1280
+"""IPv6 does not work over less (RFC 8200 section 5)."""
+_KEEPALIVE_S: Final = 25
+_ANSWER_S: Final = 1.0
+"""How long a device may take to tell its state; wireguard-go that takes longer hangs."""
+_LINK_SYSCTLS: Final = (
+    ("addr_gen_mode", 1),  # none: the addresses are those of the file, no link-local one of the kernel's
+    ("accept_ra", 0),  # the far end must not give us routes or addresses
+    ("autoconf", 0),
+)
+
+
+class WireGuardBackend:
+    """All our WireGuard links in this network namespace."""
+
+    def __init__(self, runtime_dir: Path, netlink: Netlink, proc_sys: Path = sysctl.PROC_SYS) -> None:
+        self._netlink = netlink
+        self._proc_sys = proc_sys
+        self._userspace = UserspaceProcess(runtime_dir)
+
+    # -- what is ------------------------------------------------------------------------------------------------------
+    def observe(self, links: Iterable[Link], addresses: Iterable[LinkAddress]) -> tuple[TunnelState, ...]:
+        """Our links. One that does not answer, or has no key yet, has no digest.
+
+        A link that merely has our name (another kind, or a tun without WireGuard behind it) is somebody else's and left
+        out.
+        """
+        self._userspace.reap()
+        addresses = tuple(addresses)
+        return tuple(
+            self._state(link, tuple(address.interface for address in addresses if address.link == link.index))
+            for link in links
+            if _is_ours(link)
+        )
+
+    def _state(self, link: Link, addresses: tuple[Interface, ...]) -> TunnelState:
+        device = _ask(link.name)
+        backend = KERNEL if link.kind == "wireguard" else USERSPACE
+        if device is None:
+            return TunnelState(link, backend, None, None, 0, addresses)
+        return TunnelState(link, backend, device.public_key, device.digest, device.fwmark, addresses, device.peers)
+
+    # -- what should be -----------------------------------------------------------------------------------------------
+    def ensure(self, wish: TunnelWish) -> None:
+        """Make the link as wished; without ``wish.path`` a session that is as wished goes on undisturbed.
+
+        `NetlinkError` or `ToolError` when it cannot be made; what was made so far stays, for the next attempt.
+        """
+        link = self._link(wish.link_name)
+        device = _ask(link.name) if link is not None else None
+        if link is not None and device is None:  # it hangs: nothing else helps
+            self.remove(link)
+            link = None
+        if link is None:
+            link = self._create(wish.link_name)
+            device = _look(link.name)
+        if wish.state is LinkWish.DOWN:
+            self._netlink.set_link(link, up=False)
+        self._ensure_sysctls(link, wish.spec)
+        _configure(link.name, wish.spec, device)
+        self._netlink.ensure_addresses(link, wish.spec.addresses)
+        self._netlink.set_link(link, mtu=wish.spec.mtu or _mtu())
+        if wish.state is LinkWish.UP:
+            self._netlink.set_link(link, up=True)
+            if wish.path is not None:
+                _provoke(link.name, wish.spec)
+
+    def remove(self, link: Link) -> None:
+        """Delete the link, and see to it that wireguard-go ends with it; may be called twice."""
+        self._netlink.delete_link(link)
+        if link.kind != "wireguard":
+            self._userspace.stop(link.name)
+
+    def _link(self, name: str) -> Link | None:
+        """The link as it is now. `NetlinkError` when it is somebody else's."""
+        link = _find(name)
+        if link is not None and not _is_ours(link):
+            raise NetlinkError(
+                f"the link {name} is not ours: it is of kind {link.kind or 'hardware'}",
+                hint=f"names from {names.LINK_PREFIX}0 on belong to aovpnd; rename it",
+            )
+        return link
+
+    def _create(self, name: str) -> Link:
+        if not self._netlink.create_link(name, "wireguard"):
+            self._userspace.start(name)
+        link = _find(name)
+        if link is None or not _is_ours(link):
+            raise NetlinkError(f"the link {name} went away as soon as it was made")
+        return link
+
+    def _ensure_sysctls(self, link: Link, spec: WireGuard) -> None:
+        if not sysctl.has_ipv6(self._proc_sys):
+            return
+        where = f"net/ipv6/conf/{link.name}"
+        if any(address.version == rtdump.IPV6 for address in spec.addresses):
+            # Switched off by default for new links on some machines: for what leaks, which a tunnel does not.
+            sysctl.ensure(f"{where}/disable_ipv6", 0, self._proc_sys)
+        for key, value in _LINK_SYSCTLS:
+            sysctl.ensure(f"{where}/{key}", value, self._proc_sys)
+
+
+def _is_ours(link: Link) -> bool:
+    return is_tunnel_shaped(link) and (link.kind == "wireguard" or has_socket(link.name))
+
+
+def _find(name: str) -> Link | None:
+    return next((link for link in rtnl.dump_links() if link.name == name), None)
+
+
+def _ask(name: str) -> Device | None:
+    """The device's state, or None when it does not answer (its process hangs, or it was deleted under us)."""
+    try:
+        return _look(name)
+    except ToolError:
+        process.find("wg")  # a machine without wg(8) is not a device that hangs
+        return None
+
+
+def _look(name: str) -> Device:
+    return parse_dump(process.run("wg", "show", name, "dump", deadline_s=_ANSWER_S))
+
+
+def _configure(name: str, spec: WireGuard, device: Device | None) -> None:
+    """Give the device its keys and peers if it has others; what can be mended without a new session is."""
+    if (
+        device is None
+        or device.digest != spec.digest()
+        or device.fwmark != names.FWMARK
+        or spec.listen_port not in (None, device.listen_port)
+    ):
+        _set(name, spec, {})
+        return
+    now = {peer.public_key: peer for peer in device.peers}
+    changes = [word for peer in spec.peers for word in _mend(peer.public_key, spec, now[peer.public_key])]
+    if changes:
+        process.run("wg", "set", name, *changes)
+
+
+def _mend(public_key: str, spec: WireGuard, now: PeerState) -> list[str]:
+    """The words for ``wg set`` that give a peer its endpoint and keepalive back, none of them secret."""
+    peer = next(peer for peer in spec.peers if peer.public_key == public_key)
+    words = []
+    if peer.endpoint is not None and peer.endpoint != now.endpoint:
+        words += ["endpoint", str(peer.endpoint)]
+    if peer.keepalive_s != now.keepalive_s:
+        words += ["persistent-keepalive", str(peer.keepalive_s)]
+    return ["peer", public_key, *words] if words else []
+
+
+def _provoke(name: str, spec: WireGuard) -> None:
+    """Forget all sessions and shake hands at once; the link is up.
+
+    Both kernel (set_peer in drivers/net/wireguard/netlink.c) and wireguard-go (device/uapi.go) send a keepalive as soon
+    as a peer's interval turns from none to some while the device runs, and without a session that starts a handshake.
+    Peers that are set anew begin without an interval. Those that shall have none lose it again; what is on its way
+    stays.
+    """
+    called = [peer for peer in spec.peers if peer.endpoint is not None]
+    _set(name, spec, {peer.public_key: peer.keepalive_s or _KEEPALIVE_S for peer in called})
+    quiet = [peer.public_key for peer in called if not peer.keepalive_s]
+    if quiet:
+        process.run("wg", "set", name, *(w for key in quiet for w in ("peer", key, "persistent-keepalive", "0")))
+
+
+def _set(name: str, spec: WireGuard, keepalive_s: Mapping[str, int]) -> None:
+    process.run("wg", "setconf", name, "/dev/stdin", stdin=configuration(spec, keepalive_s))
+    device = _look(name)
+    if device.digest != spec.digest() or device.fwmark != names.FWMARK:
+        raise ToolError(f"{name} did not take the configuration of {spec.source}")
+
+
+def _mtu() -> int:
+    """wg-quick(8)'s rule: what the uplink carries, less what WireGuard adds."""
+    links = {link.index: link for link in rtnl.dump_links()}
+    side = sides(links.values())
+    defaults = [
+        (route.metric, links[route.link].mtu)
+        for family in (rtdump.IPV4, rtdump.IPV6)
+        for route in rtdump.main_routes(family)
+        if route.dst.prefixlen == 0 and route.link in links and side[route.link] is Side.OUTSIDE
+    ]
+    return max(min(defaults, default=(0, _USUAL_MTU))[1] - _OVERHEAD, _LEAST_MTU)
