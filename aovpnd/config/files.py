@@ -66,18 +66,24 @@ def read(path: Path, holds: Holds) -> str | None:
     except (OSError, RuntimeError, ValueError) as error:  # RuntimeError: a circle of links, before Python 3.13
         reason = error.strerror if isinstance(error, OSError) and error.strerror else "the path leads nowhere"
         raise ConfigError(f"cannot be read: {reason}", file=shown, hint=_hint(error)) from None
-    with os.fdopen(descriptor, "rb") as file:
-        status = os.fstat(descriptor)
-        if not stat.S_ISREG(status.st_mode):
-            raise ConfigError("is not a regular file", file=shown, hint="remove it")
-        _judge_owner(status, shown)
-        if holds is Holds.KEYS and stat.S_IMODE(status.st_mode) & 0o077:
-            raise ConfigError("holds a private key and others can read it", file=shown, hint=f"chmod 600 {shown}")
-        try:
-            content = file.read(LARGEST_FILE + 1)
-        except OSError as error:
-            raise ConfigError(f"cannot be read: {error.strerror}", file=shown) from None
-    return _decoded(content, shown)
+    try:
+        return _decoded(_content(descriptor, shown, holds), shown)
+    except OSError as error:
+        raise ConfigError(f"cannot be read: {error.strerror}", file=shown) from None
+    finally:
+        os.close(descriptor)
+
+
+def _content(descriptor: int, shown: str, holds: Holds) -> bytes:
+    """The bytes of an opened file, once it is known to be one that may be trusted."""
+    status = os.fstat(descriptor)
+    if not stat.S_ISREG(status.st_mode):
+        raise ConfigError("is not a regular file", file=shown, hint="remove it")
+    _judge_owner(status, shown)
+    if holds is Holds.KEYS and stat.S_IMODE(status.st_mode) & 0o077:
+        raise ConfigError("holds a private key and others can read it", file=shown, hint=f"chmod 600 {shown}")
+    with open(descriptor, "rb", closefd=False) as file:
+        return file.read(LARGEST_FILE + 1)
 
 
 def _judge_owner(status: os.stat_result, shown: str) -> None:

@@ -172,18 +172,24 @@ def read(values: Iterable[toml.Value], file: str, layer: Layer) -> tuple[list[Se
         try:
             settings.append(_setting(entry, file, layer))
         except UnfitError as error:
-            findings.append(Finding(file, error.reason, error.hint, entry.line, name if name in KEYS else None))
+            shown = name if _known(entry) is not None else None
+            findings.append(Finding(file, error.reason, error.hint, entry.line, shown))
     return settings, findings
 
 
 def _setting(entry: toml.Value, file: str, layer: Layer) -> Setting:
     name = ".".join(entry.path)
-    key = KEYS.get(name)
-    if key is None or any("." in part for part in entry.path):
+    key = _known(entry)
+    if key is None:
         raise _unknown(name)
     if layer is Layer.CHOICE and not key.users:
         raise UnfitError("users cannot choose this", "remove the line; administrators set it in aovpnd.toml")
     return Setting(name, key.parse(entry.value), _written(entry.value), file, entry.line, layer)
+
+
+def _known(entry: toml.Value) -> Key | None:
+    """The setting that an entry names; a quoted name with a dot in it is another name."""
+    return None if any("." in part for part in entry.path) else KEYS.get(".".join(entry.path))
 
 
 def _unknown(name: str) -> UnfitError:

@@ -125,8 +125,9 @@ def endpoint(text: str) -> Endpoint:
     if not colon or not host or (":" in host and not bracketed):
         hint = "write it like 192.0.2.1:51820 or [2001:db8::1]:51820"
         raise UnfitError(f"{quoted(text)} is not an address and a port", hint)
+    host = host[1:-1] if bracketed else host
     try:
-        addr = ip_address(_plain(host[1:-1] if bracketed else host))
+        addr = ip_address(_plain(host))
     except ValueError:
         if "%" in host:
             raise UnfitError("a zone (%) cannot be used", "write an address that is not link-local") from None
@@ -137,7 +138,7 @@ def endpoint(text: str) -> Endpoint:
     if bracketed != isinstance(addr, IPv6Address):
         raise UnfitError(f"{quoted(text)}: brackets are for IPv6 alone", "write it like 192.0.2.1:51820")
     if (why := _unreachable(addr)) is not None:
-        raise UnfitError(f"{quoted(str(addr))} is {why}: no gateway can be there", "write the gateway's own address")
+        raise UnfitError(f"{quoted(host)} is {why}: no gateway can be there", "write the gateway's own address")
     return Endpoint(addr, number(port_text, 1, LARGEST_PORT))
 
 

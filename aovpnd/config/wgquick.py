@@ -101,6 +101,8 @@ class _Reader:
         self.heads: list[tuple[Section, int]] = []
         self.items: list[list[Item]] = []
         self.first: dict[str, int] = {}
+        self.lost = False
+        """Below a head that was refused: what stands there has no meaning, and no message of its own."""
         self.findings: list[Finding] = []
         self.scripts: dict[int, str] = {}
         self.ignored: dict[int, str] = {}
@@ -128,10 +130,12 @@ class _Reader:
     def head(self, number: int, text: str) -> None:
         """``[Interface]`` or ``[Peer]``."""
         section = next((section for section in Section if text.lower() == f"[{section.value}]".lower()), None)
+        self.lost = True
         if section is None:
             return self.fault(number, f"{quoted(text)} is no section", "there are [Interface] and [Peer]")
         if section is Section.INTERFACE and (before := self.interface_line()) is not None:
             return self.fault(number, f"[Interface] stands already in line {before}", "put both together")
+        self.lost = False
         self.heads.append((section, number))
         self.items.append([])
         self.first = {}
@@ -143,6 +147,8 @@ class _Reader:
 
     def entry(self, number: int, text: str) -> None:
         """``Key = value``. A line that may be a stray piece of base64 is never quoted: it may be a private key."""
+        if self.lost:
+            return None
         name, equals, value = (part.strip(" \t") for part in text.partition("="))
         if not equals or not _WORD.fullmatch(name) or (not value.strip("=") and _known(name) is None):
             return self.fault(number, "the line is neither a section nor KEY = VALUE", "a comment begins with #")
