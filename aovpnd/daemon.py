@@ -18,7 +18,7 @@ from aovpnd.core import intent as memory
 from aovpnd.core.decide import decide
 from aovpnd.core.plan import diff, due
 from aovpnd.errors import AovpndError, CommandRefused, SystemFault
-from aovpnd.model import Config, Desired, Intent, Snapshot
+from aovpnd.model import Config, Desired, Intent, Phase, Snapshot
 from aovpnd.orders import Action, Answer, Command, Connect, LoadRuleset, Refusal, Reload
 
 log = logging.getLogger("aovpnd")
@@ -117,6 +117,7 @@ class Daemon:
         self._culprit: str | None = None
         self._loaded_once = False
         self._stopping = False
+        self._phase: Phase | None = None
         self._ready: Callable[[], None] = _nothing
         self._worker = ThreadPoolExecutor(max_workers=1, thread_name_prefix="system")
 
@@ -258,8 +259,9 @@ class Daemon:
             self._intent = memory.performed(self._intent, action, snapshot.now.boot)
             self._loaded_once = self._loaded_once or isinstance(action, LoadRuleset)
             done.append(action.describe())
-        if done:
-            log.info("%s: %s (woken by: %s)", desired.phase, "; ".join(done), reason)
+        if done or desired.phase is not self._phase:
+            log.info("%s: %s (woken by: %s)", desired.phase, "; ".join(done) or "nothing to do", reason)
+        self._phase = desired.phase
         return None
 
     def _reply(self, fault: SystemFault | None) -> None:

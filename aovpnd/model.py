@@ -186,7 +186,8 @@ class Routing:
     """Everything that we keep in routing: our rule per family, our table's routes (sorted), our sysctls.
 
     ``shut`` are the families with a second rule behind ours that ends every look-up which our table did not answer: an
-    IPv6 socket that is bound to a link skips the ``unreachable default``, which the kernel keeps on ``lo``.
+    IPv6 socket that is bound to a link skips the ``unreachable default``, which the kernel keeps on ``lo``. (For a
+    bound IPv4 socket the kernel takes a failed look-up to mean "on the link": routing cannot stop it.)
     """
 
     rules: tuple[int, ...]

@@ -10,7 +10,9 @@ import errno
 import re
 import socket
 import struct
+from contextlib import suppress
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any, Final
 
 from aovpnd.errors import NftError
@@ -94,10 +96,13 @@ SO_RCVBUFFORCE: Final = 33
 class Change:
     """A transaction that somebody committed. ``pid`` 0 and no name: we were told too late (overrun), so look at
     everything.
+
+    ``pid`` is the thread's, in the initial pid namespace; ``port`` the netlink port that the request came from.
     """
 
     pid: int
     name: str
+    port: int = 0
 
     def __str__(self) -> str:
         safe = re.sub(r"[^A-Za-z0-9_.:@/-]", "?", self.name) or "somebody"
@@ -146,19 +151,32 @@ class Watch:
                 changes += parse_changes(data)
 
 
+def own_ports() -> frozenset[int]:
+    """The netlink ports of this process's own netfilter sockets (netlink(7): /proc/net/netlink names port and inode).
+
+    The pid in a `Change` does not tell whose it is: it is a thread's, and seen from the initial pid namespace.
+    """
+    inodes = set()
+    for entry in Path("/proc/self/fd").iterdir():
+        with suppress(OSError):
+            inodes.add(str(entry.readlink()).removeprefix("socket:[").removesuffix("]"))
+    rows = [line.split() for line in Path("/proc/self/net/netlink").read_text(encoding="ascii").splitlines()[1:]]
+    return frozenset(int(row[2]) for row in rows if int(row[1]) == NETLINK_NETFILTER and row[-1] in inodes)
+
+
 def parse_changes(data: bytes) -> list[Change]:
     """The NEWGEN messages in one datagram; malformed remains are skipped."""
     changes = []
     offset = 0
     while offset + 16 <= len(data):
-        length, kind = struct.unpack_from("=IH", data, offset)
+        length, kind, _flags, _sequence, port = struct.unpack_from("=IHHII", data, offset)
         if length < 16 or offset + length > len(data):  # noqa: PLR2004 - nlmsghdr is 16 bytes
             break
         if kind >> 8 == NFNL_SUBSYS_NFTABLES and kind & 0xFF == NFT_MSG_NEWGEN:
             attributes = _attributes(data[offset + 20 : offset + length])
             pid = attributes.get(NFTA_GEN_PROC_PID, b"")
             name = attributes.get(NFTA_GEN_PROC_NAME, b"").rstrip(b"\0").decode("ascii", "replace")
-            changes.append(Change(int.from_bytes(pid, "big"), name))
+            changes.append(Change(int.from_bytes(pid, "big"), name, port))
         offset += (length + 3) & ~3
     return changes
 

@@ -30,7 +30,7 @@ from aovpnd.model import Interface, LinkAddress, Route, Routing
 _NOT_OURS: Final = 0
 """Link index by which `observe` shows a route of our table that says more than we ever write; no link has it."""
 _ANY_SCOPE: Final = 255
-_SCOPE_LINK: Final = 253
+_SCOPE_UNIVERSE: Final = 0
 _KERNEL: Final = 2
 """RTPROT_KERNEL. systemd-networkd deletes what it calls foreign rules and routes, except those of this protocol."""
 _NODAD_NOPREFIXROUTE: Final = 0x202
@@ -173,7 +173,9 @@ class Netlink:
         if route.link is not None:
             kind = {"type": "unicast", "oif": route.link}
             if route.dst.version == IPV4 and route.gateway is None:
-                kind["scope"] = _SCOPE_LINK
+                # Not "link", as ip-route(8) would have it: the kernel looks a new gateway up with that scope, and would
+                # find it behind the tunnel instead of on the link where the DHCP client sees it.
+                kind["scope"] = _SCOPE_UNIVERSE
         if route.gateway is not None:
             kind["gateway"] = str(route.gateway)
         with self._asking(f"cannot set the route to {route.dst}") as iproute:

@@ -1,14 +1,13 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
 """The dynamic table: load it, read it back, see who changed it. Used from one thread (see `aovpnd.nftlib`)."""
 
-import os
 import time
 from dataclasses import dataclass
 
 from aovpnd import names
 from aovpnd.errors import NftError
 from aovpnd.model import GuardState
-from aovpnd.nftlib import Change, Nft, Watch, fingerprint
+from aovpnd.nftlib import Change, Nft, Watch, fingerprint, own_ports
 from aovpnd.render import render
 from aovpnd.ruleset import Ruleset
 
@@ -76,7 +75,7 @@ class ForeignChanges:
 
     def __init__(self) -> None:
         self._watch = Watch()
-        self._pid = os.getpid()
+        self._ports: frozenset[int] = frozenset()
 
     def fileno(self) -> int:
         """For the event loop."""
@@ -84,4 +83,7 @@ class ForeignChanges:
 
     def drain(self) -> tuple[Change, ...]:
         """What others have changed since the last call."""
-        return tuple(change for change in self._watch.drain() if change.pid != self._pid)
+        changes = self._watch.drain()
+        if any(change.port not in self._ports for change in changes):
+            self._ports = own_ports()
+        return tuple(change for change in changes if change.port not in self._ports)

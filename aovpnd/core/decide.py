@@ -214,7 +214,8 @@ def _routing(config: Config, snapshot: Snapshot, now: View) -> Routing:
                 for prefix in now.spec.prefixes
                 if prefix.version in families
             }
-    shut = families if now.grant is None else ()
+    # Not for IPv4: a rule that ends look-ups would make the kernel refuse every default route ("invalid gateway").
+    shut = tuple(family for family in families if family == IPV6 and now.grant is None)
     return Routing(families, tuple(sorted(routes, key=route_key)), names.SYSCTLS, shut)
 
 

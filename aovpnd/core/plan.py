@@ -90,7 +90,7 @@ def _only_tightens(action: Action) -> bool:
         case EnsureTunnel(wish):
             return wish.state is LinkWish.DOWN
         case EnsureRouting(routing):
-            return routing is not None and bool(routing.shut)
+            return routing is not None and any(route.link is None for route in routing.routes)
         case EnsureGuard(state):
             return state is GuardState.HELD
         case MarkUnblocked(block):

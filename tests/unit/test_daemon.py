@@ -199,7 +199,7 @@ def test_cancelled_means_shut() -> None:
         await stage.daemon.submit(CancelTemporary())
         assert stage.world.snapshot.ruleset is not None
         assert not stage.world.snapshot.ruleset.sets[0].elements
-        assert stage.world.snapshot.routing.shut == (4, 6)
+        assert stage.world.snapshot.routing.shut == (6,)
 
     play(scene)
 
@@ -240,7 +240,7 @@ def test_failed_load_is_tried_again_and_routing_shuts_meanwhile() -> None:
 
     stage = play(scene, world)
 
-    assert stage.world.snapshot.routing.shut == (4, 6)
+    assert stage.world.snapshot.routing.shut == (6,)
     assert any(problem.text == "no nftables here" for _, desired in stage.published for problem in desired.problems)
 
 
