@@ -1,0 +1,220 @@
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""A catalogue of packets: what must pass somewhere, and beside each the one that is nearly right and must not."""
+
+import itertools
+from collections.abc import Iterator
+from dataclasses import replace
+from ipaddress import ip_address
+from typing import Any, Final
+
+from aovpnd import names
+from aovpnd.ruleset import L4, Conntrack, Device, Packet, Protocol
+from tests.unit.small_world import ENDPOINT4, ENDPOINT6, ENDPOINT_53, TUNNEL_ADDRESS4, TUNNEL_ADDRESS6
+
+# -- links ------------------------------------------------------------------------------------------------------------
+DEVICES: Final = (
+    Device(1, "lo"),
+    Device(2, "wlan0"),
+    Device(3, "eth0"),
+    Device(5, "docker0", "bridge"),
+    Device(6, "virbr0", "bridge"),
+    Device(7, "veth5", "veth"),
+    Device(8, "br8", "bridge"),
+    Device(9, "aovpn0", "wireguard"),
+    Device(9, "aovpn0", "tun"),
+    Device(9, "aovpn0", "dummy"),  # the name and index of the tunnel, and not the tunnel
+    Device(10, "aovpn0", "wireguard"),
+    Device(10, "aovpn1", "wireguard"),
+    Device(9, "wlan9", "wireguard"),
+    Device(12, "aovpn9", "dummy"),
+    Device(2, "wlan7"),  # the index of wlan0 in another name
+    Device(77, "wlan0"),  # the name of wlan0 with another index
+    Device(1, "lo9"),
+    Device(77, "lo"),
+    Device(77, "docker0", "bridge"),
+    Device(99, "usb0"),
+)
+
+# -- packets ----------------------------------------------------------------------------------------------------------
+EVERYBODY4, EVERYBODY6 = "203.0.113.80", "2001:db8:80::80"
+_HERE4, _HERE6, _HERE_LOCAL = "192.168.1.23", "2001:db8:1::23", "fe80::23"
+
+
+def packet(to: str, l4: L4 | None = L4.UDP, dport: int = 0, **more: Any) -> Packet:
+    """A packet to an address, of its family; ``saddr`` is what a laptop at home has."""
+    daddr = ip_address(to)
+    version6 = daddr.version == 6
+    here = (_HERE_LOCAL if daddr.is_multicast or daddr.is_link_local else _HERE6) if version6 else _HERE4
+    made = Packet(
+        protocol=Protocol.IP6 if version6 else Protocol.IP,
+        saddr=ip_address(here),
+        daddr=daddr,
+        l4=l4,
+        sport=40000 if l4 in {L4.TCP, L4.UDP} else 0,
+        dport=dport,
+    )
+    return replace(made, **more)
+
+
+def discovery(icmp_type: int, to: str, hop_limit: int = 255, **more: Any) -> Packet:
+    """A packet of neighbour discovery."""
+    return packet(to, L4.ICMPV6, icmp_type=icmp_type, hop_limit=hop_limit, **more)
+
+
+def _plain() -> Iterator[Packet]:
+    yield packet(EVERYBODY4, L4.TCP, 443)
+    yield packet(EVERYBODY4, L4.TCP, 443, ct=Conntrack.ESTABLISHED)
+    yield packet(EVERYBODY4, L4.UDP, 443, ct=Conntrack.RELATED)
+    yield packet(EVERYBODY4, L4.ICMP, icmp_type=8)
+    yield packet(EVERYBODY4, None)  # ESP, GRE, SCTP, raw: protocols that no rule names
+    yield packet(EVERYBODY6, L4.TCP, 443)
+    yield packet(EVERYBODY6, L4.ICMPV6, icmp_type=128)
+    yield packet(EVERYBODY4, L4.TCP, 443, saddr=TUNNEL_ADDRESS4)
+
+
+def _marked() -> Iterator[Packet]:
+    """To endpoints and elsewhere, with our mark, nearly our mark, and none."""
+    marks = (0, names.FWMARK, names.FWMARK | 0x80000001, names.FWMARK ^ 0x01000000, names.STAMP)
+    for mark in marks:
+        for endpoint in (ENDPOINT4, ENDPOINT6, ENDPOINT_53):
+            to = str(endpoint.addr)
+            yield packet(to, L4.UDP, endpoint.port, mark=mark)
+            yield packet(to, L4.UDP, endpoint.port + 1, mark=mark)
+            yield packet(to, L4.TCP, endpoint.port, mark=mark)
+            yield packet(to, None, mark=mark)
+        yield packet("192.0.2.2", L4.UDP, ENDPOINT4.port, mark=mark)
+        yield packet(EVERYBODY4, L4.TCP, 443, mark=mark)
+        yield packet(EVERYBODY6, L4.UDP, ENDPOINT6.port, mark=mark)
+
+
+def _names() -> Iterator[Packet]:
+    """DNS to resolvers and to others."""
+    for to in ("192.168.1.1", "198.51.100.1", "2001:db8:53::53", "9.9.9.9", "2620:fe::fe", "172.17.0.2", "192.168.1.7"):
+        yield packet(to, L4.UDP, 53)
+        yield packet(to, L4.TCP, 53)
+        yield packet(to, L4.TCP, 853)
+        yield packet(to, L4.UDP, 853)
+    yield packet("192.168.1.7", L4.UDP, 40001, sport=53)
+    yield packet("192.168.1.7", L4.ICMP, icmp_type=8)
+
+
+def _dhcp() -> Iterator[Packet]:
+    right4 = packet("255.255.255.255", L4.UDP, 67, sport=68, saddr=ip_address("0.0.0.0"))
+    yield right4
+    yield replace(right4, l4=L4.TCP)
+    yield replace(right4, sport=67)
+    yield replace(right4, dport=68)
+    yield replace(right4, dport=53)
+    for to in ("192.168.1.1", "192.168.1.255", "224.0.0.1", EVERYBODY4):
+        yield replace(right4, daddr=ip_address(to))
+    right6 = packet("ff02::1:2", L4.UDP, 547, sport=546)
+    yield right6
+    yield replace(right6, saddr=ip_address(_HERE6))
+    yield replace(right6, sport=547)
+    yield replace(right6, dport=546)
+    yield replace(right6, l4=L4.TCP)
+    for to in ("ff05::1:3", "fe80::1", EVERYBODY6):
+        yield replace(right6, daddr=ip_address(to))
+
+
+def _discovery() -> Iterator[Packet]:
+    kinds = (128, 133, 134, 135, 136, 137, 143)
+    targets = (
+        "ff02::1",
+        "ff02::2",
+        "ff02::16",
+        "ff02::1:ff00:23",
+        "ff02::1:fe00:23",
+        "ff05::2",
+        "fe80::1",
+        "2001:db8:1::1",
+        "2001:db8:2::1",
+        EVERYBODY6,
+    )
+    for icmp_type, to in itertools.product(kinds, targets):
+        yield discovery(icmp_type, to)
+        if icmp_type in {133, 135, 136}:
+            yield discovery(icmp_type, to, 64)
+    yield discovery(135, "ff02::1:ff00:23", saddr=ip_address("::"))
+    yield packet("ff02::2", L4.UDP, 133, hop_limit=255)
+
+
+def _local() -> Iterator[Packet]:
+    """The local network, and what only looks local."""
+    neighbours = (
+        *("192.168.1.7", "192.168.1.255", "192.168.2.7", "10.1.2.3", "11.1.2.3", "169.254.3.4", "172.16.5.5"),
+        *("198.51.100.9", "fe80::7", "fd00::7", "fc00::7", "2001:db8:1::7", "172.17.0.2"),
+    )
+    for to in neighbours:
+        yield packet(to, L4.TCP, 445)
+    groups = ("224.0.0.251", "224.0.0.252", "239.255.255.250", "255.255.255.255", "ff02::fb", "ff02::1:3", "ff02::c")
+    for to in groups:
+        yield packet(to, L4.UDP, 5353)
+        yield packet(to, L4.UDP, 53)
+    yield packet("224.0.0.22", None)
+    yield packet(EVERYBODY4, L4.TCP, 445, saddr=ip_address("192.168.1.7"))
+
+
+LEAVING: Final = tuple(dict.fromkeys((*_plain(), *_marked(), *_names(), *_dhcp(), *_discovery(), *_local())))
+"""Without a device: each is tried on all of them."""
+
+
+def _arriving() -> Iterator[Packet]:
+    tcp, udp = packet(_HERE4, L4.TCP, 22), packet(_HERE4, L4.UDP, 40000)
+    sources = ("192.168.1.7", "10.1.2.3", "169.254.3.4", "198.51.100.9", EVERYBODY4, str(ENDPOINT4.addr))
+    for source in sources:
+        yield replace(tcp, saddr=ip_address(source))
+        yield replace(tcp, saddr=ip_address(source), ct=Conntrack.ESTABLISHED)
+    for state in (None, Conntrack.ESTABLISHED, Conntrack.RELATED):
+        for endpoint in (ENDPOINT4, ENDPOINT_53):
+            yield replace(udp, saddr=endpoint.addr, sport=endpoint.port, ct=state)
+            yield replace(udp, saddr=endpoint.addr, sport=endpoint.port + 1, ct=state)
+            yield replace(udp, saddr=endpoint.addr, sport=endpoint.port, l4=L4.TCP, ct=state)
+        yield replace(udp, saddr=ip_address("192.0.2.9"), sport=ENDPOINT4.port, ct=state)
+        yield packet(_HERE6, L4.UDP, 40000, saddr=ENDPOINT6.addr, sport=ENDPOINT6.port, ct=state)
+        for own in (TUNNEL_ADDRESS4, TUNNEL_ADDRESS6):
+            yield packet(str(own), L4.TCP, 22, ct=state)
+            yield packet(str(own), L4.UDP, 68, sport=67, ct=state)
+    lease = replace(udp, sport=67, dport=68, saddr=ip_address("192.168.1.1"))
+    yield lease
+    yield replace(lease, daddr=ip_address("255.255.255.255"))
+    yield replace(lease, l4=L4.TCP)
+    yield replace(lease, sport=68)
+    yield replace(lease, dport=67)
+    yield packet(_HERE_LOCAL, L4.UDP, 68, sport=67, saddr=ip_address("fe80::1"))
+    lease6 = packet(_HERE_LOCAL, L4.UDP, 546, sport=547, saddr=ip_address("fe80::1"))
+    yield lease6
+    yield replace(lease6, saddr=ip_address("2001:db8:1::1"))
+    yield replace(lease6, sport=546)
+    for icmp_type, hop_limit, source in itertools.product(
+        (128, 133, 134, 135, 136, 137), (255, 64), ("fe80::1", "2001:db8:1::1", "::")
+    ):
+        yield discovery(icmp_type, _HERE_LOCAL, hop_limit, saddr=ip_address(source))
+    yield discovery(135, str(TUNNEL_ADDRESS6), saddr=ip_address("fe80::1"))
+    yield packet("224.0.0.251", L4.UDP, 5353, saddr=ip_address("192.168.1.7"))
+    yield packet(_HERE_LOCAL, L4.TCP, 22, saddr=ip_address("fe80::7"))
+    yield packet("fd00::23", L4.TCP, 22, saddr=ip_address("fd00::7"))
+
+
+ARRIVING: Final = tuple(dict.fromkeys(_arriving()))
+
+
+def _through() -> Iterator[Packet]:
+    guest = ip_address("172.17.0.2")
+    for made in (
+        packet(EVERYBODY4, L4.TCP, 443),
+        packet(EVERYBODY4, L4.UDP, 53),
+        packet("172.18.0.2", L4.TCP, 853),
+        packet("192.168.1.7", L4.TCP, 445),
+        packet("255.255.255.255", L4.UDP, 67, sport=68),
+        packet(str(ENDPOINT4.addr), L4.UDP, ENDPOINT4.port, mark=names.FWMARK),
+        packet(str(ENDPOINT4.addr), L4.UDP, ENDPOINT4.port, mark=names.FWMARK | names.STAMP),
+        packet(str(TUNNEL_ADDRESS4), L4.TCP, 22),
+    ):
+        yield replace(made, saddr=guest)
+        yield replace(made, saddr=guest, ct=Conntrack.ESTABLISHED)
+        yield replace(made, saddr=ENDPOINT4.addr, sport=ENDPOINT4.port if made.l4 is L4.UDP else made.sport)
+    yield discovery(135, "fe80::7")
+
+
+THROUGH: Final = tuple(dict.fromkeys(_through()))

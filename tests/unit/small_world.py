@@ -1,0 +1,346 @@
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""A world small enough to enumerate: every situation that the no-leak test asks about, as a product of seven choices.
+
+Each choice is a function of a name, so that a failing situation reads as a sentence. Addresses of the outside are from
+RFC 5737 and RFC 3849.
+"""
+
+import itertools
+from collections.abc import Iterator
+from dataclasses import dataclass, replace
+from ipaddress import ip_address, ip_interface, ip_network
+from typing import Final
+
+from aovpnd import names
+from aovpnd.core import intent as memory
+from aovpnd.core.decide import view
+from aovpnd.links import ARPHRD_LOOPBACK, ARPHRD_NONE, Link
+from aovpnd.model import (
+    Block,
+    Clock,
+    Config,
+    Endpoint,
+    Grant,
+    Heard,
+    Intent,
+    Lan,
+    LinkAddress,
+    Peer,
+    PeerState,
+    Provoked,
+    Route,
+    Secret,
+    Snapshot,
+    TunnelState,
+    WireGuard,
+    Wish,
+)
+from aovpnd.orders import AllowTemporary
+from aovpnd.ruleset import Address
+from tests.unit.spec import World
+
+# -- things -----------------------------------------------------------------------------------------------------------
+NOW: Final = 1000.0
+CLOCK: Final = Clock(NOW, 1_700_000_000.0)
+DEFAULT4, DEFAULT6 = ip_network("0.0.0.0/0"), ip_network("::/0")
+
+LO: Final = Link(1, "lo", arphrd=ARPHRD_LOOPBACK)
+WLAN: Final = Link(2, "wlan0")
+ETH: Final = Link(3, "eth0")
+DOCKER: Final = Link(5, "docker0", "bridge")
+VIRBR: Final = Link(6, "virbr0", "bridge")
+VETH: Final = Link(7, "veth5", "veth", master=5)
+AOVPN: Final = Link(9, "aovpn0", "wireguard", arphrd=ARPHRD_NONE)
+FOREIGN: Final = Link(12, "aovpn9", "dummy")
+
+ENDPOINT4, ENDPOINT6 = Endpoint(ip_address("192.0.2.1"), 51820), Endpoint(ip_address("2001:db8:e::1"), 51820)
+ENDPOINT_53: Final = Endpoint(ip_address("192.0.2.53"), 53)
+TUNNEL_ADDRESS4, TUNNEL_ADDRESS6 = ip_address("10.64.0.2"), ip_address("fd64::2")
+RESOLVER4, RESOLVER6 = ip_address("192.168.1.1"), ip_address("2001:db8:53::53")
+
+
+def tunnel(name: str, *endpoints: Endpoint) -> WireGuard:
+    """A tunnel with one peer per endpoint; the first carries everything."""
+    everything = (DEFAULT4, DEFAULT6)
+    peers = tuple(Peer(f"{name}-peer{n}", everything if n == 0 else (), e) for n, e in enumerate(endpoints))
+    addresses = (ip_interface(f"{TUNNEL_ADDRESS4}/32"), ip_interface(f"{TUNNEL_ADDRESS6}/128"))
+    return WireGuard(name, f"{name}.conf", Secret(f"{name}-key"), f"{name}-pub", addresses, peers)
+
+
+WORK: Final = tunnel("work", ENDPOINT4, ENDPOINT6)
+HOME: Final = tunnel("home", ENDPOINT_53)
+
+
+def state_of(spec: WireGuard, link: Link = AOVPN, handshake_wall: int | None = None) -> TunnelState:
+    """A link of ours that is configured just as its file says."""
+    peers = tuple(PeerState(peer.public_key, peer.endpoint, handshake_wall, 0, 0) for peer in spec.peers)
+    return TunnelState(link, "kernel", spec.public_key, spec.digest(), names.FWMARK, spec.addresses, peers)
+
+
+# -- choices ----------------------------------------------------------------------------------------------------------
+WISHES: Final = (
+    "no tunnel",
+    "one tunnel",
+    "one tunnel on port 53",
+    "disconnected",
+    "two, none preferred",
+    "two, one preferred",
+    "two, the other one named",
+    "two, a missing one named",
+    "two, a missing one preferred",
+    "unblocked",
+)
+LANS: Final = (Lan.BLOCK, Lan.ALLOW)
+GRANTS: Final = (
+    "none",
+    "alive",
+    "expired",
+    "other link",
+    "link renamed",
+    "other gateway",
+    "carrier was lost",
+    "no lease",
+)
+UPLINKS: Final = (
+    "none",
+    "private",
+    "public prefix, global IPv6 gateway",
+    "two",
+    "IPv6 alone, gateway off-link",
+    "no carrier",
+    "down",
+    "by foreign links",
+)
+TUNNELS: Final = (
+    "absent",
+    "unverified",
+    "down",
+    "up",
+    "handshaken",
+    "lost",
+    "user space",
+    "other key",
+    "other fwmark",
+    "other address",
+    "other kind",
+    "two links",
+)
+GUESTS: Final = ("none", "docker0", "docker0 with a card in it", "two bridges, one enslaved")
+RESOLVERS: Final = ("given", "none")
+
+
+@dataclass(frozen=True, slots=True)
+class Situation:
+    """One combination of choices, by name."""
+
+    wish: str
+    lan: Lan
+    grant: str
+    uplinks: str
+    tunnel: str
+    guests: str
+    resolvers: str
+
+    def world(self) -> World:
+        """The situation as values."""
+        snapshot = _snapshot(self)
+        granted_in = _granted_in(self, snapshot)
+        config, intent = _wish(self.wish, self.lan)
+        grant = _grant(config, granted_in)
+        if grant is not None and self.grant == "expired":
+            grant = replace(grant, granted_at=NOW - 60, expires_at=NOW)
+        return World(config, _memory(self, config, replace(intent, grant=grant), snapshot), snapshot, granted_in)
+
+
+def situations() -> Iterator[Situation]:
+    """Every combination, about 60,000. What the resolvers are matters to a grant alone; elsewhere it is not varied."""
+    for wish, lan, grant, up, tun, guests in itertools.product(WISHES, LANS, GRANTS, UPLINKS, TUNNELS, GUESTS):
+        for resolvers in RESOLVERS if grant == "alive" else RESOLVERS[:1]:
+            yield Situation(wish, lan, grant, up, tun, guests, resolvers)
+
+
+def main_situations() -> Iterator[Situation]:
+    """Every combination but of guests with tunnels: those that have nothing to do with each other."""
+    for situation in situations():
+        is_plain = situation.wish in WISHES[:2] and situation.tunnel in {"absent", "up"}
+        if is_plain or situation.guests == "docker0":
+            yield situation
+
+
+def _wish(wish: str, lan: Lan) -> tuple[Config, Intent]:
+    two = Config((WORK, HOME), lan=lan)
+    match wish:
+        case "no tunnel":
+            return Config(lan=lan), Intent()
+        case "one tunnel":
+            return Config((WORK,), lan=lan), Intent()
+        case "one tunnel on port 53":
+            return Config((HOME,), lan=lan), Intent()
+        case "disconnected":
+            return Config((WORK,), lan=lan), Intent(wish=Wish.DISCONNECT)
+        case "two, none preferred":
+            return two, Intent()
+        case "two, one preferred":
+            return replace(two, prefer="work"), Intent()
+        case "two, the other one named":
+            return replace(two, prefer="home"), Intent(chosen="work")
+        case "two, a missing one named":
+            return replace(two, prefer="home"), Intent(chosen="gone")
+        case "two, a missing one preferred":
+            return replace(two, prefer="gone"), Intent()
+        case "unblocked":
+            return Config((WORK,), lan=lan), Intent(block=Block.OFF)
+        case _:
+            raise KeyError(wish)
+
+
+def _snapshot(choice: Situation) -> Snapshot:
+    links, addresses, routes = _uplinks(choice.uplinks)
+    guest_links, guest_addresses = _guests(choice.guests)
+    resolvers: tuple[Address, ...] = (RESOLVER4, RESOLVER6) if choice.resolvers == "given" else ()
+    tunnels = _tunnels(choice.tunnel)
+    known = {link.index: link for link in (LO, *links, *guest_links, *(state.link for state in tunnels), FOREIGN)}
+    if choice.guests == "docker0 with a card in it":
+        known[ETH.index] = replace(known[ETH.index], master=DOCKER.index)
+    return Snapshot(
+        CLOCK,
+        links=tuple(known.values()),
+        addresses=(*addresses, *guest_addresses),
+        main=routes,
+        tunnels=tunnels,
+        resolvers=resolvers,
+    )
+
+
+def _uplinks(name: str) -> tuple[tuple[Link, ...], tuple[LinkAddress, ...], tuple[Route, ...]]:
+    """Links, their addresses, and the main table."""
+    wlan = (
+        LinkAddress(2, ip_interface("192.168.1.23/24")),
+        LinkAddress(2, ip_interface("fe80::23/64")),
+    )
+    way = Route(DEFAULT4, 2, ip_address("192.168.1.1"), 600)
+    match name:
+        case "none":
+            return (WLAN, ETH), wlan, (Route(ip_network("192.168.1.0/24"), 2),)
+        case "private":
+            return (WLAN, ETH), wlan, (way,)
+        case "no carrier":
+            return (replace(WLAN, carrier=False), ETH), wlan, (way,)
+        case "down":
+            return (replace(WLAN, up=False), ETH), wlan, (way,)
+        case "public prefix, global IPv6 gateway":
+            near = ip_address("2001:db8:1::1")
+            local = (
+                LinkAddress(2, ip_interface("198.51.100.23/24")),
+                LinkAddress(2, ip_interface("2001:db8:1::23/64")),
+            )
+            ways = (Route(DEFAULT4, 2, ip_address("198.51.100.1"), 600), Route(DEFAULT6, 2, near, 600))
+            return (WLAN, ETH), local, ways
+        case "IPv6 alone, gateway off-link":
+            local = (
+                LinkAddress(2, ip_interface("2001:db8:1::23/64")),
+                LinkAddress(2, ip_interface("fd00::23/64")),
+                LinkAddress(2, ip_interface("10.0.0.23/7")),  # reaches beyond 10.0.0.0/8, so it is no private prefix
+            )
+            return (WLAN, ETH), local, (Route(DEFAULT6, 2, ip_address("2001:db8:2::1"), 600),)
+        case "two":
+            more = (LinkAddress(3, ip_interface("10.0.0.23/8")), LinkAddress(3, ip_interface("169.254.3.23/16")))
+            better = Route(DEFAULT4, 3, ip_address("10.0.0.1"), 100)
+            other_family = Route(DEFAULT6, 2, ip_address("fe80::1"), 600)
+            return (WLAN, ETH), (*wlan, *more), (way, better, other_family)
+        case "by foreign links":
+            ways = (Route(DEFAULT4, FOREIGN.index, None, 1), Route(DEFAULT4, DOCKER.index, None, 2))
+            return (WLAN, ETH), (*wlan, LinkAddress(FOREIGN.index, ip_interface("172.16.0.23/12"))), ways
+        case _:
+            raise KeyError(name)
+
+
+def _guests(name: str) -> tuple[tuple[Link, ...], tuple[LinkAddress, ...]]:
+    address = (LinkAddress(DOCKER.index, ip_interface("172.17.0.1/16")),)
+    match name:
+        case "none":
+            return (), ()
+        case "docker0":
+            return (DOCKER, VETH), address
+        case "docker0 with a card in it":
+            return (DOCKER, VETH), address
+        case "two bridges, one enslaved":
+            enslaved = Link(8, "br8", "bridge", master=20)
+            return (DOCKER, VETH, VIRBR, enslaved), address
+        case _:
+            raise KeyError(name)
+
+
+def _tunnels(name: str) -> tuple[TunnelState, ...]:
+    """Links of ours; all of the tunnel called work, as it is or nearly so."""
+    up = state_of(WORK)
+    match name:
+        case "absent":
+            return ()
+        case "unverified":
+            return (replace(up, digest=None, public_key=None, link=replace(AOVPN, up=False), peers=()),)
+        case "down":
+            return (replace(up, link=replace(AOVPN, up=False)),)
+        case "up":
+            return (up,)
+        case "handshaken" | "lost":
+            return (state_of(WORK, handshake_wall=1_699_999_990),)
+        case "user space":
+            return (state_of(WORK, replace(AOVPN, kind="tun")),)
+        case "other key":
+            return (state_of(HOME),)
+        case "other fwmark":
+            return (replace(up, fwmark=names.FWMARK + 1),)
+        case "other address":
+            return (replace(up, addresses=up.addresses[:1]),)
+        case "other kind":
+            return (replace(up, link=replace(AOVPN, kind="tun", arphrd=1)),)
+        case "two links":
+            return (state_of(HOME, replace(AOVPN, index=10, name="aovpn1")), up)
+        case _:
+            raise KeyError(name)
+
+
+def _granted_in(choice: Situation, snapshot: Snapshot) -> Snapshot | None:
+    """The world in which the grant was given: like this one, but for what the choice says has changed since."""
+    links = {link.index: link for link in snapshot.links}
+    wlan, routes = links[WLAN.index], snapshot.main
+    match choice.grant:
+        case "none":
+            return None
+        case "alive" | "expired":
+            pass
+        case "other link":
+            routes = (Route(DEFAULT4, ETH.index, ip_address("10.0.0.1"), 1),)
+        case "link renamed":
+            wlan = replace(wlan, name="wlan7")
+        case "other gateway":
+            routes = tuple(
+                replace(route, gateway=route.gateway + 7) if route.gateway is not None else route for route in routes
+            )
+        case "carrier was lost":
+            wlan = replace(wlan, carrier_ups=wlan.carrier_ups - 1)
+        case "no lease":
+            routes = (*routes, Route(DEFAULT4, WLAN.index, ip_address("192.168.1.1"), 600))
+        case _:
+            raise KeyError(choice.grant)
+    links[WLAN.index] = replace(wlan, up=True, carrier=True) if choice.grant == "no lease" else wlan
+    return replace(snapshot, links=tuple(links.values()), main=routes)
+
+
+def _grant(config: Config, granted_in: Snapshot | None) -> Grant | None:
+    """The grant that a person got there, if there was anything to open."""
+    if granted_in is None:
+        return None
+    return memory.update(config, Intent(), granted_in, AllowTemporary(180))[0].grant
+
+
+def _memory(choice: Situation, config: Config, intent: Intent, snapshot: Snapshot) -> Intent:
+    """What is remembered of a tunnel that has shaken hands, and of one that has gone silent since."""
+    if choice.tunnel not in {"handshaken", "lost"}:
+        return intent
+    path = view(config, intent, snapshot).path
+    if path is None:
+        return intent
+    heard = Heard(NOW - 60, 0, -100_000, 1_699_999_990) if choice.tunnel == "lost" else None
+    return replace(intent, provoked=Provoked(path, NOW - 10), heard=heard)
