@@ -33,7 +33,8 @@ while [ $1 = -6 ] && [ $try -lt 100 ] && [ -z "$(ip -6 addr show dev $2 scope li
 done
 exec dhclient $1 -d -e IF_METRIC=$3 -cf /run/dhclient.conf -lf /run/dhclient$1.$2.leases -pf /run/dhclient$1.$2.pid $2
 """
-"""A DHCP client for a family, a link and a route metric; DHCPv6 needs the link-local address, as in ifupdown's wait-for-ll6.sh."""
+"""A DHCP client for a family, a link and a route metric; DHCPv6 waits for the link-local address.
+"""
 
 
 @dataclass(slots=True)

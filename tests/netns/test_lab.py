@@ -206,7 +206,7 @@ def test_dead_router_keeps_the_carrier(world: World) -> None:
 
 
 def test_captive_portal_holds_until_the_login(world: World) -> None:
-    """Option 114 names the API, the API says captive, every page is a redirect, nothing passes; then the login opens."""
+    """Option 114 names the API, the API says captive, each page is a redirect, nothing passes; a login opens."""
     laptop = world.laptop
     world.cafe.forget_logins()
     world.roam("cafe", ipv6=True)

@@ -1,0 +1,148 @@
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""Play the story on both stages in step, and measure."""
+
+import time
+from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
+from typing import Final, assert_never
+
+from tests.lab.demo.stage import Stage
+from tests.lab.demo.story import STORY, Act, Back, Row, Until
+from tests.lab.frames import Frame
+from tests.lab.process import LabError, wait_for
+from tests.lab.record import Recording
+
+RECOVERY_DEADLINE_S: Final = 30.0
+TOLERANCE_S: Final = 0.1
+"""How long after its deadline a window may still let frames through."""
+NO_DNS_IN_WINDOW: Final = frozenset({6, 7, 8, 18, 19})
+"""Senders that ask resolvers which the lease did not give: no window opens for them."""
+RAW_SENDERS: Final = range(32, 256)
+"""Senders that need CAP_NET_RAW."""
+
+
+@dataclass(frozen=True, slots=True)
+class Played:
+    """A row as it went: Unix times, and how long the protected stage took to recover (seconds; None: nothing to)."""
+
+    row: Row
+    start: float
+    end: float
+    recovery_s: float | None
+
+
+@dataclass(frozen=True, slots=True)
+class Tally:
+    """What one stage's senders tried and what was seen outside, in one row."""
+
+    tried: int
+    clear: int
+    """Frames in clear that nothing permitted."""
+    in_window: int
+    """Frames in clear that the open window permitted."""
+    raw: int
+    """How many of ``clear`` came from senders with CAP_NET_RAW."""
+    what: str
+    """What the frames in clear were, for people."""
+
+
+@dataclass(frozen=True, slots=True)
+class Reel:
+    """One stage, recorded."""
+
+    stage: Stage
+    recording: Recording
+
+    def leaked(self, played: Played) -> tuple[Frame, ...]:
+        """The frames of a row that were in clear, and not permitted by the open window."""
+        opened, closed = self.stage.window or (0.0, 0.0)
+        return tuple(
+            frame
+            for frame in self.recording.clear(played.start, played.end)
+            if not opened <= frame.time < closed + TOLERANCE_S or frame.sender in NO_DNS_IN_WINDOW
+        )
+
+    def tally(self, played: Played) -> Tally:
+        """Count one row."""
+        leaked = self.leaked(played)
+        return Tally(
+            tried=self.stage.senders.tried(played.start, played.end),
+            clear=len(leaked),
+            in_window=len(self.recording.clear(played.start, played.end)) - len(leaked),
+            raw=sum(frame.sender in RAW_SENDERS for frame in leaked),
+            what=self.recording.describe(leaked) if leaked else "",
+        )
+
+
+Tell = Callable[[str], None]
+
+
+def play(protected: Stage, control: Stage, tell: Tell) -> Iterator[tuple[Played, int, int]]:
+    """Play every row; yields it when it is over, with the frames in clear on either stage by the nft counters.
+
+    ``tell`` gets what is going on, again and again.
+    """
+    with ThreadPoolExecutor(2) as pool:
+        for row in STORY:
+            before = protected.clear_so_far(), control.clear_so_far()
+            protected.notes.clear()
+            control.notes.clear()
+            tell(row.event)
+            start = time.time()
+            other = pool.submit(_act, control, row.control)
+            _act(protected, row.protected)
+            recovery = _recover(protected, row, time.time() if row.back is Back.NOTHING else start)
+            other.result()
+            _wait(protected, row, tell)
+            played = Played(row, start, time.time(), recovery)
+            yield played, protected.clear_so_far() - before[0], control.clear_so_far() - before[1]
+
+
+def _act(stage: Stage, acts: tuple[Act, ...]) -> None:
+    for act in acts:
+        act(stage)
+
+
+def _recover(stage: Stage, row: Row, event: float) -> float | None:
+    """Wait for what the row wants back; returns how long after ``event`` it was there."""
+    match row.back:
+        case Back.NOTHING:
+            return None
+        case Back.TUNNEL:
+            done = event
+        case Back.TABLES:
+            done = _when(stage.tables_are_back, row)
+        case Back.GUARDED:
+            done = _when(stage.guarded, row)
+        case _:
+            assert_never(row.back)
+    answered = wait_for(
+        f"the tunnel after “{row.event}”", lambda: stage.probe.answered_after(event), deadline_s=RECOVERY_DEADLINE_S
+    )
+    if answered is None:
+        raise LabError("unreachable: wait_for returns what is true")
+    return max(done, answered) - event
+
+
+def _when(condition: Callable[[], bool], row: Row) -> float:
+    wait_for(f"{row.back.value} after “{row.event}”", condition, deadline_s=RECOVERY_DEADLINE_S)
+    return time.time()
+
+
+def _wait(stage: Stage, row: Row, tell: Tell) -> None:
+    """Let the senders run: for the row's dwell, or until the window has closed."""
+    match row.until:
+        case Until.DWELL:
+            end = time.time() + row.dwell_s
+        case Until.DEADLINE:
+            if stage.window is None:
+                raise LabError("no window is open")
+            end = stage.window[1]
+        case _:
+            assert_never(row.until)
+    while (left := end - time.time()) > 0:
+        if row.until is Until.DEADLINE:
+            tell(f"{row.event} · {stage.countdown()}")
+            left = end - time.time()
+        time.sleep(max(0.0, min(0.5, left)))

@@ -1,0 +1,135 @@
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""The story that the demo plays, as data: one `Row` per event."""
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from enum import Enum
+from typing import Final
+
+from tests.lab.demo.stage import Stage
+
+Act = Callable[[Stage], None]
+
+
+class Back(Enum):
+    """What must be there again after an event before it counts as recovered; each is waited for."""
+
+    NOTHING = "nothing"
+    TUNNEL = "the tunnel"
+    TABLES = "ruleset and tunnel"
+    GUARDED = "daemon, guard and tunnel"
+
+
+class Until(Enum):
+    """When a row ends."""
+
+    DWELL = "after a while"
+    DEADLINE = "at the deadline of the temporary access"
+
+
+@dataclass(frozen=True, slots=True)
+class Row:
+    """An event, what it means on either stage, and what must come back on the protected one."""
+
+    event: str
+    protected: tuple[Act, ...]
+    control: tuple[Act, ...]
+    back: Back = Back.NOTHING
+    until: Until = Until.DWELL
+    dwell_s: float = 3.0
+    control_note: str = ""
+    """What the event is on the unprotected stage, where that is something else."""
+
+
+def _nothing(_stage: Stage) -> None:
+    """What a laptop without a daemon makes of the death of one."""
+
+
+STORY: Final = (
+    Row(
+        "locked before any network",
+        (Stage.start_daemon,),
+        (Stage.carrier_without_network,),
+    ),
+    Row(
+        "home: network, gateway away",
+        (Stage.home,),
+        (Stage.home,),
+    ),
+    Row(
+        "tunnel comes up",
+        (Stage.gateway_back,),
+        (Stage.gateway_back, Stage.wg_quick_up),
+        back=Back.TUNNEL,
+    ),
+    Row(
+        "kill -9 of the daemon",
+        (Stage.kill_daemon,),
+        (_nothing,),
+        back=Back.GUARDED,
+        control_note="no daemon: the tunnel is up",
+    ),
+    Row(
+        "kill -9 of the guard",
+        (Stage.kill_guard,),
+        (_nothing,),
+        back=Back.GUARDED,
+        control_note="no guard: the tunnel is up",
+    ),
+    Row(
+        "nft flush ruleset",
+        (Stage.flush,),
+        (Stage.flush,),
+        back=Back.TABLES,
+    ),
+    Row(
+        "both dead, then a flush",
+        (Stage.kill_both_and_flush,),
+        (Stage.flush,),
+        back=Back.GUARDED,
+        control_note="a flush",
+    ),
+    Row(
+        "tunnel process killed",
+        (Stage.kill_tunnel,),
+        (Stage.kill_tunnel,),
+        back=Back.TUNNEL,
+    ),
+    Row(
+        "roam to the café",
+        (Stage.cafe,),
+        (Stage.cafe, Stage.wg_quick_up),
+    ),
+    Row(
+        "captive portal",
+        (Stage.open_page,),
+        (Stage.wg_quick_down, Stage.open_page),
+        control_note="wg-quick down, to see the portal",
+    ),
+    Row(
+        "allow-temp 1m, log in",
+        (Stage.allow_temp,),
+        (Stage.log_in,),
+        until=Until.DEADLINE,
+        control_note="log in",
+    ),
+    Row(
+        "window closes in a download",
+        (_nothing,),
+        (_nothing,),
+        dwell_s=5.0,
+        control_note="nothing closes",
+    ),
+    Row(
+        "tunnel again",
+        (Stage.end_download, Stage.cafe_lets_tunnels_through),
+        (Stage.end_download, Stage.cafe_lets_tunnels_through, Stage.wg_quick_up),
+        back=Back.TUNNEL,
+    ),
+    Row(
+        "stop of the service",
+        (Stage.stop_daemon,),
+        (Stage.wg_quick_down,),
+        control_note="wg-quick down",
+    ),
+)
