@@ -109,6 +109,8 @@ def _match_words(match: Match) -> Iterable[str]:
         yield "meta oiftype ether" if match.framing is Framing.ETHERNET else "meta oiftype != ether"
     if match.frame:
         yield f"ether type {_alternatives(match.frame)}"
+    if match.tagged is not None:
+        yield f"vlan type {match.tagged}"
     for word, networks in (("saddr", match.saddr), ("daddr", match.daddr)):
         if networks:
             family = "ip" if networks[0].version == 4 else "ip6"  # noqa: PLR2004 - the IP versions

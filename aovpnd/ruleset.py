@@ -138,6 +138,8 @@ class Match:
     framing: Framing | None = None
     frame: tuple[Protocol, ...] = ()
     """The type in the Ethernet header itself; ``protocol`` is only what the sender's socket claimed."""
+    tagged: Protocol | None = None
+    """The type behind an 802.1Q tag."""
     mark: Mark | None = None
     saddr: tuple[Network, ...] = ()
     daddr: tuple[Network, ...] = ()
@@ -251,7 +253,7 @@ class Packet:
     """A packet as the hooks see it. ``ct`` is its conntrack state word, or None for new.
 
     ``frame`` is the type in its Ethernet header, None when that is ``protocol``, as it is but for a lying packet
-    socket.
+    socket; ``tagged`` the one behind an 802.1Q tag, None without a tag.
     """
 
     iif: Device | None = None
@@ -268,6 +270,7 @@ class Packet:
     ct: Conntrack | None = None
     framing: Framing = Framing.ETHERNET
     frame: Protocol | None = None
+    tagged: Protocol | None = None
 
 
 def verdict(ruleset: Ruleset, hook: Hook, packet: Packet, now: float = 0.0) -> tuple[Verdict, int]:
@@ -313,6 +316,7 @@ def _applies(ruleset: Ruleset, match: Match, packet: Packet, now: float) -> bool
         and (match.protocol is None or match.protocol is packet.protocol)
         and (match.framing is None or match.framing is packet.framing)
         and (not match.frame or _frame(packet) in match.frame)
+        and (match.tagged is None or match.tagged is packet.tagged)
         and (match.mark is None or packet.mark & match.mark.mask == match.mark.value)
         and _address_matches(match.saddr, packet.saddr)
         and _address_matches(match.daddr, packet.daddr)

@@ -54,10 +54,11 @@ OUTSIDE: Final = Chain(
             Verdict.ACCEPT,
             "stamped, and a link without frames: PPP, modems",
         ),
+        Rule(Match(protocol=Protocol.ARP, frame=(Protocol.ARP,)), Verdict.ACCEPT, "ARP passes no inet hook"),
         Rule(
-            Match(protocol=Protocol.ARP, frame=(Protocol.ARP, Protocol.VLAN)),
+            Match(protocol=Protocol.ARP, frame=(Protocol.VLAN,), tagged=Protocol.ARP),
             Verdict.ACCEPT,
-            "ARP passes no inet hook",
+            "ARP of a VLAN above; behind a tag there may be anything, so look there too",
         ),
         Rule(
             Match(protocol=Protocol.EAPOL, frame=(Protocol.EAPOL,)),
