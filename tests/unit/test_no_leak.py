@@ -122,11 +122,12 @@ def test_what_leaves(answers: Answers) -> None:
     for (table, reading), situation in answers.tables.items():
         moments = MOMENTS if reading.grant is not None else MOMENTS[:1]
         for device, same, at in product(_classes(table, reading), _same(table, LEAVING), moments):
-            first = replace(same[0], oif=device)
+            packets = _by(LEAVING, None, device)
+            first = packets[same[0]]
             fate = leaves(table, first, first, at)
             stamp = fate.mark & names.STAMP
             assert table is None or not fate.passes or fate.mark == first.mark & ~names.STAMP | stamp
-            for sent in (replace(sent, oif=device) for sent in same):
+            for sent in (packets[number] for number in same):
                 assert fate.passes is spec.allowed(reading, sent, Way.OUT, at), (situation, sent, at)
                 if fate.passes and table is not None:
                     assert bool(stamp) is spec.stamped(reading, sent, at), (situation, sent, at)
@@ -136,8 +137,9 @@ def test_what_comes_in(answers: Answers) -> None:
     """A packet comes in when the page says so and only then; what an endpoint sent carries our mark, and only that."""
     for (table, reading), situation in answers.tables.items():
         for device, same in product(_classes(table, reading), _same(table, ARRIVING)):
-            fate = comes_in(table, replace(same[0], iif=device), NOW)
-            for sent in (replace(sent, iif=device) for sent in same):
+            packets = _by(ARRIVING, device, None)
+            fate = comes_in(table, packets[same[0]], NOW)
+            for sent in (packets[number] for number in same):
                 assert fate.passes is spec.allowed(reading, sent, Way.IN, NOW), (situation, sent)
                 assert fate.mark == (names.FWMARK if spec.from_endpoint(reading, sent) else 0), (situation, sent)
 
@@ -147,9 +149,21 @@ def test_what_is_forwarded(answers: Answers) -> None:
     for (table, reading), situation in answers.tables.items():
         devices = _classes(table, reading)
         for iif, oif, same in product(devices, devices, _same(table, THROUGH)):
-            fate = is_forwarded(table, replace(same[0], iif=iif, oif=oif), NOW)
-            for sent in (replace(sent, iif=iif, oif=oif) for sent in same):
+            packets = _by(THROUGH, iif, oif)
+            fate = is_forwarded(table, packets[same[0]], NOW)
+            for sent in (packets[number] for number in same):
                 assert fate.passes is spec.allowed(reading, sent, Way.FORWARD, NOW), (situation, sent)
+
+
+_BY: Final[dict[tuple[int, Device | None, Device | None], list[Packet]]] = {}
+
+
+def _by(packets: tuple[Packet, ...], iif: Device | None, oif: Device | None) -> list[Packet]:
+    """The packets as they come by these links; made once, and not looked up by their values, which takes longer."""
+    key = id(packets), iif, oif
+    if key not in _BY:
+        _BY[key] = [replace(one, iif=iif, oif=oif) for one in packets]
+    return _BY[key]
 
 
 def _classes(table: Ruleset | None, reading: Reading) -> list[Device]:
@@ -179,16 +193,16 @@ def _named(table: Ruleset | None) -> frozenset[Device]:
 
 
 @cache
-def _same(table: Ruleset | None, packets: tuple[Packet, ...]) -> list[list[Packet]]:
-    """The packets, in groups of those that carry the same mark and that no rule tells apart, links aside."""
+def _same(table: Ruleset | None, packets: tuple[Packet, ...]) -> list[list[int]]:
+    """Numbers of packets, in groups of those that carry the same mark and that no rule tells apart, links aside."""
     columns = []
     if table is not None:
         matches = (rule.match for chain in table.chains for rule in chain.rules)
         headers = {replace(match, iif=None, oif=None, iif_in=None, oif_in=None) for match in matches}
         columns = [_column(header, packets) for header in headers]
-    groups: dict[tuple[object, ...], list[Packet]] = {}
+    groups: dict[tuple[object, ...], list[int]] = {}
     for number, one in enumerate(packets):
-        groups.setdefault((one.mark, *(column[number] for column in columns)), []).append(one)
+        groups.setdefault((one.mark, *(column[number] for column in columns)), []).append(number)
     return list(groups.values())
 
 
