@@ -175,6 +175,8 @@ class _Reader:
                 if (key, value.lower()) not in _HARMLESS:
                     self.ignored[number] = key
             case Takes.ONE:
+                if "," in value:
+                    return self.fault(number, "takes one value, not a list", "keep one of them", key)
                 self.items[-1].append(Item(key, value, number))
             case Takes.LIST:
                 parts = [part.strip(" \t") for part in value.split(",")]

@@ -85,7 +85,7 @@ def test_every_key_is_read(files: Files) -> None:
 
 
 def test_layers(files: Files) -> None:
-    """From weak to strong: vendor, aovpnd.toml, conf.d in the order of names, what the user chose, policy.d; hidden files
+    """From weak to strong: vendor, aovpnd.toml, conf.d in the order of names, the user's choice, policy.d; hidden files
     and other suffixes are not read.
     """
     order = (
@@ -116,13 +116,14 @@ def test_policy_locks_only_what_it_sets(files: Files) -> None:
     assert files.load().temporary_access == TemporaryAccessPolicy(enabled=Enabled.NO, per_hour=2)
 
 
+USERS_CANNOT = "lan.allow: users cannot choose this (remove the line; administrators set it in aovpnd.toml)"
+
+
 def test_users_choose_a_tunnel_and_nothing_else(files: Files) -> None:
     """The file that `aovpnctl` writes cannot grant what administrators grant."""
     files.write("state/choice.toml", '[tunnel]\nprefer = "a"\n[lan]\nallow = true\n')
 
-    assert files.check() == [
-        "state/choice.toml:4: lan.allow: users cannot choose this (remove the line; administrators set it in aovpnd.toml)"
-    ]
+    assert files.check() == [f"state/choice.toml:4: {USERS_CANNOT}"]
     assert files.load().lan is Lan.BLOCK
 
 

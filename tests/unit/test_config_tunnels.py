@@ -202,6 +202,7 @@ BAD = {
         "7: PublicKey: stands already in line 6 (remove one of them)"
     ),
     _with(ADDRESS, "Table = off\nTable = 5"): "4: Table: stands already in line 3 (remove one of them)",
+    _with(ENDPOINT, f"{ENDPOINT}, 192.0.2.2:51820"): "8: Endpoint: takes one value, not a list (keep one of them)",
     # keys
     _with(f"PrivateKey = {PRIVATE}\n", ""): "1: PrivateKey: is missing (wg genkey makes one)",
     _with(PRIVATE, "x"): f"2: PrivateKey: {NO_KEY}",
