@@ -174,14 +174,18 @@ class Host:
         return found
 
     def pids_of(self, program: str) -> tuple[int, ...]:
-        """The processes of this machine that run ``program``, judged by the base names of their first four words."""
+        """The processes of this machine that run ``program``, judged by the base names of their first four words.
+
+        A module counts as the program of its name: ``python3 -m aovpnd.guard`` is aovpnd-guard.
+        """
         found = []
         for pid in self.pids():
             try:
                 arguments = Path(f"/proc/{pid}/cmdline").read_bytes().split(b"\0")[:4]
             except OSError:
                 continue
-            if program in {os.path.basename(word.decode(errors="replace")) for word in arguments}:  # noqa: PTH119
+            words = {os.path.basename(word.decode(errors="replace")) for word in arguments}  # noqa: PTH119
+            if program in words | {word.replace(".", "-") for word in words}:
                 found.append(pid)
         return tuple(sorted(found))
 
