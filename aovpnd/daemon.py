@@ -73,6 +73,11 @@ class Wake:
         if self.timer is None and not self.event.is_set():
             self.timer = asyncio.get_running_loop().call_later(DEBOUNCE_S, self._ring)
 
+    def again(self, reasons: str) -> None:
+        """A pass at once, for the same reasons as the last one."""
+        self.reasons = [*reasons.split(", "), *(reason for reason in self.reasons if reason not in reasons)]
+        self.event.set()
+
     def _ring(self) -> None:
         self.timer = None
         self.event.set()
@@ -168,7 +173,7 @@ class Daemon:
                     self._fail_pending(fight)
                     busy, wake_at, passes = False, FIGHT_PAUSE_S, 0
                 if busy:
-                    self.wake.now(reason)
+                    self.wake.again(reason)
                 await self._sleep(wake_at)
         finally:
             self._fail_pending(SystemFault("the daemon is stopping", hint="the block stays as it is loaded"))
@@ -260,7 +265,7 @@ class Daemon:
             self._loaded_once = self._loaded_once or isinstance(action, LoadRuleset)
             done.append(action.describe())
         if done or desired.phase is not self._phase:
-            log.info("%s: %s (woken by: %s)", desired.phase, "; ".join(done) or "nothing to do", reason)
+            log.info("%s (woken by: %s)", ": ".join(filter(None, (desired.phase, "; ".join(done)))), reason)
         self._phase = desired.phase
         return None
 

@@ -46,7 +46,7 @@ FWMARK_MASK: Final = 0x3F000000
 
 # -- routing ----------------------------------------------------------------------------------------------------------
 ROUTE_TABLE: Final = 24943
-"""The route table T of design section 5: 0x616f, ``ao``."""
+"""Our route table, T in docs/security.md: 0x616f, ``ao``."""
 RULE_PRIORITY: Final = 10
 """Right behind ``local`` (0) and before everybody else's rules, main's (32766) included (facts T9)."""
 SHUT_PRIORITY: Final = 11
@@ -86,7 +86,7 @@ SYSCTLS: Final = (
     ("net/ipv4/conf/all/src_valid_mark", 1),
 )
 """What we need of /proc/sys: no ARP answer for the tunnel's address (X41 MLLVD-CR-24-03), and reverse-path look-ups
-that see the mark, or strict rp_filter kills the handshake's answer (facts, section 4 of the design)."""
+that see the mark, or strict rp_filter kills the handshake's answer."""
 
 # -- units ------------------------------------------------------------------------------------------------------------
 UNIT: Final = "aovpnd.service"

@@ -208,7 +208,7 @@ def _arriving(permit: Permit) -> Iterable[Rule]:
                     "the local network, where the configuration allows it",
                 )
         case Handshake() | TemporaryAccess():
-            return  # answers alone, and the chain's end lets those in: a spoofed gateway must not reach our UDP services
+            return  # answers alone, by the chain's end: a spoofed gateway must not reach our UDP services
         case _:
             assert_never(permit)
 

@@ -10,7 +10,7 @@ from dataclasses import replace
 from typing import Final, assert_never
 
 from aovpnd.core import health, plan
-from aovpnd.core.decide import View, choose, view
+from aovpnd.core.view import View, choose, view
 from aovpnd.model import (
     Block,
     Clock,

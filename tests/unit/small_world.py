@@ -13,7 +13,7 @@ from typing import Final
 
 from aovpnd import names
 from aovpnd.core import intent as memory
-from aovpnd.core.decide import view
+from aovpnd.core.view import view
 from aovpnd.links import ARPHRD_LOOPBACK, ARPHRD_NONE, Link
 from aovpnd.model import (
     Block,
