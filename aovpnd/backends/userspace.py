@@ -23,7 +23,7 @@ from aovpnd.errors import SystemFault, ToolError
 
 SOCKETS: Final = Path("/run/wireguard")
 _START_S: Final = 5.0
-_STOP_S: Final = 2.0
+_STOP_S: Final = 1.0
 _POLL_S: Final = 0.002
 _PEERCRED: Final = struct.Struct("=iII")  # ucred: pid, uid, gid
 
@@ -70,14 +70,15 @@ class UserspaceProcess:
     def stop(self, link: str) -> None:
         """End the one of a link, if there is any, and remove its socket. `SystemFault` when it does not go.
 
-        It ends by itself when its link is deleted; one that hangs is killed.
+        It ends by itself when its link was deleted. One that hangs is killed: it holds nothing that could be lost.
         """
-        _wait(lambda: _pid(link) is None, 0.0 if _exists(link) else _STOP_S / 4)
-        if under_systemd():
-            process.run("systemctl", "stop", names.WIREGUARD_GO_UNIT.format(link=link), deadline_s=_START_S)
+        _wait(lambda: _pid(link) is None, 0.0 if _exists(link) else _STOP_S)
         pid = _pid(link)
         if pid is not None:
-            _end(pid)
+            _kill(pid)
+        child = self._children.get(link)
+        if child is not None:
+            _wait(lambda: child.poll() is not None, _STOP_S)
         self.reap()
         try:
             (SOCKETS / f"{link}.sock").unlink(missing_ok=True)
@@ -101,26 +102,21 @@ def _pid(link: str) -> int | None:
     return pid if pid > 0 else None  # 0: it lives in a pid namespace that we cannot see
 
 
-def _end(pid: int) -> None:
-    """End a process: by SIGTERM, then by SIGKILL. A pidfd, because the number may soon be somebody else's."""
+def _kill(pid: int) -> None:
+    """Kill a process and wait for its end. By a pidfd, because the number may soon be somebody else's."""
     try:
         handle = os.pidfd_open(pid)
+        try:
+            signal.pidfd_send_signal(handle, signal.SIGKILL)
+            ended = select.select([handle], [], [], _STOP_S)[0]
+        finally:
+            os.close(handle)
     except ProcessLookupError:
         return
     except OSError as error:
-        raise SystemFault(f"wireguard-go (pid {pid}) cannot be ended: {error.strerror}") from error
-    try:
-        for number in (signal.SIGTERM, signal.SIGKILL):
-            signal.pidfd_send_signal(handle, number)
-            if select.select([handle], [], [], _STOP_S)[0]:
-                return
-    except ProcessLookupError:
-        return
-    except OSError as error:
-        raise SystemFault(f"wireguard-go (pid {pid}) cannot be ended: {error.strerror}") from error
-    finally:
-        os.close(handle)
-    raise SystemFault(f"wireguard-go (pid {pid}) does not end")
+        raise SystemFault(f"wireguard-go (pid {pid}) cannot be killed: {error.strerror}") from error
+    if not ended:
+        raise SystemFault(f"wireguard-go (pid {pid}) does not end")
 
 
 def _wait(condition: Callable[[], bool], deadline_s: float) -> bool:

@@ -4,7 +4,9 @@
 A link is ours by its name, its kind, and, for the core, its key. Use it from the thread that uses its `Netlink`.
 """
 
+import time
 from collections.abc import Iterable, Mapping
+from dataclasses import replace
 from pathlib import Path
 from typing import Final
 
@@ -15,7 +17,7 @@ from aovpnd.backends.userspace import UserspaceProcess, has_socket
 from aovpnd.backends.wgtool import Device, configuration, parse_dump
 from aovpnd.errors import NetlinkError, ToolError
 from aovpnd.links import Link, Side, is_tunnel_shaped, sides
-from aovpnd.model import Interface, LinkAddress, LinkWish, PeerState, TunnelState, TunnelWish, WireGuard
+from aovpnd.model import Interface, LinkAddress, LinkWish, Peer, PeerState, TunnelState, TunnelWish, WireGuard
 
 KERNEL, USERSPACE = "wireguard", "wireguard-go"
 """`TunnelState.backend`."""
@@ -25,6 +27,9 @@ _USUAL_MTU: Final = 1500
 _LEAST_MTU: Final = 1280
 """IPv6 does not work over less (RFC 8200 section 5)."""
 _KEEPALIVE_S: Final = 25
+_INITIATION_GAP_S: Final = 0.03
+"""Between two handshakes of one peer. The other side takes a second one within 20 ms for a replay (time stamps are that
+coarse: INITIATIONS_PER_SECOND) and drops it, and the next try is 5 s away."""
 _ANSWER_S: Final = 1.0
 """How long a device may take to tell its state; wireguard-go that takes longer hangs."""
 _LINK_SYSCTLS: Final = (
@@ -81,7 +86,7 @@ class WireGuardBackend:
         if wish.state is LinkWish.DOWN:
             self._netlink.set_link(link, up=False)
         self._ensure_sysctls(link, wish.spec)
-        _configure(link.name, wish.spec, device)
+        _configure(link, wish.spec, device)
         self._netlink.ensure_addresses(link, wish.spec.addresses)
         self._netlink.set_link(link, mtu=wish.spec.mtu or _mtu())
         if wish.state is LinkWish.UP:
@@ -145,31 +150,34 @@ def _look(name: str) -> Device:
     return parse_dump(process.run("wg", "show", name, "dump", deadline_s=_ANSWER_S))
 
 
-def _configure(name: str, spec: WireGuard, device: Device | None) -> None:
-    """Give the device its keys and peers if it has others; what can be mended without a new session is."""
+def _configure(link: Link, spec: WireGuard, device: Device | None) -> None:
+    """Give the device its keys and peers if it has others; what can be mended without a new session is.
+
+    While the link is down no peer gets its keepalive: it would shake hands the moment that the link comes up, and the
+    handshake over the path, right behind it, would count as a replay.
+    """
     if (
         device is None
         or device.digest != spec.digest()
         or device.fwmark != names.FWMARK
         or spec.listen_port not in (None, device.listen_port)
     ):
-        _set(name, spec, {})
+        _set(link.name, spec, {} if link.up else {peer.public_key: 0 for peer in spec.peers})
         return
     now = {peer.public_key: peer for peer in device.peers}
-    changes = [word for peer in spec.peers for word in _mend(peer.public_key, spec, now[peer.public_key])]
+    changes = [word for peer in spec.peers for word in _mend(peer, now[peer.public_key], running=link.up)]
     if changes:
-        process.run("wg", "set", name, *changes)
+        process.run("wg", "set", link.name, *changes)
 
 
-def _mend(public_key: str, spec: WireGuard, now: PeerState) -> list[str]:
+def _mend(peer: Peer, now: PeerState, *, running: bool) -> list[str]:
     """The words for ``wg set`` that give a peer its endpoint and keepalive back, none of them secret."""
-    peer = next(peer for peer in spec.peers if peer.public_key == public_key)
     words = []
     if peer.endpoint is not None and peer.endpoint != now.endpoint:
         words += ["endpoint", str(peer.endpoint)]
-    if peer.keepalive_s != now.keepalive_s:
+    if running and peer.keepalive_s != now.keepalive_s:
         words += ["persistent-keepalive", str(peer.keepalive_s)]
-    return ["peer", public_key, *words] if words else []
+    return ["peer", peer.public_key, *words] if words else []
 
 
 def _provoke(name: str, spec: WireGuard) -> None:
@@ -180,6 +188,9 @@ def _provoke(name: str, spec: WireGuard) -> None:
     Peers that are set anew begin without an interval. Those that shall have none lose it again; what is on its way
     stays.
     """
+    if any(peer.tx_bytes for peer in _look(name).peers):
+        _set(name, replace(spec, peers=()), {})  # silent from here on
+        time.sleep(_INITIATION_GAP_S)
     called = [peer for peer in spec.peers if peer.endpoint is not None]
     _set(name, spec, {peer.public_key: peer.keepalive_s or _KEEPALIVE_S for peer in called})
     quiet = [peer.public_key for peer in called if not peer.keepalive_s]
