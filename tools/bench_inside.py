@@ -8,13 +8,21 @@ import sys
 import time
 from collections.abc import Callable
 from ipaddress import ip_address
+from pathlib import Path
 from typing import Final
 
+from aovpnd import names
 from aovpnd.adapters.nft import Nftables
+from aovpnd.adapters.state import State, clock
+from aovpnd.config import load
+from aovpnd.core import intent as memory
+from aovpnd.core.decide import decide
 from aovpnd.core.firewall import compile as compile_ruleset
 from aovpnd.core.permits import Handshake, HostOnly, LinkSetup, Loopback, Permit, Tunnel
+from aovpnd.core.plan import diff
 from aovpnd.model import Endpoint
 from aovpnd.ruleset import Device
+from aovpnd.system import System
 
 CHUNK_BYTES: Final = 1 << 18
 PORT: Final = 5201
@@ -29,8 +37,10 @@ def programs(rounds: int, *commands: str) -> list[list[float]]:
             words = command.split()
             start = time.perf_counter()
             child = os.posix_spawnp(words[0], words, os.environ, file_actions=quiet)
-            os.waitpid(child, 0)
+            _, status = os.waitpid(child, 0)
             taken.append(time.perf_counter() - start)
+            if status:
+                raise ChildProcessError(f"{command} failed ({os.waitstatus_to_exitcode(status)})")
     return times
 
 
@@ -47,6 +57,26 @@ def ruleset(rounds: int) -> list[float]:
     for number in range(rounds):
         start = time.perf_counter()
         nft.ensure(tables[number % 2])
+        taken.append(time.perf_counter() - start)
+    return taken
+
+
+def passes(rounds: int) -> list[float]:
+    """Seconds for one pass of the loop in which nothing is to do: look at the whole machine, decide, compare.
+
+    It looks through adapters of its own, beside the daemon, and applies nothing.
+    """
+    config_dir, state_dir = Path(names.CONFIG_DIR), Path(names.STATE_DIR)
+    state = State(config_dir, state_dir)
+    system = System(state, Path(names.RUNTIME_DIR))
+    config = load(config_dir, state_dir, Path(names.VENDOR_DIR))
+    intent = state.recall(clock())
+    taken = []
+    for _ in range(rounds):
+        start = time.perf_counter()
+        snapshot = system.observe()
+        intent = memory.settle(config, intent, snapshot)
+        diff(decide(config, intent, snapshot), snapshot)
         taken.append(time.perf_counter() - start)
     return taken
 
@@ -79,6 +109,7 @@ def source(address: str, seconds: float) -> float:
 PARTS: Final[dict[str, Callable[[list[str]], object]]] = {
     "programs": lambda words: programs(int(words[0]), *words[1:]),
     "ruleset": lambda words: ruleset(int(words[0])),
+    "passes": lambda words: passes(int(words[0])),
     "sink": lambda words: sink(words[0]),
     "source": lambda words: source(words[0], float(words[1])),
 }
