@@ -17,6 +17,9 @@ from aovpnd.ruleset import Device
 
 GUARD_LOOK_S: Final = 0.5
 """How soon to look whether a guard that is starting holds its tables."""
+GRANT_LOOK_S: Final = 2.0
+"""How often to look at the clock while a window is open: the loop's own timer, and the kernel's on the set element, stand
+still in suspend, so that a lid closed in a window would otherwise open on what is left of it."""
 
 
 def decide(config: Config, intent: Intent, snapshot: Snapshot) -> Desired:
@@ -71,7 +74,7 @@ def _wake_at(intent: Intent, snapshot: Snapshot, now: View) -> float | None:
     if snapshot.guard is not GuardState.HELD:
         moments.append(snapshot.now.boot + GUARD_LOOK_S)
     if now.grant is not None:
-        moments.append(now.grant.expires_at)
+        moments += [now.grant.expires_at, snapshot.now.boot + GRANT_LOOK_S]
     if now.state is not None and now.path is not None:
         moments.append(health.next_look(intent, now.state, now.path, snapshot.now))
     return min((moment for moment in moments if moment > snapshot.now.boot), default=None)
