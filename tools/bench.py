@@ -288,9 +288,10 @@ def measure(console: Console) -> list[Figure]:
 
 
 def machine() -> str:
-    """What the figures were measured on."""
+    """What the figures are measured on, and how busy it was with other things: a busy machine makes poor figures."""
     cpu = re.search(r"model name\s*:\s*(.*)", Path("/proc/cpuinfo").read_text(encoding="utf-8"))
-    parts = (f"Linux {platform.release()}", f"Python {platform.python_version()}", f"{os.cpu_count()} CPUs")
+    load = f"load {os.getloadavg()[0]:.1f} before"
+    parts = (f"Linux {platform.release()}", f"Python {platform.python_version()}", f"{os.cpu_count()} CPUs", load)
     return ", ".join((*parts, cpu[1] if cpu else platform.machine()))
 
 
@@ -311,9 +312,9 @@ def verdict(figure: Figure) -> str:
     return {True: "met", False: "missed", None: ""}[figure.met]
 
 
-def show(figures: list[Figure], console: Console) -> None:
+def show(figures: list[Figure], where: str, console: Console) -> None:
     """Print the table."""
-    table = Table(title=f"aovpnd {__version__} at {commit()}", caption=machine(), show_lines=True)
+    table = Table(title=f"aovpnd {__version__} at {commit()}", caption=where, show_lines=True)
     for column in ("what", "measured", "beside", "aim", ""):
         table.add_column(column)
     for figure in figures:
@@ -321,7 +322,7 @@ def show(figures: list[Figure], console: Console) -> None:
     console.print(table)
 
 
-def write(figures: list[Figure]) -> None:
+def write(figures: list[Figure], where: str) -> None:
     """Write docs/bench.md."""
     rows = [
         f"| {figure.what} | {figure.measured} | {figure.beside} | {figure.aim} | {verdict(figure)} |"
@@ -335,7 +336,7 @@ def write(figures: list[Figure]) -> None:
                 "# Benchmark",
                 "",
                 f"aovpnd {__version__} at commit {commit()}, {datetime.now(UTC):%Y-%m-%d}, in the lab's namespaces.",
-                f"{machine()}.",
+                f"{where}.",
                 "Written by `make bench`; use the figures as ratios.",
                 "",
                 "| what | measured | beside | aim | |",
@@ -351,9 +352,10 @@ def write(figures: list[Figure]) -> None:
 def main() -> int:
     """Measure, print, write; returns 1 when an aim was missed."""
     console = Console()
+    where = machine()
     figures = measure(console)
-    show(figures, console)
-    write(figures)
+    show(figures, where, console)
+    write(figures, where)
     console.print(f"written to {REPORT.relative_to(ROOT)}")
     return 1 if any(figure.met is False for figure in figures) else 0
 

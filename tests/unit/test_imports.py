@@ -13,8 +13,8 @@ from tests.unit.imports import ROOT, Import, circles, imports, is_standard, modu
 
 # fmt: off
 PURE: Final = frozenset((
-    "__future__", "abc", "base64", "binascii", "collections", "dataclasses", "enum", "functools", "hashlib", "ipaddress",
-    "itertools", "math", "operator", "re", "types", "typing",
+    "__future__", "abc", "base64", "binascii", "collections", "dataclasses", "enum", "functools", "hashlib",
+    "ipaddress", "itertools", "math", "operator", "re", "types", "typing",
 ))
 # fmt: on
 """What of the standard library can neither act, nor wait, nor read a clock."""
