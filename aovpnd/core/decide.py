@@ -18,8 +18,9 @@ from aovpnd.ruleset import Device
 GUARD_LOOK_S: Final = 0.5
 """How soon to look whether a guard that is starting holds its tables."""
 GRANT_LOOK_S: Final = 2.0
-"""How often to look at the clock while a window is open: the loop's own timer, and the kernel's on the set element, stand
-still in suspend, so that a lid closed in a window would otherwise open on what is left of it."""
+"""How often to look at the clock while a window is open: the loop's own timer, and the kernel's on the set element,
+stand still in suspend, so that a lid closed in a window would otherwise open on what is left of it.
+"""
 
 
 def decide(config: Config, intent: Intent, snapshot: Snapshot) -> Desired:
