@@ -7,6 +7,7 @@ crash after any prefix leaves a state that the loaded ruleset already covers.
 
 from typing import Final, assert_never
 
+from aovpnd.core.view import is_configured
 from aovpnd.model import Block, Desired, Failure, GuardState, LinkWish, Snapshot, TunnelState, TunnelWish
 from aovpnd.orders import Action, EnsureGuard, EnsureRouting, EnsureTunnel, LoadRuleset, MarkUnblocked, RemoveTunnel
 
@@ -26,7 +27,7 @@ def diff(desired: Desired, snapshot: Snapshot) -> tuple[Action, ...]:
     actions += [
         EnsureTunnel(wish, reason)
         for wish in desired.tunnels
-        if (reason := _tunnel_differs(wish, states.get(wish.link_name)))
+        if (reason := _tunnel_differs(wish, states.get(wish.link_name), snapshot))
     ]
     if desired.routing != (snapshot.routing if desired.routing is not None else None) or _leftover(desired, snapshot):
         actions.append(EnsureRouting(desired.routing))
@@ -55,11 +56,11 @@ def _guard_differs(wanted: GuardState, state: GuardState) -> bool:
     return state is GuardState.MISSING if wanted is GuardState.HELD else state is not GuardState.MISSING
 
 
-def _tunnel_differs(wish: TunnelWish, state: TunnelState | None) -> str:
+def _tunnel_differs(wish: TunnelWish, state: TunnelState | None, snapshot: Snapshot) -> str:
     """Why the link is not as wished, or nothing."""
     if state is None:
         return "create"
-    if state.digest != wish.spec.digest() or set(state.addresses) != set(wish.spec.addresses):
+    if not is_configured(wish.spec, state, snapshot):
         return "configure"
     if state.link.up is not (wish.state is LinkWish.UP):
         return f"set {wish.state}"

@@ -5,7 +5,7 @@ from dataclasses import dataclass
 
 from aovpnd import names
 from aovpnd.core import health
-from aovpnd.core.uplinks import uplinks
+from aovpnd.core.uplinks import IPV4, uplinks
 from aovpnd.links import is_tunnel_shaped
 from aovpnd.model import Block, Config, Grant, Intent, Path, Phase, Snapshot, TunnelSpec, TunnelState, Uplink, Wish
 from aovpnd.orders import LoadRuleset
@@ -74,10 +74,15 @@ def own_tunnel(spec: TunnelSpec | None, snapshot: Snapshot) -> TunnelState | Non
     if spec is None:
         return None
     for state in snapshot.tunnels:
-        ours = state.digest == spec.digest() and state.fwmark == names.FWMARK and is_tunnel_shaped(state.link)
-        if ours and set(state.addresses) == set(spec.addresses):
+        if is_tunnel_shaped(state.link) and is_configured(spec, state, snapshot):
             return state
     return None
+
+
+def is_configured(spec: TunnelSpec, state: TunnelState, snapshot: Snapshot) -> bool:
+    """Whether a link has just the keys, peers, mark and addresses of its file; no IPv6 where the kernel speaks none."""
+    wanted = {address for address in spec.addresses if snapshot.ipv6 or address.version == IPV4}
+    return state.digest == spec.digest() and state.fwmark == names.FWMARK and set(state.addresses) == wanted
 
 
 def free_link_name(snapshot: Snapshot) -> str:

@@ -218,3 +218,13 @@ def _through() -> Iterator[Packet]:
 
 
 THROUGH: Final = tuple(dict.fromkeys(_through()))
+
+_BY: Final[dict[tuple[int, Device | None, Device | None], list[Packet]]] = {}
+
+
+def by_link(packets: tuple[Packet, ...], iif: Device | None, oif: Device | None) -> list[Packet]:
+    """The packets as they come by these links; made once, and not looked up by their values, which takes longer."""
+    key = id(packets), iif, oif
+    if key not in _BY:
+        _BY[key] = [replace(one, iif=iif, oif=oif) for one in packets]
+    return _BY[key]

@@ -136,7 +136,7 @@ def is_tunnel(world: World, link: Link) -> bool:
     return any(
         state.digest == tunnel.digest()
         and state.fwmark == names.FWMARK
-        and set(state.addresses) == set(tunnel.addresses)
+        and set(state.addresses) == {i for i in tunnel.addresses if i.version == 4 or world.snapshot.ipv6}
         and (state.link.index, state.link.name, state.link.kind) == (link.index, link.name, link.kind)
         for state in world.snapshot.tunnels
     )

@@ -25,7 +25,7 @@ from aovpnd.links import Link, is_tunnel_shaped
 from aovpnd.model import GuardState, Phase
 from aovpnd.ruleset import L4, Chain, Device, Hook, Match, Packet, Protocol, Rule, Ruleset, Verdict, verdict
 from tests.unit import spec
-from tests.unit.packets import ARRIVING, DEVICES, EVERYBODY4, LEAVING, THROUGH, packet
+from tests.unit.packets import ARRIVING, DEVICES, EVERYBODY4, LEAVING, THROUGH, by_link, packet
 from tests.unit.small_world import ENDPOINT4, NOW, Situation, main_situations, situations
 from tests.unit.spec import Reading, Way
 
@@ -122,7 +122,7 @@ def test_what_leaves(answers: Answers) -> None:
     for (table, reading), situation in answers.tables.items():
         moments = MOMENTS if reading.grant is not None else MOMENTS[:1]
         for device, same, at in product(_classes(table, reading), _same(table, LEAVING), moments):
-            packets = _by(LEAVING, None, device)
+            packets = by_link(LEAVING, None, device)
             first = packets[same[0]]
             fate = leaves(table, first, first, at)
             stamp = fate.mark & names.STAMP
@@ -137,7 +137,7 @@ def test_what_comes_in(answers: Answers) -> None:
     """A packet comes in when the page says so and only then; what an endpoint sent carries our mark, and only that."""
     for (table, reading), situation in answers.tables.items():
         for device, same in product(_classes(table, reading), _same(table, ARRIVING)):
-            packets = _by(ARRIVING, device, None)
+            packets = by_link(ARRIVING, device, None)
             fate = comes_in(table, packets[same[0]], NOW)
             for sent in (packets[number] for number in same):
                 assert fate.passes is spec.allowed(reading, sent, Way.IN, NOW), (situation, sent)
@@ -149,21 +149,10 @@ def test_what_is_forwarded(answers: Answers) -> None:
     for (table, reading), situation in answers.tables.items():
         devices = _classes(table, reading)
         for iif, oif, same in product(devices, devices, _same(table, THROUGH)):
-            packets = _by(THROUGH, iif, oif)
+            packets = by_link(THROUGH, iif, oif)
             fate = is_forwarded(table, packets[same[0]], NOW)
             for sent in (packets[number] for number in same):
                 assert fate.passes is spec.allowed(reading, sent, Way.FORWARD, NOW), (situation, sent)
-
-
-_BY: Final[dict[tuple[int, Device | None, Device | None], list[Packet]]] = {}
-
-
-def _by(packets: tuple[Packet, ...], iif: Device | None, oif: Device | None) -> list[Packet]:
-    """The packets as they come by these links; made once, and not looked up by their values, which takes longer."""
-    key = id(packets), iif, oif
-    if key not in _BY:
-        _BY[key] = [replace(one, iif=iif, oif=oif) for one in packets]
-    return _BY[key]
 
 
 def _classes(table: Ruleset | None, reading: Reading) -> list[Device]:

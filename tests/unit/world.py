@@ -1,0 +1,324 @@
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""A laptop made of values: actions change it as the kernel would, and events happen to it. No clock but its own.
+
+`Laptop` is the world and the loop's memory together; `look` is one pass of the loop (aovpnd/daemon.py) without its
+threads, and `settle` pass after pass until nothing is left to do.
+"""
+
+from collections.abc import Callable
+from dataclasses import dataclass, field, replace
+from ipaddress import ip_address, ip_interface
+from typing import Final, assert_never
+
+from aovpnd import names
+from aovpnd.core import intent as memory
+from aovpnd.core.decide import decide
+from aovpnd.core.plan import diff, due
+from aovpnd.links import ARPHRD_NONE, Link
+from aovpnd.model import (
+    Block,
+    Clock,
+    Config,
+    Desired,
+    GuardState,
+    Intent,
+    LinkAddress,
+    LinkWish,
+    PeerState,
+    Phase,
+    Route,
+    Routing,
+    Snapshot,
+    TunnelState,
+    TunnelWish,
+)
+from aovpnd.orders import (
+    Action,
+    Answer,
+    Command,
+    EnsureGuard,
+    EnsureRouting,
+    EnsureTunnel,
+    LoadRuleset,
+    MarkUnblocked,
+    Refusal,
+    RemoveTunnel,
+)
+from aovpnd.ruleset import L4, Device, Hook, Packet, Ruleset, Verdict, verdict
+from tests.unit.small_world import CLOCK, DEFAULT4, DOCKER, ETH, LO, VETH, WLAN
+
+MOST_PASSES: Final = 8
+"""More than that without coming to rest is no convergence."""
+SITES: Final = {"home": ("192.168.1.23/24", "192.168.1.1"), "cafe": ("10.9.0.23/16", "10.9.0.1")}
+
+
+class FaultError(Exception):
+    """The kernel refuses."""
+
+
+@dataclass(slots=True)
+class Laptop:
+    """The world and the memory."""
+
+    config: Config = field(default_factory=Config)
+    intent: Intent = field(default_factory=Intent)
+    snapshot: Snapshot = field(default_factory=lambda: Snapshot(CLOCK, links=(LO, WLAN, ETH, DOCKER, VETH)))
+    answers: bool = True
+    """Whether the gateway does."""
+    busy: bool = True
+    """Whether programs send through the tunnel."""
+    fails: set[type[Action]] = field(default_factory=set)
+    done: list[Action] = field(default_factory=list)
+    """Everything that was ever performed."""
+    watch: Callable[["Laptop"], None] | None = None
+    """Called after every action."""
+    next_index: int = 50
+
+    # -- the loop -----------------------------------------------------------------------------------------------------
+    def look(self, command: Command | None = None, *, stop_after: int | None = None) -> tuple[Desired, int]:
+        """One pass; returns what should be, and how many actions were tried. ``stop_after`` so many: killed there."""
+        self._shake_hands()
+        self.intent = memory.settle(self.config, self.intent, self.snapshot)
+        answer: Answer | Refusal | None = None
+        if command is not None:
+            self.intent, answer = memory.update(self.config, self.intent, self.snapshot, command)
+        self.last_answer = answer
+        desired = decide(self.config, self.intent, self.snapshot)
+        wanted = diff(desired, self.snapshot)
+        self.intent = memory.forget(self.intent, wanted)
+        actions = due(wanted, self.intent.failures, self.snapshot.now.boot)
+        for action in actions[:stop_after]:
+            now = self.snapshot.now.boot
+            try:
+                self.apply(action)
+            except FaultError as fault:
+                self.intent = memory.failed(self.intent, action, now, str(fault), "")
+                break
+            self.intent = memory.performed(self.intent, action, now)
+            if self.watch is not None:
+                self.watch(self)
+        return desired, len(actions)
+
+    last_answer: Answer | Refusal | None = None
+
+    def settle(self, command: Command | None = None) -> Desired:
+        """Pass after pass until there is nothing to do; `AssertionError` when that never comes."""
+        for _ in range(MOST_PASSES):
+            desired, actions = self.look(command)
+            command = None
+            if not actions:
+                return desired
+        raise AssertionError(f"no rest after {MOST_PASSES} passes: {[a.describe() for a in self.done[-8:]]}")
+
+    def wait(self, seconds: float) -> Desired:
+        """Let time pass, and wake as often as was asked for."""
+        until = self.snapshot.now.boot + seconds
+        desired = self.settle()
+        for _ in range(1000):
+            now = self.snapshot.now.boot
+            wake = until if desired.wake_at is None else min(max(desired.wake_at, now + 0.001), until)
+            self.tick(wake - now)
+            desired = self.settle()
+            if wake >= until:
+                return desired
+        raise AssertionError("woken a thousand times")
+
+    # -- what the kernel does -----------------------------------------------------------------------------------------
+    def apply(self, action: Action) -> None:
+        """Perform an action; `FaultError` when the kernel refuses it."""
+        self.done.append(action)
+        if type(action) in self.fails:
+            raise FaultError(f"{type(action).__name__} refused")
+        match action:
+            case LoadRuleset(ruleset):
+                self.snapshot = replace(self.snapshot, ruleset=ruleset, table_present=ruleset is not None)
+            case RemoveTunnel(link):
+                self.lose_link(link.name)
+            case EnsureTunnel(wish):
+                self._ensure_tunnel(wish)
+            case EnsureRouting(routing):
+                self._ensure_routing(routing)
+            case EnsureGuard(state):
+                self.snapshot = replace(self.snapshot, guard=state)
+            case MarkUnblocked(block):
+                self.snapshot = replace(self.snapshot, unblocked=block is Block.OFF)
+            case _:
+                assert_never(action)
+
+    def _ensure_tunnel(self, wish: TunnelWish) -> None:
+        states = {state.link.name: state for state in self.snapshot.tunnels}
+        old = states.get(wish.link_name)
+        if old is None:
+            link = Link(self.next_index, wish.link_name, "wireguard", ARPHRD_NONE, up=False)
+            self.next_index += 1
+        else:
+            link = old.link
+        keep = old is not None and wish.path is None and old.digest == wish.spec.digest()
+        known = {peer.public_key: peer for peer in old.peers} if old is not None and keep else {}
+        peers = tuple(
+            replace(known[peer.public_key], endpoint=peer.endpoint)
+            if peer.public_key in known
+            else PeerState(peer.public_key, peer.endpoint, None, 0, 0)
+            for peer in wish.spec.peers
+        )
+        link = replace(link, up=wish.state is LinkWish.UP)
+        spec = wish.spec
+        addresses = tuple(a for a in spec.addresses if a.version == 4 or self.snapshot.ipv6)
+        made = TunnelState(link, "kernel", spec.public_key, spec.digest(), names.FWMARK, addresses, peers)
+        states[wish.link_name] = made
+        self._replace_tunnels(tuple(states.values()))
+
+    def _replace_tunnels(self, tunnels: tuple[TunnelState, ...]) -> None:
+        """Tunnels change, and so do the links, and the kernel removes routes over links that are not up."""
+        ours = {state.link.name for state in (*self.snapshot.tunnels, *tunnels)}
+        links = [link for link in self.snapshot.links if link.name not in ours]
+        links += [state.link for state in tunnels]
+        self.snapshot = replace(self.snapshot, tunnels=tunnels, links=tuple(links))
+        self._drop_dead_routes()
+
+    def _drop_dead_routes(self) -> None:
+        alive = {link.index for link in self.snapshot.links if link.up} | {None}
+        routing = self.snapshot.routing
+        kept = tuple(route for route in routing.routes if route.link in alive)
+        main = tuple(route for route in self.snapshot.main if route.link in alive)
+        self.snapshot = replace(self.snapshot, routing=replace(routing, routes=kept), main=main)
+
+    def _ensure_routing(self, routing: Routing | None) -> None:
+        if routing is None:
+            self.snapshot = replace(self.snapshot, routing=Routing((), (), self.snapshot.routing.sysctls))
+            return
+        up = {link.index for link in self.snapshot.links if link.up}
+        if any(route.link is not None and route.link not in up for route in routing.routes):
+            raise FaultError("network is down")
+        self.snapshot = replace(self.snapshot, routing=routing)
+
+    def _shake_hands(self) -> None:
+        """A tunnel that is up and may send gets its answer, if the gateway is there."""
+        up = {link.index for link in self.snapshot.links if link.up and link.carrier}
+        ways = [route.link for route in self.snapshot.main if route.dst.prefixlen == 0 and route.link in up]
+        tunnels = tuple(
+            replace(
+                state,
+                peers=tuple(
+                    replace(peer, handshake_wall=peer.handshake_wall or int(self.snapshot.now.wall))
+                    if any(self._may_shake(peer, way) for way in ways)
+                    and state.link.up
+                    and state.fwmark == names.FWMARK
+                    else peer
+                    for peer in state.peers
+                ),
+            )
+            for state in self.snapshot.tunnels
+        )
+        self.snapshot = replace(self.snapshot, tunnels=tunnels)
+
+    def _may_shake(self, peer: PeerState, way: int | None) -> bool:
+        link = next(link for link in self.snapshot.links if link.index == way)
+        if peer.endpoint is None or not self.answers:
+            return False
+        outer = Packet(
+            oif=Device(link.index, link.name, link.kind or None),
+            daddr=peer.endpoint.addr,
+            l4=L4.UDP,
+            dport=peer.endpoint.port,
+            mark=names.FWMARK,
+        )
+        return leaves(self.snapshot.ruleset, self.snapshot.now.boot, outer)
+
+    # -- what happens to it -------------------------------------------------------------------------------------------
+    def tick(self, seconds: float) -> None:
+        """Let time pass on both clocks, with traffic through the tunnel where it is up."""
+        now = self.snapshot.now
+        tunnels = tuple(
+            replace(state, peers=tuple(self._traffic(peer) for peer in state.peers)) if state.link.up else state
+            for state in self.snapshot.tunnels
+        )
+        later = Clock(now.boot + seconds, now.wall + seconds)
+        guard = self.snapshot.guard if self.snapshot.guard is not GuardState.STARTING else GuardState.HELD
+        self.snapshot = replace(self.snapshot, now=later, tunnels=tunnels, guard=guard)
+
+    def _traffic(self, peer: PeerState) -> PeerState:
+        if not self.busy:
+            return peer
+        heard = 1000 if self.answers and peer.handshake_wall is not None else 0
+        return replace(peer, tx_bytes=peer.tx_bytes + 1000, rx_bytes=peer.rx_bytes + heard)
+
+    def join(self, site: str, link: str = "wlan0") -> None:
+        """Come into a network: carrier, lease, default route."""
+        self.leave(link)
+        address, gateway = SITES[site]
+        card = self._link(link)
+        self._replace_link(replace(card, carrier=True, carrier_ups=card.carrier_ups + 1))
+        metric = 600 if link == "wlan0" else 100
+        self.snapshot = replace(
+            self.snapshot,
+            addresses=(*self.snapshot.addresses, LinkAddress(card.index, ip_interface(address))),
+            main=(*self.snapshot.main, Route(DEFAULT4, card.index, ip_address(gateway), metric)),
+            resolvers=(ip_address(gateway),),
+        )
+
+    def leave(self, link: str = "wlan0") -> None:
+        """Go out of range: no carrier, no lease, no route."""
+        card = self._link(link)
+        self._replace_link(replace(card, carrier=False))
+        self.snapshot = replace(
+            self.snapshot,
+            addresses=tuple(address for address in self.snapshot.addresses if address.link != card.index),
+            main=tuple(route for route in self.snapshot.main if route.link != card.index),
+        )
+
+    def flap(self, link: str = "wlan0") -> None:
+        """Lose the carrier and have it back, with the lease as it was."""
+        card = self._link(link)
+        if card.carrier:
+            self._replace_link(replace(card, carrier_ups=card.carrier_ups + 1))
+
+    def _link(self, name: str) -> Link:
+        return next(link for link in self.snapshot.links if link.name == name)
+
+    def _replace_link(self, new: Link) -> None:
+        links = tuple(new if link.index == new.index else link for link in self.snapshot.links)
+        self.snapshot = replace(self.snapshot, links=links)
+
+    def lose_link(self, name: str) -> None:
+        """A tunnel link is deleted, by us or by somebody."""
+        self.snapshot = replace(self.snapshot, links=tuple(x for x in self.snapshot.links if x.name != name))
+        self._replace_tunnels(tuple(state for state in self.snapshot.tunnels if state.link.name != name))
+
+    def flush(self) -> None:
+        """``nft flush ruleset``: the dynamic table goes, the guard's stay."""
+        self.snapshot = replace(self.snapshot, ruleset=None, table_present=False)
+
+    def restart(self, *, reboot: bool = False) -> None:
+        """The daemon's memory goes, but for what it keeps in a file; ``reboot``: everything of the kernel's too."""
+        kept = Intent(
+            block=Block.OFF if self.snapshot.unblocked else Block.ON,
+            wish=self.intent.wish,
+            chosen=self.intent.chosen,
+            used=self.intent.used,
+        )
+        self.snapshot = replace(self.snapshot, ruleset=None)
+        if reboot:
+            now = self.snapshot.now
+            kept = replace(kept, used=tuple(at - now.boot for at in kept.used))
+            fresh = Snapshot(Clock(0.0, now.wall), links=(LO, WLAN, ETH, DOCKER, VETH))
+            self.snapshot = replace(fresh, unblocked=self.snapshot.unblocked)
+        self.intent = kept
+
+    # -- what is seen -------------------------------------------------------------------------------------------------
+    @property
+    def phase(self) -> Phase:
+        """What ``status`` would say."""
+        return decide(self.config, self.intent, self.snapshot).phase
+
+    def lets_out(self, packet: Packet) -> bool:
+        """Whether the loaded ruleset lets a packet leave now."""
+        return leaves(self.snapshot.ruleset, self.snapshot.now.boot, packet)
+
+
+def leaves(table: Ruleset | None, now: float, packet: Packet) -> bool:
+    """Whether a packet passes both looks of a table; without one everything does."""
+    if table is None:
+        return True
+    hooks = (Hook.OUTPUT, Hook.POSTROUTING)
+    return all(verdict(table, hook, packet, now)[0] is Verdict.ACCEPT for hook in hooks)
