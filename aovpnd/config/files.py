@@ -14,9 +14,6 @@ from typing import Final
 from aovpnd.config.findings import printable_path
 from aovpnd.errors import ConfigError
 
-LARGEST_FILE: Final = 256 * 1024
-"""Bytes. The longest real files, with a thousand prefixes in AllowedIPs, have a tenth of it."""
-
 
 class Holds(Enum):
     """What a file holds: who may see it follows from that."""
@@ -25,6 +22,10 @@ class Holds(Enum):
     """Everybody may read it, nobody but its owner write it."""
     KEYS = "keys"
     """Nobody but its owner may read it, and it may not be a link out of its directory."""
+
+
+LARGEST: Final = {Holds.SETTINGS: 64 * 1024, Holds.KEYS: 256 * 1024}
+"""Bytes. The longest real tunnels, with a thousand prefixes in AllowedIPs, have a tenth of it."""
 
 
 def names_in(directory: Path, *suffixes: str) -> tuple[Path, ...]:
@@ -67,7 +68,7 @@ def read(path: Path, holds: Holds) -> str | None:
         reason = error.strerror if isinstance(error, OSError) and error.strerror else "the path leads nowhere"
         raise ConfigError(f"cannot be read: {reason}", file=shown, hint=_hint(error)) from None
     try:
-        return _decoded(_content(descriptor, shown, holds), shown)
+        return _decoded(_content(descriptor, shown, holds), shown, LARGEST[holds])
     except OSError as error:
         raise ConfigError(f"cannot be read: {error.strerror}", file=shown) from None
     finally:
@@ -83,7 +84,7 @@ def _content(descriptor: int, shown: str, holds: Holds) -> bytes:
     if holds is Holds.KEYS and stat.S_IMODE(status.st_mode) & 0o077:
         raise ConfigError("holds a private key and others can read it", file=shown, hint=f"chmod 600 {shown}")
     with open(descriptor, "rb", closefd=False) as file:
-        return file.read(LARGEST_FILE + 1)
+        return file.read(LARGEST[holds] + 1)
 
 
 def _judge_owner(status: os.stat_result, shown: str) -> None:
@@ -94,9 +95,9 @@ def _judge_owner(status: os.stat_result, shown: str) -> None:
         raise ConfigError("others can change it", file=shown, hint=f"chmod go-w {shown}")
 
 
-def _decoded(content: bytes, shown: str) -> str:
-    if len(content) > LARGEST_FILE:
-        raise ConfigError(f"is too large: at most {LARGEST_FILE // 1024} KiB", file=shown, hint="is it the right file?")
+def _decoded(content: bytes, shown: str, most: int) -> str:
+    if len(content) > most:
+        raise ConfigError(f"is too large: at most {most // 1024} KiB", file=shown, hint="is it the right file?")
     try:
         return content.decode("utf-8-sig")
     except UnicodeDecodeError as error:

@@ -17,6 +17,8 @@ OVERRULED: Final = "config-overruled"
 UNSUPPORTED: Final = "config-unsupported"
 """The code of a file that a later version will read."""
 
+MOST: Final = 20
+"""Faults of one file that are told: nobody mends more at once, and status shall not grow with a file of rubbish."""
 _KEY_LIKE: Final = re.compile(r"[A-Za-z0-9+/=]{16}")
 """A run this long may be (part of) a key; no address, port or span of time has one."""
 _LONGEST_QUOTE: Final = 60
@@ -61,6 +63,26 @@ class Finding:
     def problem(self) -> Problem:
         """As status shows it."""
         return Problem(self.code, self.severity, self.text, self.hint)
+
+
+class Findings:
+    """Collects what is wrong with one file, up to `MOST`; lives as long as its parsing."""
+
+    def __init__(self, file: str) -> None:
+        self.file = file
+        self.all: list[Finding] = []
+
+    @property
+    def full(self) -> bool:
+        """Whether there is no sense in looking for more."""
+        return len(self.all) > MOST
+
+    def fault(self, line: int, reason: str, hint: str = "", key: str | None = None) -> None:
+        """Something that makes the file unusable."""
+        if len(self.all) < MOST:
+            self.all.append(Finding(self.file, reason, hint, line, key))
+        elif not self.full:
+            self.all.append(Finding(self.file, "there are more faults", "mend those first", line))
 
 
 def finding_of(error: ConfigError) -> Finding:

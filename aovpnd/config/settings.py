@@ -13,7 +13,7 @@ from typing import Final, TypeVar
 
 from aovpnd import durations
 from aovpnd.config import toml
-from aovpnd.config.findings import INVALID, OVERRULED, Finding, UnfitError, quoted
+from aovpnd.config.findings import INVALID, OVERRULED, Finding, Findings, UnfitError, quoted
 from aovpnd.model import TUNNEL_NAME, Enabled, Lan, Origin, Severity, TemporaryAccessPolicy, WhileConnected
 
 MAX_S: Final = 3600
@@ -164,17 +164,18 @@ _TABLES: Final = sorted({key.partition(".")[0] for key in KEYS})
 def read(values: Iterable[toml.Value], file: str, layer: Layer) -> tuple[list[Setting], list[Finding]]:
     """The settings of one file, and what is wrong with it. Settings are good only when no finding is an error."""
     settings: list[Setting] = []
-    findings: list[Finding] = []
+    findings = Findings(file)
     for entry in values:
         name = ".".join(entry.path)
         if name in _TABLES and entry.value == {}:
             continue  # a table's head
+        if findings.full:
+            break
         try:
             settings.append(_setting(entry, file, layer))
         except UnfitError as error:
-            shown = name if _known(entry) is not None else None
-            findings.append(Finding(file, error.reason, error.hint, entry.line, shown))
-    return settings, findings
+            findings.fault(entry.line, error.reason, error.hint, name if _known(entry) is not None else None)
+    return settings, findings.all
 
 
 def _setting(entry: toml.Value, file: str, layer: Layer) -> Setting:
@@ -222,7 +223,7 @@ def merge(settings: Iterable[Setting]) -> tuple[Settings, list[Finding]]:
     chosen: dict[str, Setting] = {}
     for setting in sorted(settings, key=lambda setting: setting.layer):
         chosen[setting.key] = setting
-    duration, findings = _duration(chosen.get("temporary_access.duration"), chosen.get("temporary_access.max"))
+    duration, findings = _duration(chosen)
     built_in = _BUILT_IN_POLICY
     access = TemporaryAccessPolicy(
         enabled=_value(chosen, "temporary_access.enabled", built_in.enabled),
@@ -237,30 +238,26 @@ def merge(settings: Iterable[Setting]) -> tuple[Settings, list[Finding]]:
 
 
 def _value(chosen: dict[str, Setting], key: str, otherwise: _T) -> _T:
-    """The value of a key; its parser in `KEYS` gives the type that the built-in value has."""
+    """The value of a key, or the built-in one, which has the type that the key's parser in `KEYS` returns."""
     setting = chosen.get(key)
     if setting is None:
         return otherwise
     if not isinstance(setting.value, type(otherwise)):
-        raise TypeError(key)
+        raise TypeError(f"{key} has a value of the wrong type")
     return setting.value
 
 
-def _duration(duration: Setting | None, longest: Setting | None) -> tuple[int, list[Finding]]:
+def _duration(chosen: dict[str, Setting]) -> tuple[int, list[Finding]]:
     """The default span, never above the longest. The built-in one follows a shorter maximum in silence; one that is
     written is an error, except under a policy: a policy must not be broken by what it overrules.
     """
-    max_s = longest.value if longest is not None else _BUILT_IN_POLICY.max_s
-    if not isinstance(max_s, int):
-        raise TypeError("temporary_access.max")
-    if duration is None:
-        return min(_BUILT_IN_POLICY.duration_s, max_s), []
-    if not isinstance(duration.value, int):
-        raise TypeError("temporary_access.duration")
-    if longest is None or duration.value <= max_s:
-        return duration.value, []
+    max_s = _value(chosen, "temporary_access.max", _BUILT_IN_POLICY.max_s)
+    duration_s = _value(chosen, "temporary_access.duration", min(_BUILT_IN_POLICY.duration_s, max_s))
+    duration, longest = chosen.get("temporary_access.duration"), chosen.get("temporary_access.max")
+    if duration is None or longest is None or duration_s <= max_s:
+        return duration_s, []
     reason = (
-        f"{durations.render(duration.value)} is more than temporary_access.max, "
+        f"{durations.render(duration_s)} is more than temporary_access.max, "
         f"{durations.render(max_s)} in {longest.file}:{longest.line}"
     )
     ruled = longest.layer is Layer.POLICY and duration.layer is not Layer.POLICY

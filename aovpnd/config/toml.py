@@ -13,8 +13,10 @@ from typing import Final
 from aovpnd.config.findings import HIDDEN, quoted
 from aovpnd.errors import ConfigError
 
-LONGEST_STATEMENT: Final = 64
+LONGEST_STATEMENT: Final = 16
 """Lines of one value. It bounds the work of cutting; no setting of ours needs two."""
+LONGEST_LINE: Final = 1000
+"""Characters. tomllib needs memory with the square of a dotted name's length: one of 200 kB would take all there is."""
 _POSITION: Final = re.compile(r" \(at (?:line (\d+), column \d+|end of document)\)$")
 
 
@@ -33,9 +35,14 @@ def parse(text: str, file: str) -> tuple[Value, ...]:
     ``ConfigError`` with the line when it is not TOML.
     """
     text = text.replace("\r\n", "\n")
+    lines = text.split("\n")
+    for number, line in enumerate(lines, 1):
+        if len(line) > LONGEST_LINE:
+            reason = f"the line is longer than {LONGEST_LINE} characters"
+            raise ConfigError(reason, file=file, line=number, hint="is it the right file?")
     try:
         _check(text, file)
-        return _values(text.split("\n"), file)
+        return _values(lines, file)
     except RecursionError:
         raise ConfigError("is nested too deeply", file=file, hint="no setting needs that") from None
 
@@ -86,13 +93,11 @@ def _check(text: str, file: str) -> None:
     """Raise ``ConfigError`` unless the whole is valid TOML."""
     try:
         tomllib.loads(text)
-    except ValueError as error:  # TOMLDecodeError, and integers beyond what Python converts
+    except ValueError as error:
         message = str(error)
         position = _POSITION.search(message)
-        if position is None:
-            raise ConfigError("is not TOML: a number is out of range", file=file) from None
-        line = int(position[1]) if position[1] else text.rstrip("\n").count("\n") + 1
-        reason = message[: position.start()]
+        line = int(position[1]) if position and position[1] else text.rstrip("\n").count("\n") + 1
+        reason = _POSITION.sub("", message)
         if quoted(reason) == HIDDEN:
             reason = "a name is given twice, or out of place"
         hint = 'a value is written like key = "text"; see aovpnd.conf(5)'

@@ -15,11 +15,11 @@ from typing import Final, TypeVar
 import wgconfig
 
 from aovpnd.config import files, values, wgquick
-from aovpnd.config.findings import UNSUPPORTED, Finding, UnfitError, printable_path
+from aovpnd.config.findings import UNSUPPORTED, Finding, Findings, UnfitError, printable_path
 from aovpnd.config.wgquick import Block, Item, Section
 from aovpnd.errors import ConfigError, ToolError
 from aovpnd.model import TUNNEL_NAME, Endpoint, Interface, Peer, Secret, Severity, WireGuard
-from aovpnd.ruleset import Network
+from aovpnd.ruleset import Address, Network
 
 SUFFIX: Final = ".conf"
 IKE_SUFFIX: Final = ".toml"
@@ -56,7 +56,7 @@ def parse(text: str, name: str, file: str) -> tuple[WireGuard | None, list[Findi
         return None, findings
     builder = _Builder(file)
     spec = builder.tunnel(blocks, name)
-    findings += builder.findings
+    findings += builder.all
     if spec is None or _is_broken(findings):
         return None, findings
     _agree(blocks, file)
@@ -67,17 +67,10 @@ def _is_broken(findings: list[Finding]) -> bool:
     return any(finding.severity is Severity.ERROR for finding in findings)
 
 
-class _Builder:
+class _Builder(Findings):
     """Makes typed values of one file's items, and collects all that is wrong rather than the first; lives as long as
     `parse`.
     """
-
-    def __init__(self, file: str) -> None:
-        self.file = file
-        self.findings: list[Finding] = []
-
-    def fault(self, line: int, reason: str, hint: str = "", key: str | None = None) -> None:
-        self.findings.append(Finding(self.file, reason, hint, line, key))
 
     def typed(self, item: Item | None, parse_value: Callable[[str], _T]) -> _T | None:
         """The value of an item; None when it is absent or was found wanting."""
@@ -111,7 +104,7 @@ class _Builder:
         listen_port = self.typed(interface.one("ListenPort"), values.port)
         dns = [value for _, value in self.each(interface.all("DNS"), values.dns)]
         self.own_addresses(addresses, peers, interface)
-        if private_key is None or _is_broken(self.findings):
+        if private_key is None or _is_broken(self.all):
             return None
         public_key = _public_key(private_key)
         if any(peer.public_key == public_key for peer in peers):
@@ -132,9 +125,11 @@ class _Builder:
     def addresses(self, interface: Block) -> list[Interface]:
         """This machine's addresses in the tunnel. None would let the kernel pick one of another link's."""
         found: list[Interface] = []
+        known: set[Address] = set()
         for item, value in self.each(interface.all("Address"), values.interface):
-            if value.ip in {other.ip for other in found}:
+            if value.ip in known:
                 self.fault(item.line, f"'{value.ip}' stands twice", "remove one of them", item.key)
+            known.add(value.ip)
             found.append(value)
         if not interface.all("Address"):
             self.fault(interface.line, "is missing", "write the address that the gateway gave you", "Address")

@@ -12,7 +12,7 @@ from dataclasses import dataclass
 from enum import Enum
 from typing import Final, assert_never
 
-from aovpnd.config.findings import NOT_HONOURED, Finding, quoted
+from aovpnd.config.findings import NOT_HONOURED, Finding, Findings, quoted
 from aovpnd.model import Severity
 
 LONGEST_LINE: Final = 16 * 1024
@@ -93,22 +93,18 @@ class Block:
         return tuple(item for item in self.items if item.key == key)
 
 
-class _Reader:
+class _Reader(Findings):
     """Goes through the lines of one file; lives as long as `parse`."""
 
     def __init__(self, file: str) -> None:
-        self.file = file
+        super().__init__(file)
         self.heads: list[tuple[Section, int]] = []
         self.items: list[list[Item]] = []
         self.first: dict[str, int] = {}
         self.lost = False
         """Below a head that was refused: what stands there has no meaning, and no message of its own."""
-        self.findings: list[Finding] = []
         self.scripts: dict[int, str] = {}
         self.ignored: dict[int, str] = {}
-
-    def fault(self, line: int, reason: str, hint: str = "", key: str | None = None) -> None:
-        self.findings.append(Finding(self.file, reason, hint, line, key))
 
     def line(self, number: int, raw: str) -> None:
         """One line, without its end."""
@@ -209,11 +205,13 @@ def parse(text: str, file: str) -> tuple[tuple[Block, ...], list[Finding]]:
     reader = _Reader(file)
     # At line feeds alone: str.splitlines knows nine more line ends, which wg does not.
     for number, raw in enumerate(text.split("\n"), 1):
+        if reader.full:
+            break
         reader.line(number, raw.removesuffix("\r"))
     blocks = tuple(
         Block(section, line, tuple(items)) for (section, line), items in zip(reader.heads, reader.items, strict=True)
     )
-    return blocks, reader.findings + reader.reports()
+    return blocks, reader.all + reader.reports()
 
 
 def canonical(blocks: tuple[Block, ...]) -> str:

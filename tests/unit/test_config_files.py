@@ -8,6 +8,7 @@ import pytest
 
 from aovpnd import config
 from aovpnd.config import tunnels
+from aovpnd.errors import ConfigError
 from aovpnd.model import Config
 from tests.unit.test_config_settings import Files
 from tests.unit.test_config_tunnels import GATEWAY, PRIVATE, SMALLEST
@@ -148,11 +149,13 @@ def test_what_is_no_file_is_refused(files: Files) -> None:
 
 def test_content_that_is_no_text(files: Files) -> None:
     """Too large, not UTF-8 (with the line), UTF-16 from a Windows editor: each says so."""
+    files.write("etc/aovpnd.toml", "#\n" * (32 * 1024) + "#")
     _tunnel(files, "large.conf", "#" * (256 * 1024 + 1))
     (_tunnel(files, "latin.conf")).write_bytes(SMALLEST.encode() + b"# caf\xe9\n")
     (_tunnel(files, "utf16.conf")).write_bytes(SMALLEST.encode("utf-16"))
 
     assert files.check() == [
+        "etc/aovpnd.toml: is too large: at most 64 KiB (is it the right file?)",
         "etc/tunnels/large.conf: is too large: at most 256 KiB (is it the right file?)",
         "etc/tunnels/latin.conf:9: is not UTF-8 text (save it as UTF-8)",
         "etc/tunnels/utf16.conf:1: is not UTF-8 text (save it as UTF-8)",
@@ -234,6 +237,12 @@ def test_removed_tunnel_is_gone(files: Files) -> None:
     path.unlink()
 
     assert files.load(before).tunnels == ()
+
+
+def test_tunnel_that_vanishes_is_an_error(files: Files) -> None:
+    """Between the listing and the reading a file may go; the next reading finds it gone for good."""
+    with pytest.raises(ConfigError, match="there is no such file"):
+        tunnels.read(files.etc / "tunnels" / "home.conf")
 
 
 def test_changed_tunnel_is_taken(files: Files) -> None:

@@ -350,6 +350,16 @@ def test_all_faults_are_told_at_once() -> None:
     assert [finding.line for finding in findings] == [2, 3, 7]
 
 
+@pytest.mark.parametrize("text", ["?\n" * 100, SMALLEST.replace(ADDRESS, f"Address = {'x,' * 99}x")])
+def test_rubbish_is_not_told_in_full(text: str) -> None:
+    """Twenty faults and a last word: status does not grow with the file."""
+    spec, findings = parse(text)
+
+    assert spec is None
+    assert len(findings) == 21
+    assert str(findings[20]).endswith("there are more faults (mend those first)")
+
+
 @pytest.mark.parametrize("secret", SECRETS)
 @pytest.mark.parametrize(
     "place",
