@@ -9,7 +9,7 @@ from typing import Final
 import pytest
 
 from aovpnd.config import check
-from aovpnd.ctl.arguments import COMMANDS, HelpWanted, UsageError, parse
+from aovpnd.ctl.arguments import HelpWanted, UsageError, parse
 from tests.unit.imports import ROOT
 
 DOCUMENTS: Final = sorted(
