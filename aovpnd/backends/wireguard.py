@@ -73,26 +73,30 @@ class WireGuardBackend:
     def ensure(self, wish: TunnelWish) -> None:
         """Make the link as wished; without ``wish.path`` a session that is as wished goes on undisturbed.
 
+        A link that had to be made stays down, whatever the wish: the ruleset does not know its index yet.
         `NetlinkError` or `ToolError` when it cannot be made; what was made so far stays, for the next attempt.
         """
         link = self._link(wish.link_name)
         device = _ask(link.name) if link is not None else None
-        if link is not None and device is None:  # it hangs: nothing else helps
-            self.remove(link)
-            link = None
-        if link is None:
-            link = self._create(wish.link_name)
+        state = wish.state
+        if link is None or device is None:
+            if link is not None:  # it hangs: nothing else helps
+                self.remove(link)
+            link, state = self._create(wish.link_name), LinkWish.DOWN
             device = _look(link.name)
-        if wish.state is LinkWish.DOWN:
+        if state is LinkWish.DOWN:
             self._netlink.set_link(link, up=False)
+            link = replace(link, up=False)
         self._ensure_sysctls(link, wish.spec)
-        _configure(link, wish.spec, device)
+        provokes = state is LinkWish.UP and wish.path is not None
+        if not (provokes and link.up):
+            _configure(link, wish.spec, device)
         self._netlink.ensure_addresses(link, wish.spec.addresses)
         self._netlink.set_link(link, mtu=wish.spec.mtu or _mtu())
-        if wish.state is LinkWish.UP:
+        if state is LinkWish.UP:
             self._netlink.set_link(link, up=True)
-            if wish.path is not None:
-                _provoke(link.name, wish.spec)
+        if provokes:
+            _provoke(link.name, wish.spec, device if link.up else _look(link.name))
 
     def remove(self, link: Link) -> None:
         """Delete the link, and see to it that wireguard-go ends with it; may be called twice."""
@@ -180,7 +184,7 @@ def _mend(peer: Peer, now: PeerState, *, running: bool) -> list[str]:
     return ["peer", peer.public_key, *words] if words else []
 
 
-def _provoke(name: str, spec: WireGuard) -> None:
+def _provoke(name: str, spec: WireGuard, device: Device) -> None:
     """Forget all sessions and shake hands at once; the link is up.
 
     Both kernel (set_peer in drivers/net/wireguard/netlink.c) and wireguard-go (device/uapi.go) send a keepalive as soon
@@ -188,8 +192,8 @@ def _provoke(name: str, spec: WireGuard) -> None:
     Peers that are set anew begin without an interval. Those that shall have none lose it again; what is on its way
     stays.
     """
-    if any(peer.tx_bytes for peer in _look(name).peers):
-        _set(name, replace(spec, peers=()), {})  # silent from here on
+    if any(peer.tx_bytes for peer in device.peers):
+        _write(name, replace(spec, peers=()), {})  # silent from here on
         time.sleep(_INITIATION_GAP_S)
     called = [peer for peer in spec.peers if peer.endpoint is not None]
     _set(name, spec, {peer.public_key: peer.keepalive_s or _KEEPALIVE_S for peer in called})
@@ -199,10 +203,14 @@ def _provoke(name: str, spec: WireGuard) -> None:
 
 
 def _set(name: str, spec: WireGuard, keepalive_s: Mapping[str, int]) -> None:
-    process.run("wg", "setconf", name, "/dev/stdin", stdin=configuration(spec, keepalive_s))
+    _write(name, spec, keepalive_s)
     device = _look(name)
     if device.digest != spec.digest() or device.fwmark != names.FWMARK:
         raise ToolError(f"{name} did not take the configuration of {spec.source}")
+
+
+def _write(name: str, spec: WireGuard, keepalive_s: Mapping[str, int]) -> None:
+    process.run("wg", "setconf", name, "/dev/stdin", stdin=configuration(spec, keepalive_s))
 
 
 def _mtu() -> int:

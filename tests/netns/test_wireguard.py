@@ -145,7 +145,10 @@ def wish(spec: WireGuard, state: LinkWish = LinkWish.UP, path: TunnelPath | None
 
 
 def connect(backend: WireGuardBackend, netlink: Netlink, far: Far) -> TunnelState:
-    """Up, with a session."""
+    """Up, with a session, as the core does it: first down, then up, then the path."""
+    if not any(state.digest == far.spec.digest() for state in states(backend, netlink)):
+        backend.ensure(wish(far.spec, LinkWish.DOWN))
+    backend.ensure(wish(far.spec))
     backend.ensure(wish(far.spec, path=PATH))
     wait_for("a handshake", lambda: only(backend, netlink).handshake_wall, deadline_s=4)
     return only(backend, netlink)
@@ -175,6 +178,13 @@ def test_created_down_and_complete(backend: WireGuardBackend, netlink: Netlink, 
     assert state.peers[0].endpoint == far.spec.peers[0].endpoint
     assert state.handshake_wall is None
     assert netlink.observe().main == main
+
+
+def test_a_new_link_stays_down(backend: WireGuardBackend, netlink: Netlink, far: Far) -> None:
+    """Even if it shall be up: the ruleset must name its index first."""
+    backend.ensure(wish(far.spec, path=PATH))
+
+    assert not only(backend, netlink).link.up
 
 
 def test_up_and_shaking_hands(backend: WireGuardBackend, netlink: Netlink, far: Far) -> None:
