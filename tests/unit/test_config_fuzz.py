@@ -5,14 +5,15 @@ import contextlib
 import re
 import tomllib
 from collections.abc import Callable
+from pathlib import Path
 from typing import Final
 
 import pytest
 from hypothesis import HealthCheck, find, given, settings
 from hypothesis import strategies as st
 
+from aovpnd.config import files, toml, tunnels, wgquick
 from aovpnd.config import settings as known
-from aovpnd.config import toml, tunnels, wgquick
 from aovpnd.config.findings import Finding
 from aovpnd.config.settings import Layer
 from aovpnd.errors import ConfigError
@@ -154,6 +155,26 @@ def test_border_lets_only_plain_lines_through(text: str) -> None:
         assert head or (entry and entry[1] in honoured), repr(line)
         assert not {"#", ","} & set(line)
     assert wgquick.canonical(wgquick.parse(plain, "home.conf")[0]) == plain
+
+
+@_often(200)
+@given(st.binary(max_size=200) | st.text().map(str.encode) | st.text().map(lambda text: text.encode("utf-16")))
+def test_any_bytes_are_text_or_refused(tmp_path: Path, content: bytes) -> None:
+    """A file is text without a byte order mark, or a message with the line that is not."""
+    path = tmp_path / "home.conf"
+    path.write_bytes(content)
+    path.chmod(0o600)
+    lines = content.count(b"\n") + 1
+    line: int | None = 1
+    try:
+        text = files.read(path, files.Holds.KEYS)
+    except ConfigError as error:
+        text, line = "", error.line
+
+    assert text is not None
+    assert text.encode() in {content, content.removeprefix(b"\xef\xbb\xbf"), b""}
+    assert line is not None
+    assert 1 <= line <= lines
 
 
 # -- TOML -------------------------------------------------------------------------------------------------------------
