@@ -4,7 +4,7 @@
 import re
 from collections.abc import Mapping
 from dataclasses import dataclass, field
-from ipaddress import ip_address, ip_network
+from ipaddress import IPv4Address, IPv6Address, ip_network
 from typing import Final
 
 from aovpnd import names
@@ -12,6 +12,7 @@ from aovpnd.errors import ToolError
 from aovpnd.model import Endpoint, Peer, PeerState, Secret, WireGuard
 
 _KEY: Final = re.compile(r"[A-Za-z0-9+/]{42}[AEIMQUYcgkosw480]=")
+_ENDPOINT: Final = re.compile(r"(?:\[(?P<six>[^\[\]]+)\]|(?P<four>[0-9.]+)):(?P<port>[0-9]+)")
 _NONE: Final = "(none)"
 _OFF: Final = "off"
 _INTERFACE_FIELDS: Final = 4
@@ -80,10 +81,11 @@ def _peer(line: str) -> tuple[Peer, PeerState]:
 
 def parse_endpoint(text: str) -> Endpoint:
     """``192.0.2.1:51820`` or ``[2001:db8::1]:51820``. `ValueError` for anything else."""
-    host, colon, port = text.rpartition(":")
-    if not colon or (":" in host) is not (host.startswith("[") and host.endswith("]")):
+    matched = _ENDPOINT.fullmatch(text)
+    if matched is None:
         raise ValueError("not an endpoint")
-    return Endpoint(ip_address(host.strip("[]")), _number(port, 16))
+    address = IPv6Address(matched["six"]) if matched["six"] else IPv4Address(matched["four"])
+    return Endpoint(address, _number(matched["port"], 16))
 
 
 def _split(line: str, count: int) -> list[str]:
