@@ -60,7 +60,8 @@ def lines(reading: Reading, to: Style) -> list[str]:
         shown += ["", *_access(document["temporary_access"], to)]
     elif phase in INTERNET:
         open_to_all = phase == "unblocked"
-        shown += to.fold(f"Internet: {to.paint(INTERNET[phase], BOLD, RED) if open_to_all else INTERNET[phase]}")
+        internet = to.fold(f"Internet: {INTERNET[phase]}")
+        shown += [to.paint(line, BOLD, RED) for line in internet] if open_to_all else internet
         if phase == "blocked" and not document["problems"]:
             shown += to.fold(WAY_OUT)
         if not document["protected"] and not open_to_all:
@@ -135,7 +136,7 @@ def _problems(problems: list[dict[str, Any]], to: Style) -> list[str]:
     for problem in problems:
         word = problem["severity"]
         hint = f" ({plain(problem['hint'])})" if problem["hint"] else ""
-        first, *rest = to.fold(f"  {word}: {plain(problem['text'])}{hint}", "    ")
+        first, *rest = to.fold(f"{word}: {plain(problem['text'])}{hint}", "  ", "    ")
         shown.append(first.replace(word, to.paint(word, BOLD, SEVERITIES[word]), 1) if word in SEVERITIES else first)
         shown += rest
     return shown

@@ -28,18 +28,19 @@ class Style:
         """``text`` in colours (SGR codes), where there are any."""
         return f"\033[{';'.join(codes)}m{text}\033[0m" if self.colour else text
 
-    def fold(self, text: str, indent: str = "") -> list[str]:
-        """Lines of whole words; those after the first are indented."""
+    def fold(self, text: str, first: str = "", rest: str = "") -> list[str]:
+        """Lines of whole words that fit; the first one begins with ``first``, the others with ``rest``."""
         if self.width is None:
-            return [text]
-        lines, line = [], ""
+            return [first + text]
+        lines: list[str] = []
+        line = ""
         for word in text.split(" "):
             longer = f"{line} {word}" if line else word
-            if line.strip() and len(longer) > self.width:
-                lines.append(line)
-                longer = indent + word
+            if line and len((rest if lines else first) + longer) > self.width:
+                lines.append((rest if lines else first) + line)
+                longer = word
             line = longer
-        return [*lines, line]
+        return [*lines, (rest if lines else first) + line]
 
 
 PLAIN = Style(colour=False, width=None)

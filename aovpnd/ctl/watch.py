@@ -1,17 +1,19 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
 """``aovpnctl status --watch``: the status for as long as somebody looks; Ctrl-C ends it, and that is no failure.
 
-On a terminal the screen is drawn anew, in a pipe each change is a line. The published file is looked at once a second:
-that costs a stat(2), and the daemon nothing.
+On a terminal the screen is drawn anew, in a pipe each change is a line. Whether the published file is another one is
+asked four times a second: that costs a stat(2), and the daemon nothing.
 """
 
 from __future__ import annotations
 
 import os
+import select
 import signal
 import sys
 import time
 
+from aovpnd import names
 from aovpnd.ctl.reading import RUNNING, Reading, read
 from aovpnd.ctl.status import chosen, lines, network_name
 from aovpnd.ctl.terminal import Style, countdown, plain, style
@@ -25,8 +27,12 @@ if TYPE_CHECKING:
 
 DONE = 0
 TICK_S = 1.0
-OTHER_SCREEN, OWN_SCREEN = "\033[?1049h\033[?25l", "\033[?25h\033[?1049l"
-"""The alternate screen without a cursor, and back (xterm's control sequences; every terminal of today knows them)."""
+"""How often to draw anew: times that are shown go by in seconds, and a daemon may have died."""
+GLANCE_S = 0.25
+LATE_S = 0.005
+"""How long after a second begins it is shown, so that rounding never shows one twice."""
+OTHER_SCREEN, OWN_SCREEN = "\033[?1049h\033[?25l\033[?7l", "\033[?7h\033[?25h\033[?1049l"
+"""The alternate screen without cursor and line wrap, and back (xterm's; every terminal of today knows them)."""
 HOME, LINE_END, BELOW = "\033[H", "\033[K\r\n", "\033[J"
 OPEN = frozenset({"temporary-access", "unblocked"})
 """The phases that are open on purpose."""
@@ -53,14 +59,14 @@ def _interrupt(*_: object) -> NoReturn:
 
 
 def _draw(runtime_dir: str) -> NoReturn:
-    to = style(sys.stdout)
     sys.stdout.write(OTHER_SCREEN)
     try:
         while True:
-            sys.stdout.write(picture(read(runtime_dir), to, os.get_terminal_size(sys.stdout.fileno()).lines))
+            reading = read(runtime_dir)
+            height = os.get_terminal_size(sys.stdout.fileno()).lines
+            sys.stdout.write(picture(reading, style(sys.stdout), height))  # the window may have another size now
             sys.stdout.flush()
-            time.sleep(TICK_S)
-            to = style(sys.stdout)  # the window may have another width now
+            _pause(runtime_dir, reading)
     finally:
         sys.stdout.write(OWN_SCREEN)
         sys.stdout.flush()
@@ -83,7 +89,33 @@ def _follow(runtime_dir: str, line: Callable[[Reading], tuple[str, str]]) -> NoR
         if news != last:
             print(text, flush=True)
             last = news
-        time.sleep(TICK_S)
+        _pause(runtime_dir, reading)
+
+
+def _pause(runtime_dir: str, reading: Reading) -> None:
+    """Sleep until another second is to be shown, or another file is there."""
+    before = _signature(runtime_dir)
+    end = time.monotonic() + until_next_second(reading, time.clock_gettime(time.CLOCK_BOOTTIME))
+    reader = select.poll()
+    reader.register(sys.stdout, 0)  # only hang-ups: `| head -1` must end us although there is no news
+    while (left := end - time.monotonic()) > 0 and _signature(runtime_dir) == before:
+        if reader.poll(min(left, GLANCE_S) * 1000):
+            raise BrokenPipeError
+
+
+def until_next_second(reading: Reading, now: float) -> float:
+    """Seconds until the countdown shows another number; without a countdown, one."""
+    access = reading.document["temporary_access"]
+    return TICK_S if access is None else float((access["_expires_boot"] - now) % TICK_S) + LATE_S
+
+
+def _signature(runtime_dir: str) -> tuple[int, int]:
+    """Another one when the file was replaced."""
+    try:
+        found = os.stat(os.path.join(runtime_dir, names.STATUS_FILE))
+    except OSError:
+        return 0, 0
+    return found.st_ino, found.st_mtime_ns
 
 
 def text_line(reading: Reading) -> tuple[str, str]:
