@@ -52,7 +52,7 @@ def main(arguments: list[str]) -> int:
                         status = min(error.errno or NOT_OPEN - 1, NOT_OPEN - 1)
                 file.write(RECORD.pack(stamp, kind.number, status))
             file.flush()
-            due += 1 / float(rate)
+            due = max(due + 1 / float(rate), time.monotonic())  # no burst after the machine had other work
             time.sleep(max(0.0, due - time.monotonic()))
     return 0
 

@@ -173,8 +173,8 @@ class Host:
                     found.add(int(entry))
         return found
 
-    def pids_of(self, program: str) -> tuple[int, ...]:
-        """The processes of this machine that run ``program``, judged by the base names of their first four words.
+    def pids_of(self, *programs: str) -> tuple[int, ...]:
+        """The processes of this machine that run one of these, judged by the base names of their first four words.
 
         A module counts as the program of its name: ``python3 -m aovpnd.guard`` is aovpnd-guard.
         """
@@ -185,7 +185,7 @@ class Host:
             except OSError:
                 continue
             words = {os.path.basename(word.decode(errors="replace")) for word in arguments}  # noqa: PTH119
-            if program in words | {word.replace(".", "-") for word in words}:
+            if set(programs) & (words | {word.replace(".", "-") for word in words}):
                 found.append(pid)
         return tuple(sorted(found))
 

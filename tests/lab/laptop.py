@@ -17,6 +17,7 @@ from tests.lab.process import LabError, stop, wait_for
 
 BIN: Final = Path(sys.executable).parent
 """Where the programs under test are: beside the Python that runs the lab (.venv/bin)."""
+SYSTEMD: Final = Path(__file__).resolve().parents[2] / "systemd"
 _HOOK: Final = """
 make_resolv_conf() {
   [ -n "$new_domain_name_servers" ] || return 0
@@ -151,6 +152,23 @@ supersede dhcp-rebinding-time {self.lease_s * 85 // 100};
         path.parent.mkdir(parents=True, exist_ok=True)
         path.write_text(text, encoding="utf-8")
 
+    def early_boot(self) -> None:
+        """Do what an installed system does before any network manager: lockdown.nft, and the udev rule per link."""
+        self.host.run("nft", "-f", str(SYSTEMD / "lockdown.nft"))
+        for link in self.host.links():
+            if link != "lo":
+                self.udev_rule(link)
+
+    def udev_rule(self, link: str) -> None:
+        """Do what the udev rule does when a link appears: its own command, with this checkout's file to include."""
+        rules = (SYSTEMD / "82-aovpnd-egress.rules").read_text(encoding="utf-8")
+        command = re.search(r"^PROGRAM==\"/usr/sbin/nft '(.*?)'\", ENV", rules, re.MULTILINE)
+        if command is None:
+            raise LabError("the udev rule has no nft command any more")
+        index = self.host.path(f"/sys/class/net/{link}/ifindex").read_text(encoding="ascii").strip()
+        text = command[1].replace('\\"', '"').replace("$attr{ifindex}", index).replace("$kernel", link)
+        self.host.run("nft", text.replace("/usr/lib/aovpnd", str(SYSTEMD)))
+
     def start_daemon(self, *arguments: str, wait: bool = True, deadline_s: float = 20.0) -> None:
         """Start aovpnd as its service would: supervised, on the laptop's /etc/aovpnd, /var/lib/aovpnd and /run/aovpnd.
 
@@ -184,11 +202,11 @@ supersede dhcp-rebinding-time {self.lease_s * 85 // 100};
         """SIGKILL to aovpnd-guard; returns the time of the signal (Unix)."""
         return self.kill("aovpnd-guard")
 
-    def kill(self, program: str) -> float:
-        """SIGKILL to every process of the laptop that runs ``program``; LabError when there is none."""
-        pids = self.host.pids_of(program)
+    def kill(self, *programs: str) -> float:
+        """SIGKILL to every process of the laptop that runs one of these; LabError when there is none."""
+        pids = self.host.pids_of(*programs)
         if not pids:
-            raise LabError(f"no {program} runs in the laptop")
+            raise LabError(f"no {' or '.join(programs)} runs in the laptop")
         for pid in pids:
             os.kill(pid, 9)
         return time.time()

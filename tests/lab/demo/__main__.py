@@ -13,6 +13,7 @@ from rich.console import Console
 from tests.lab.demo import picture, report, shell
 from tests.lab.demo.play import Played, Reel, play
 from tests.lab.demo.stage import Stage
+from tests.lab.demo.story import Until
 from tests.lab.enter import NotInPrivateWorldError, require_private_world
 from tests.lab.process import LabError
 
@@ -47,7 +48,7 @@ def demo(console: Console, path: Path) -> int:
             for stage in stages:
                 stage.senders.stop()
                 stage.probe.stop()
-            reels = [Reel(stage, stage.recorder.recording(stage.senders.token)) for stage in stages]
+            reels = [Reel(stage, stage.recorder.recording(stage.senders.token), stage is protected) for stage in stages]
             table = report.lines(rows, *reels)
             picture.draw(path, rows, *reels)
         report.show(console, table, *reels)
@@ -67,10 +68,11 @@ def _play(console: Console, protected: Stage, control: Stage) -> tuple[Played, .
     with console.status("…") as status:
         for played, clear, control_clear in play(protected, control, status.update):
             rows.append(played)
+            seen = "in window" if played.row.until is Until.DEADLINE else "in clear"
             back = "" if played.recovery_s is None else f" · back after {played.recovery_s:.2f} s"
             console.print(
-                f"{len(rows):2} {played.row.event:<28} in clear: [green]{clear:5}[/] aovpnd  "
-                f"[red]{control_clear:5}[/] wg-quick{back}",
+                f"{len(rows):2} {played.row.event:<28} {seen:<9} [{'yellow' if clear else 'green'}]{clear:5}[/] aovpnd"
+                f"  [red]{control_clear:5}[/] wg-quick{back}",
                 soft_wrap=True,
             )
             for note in protected.notes:

@@ -4,7 +4,7 @@
 from collections import Counter
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Final
+from typing import Any, Final, assert_never
 
 import matplotlib as mpl
 import numpy as np
@@ -12,14 +12,30 @@ from matplotlib.axes import Axes
 from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
 from matplotlib.patches import Rectangle
+from matplotlib.transforms import Transform
 
-from tests.lab.demo.play import Played, Reel
+from tests.lab.demo.play import Played, Reel, Tally, Verdict
 from tests.lab.frames import Frame, Kind
 
 BIN_S: Final = 0.5
 _INK: Final = "#24292f"
 _FAINT: Final = "#8c959f"
+_QUIET: Final = "#57606a"
 _GOOD: Final = "#1a7f37"
+_COLUMNS: Final = 3
+_STYLE: Final = {
+    "axes.spines.top": False,
+    "axes.spines.right": False,
+    "axes.edgecolor": _FAINT,
+    "font.family": "DejaVu Sans",
+    "font.size": 9.5,
+    "legend.frameon": False,
+    "legend.handlelength": 1.0,
+    "legend.handleheight": 1.0,
+    "legend.columnspacing": 2.2,
+    "text.color": _INK,
+    "svg.hashsalt": "aovpnd",
+}
 
 
 @dataclass(frozen=True, slots=True)
@@ -30,34 +46,40 @@ class Layer:
     colour: str
 
 
-SETUP: Final = Layer("ARP, DHCP, neighbour discovery", "#afb8c1")
-HANDSHAKE: Final = Layer("WireGuard handshake", "#0a3069")
-TUNNEL: Final = Layer("inside the tunnel", "#54aeff")
-WINDOW: Final = Layer("in clear, in the window that the user opened", "#eac54f")
-CLEAR: Final = Layer("in clear", "#cf222e")
-LAYERS: Final = (SETUP, HANDSHAKE, TUNNEL, WINDOW, CLEAR)
+SETUP: Final = Layer("link set-up: ARP, DHCP, ND", "#afb8c1")
+HANDSHAKE: Final = Layer("handshake", "#0a3069")
+TUNNEL: Final = Layer("tunnel", "#54aeff")
+KNOWN: Final = Layer("in clear: known issue", "#8250df")
+WINDOW: Final = Layer("in clear: opened window", "#eac54f")
+CLEAR: Final = Layer("in clear: leak", "#cf222e")
+LAYERS: Final = (SETUP, HANDSHAKE, TUNNEL, WINDOW, KNOWN, CLEAR)
+_LAYER_OF: Final = {Verdict.LEAK: CLEAR, Verdict.WINDOW: WINDOW, Verdict.KNOWN: KNOWN}
 
 
-def _layer(frame: Frame, leaked: set[Frame]) -> Layer:
+def _layer(frame: Frame, verdicts: dict[Frame, Verdict]) -> Layer:
+    if frame in verdicts:
+        return _LAYER_OF[verdicts[frame]]
     match frame.kind:
-        case Kind.ARP | Kind.EAPOL | Kind.DHCP4 | Kind.DHCP6 | Kind.NDP if not frame.has_token:
+        case Kind.ARP | Kind.EAPOL | Kind.DHCP4 | Kind.DHCP6 | Kind.NDP:
             return SETUP
-        case Kind.HANDSHAKE if not frame.has_token:
+        case Kind.HANDSHAKE:
             return HANDSHAKE
-        case Kind.TUNNEL if not frame.has_token:
+        case Kind.TUNNEL:
             return TUNNEL
+        case Kind.CLEAR:
+            return CLEAR
         case _:
-            return CLEAR if frame in leaked else WINDOW
+            assert_never(frame.kind)
 
 
 def _bins(reel: Reel, rows: tuple[Played, ...], start: float, count: int) -> dict[Layer, list[float]]:
     """Frames per second of each layer in each bin."""
-    leaked = {frame for row in rows for frame in reel.leaked(row)}
+    verdicts = dict(pair for row in rows for pair in reel.judge(row))
     seen: Counter[tuple[Layer, int]] = Counter()
     for frame in reel.recording.frames:
         place = int((frame.time - start) / BIN_S)
         if 0 <= place < count:
-            seen[_layer(frame, leaked), place] += 1
+            seen[_layer(frame, verdicts), place] += 1
     return {layer: [seen[layer, place] / BIN_S for place in range(count)] for layer in LAYERS}
 
 
@@ -67,30 +89,22 @@ def draw(path: Path, rows: tuple[Played, ...], protected: Reel, control: Reel) -
     span = rows[-1].end - start
     count = int(span / BIN_S) + 1
     with mpl.rc_context():
-        mpl.rcParams.update({"axes.spines.top": False, "axes.spines.right": False, "axes.edgecolor": _FAINT})
-        mpl.rcParams.update(
-            {"font.family": "DejaVu Sans", "font.size": 9, "text.color": _INK, "svg.hashsalt": "aovpnd"}
-        )
-        figure = Figure(figsize=(12, 8.2), dpi=150, facecolor="white")
+        mpl.rcParams.update(_STYLE)
+        figure = Figure(figsize=(12, 8.6), dpi=150, facecolor="white")
         FigureCanvasAgg(figure)
-        grid = figure.add_gridspec(3, 1, height_ratios=(1, 1, 0.52), hspace=0.34)
-        grid.update(left=0.06, right=0.985, top=0.86, bottom=0.02)
+        grid = figure.add_gridspec(3, 1, height_ratios=(1, 1, 0.6), hspace=0.36)
+        grid.update(left=0.055, right=0.985, top=0.815, bottom=0.02)
         upper = figure.add_subplot(grid[0])
         lower = figure.add_subplot(grid[1], sharex=upper)
-        stories = (("With aovpnd", protected, upper), ("The same day with wg-quick", control, lower))
         top = 0.0
-        for title, reel, axes in stories:
+        for title, reel, axes in (("With aovpnd", protected, upper), ("The same day with wg-quick", control, lower)):
             top = max(top, _plot(axes, _bins(reel, rows, start, count), span))
-            clear = sum(len(reel.leaked(row)) for row in rows)
-            colour = CLEAR.colour if clear else _GOOD
-            axes.set_title(title, loc="left", fontsize=12, fontweight="bold", pad=16)
-            text = f"{clear:,} frames in clear".replace(",", " ")
-            axes.set_title(text, loc="right", fontsize=12, fontweight="bold", color=colour, pad=16)
+            _caption(axes, title, tuple(reel.tally(row) for row in rows))
         for axes in (upper, lower):
             axes.set_ylim(0, top * 1.05)
             _events(axes, rows, start)
         upper.tick_params(labelbottom=False)
-        lower.set_xlabel("seconds")
+        lower.set_xlabel("seconds", color=_FAINT)
         _head(figure)
         _list(figure.add_subplot(grid[2]), rows)
         path.parent.mkdir(parents=True, exist_ok=True)
@@ -113,68 +127,71 @@ def _plot(axes: Axes, bins: dict[Layer, list[float]], span: float) -> float:
     return float(floor.max())
 
 
+def _caption(axes: Axes, title: str, tallies: tuple[Tally, ...]) -> None:
+    """Above a diagram: whose it is, and what left in clear."""
+    clear, known, window = (sum(getattr(tally, name) for tally in tallies) for name in ("clear", "known", "in_window"))
+    axes.set_title(title, loc="left", fontsize=12.5, fontweight="bold", pad=19)
+    colour = CLEAR.colour if clear else _GOOD
+    axes.set_title(
+        f"{_number(clear)} frames in clear", loc="right", fontsize=12.5, fontweight="bold", color=colour, pad=19
+    )
+    beside = [f"{_number(window)} in the window"] if window else []
+    beside += [f"{_number(known)} by known issues"] if known else []
+    place: dict[str, Any] = {
+        "xycoords": "axes fraction",
+        "textcoords": "offset points",
+        "ha": "right",
+        "va": "baseline",
+    }
+    axes.annotate("  ·  ".join(beside), (1, 1), xytext=(-170, 19), color=_QUIET, fontsize=9.5, **place)
+
+
+def _number(value: int) -> str:
+    """A number with thin spaces between its thousands."""
+    return f"{value:,}".replace(",", "\u2009")
+
+
 def _events(axes: Axes, rows: tuple[Played, ...], start: float) -> None:
     """Number the events at the upper edge."""
-    top = axes.get_ylim()[1]
     for number, row in enumerate(rows, 1):
         at = row.start - start
         axes.axvline(at, color=_INK, linewidth=0.6, alpha=0.45, linestyle=(0, (4, 3)))
-        axes.text(
-            at,
-            top,
-            str(number),
-            ha="center",
-            va="bottom",
-            fontsize=7.5,
-            fontweight="bold",
-            color="white",
-            bbox={"boxstyle": "circle,pad=0.25", "facecolor": _INK, "linewidth": 0},
-        )
+        _badge(axes, at, 1.045, number, axes.get_xaxis_transform())
+
+
+def _badge(axes: Axes, x: float, y: float, number: int, transform: Transform) -> None:
+    """A number in a circle."""
+    axes.plot([x], [y], marker="o", markersize=13, color=_INK, transform=transform, clip_on=False, linewidth=0)
+    text: dict[str, Any] = {
+        "ha": "center",
+        "va": "center_baseline",
+        "fontsize": 8,
+        "fontweight": "bold",
+        "color": "white",
+    }
+    axes.text(x, y, str(number), transform=transform, zorder=5, **text)
 
 
 def _head(figure: Figure) -> None:
-    figure.text(0.06, 0.965, "Every frame that left the laptop", fontsize=17, fontweight="bold")
-    figure.text(
-        0.06,
-        0.938,
-        "recorded on the far side of its link, while thirty kinds of programs try to send all the time",
-        fontsize=10,
-        color="#57606a",
-    )
+    figure.text(0.055, 0.957, "Every frame that left the laptop", fontsize=18, fontweight="bold")
+    subtitle = "recorded on the far side of its link, while thirty kinds of programs try to send all the time"
+    figure.text(0.985, 0.957, subtitle, fontsize=10, color=_QUIET, ha="right")
     handles = [Rectangle((0, 0), 1, 1, color=layer.colour, linewidth=0) for layer in LAYERS]
-    figure.legend(
-        handles,
-        [layer.name for layer in LAYERS],
-        loc="upper right",
-        bbox_to_anchor=(0.988, 0.985),
-        ncols=2,
-        frameon=False,
-        fontsize=9,
-        handlelength=1.0,
-        handleheight=1.0,
-        columnspacing=1.4,
-    )
+    names = [layer.name for layer in LAYERS]
+    figure.legend(handles, names, loc="upper left", bbox_to_anchor=(0.046, 0.948), ncols=len(LAYERS))
 
 
 def _list(axes: Axes, rows: tuple[Played, ...]) -> None:
     """What the numbers mean, in three columns below."""
     axes.axis("off")
-    per_column = -(-len(rows) // 3)
+    axes.set_xlim(0, 1)
+    axes.set_ylim(0, 1)
+    per_column = -(-len(rows) // _COLUMNS)
     for index, played in enumerate(rows):
         column, place = divmod(index, per_column)
-        x, y = column / 3, 0.62 - place * 0.155
-        axes.text(
-            x + 0.012,
-            y,
-            str(index + 1),
-            ha="center",
-            va="center",
-            fontsize=7.5,
-            fontweight="bold",
-            color="white",
-            transform=axes.transAxes,
-            bbox={"boxstyle": "circle,pad=0.25", "facecolor": _INK, "linewidth": 0},
-        )
-        back = f"  back after {played.recovery_s:.2f} s" if played.recovery_s is not None else ""
-        axes.text(x + 0.03, y, played.row.event, va="center", fontsize=9.5, transform=axes.transAxes)
-        axes.text(x + 0.325, y, back, va="center", ha="right", fontsize=8.5, color=_GOOD, transform=axes.transAxes)
+        x, y = column / _COLUMNS, 0.74 - place * 0.185
+        _badge(axes, x + 0.012, y, index + 1, axes.transData)
+        axes.text(x + 0.03, y, played.row.event, va="center_baseline", fontsize=9.5)
+        if played.recovery_s is not None:
+            back = f"back after {played.recovery_s:.2f} s"
+            axes.text(x + 0.31, y, back, va="center_baseline", ha="right", fontsize=8.5, color=_GOOD)

@@ -2,24 +2,33 @@
 """Play the story on both stages in step, and measure."""
 
 import time
+from collections import Counter
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
+from enum import Enum
 from typing import Final, assert_never
 
 from tests.lab.demo.stage import Stage
-from tests.lab.demo.story import STORY, Act, Back, Row, Until
+from tests.lab.demo.story import FORGED, STORY, Act, Back, Row, Until
 from tests.lab.frames import Frame
 from tests.lab.process import LabError, wait_for
 from tests.lab.record import Recording
+from tests.lab.sender_kinds import BY_NAME
 
 RECOVERY_DEADLINE_S: Final = 30.0
 TOLERANCE_S: Final = 0.1
 """How long after its deadline a window may still let frames through."""
 NO_DNS_IN_WINDOW: Final = frozenset({6, 7, 8, 18, 19})
 """Senders that ask resolvers which the lease did not give: no window opens for them."""
-RAW_SENDERS: Final = range(32, 256)
-"""Senders that need CAP_NET_RAW."""
+
+
+class Verdict(Enum):
+    """What a frame in clear means."""
+
+    LEAK = "nothing permits it"
+    WINDOW = "the open window permits it"
+    KNOWN = "docs/known-issues.md says that it gets out"
 
 
 @dataclass(frozen=True, slots=True)
@@ -41,8 +50,8 @@ class Tally:
     """Frames in clear that nothing permitted."""
     in_window: int
     """Frames in clear that the open window permitted."""
-    raw: int
-    """How many of ``clear`` came from senders with CAP_NET_RAW."""
+    known: int
+    """Frames in clear that docs/known-issues.md says get out here."""
     what: str
     """What the frames in clear were, for people."""
 
@@ -54,24 +63,32 @@ class Reel:
     stage: Stage
     recording: Recording
 
-    def leaked(self, played: Played) -> tuple[Frame, ...]:
-        """The frames of a row that were in clear, and not permitted by the open window."""
+    protected: bool
+
+    def judge(self, played: Played) -> tuple[tuple[Frame, Verdict], ...]:
+        """Say of each frame of a row that was in clear what that means."""
         opened, closed = self.stage.window or (0.0, 0.0)
-        return tuple(
-            frame
-            for frame in self.recording.clear(played.start, played.end)
-            if not opened <= frame.time < closed + TOLERANCE_S or frame.sender in NO_DNS_IN_WINDOW
-        )
+        known = {BY_NAME[name].number for name in played.row.known | FORGED} if self.protected else set[int]()
+        judged = []
+        for frame in self.recording.clear(played.start, played.end):
+            verdict = Verdict.LEAK
+            if opened <= frame.time < closed + TOLERANCE_S and frame.sender not in NO_DNS_IN_WINDOW:
+                verdict = Verdict.WINDOW
+            elif frame.sender in known:
+                verdict = Verdict.KNOWN
+            judged.append((frame, verdict))
+        return tuple(judged)
 
     def tally(self, played: Played) -> Tally:
         """Count one row."""
-        leaked = self.leaked(played)
+        judged = self.judge(played)
+        counts = Counter(verdict for _, verdict in judged)
         return Tally(
             tried=self.stage.senders.tried(played.start, played.end),
-            clear=len(leaked),
-            in_window=len(self.recording.clear(played.start, played.end)) - len(leaked),
-            raw=sum(frame.sender in RAW_SENDERS for frame in leaked),
-            what=self.recording.describe(leaked) if leaked else "",
+            clear=counts[Verdict.LEAK],
+            in_window=counts[Verdict.WINDOW],
+            known=counts[Verdict.KNOWN],
+            what=self.recording.describe(tuple(frame for frame, verdict in judged if verdict is Verdict.LEAK)),
         )
 
 
@@ -81,22 +98,24 @@ Tell = Callable[[str], None]
 def play(protected: Stage, control: Stage, tell: Tell) -> Iterator[tuple[Played, int, int]]:
     """Play every row; yields it when it is over, with the frames in clear on either stage by the nft counters.
 
-    ``tell`` gets what is going on, again and again.
+    ``tell`` gets what is going on, again and again. A row begins where the one before it ends, so that each frame
+    belongs to one; what counts is the recording.
     """
     with ThreadPoolExecutor(2) as pool:
+        start, before = time.time(), (0, 0)
         for row in STORY:
-            before = protected.clear_so_far(), control.clear_so_far()
             protected.notes.clear()
             control.notes.clear()
             tell(row.event)
-            start = time.time()
             other = pool.submit(_act, control, row.control)
             _act(protected, row.protected)
             recovery = _recover(protected, row, time.time() if row.back is Back.NOTHING else start)
             other.result()
             _wait(protected, row, tell)
-            played = Played(row, start, time.time(), recovery)
-            yield played, protected.clear_so_far() - before[0], control.clear_so_far() - before[1]
+            after = protected.clear_so_far(), control.clear_so_far()
+            end = time.time()
+            yield Played(row, start, end, recovery), after[0] - before[0], after[1] - before[1]
+            start, before = end, after
 
 
 def _act(stage: Stage, acts: tuple[Act, ...]) -> None:

@@ -2,7 +2,6 @@
 """A stage: one world with its senders, its probe and its recorder, and what can happen on it."""
 
 import json
-import os
 import subprocess
 import time
 from dataclasses import dataclass, field
@@ -35,7 +34,10 @@ class Stage:
     """When temporary access was given, and its deadline."""
     notes: list[str] = field(default_factory=list)
     """What a person would have seen on the screen in this row."""
+    _killed: frozenset[int] = frozenset()
     _download: subprocess.Popen[bytes] | None = None
+    _had: int = 0
+    """Bytes that the download had when the window closed."""
     _file: Path | None = None
 
     @classmethod
@@ -121,15 +123,18 @@ class Stage:
         """Bytes that the download has got."""
         return self._file.stat().st_size if self._file is not None else 0
 
+    def watch_download(self) -> None:
+        """Remember how far the download is."""
+        self._had = self.downloaded()
+
     def end_download(self) -> None:
-        """Say whether the download still runs, and end it."""
+        """Say what became of the download since `watch_download`, and end it."""
         if self._download is None:
             return
-        before = self.downloaded()
-        status = self._download.poll()
-        self.notes.append(
-            f"the download has {before / 1e6:.1f} MB and {'goes on' if status is None else f'has ended: curl {status}'}"
-        )
+        more, status = self.downloaded() - self._had, self._download.poll()
+        went = f"got {more / 1e6:.1f} MB more" if more else "got nothing more"
+        went += " and still hopes" if status is None else f" and has given up (curl: {status})"
+        self.notes.append(f"the download had {self._had / 1e6:.1f} MB when the window closed, {went}")
         if status is None:
             self._download.kill()
             self._download.wait()
@@ -142,24 +147,28 @@ class Stage:
     # -- aovpnd -------------------------------------------------------------------------------------------------------
 
     def start_daemon(self) -> None:
-        """Install a wg-quick file and start the service, before there is any network."""
+        """A laptop with a wg-quick file boots: early boot's rules, then the service, before there is any network."""
         self.laptop.install_tunnel()
+        self.laptop.early_boot()
         self.laptop.start_daemon()
         self.carrier_without_network()
 
     def kill_daemon(self) -> None:
         """``kill -9``; the service manager starts it again."""
-        self.laptop.kill_daemon()
+        self._kill("aovpnd")
 
     def kill_guard(self) -> None:
         """``kill -9`` to the guard; the daemon starts it again."""
-        self.laptop.kill_guard()
+        self._kill("aovpnd-guard")
 
     def kill_both_and_flush(self) -> None:
         """Daemon and guard die together, and at once somebody flushes the firewall."""
-        for pid in (*self.laptop.host.pids_of("aovpnd"), *self.laptop.host.pids_of("aovpnd-guard")):
-            os.kill(pid, 9)
+        self._kill("aovpnd", "aovpnd-guard")
         self.flush()
+
+    def _kill(self, *programs: str) -> None:
+        self._killed = frozenset(self.laptop.host.pids_of(*programs))
+        self.laptop.kill(*programs)
 
     def allow_temp(self) -> None:
         """``aovpnctl allow-temp 1m``, and what the user wanted it for."""
@@ -180,7 +189,10 @@ class Stage:
         self.laptop.stop_daemon()
 
     def guarded(self) -> bool:
-        """Whether the daemon answers and says that the guard is there too."""
+        """Whether daemon and guard are there, none of them is a killed one, and the daemon says that it is guarded."""
+        processes = [self.laptop.host.pids_of(program) for program in ("aovpnd", "aovpnd-guard")]
+        if not all(processes) or self._killed & {pid for pids in processes for pid in pids}:
+            return False
         answer = self.laptop.ctl("status", "--json", check=False)
         return answer.returncode == 0 and bool(json.loads(answer.stdout)["block"]["guarded"])
 
