@@ -100,7 +100,7 @@ def _allow(
     refusal = None
     if seen.phase is Phase.UNBLOCKED:
         refusal = Refusal("not-blocked", "the block is off, there is nothing to open", "to put it on: aovpnctl block")
-    elif policy.enabled is Enabled.NO:
+    elif policy.enabled is Enabled.NO or policy.per_hour == 0:
         refusal = Refusal("policy", "the configuration does not permit temporary access", "[temporary_access] enabled")
     elif not 0 < duration <= policy.max_s:
         refusal = Refusal("too-long", f"{duration} s is not between 1 s and {policy.max_s} s", "ask for less")
@@ -113,7 +113,7 @@ def _allow(
             "to pause it: [temporary_access] while_connected",
         )
     elif seen.grant is None and len(used) >= policy.per_hour:
-        wait = int(used[0] + HOUR_S - now) + 1
+        wait = int(used[-policy.per_hour] + HOUR_S - now) + 1
         refusal = Refusal(
             "budget", f"{policy.per_hour} times an hour is all that is permitted", f"again in {wait // 60 + 1} min"
         )
