@@ -226,6 +226,14 @@ supersede dhcp-rebinding-time {self.lease_s * 85 // 100};
             raise LabError(f"status is no object: {answer!r}")
         return answer
 
+    def access_ends(self) -> float:
+        """Unix time at which temporary access ends, exactly; LabError when there is none."""
+        published = json.loads(self.host.path("/run/aovpnd/status.json").read_text(encoding="utf-8"))
+        access = published["temporary_access"]
+        if access is None:
+            raise LabError("there is no temporary access")
+        return float(access["_expires_boot"]) - time.clock_gettime(time.CLOCK_BOOTTIME) + time.time()
+
     def wait_phase(self, *phases: str, deadline_s: float = 20.0) -> dict[str, Any]:
         """Wait until the daemon is in one of these phases; returns its status."""
 

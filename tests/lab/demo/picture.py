@@ -23,19 +23,6 @@ _FAINT: Final = "#8c959f"
 _QUIET: Final = "#57606a"
 _GOOD: Final = "#1a7f37"
 _COLUMNS: Final = 3
-_STYLE: Final = {
-    "axes.spines.top": False,
-    "axes.spines.right": False,
-    "axes.edgecolor": _FAINT,
-    "font.family": "DejaVu Sans",
-    "font.size": 9.5,
-    "legend.frameon": False,
-    "legend.handlelength": 1.0,
-    "legend.handleheight": 1.0,
-    "legend.columnspacing": 2.2,
-    "text.color": _INK,
-    "svg.hashsalt": "aovpnd",
-}
 
 
 @dataclass(frozen=True, slots=True)
@@ -87,9 +74,14 @@ def draw(path: Path, rows: tuple[Played, ...], protected: Reel, control: Reel) -
     """Write the picture (PNG or SVG, by the suffix of ``path``)."""
     start = rows[0].start
     span = rows[-1].end - start
-    count = int(span / BIN_S) + 1
+    count = int(span / BIN_S)
     with mpl.rc_context():
-        mpl.rcParams.update(_STYLE)
+        mpl.rc("axes.spines", top=False, right=False)
+        mpl.rc("axes", edgecolor=_FAINT)
+        mpl.rc("font", family="DejaVu Sans", size=9.5)
+        mpl.rc("legend", frameon=False, handlelength=1.0, handleheight=1.0, columnspacing=2.2)
+        mpl.rc("text", color=_INK)
+        mpl.rc("svg", hashsalt="aovpnd")
         figure = Figure(figsize=(12, 8.6), dpi=150, facecolor="white")
         FigureCanvasAgg(figure)
         grid = figure.add_gridspec(3, 1, height_ratios=(1, 1, 0.6), hspace=0.36)

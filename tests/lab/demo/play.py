@@ -79,6 +79,11 @@ class Reel:
             judged.append((frame, verdict))
         return tuple(judged)
 
+    def lateness_s(self, rows: tuple[Played, ...]) -> float | None:
+        """How long after the deadline the last frame came through the window (negative: before it); None: no window."""
+        times = [frame.time for row in rows for frame, verdict in self.judge(row) if verdict is Verdict.WINDOW]
+        return max(times) - self.stage.window[1] if times and self.stage.window else None
+
     def tally(self, played: Played) -> Tally:
         """Count one row."""
         judged = self.judge(played)

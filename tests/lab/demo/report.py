@@ -85,7 +85,10 @@ def show(console: Console, table: tuple[Line, ...], protected: Reel, control: Re
         seen = ", ".join(f"{counts[kind]} {kind}" for kind in Kind if counts[kind])
         text = f"{name}: {len(reel.recording.frames)} frames recorded, none lost, both counts agree: {seen}"
         console.print(text, soft_wrap=True)
-    console.print("known issues: senders with CAP_NET_RAW, and multicast; docs/known-issues.md says which and why")
+    lateness = protected.lateness_s(tuple(line.played for line in table))
+    if lateness is not None:
+        console.print(f"the window's last frame came {lateness * 1000:+.0f} ms from its deadline")
+    console.print("known issues: docs/known-issues.md says who gets out, when and why", soft_wrap=True)
 
 
 def _sums(table: tuple[Line, ...]) -> tuple[str, ...]:

@@ -2,22 +2,26 @@
 """``make demo-shell``: a person on the laptop."""
 
 import os
+import select
 import subprocess
 from pathlib import Path
 from typing import Final
 
 from tests.lab import plan
 from tests.lab.demo.stage import Stage
+from tests.lab.demo.story import FORGED
 from tests.lab.laptop import BIN
+from tests.lab.process import LabError, wait_for
+from tests.lab.sender_kinds import KINDS
 
 HELP: Final = f"""
 You are root on a laptop at home, in a world of its own; aovpnd runs. Nothing you do here reaches your machine.
-Thirty kinds of programs try to leak all the time.
+Twenty-nine kinds of programs try to leak all the time.
 
   aovpnctl status                   how it is; --watch keeps it live
-  clear                             frames that left in clear so far, counted on the far side (0 is good)
+  leaks                             frames that left in clear so far, counted on the far side (0 is good)
   curl {plan.WEB4}/ip             the address that the internet sees you under; {plan.GATEWAY4} is the gateway's
-  nft flush ruleset                 try it; so with  pkill -9 aovpnd  and  pkill -9 -f aovpnd-guard
+  nft flush ruleset                 try it; and  pkill -9 -x aovpnd,  pkill -9 -f aovpnd.guard
   lab cafe | home | out             roam; the café has a captive portal
   aovpnctl allow-temp 1m            then  curl http://{plan.PORTAL_NAME}/login -d ''  logs in
   nft list table inet aovpnd        the rules, with their reasons
@@ -27,7 +31,7 @@ Thirty kinds of programs try to leak all the time.
 _RC: Final = """
 PS1='\\[\\e[1;32m\\]laptop\\[\\e[0m\\]:\\w# '
 help() { cat "$LAB/help"; }
-clear() { lab clear; }
+leaks() { lab leaks; }
 lab() { echo "$*" >"$LAB/ask" && cat "$LAB/answer"; }
 export PATH="$LAB_BIN:$PATH"
 help
@@ -36,7 +40,7 @@ help
 
 def run() -> int:
     """Build the protected stage, bring it home, and give the laptop's shell to a person."""
-    stage = Stage.build()
+    stage = Stage.build(tuple(kind for kind in KINDS if kind.name not in FORGED))
     try:
         stage.start_daemon()
         stage.gateway_back()
@@ -62,31 +66,44 @@ def _shell(stage: Stage) -> int:
     while bash.poll() is None:
         asked = _read(place / "ask", bash)
         if asked:
-            (place / "answer").write_text(answer(stage, asked.strip()) + "\n", encoding="utf-8")
+            _write(place / "answer", answer(stage, asked.strip()) + "\n")
     return bash.returncode
 
 
 def _read(pipe: Path, bash: subprocess.Popen[bytes]) -> str:
-    """Wait for a question, or for the shell's end: a pipe that is opened without waiting has no reader to hang."""
-    import select
-
+    """Wait for a question, or for the shell's end."""
     descriptor = os.open(pipe, os.O_RDONLY | os.O_NONBLOCK)
     try:
         while bash.poll() is None:
             if select.select([descriptor], [], [], 0.2)[0]:
-                data = os.read(descriptor, 4096)
-                if data:
-                    return data.decode(errors="replace")
-                return ""
+                return os.read(descriptor, 4096).decode(errors="replace")
     finally:
         os.close(descriptor)
     return ""
 
 
+def _write(pipe: Path, text: str) -> None:
+    """Give an answer, unless nobody waits for it any more (Ctrl-C)."""
+
+    def opened() -> int | None:
+        try:
+            return os.open(pipe, os.O_WRONLY | os.O_NONBLOCK)
+        except OSError:
+            return None
+
+    try:
+        descriptor = wait_for("the shell to read", opened, deadline_s=2)
+    except LabError:
+        return
+    if descriptor is not None:
+        with os.fdopen(descriptor, "w") as file:
+            file.write(text)
+
+
 def answer(stage: Stage, question: str) -> str:
     """Do what the shell's ``lab`` asks, and say what came of it."""
     match question.split():
-        case ["clear"]:
+        case ["leaks"]:
             return f"{stage.clear_so_far()} frames in clear so far, of {stage.senders.tried()} sent by programs"
         case ["home"]:
             stage.world.roam("home", wait=False)
@@ -101,4 +118,4 @@ def answer(stage: Stage, question: str) -> str:
         case ["record"]:
             return f"tshark -r {stage.recorder.path}"
         case _:
-            return "lab home | cafe | out | record | clear"
+            return "lab home | cafe | out | record | leaks"

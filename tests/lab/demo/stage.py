@@ -14,6 +14,7 @@ from tests.lab.laptop import Laptop
 from tests.lab.probe import Probe
 from tests.lab.process import LabError, wait_for
 from tests.lab.record import Recorder
+from tests.lab.sender_kinds import KINDS, SenderKind
 from tests.lab.senders import Senders
 from tests.lab.world import World
 
@@ -41,11 +42,11 @@ class Stage:
     _file: Path | None = None
 
     @classmethod
-    def build(cls) -> Self:
+    def build(cls, kinds: tuple[SenderKind, ...] = KINDS) -> Self:
         """Build a world whose laptop is off every network, with everything that sends running."""
         world = World.build(links=("wlan0",))
         recorder = world.record()
-        senders = Senders.start(world.laptop, rate=RATE)
+        senders = Senders.start(world.laptop, kinds, rate=RATE)
         return cls(world, recorder, senders, Probe.start(world.laptop, senders.token))
 
     @property
@@ -175,8 +176,7 @@ class Stage:
         asked = time.time()
         answer = self.laptop.ctl("allow-temp", "1m", "--reason", "portal of the café")
         self.notes.append(answer.stdout.strip().splitlines()[0])
-        access = self.laptop.status()["temporary_access"]
-        self.window = (asked, time.time() + float(access["remaining_s"]))
+        self.window = (asked, self.laptop.access_ends())
         self.log_in()
 
     def countdown(self) -> str:
