@@ -36,6 +36,7 @@ BAD = {
     _with(ADDRESS, "Address"): f"3: {NO_LINE}",
     _with(ADDRESS, "Address # = 10.0.0.2"): f"3: {NO_LINE}",
     _with(ADDRESS, PRIVATE): f"3: {NO_LINE}",
+    _with(ADDRESS, "IgJBgBfBmk="): f"3: {NO_LINE}",  # the end of a key that an editor wrapped
     _with(ADDRESS, f"PrivateKey {PRIVATE}"): f"3: {NO_LINE}",
     _with(ADDRESS, "Address ="): "3: Address: has no value (write one, or remove the line)",
     _with(ADDRESS, "Address = ,"): "3: Address: has no value (write one, or remove the line)",

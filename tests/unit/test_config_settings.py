@@ -210,6 +210,9 @@ BAD = {
     "[temporary_access]\nper_hour = '3'": (
         "2: temporary_access.per_hour: must be a whole number, not a text (from 1 to 3)"
     ),
+    "[temporary_access]\nper_hour = true": (
+        "2: temporary_access.per_hour: must be a whole number, not true or false (from 1 to 3)"
+    ),
     "[temporary_access]\nwhile_connected = 'allow'": (
         '2: temporary_access.while_connected: \'allow\' is not known (write "refuse" or "pause")'
     ),
