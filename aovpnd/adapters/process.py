@@ -27,7 +27,7 @@ def find(name: str) -> str:
     return path
 
 
-def run(name: str, *arguments: str, stdin: str = "", deadline_s: float = 2.0) -> str:
+def run(name: str, *arguments: str, stdin: str = "", deadline_s: float = 5.0) -> str:
     """Run a program to its end and return what it printed.
 
     `ToolError` when it cannot be started, fails, or is not done in time (it is killed then); its complaint is quoted

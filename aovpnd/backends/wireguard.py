@@ -30,8 +30,8 @@ _KEEPALIVE_S: Final = 25
 _INITIATION_GAP_S: Final = 0.03
 """Between two handshakes of one peer. The other side takes a second one within 20 ms for a replay (time stamps are that
 coarse: INITIATIONS_PER_SECOND) and drops it, and the next try is 5 s away."""
-_ANSWER_S: Final = 1.0
-"""How long a device may take to tell its state; wireguard-go that takes longer hangs."""
+_ANSWER_S: Final = 3.0
+"""How long wireguard-go may take to tell its state; one that takes longer hangs, or the machine is in deep trouble."""
 _LINK_SYSCTLS: Final = (
     ("addr_gen_mode", 1),  # none: the addresses are those of the file, no link-local one of the kernel's
     ("accept_ra", 0),  # the far end must not give us routes or addresses
@@ -46,28 +46,28 @@ class WireGuardBackend:
         self._netlink = netlink
         self._proc_sys = proc_sys
         self._userspace = UserspaceProcess(runtime_dir)
+        self._hanging: frozenset[int] = frozenset()
 
     # -- what is ------------------------------------------------------------------------------------------------------
     def observe(self, links: Iterable[Link], addresses: Iterable[LinkAddress]) -> tuple[TunnelState, ...]:
-        """Our links. One that does not answer, or has no key yet, has no digest.
+        """Our links. One whose process does not answer, or that has no key yet, has no digest.
 
         A link that merely has our name (another kind, or a tun without WireGuard behind it) is somebody else's and left
-        out.
+        out. `ToolError` when wg(8) is missing or the kernel does not answer.
         """
         self._userspace.reap()
         addresses = tuple(addresses)
-        return tuple(
-            self._state(link, tuple(address.interface for address in addresses if address.link == link.index))
-            for link in links
-            if _is_ours(link)
-        )
-
-    def _state(self, link: Link, addresses: tuple[Interface, ...]) -> TunnelState:
-        device = _ask(link.name)
-        backend = KERNEL if link.kind == "wireguard" else USERSPACE
-        if device is None:
-            return TunnelState(link, backend, None, None, 0, addresses)
-        return TunnelState(link, backend, device.public_key, device.digest, device.fwmark, addresses, device.peers)
+        states = []
+        hanging = set()
+        for link in filter(_is_ours, links):
+            device = _ask(link)
+            if device is None and not _is_there(link):
+                continue  # it went while we asked
+            if device is None:
+                hanging.add(link.index)
+            states.append(_state(link, device, tuple(a.interface for a in addresses if a.link == link.index)))
+        self._hanging = frozenset(hanging)
+        return tuple(states)
 
     # -- what should be -----------------------------------------------------------------------------------------------
     def ensure(self, wish: TunnelWish) -> None:
@@ -77,7 +77,7 @@ class WireGuardBackend:
         `NetlinkError` or `ToolError` when it cannot be made; what was made so far stays, for the next attempt.
         """
         link = self._link(wish.link_name)
-        device = _ask(link.name) if link is not None else None
+        device = _ask(link) if link is not None and link.index not in self._hanging else None
         state = wish.state
         if link is None or device is None:
             if link is not None:  # it hangs: nothing else helps
@@ -141,12 +141,26 @@ def _find(name: str) -> Link | None:
     return next((link for link in rtnl.dump_links() if link.name == name), None)
 
 
-def _ask(name: str) -> Device | None:
-    """The device's state, or None when it does not answer (its process hangs, or it was deleted under us)."""
+def _is_there(link: Link) -> bool:
+    now = _find(link.name)
+    return now is not None and now.index == link.index
+
+
+def _state(link: Link, device: Device | None, addresses: tuple[Interface, ...]) -> TunnelState:
+    backend = KERNEL if link.kind == "wireguard" else USERSPACE
+    if device is None:
+        return TunnelState(link, backend, None, None, 0, addresses)
+    return TunnelState(link, backend, device.public_key, device.digest, device.fwmark, addresses, device.peers)
+
+
+def _ask(link: Link) -> Device | None:
+    """The device's state, or None when its process hangs, or it went away."""
     try:
-        return _look(name)
+        return _look(link.name)
     except ToolError:
         process.find("wg")  # a machine without wg(8) is not a device that hangs
+        if link.kind == "wireguard" and _is_there(link):
+            raise  # the kernel does not hang: a slow machine must not cost a good tunnel
         return None
 
 

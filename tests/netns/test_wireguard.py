@@ -17,6 +17,7 @@ import pytest
 from aovpnd import names, rtnl
 from aovpnd.adapters import process, sysctl
 from aovpnd.adapters.netlink import Netlink
+from aovpnd.backends import wireguard
 from aovpnd.backends.userspace import SOCKETS
 from aovpnd.backends.wireguard import WireGuardBackend
 from aovpnd.errors import NetlinkError, ToolError
@@ -409,8 +410,11 @@ def test_killed_process_is_replaced(backend: WireGuardBackend, netlink: Netlink,
     assert connect(backend, netlink, far).link.up
 
 
-def test_hanging_process_is_replaced(backend: WireGuardBackend, netlink: Netlink, far: Far) -> None:
+def test_hanging_process_is_replaced(
+    backend: WireGuardBackend, netlink: Netlink, far: Far, monkeypatch: pytest.MonkeyPatch
+) -> None:
     """wireguard-go stopped: the tunnel has no digest, so it is not taken for ours, and the next ensure replaces it."""
+    monkeypatch.setattr(wireguard, "_ANSWER_S", 0.5)
     connect(backend, netlink, far)
     pid = pid_of(LINK)
     os.kill(pid, signal.SIGSTOP)
