@@ -72,6 +72,7 @@ class Host:
             stdin=subprocess.DEVNULL,
             stdout=subprocess.PIPE,
             stderr=subprocess.PIPE,
+            start_new_session=True,  # Ctrl-C is for the lab, which then closes the machine
         )
         if holder.stdout is None or holder.stdout.readline() != b"ready\n":
             complaint = holder.communicate()[1].decode()

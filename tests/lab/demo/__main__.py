@@ -33,6 +33,9 @@ def main() -> int:
     except (LabError, NotInPrivateWorldError) as error:
         console.print(f"[bold red]error:[/] {error}", soft_wrap=True)
         return 1
+    except KeyboardInterrupt:
+        console.print("interrupted; nothing is left of the two worlds")
+        return 130
 
 
 def demo(console: Console, path: Path) -> int:
