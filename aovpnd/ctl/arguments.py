@@ -23,7 +23,7 @@ STATE_DIR = (VALUE, "DIR", f"where the daemon keeps its state (default: {names.S
 COMMANDS: dict[str, tuple[str, str, dict[str, tuple[str, str, str]]]] = {
     "status": (
         "",
-        "show phase, network, tunnel, temporary access and problems",
+        "show network, tunnel, time left and problems",
         {"--watch": (FLAG, "", "keep showing it until Ctrl-C")},
     ),
     "allow-temp": (
@@ -182,7 +182,7 @@ def help_text(command: str) -> str:
     lines += ["", "options:"]
     lines += _columns([(f"{name} {metavar}".rstrip(), what) for name, (_, metavar, what) in options.items()])
     if not command:
-        lines += ["", "exit status: 0 done, 1 refused or failed, 2 wrong usage, 3 daemon not reachable"]
+        lines += ["", "exit status: 0 done, 1 refused or failed, 2 wrong usage, 3 no daemon"]
     return "\n".join(lines)
 
 

@@ -78,7 +78,7 @@ def _published(path: str) -> dict[str, Any] | None:
     try:
         with open(path, "rb") as file:
             text = file.read(LARGEST).decode()
-        with open(BOOT_ID, encoding="ascii") as file:
+        with open(BOOT_ID, encoding="utf-8") as file:
             boot_id = file.read().strip()
         document = loads(text)
     except FileNotFoundError:
@@ -111,7 +111,7 @@ def _counters(link: str | None) -> dict[str, int]:
     found = {}
     for key in ("rx_bytes", "tx_bytes"):
         try:
-            with open(f"{SYSFS}/{link}/statistics/{key}", encoding="ascii") as file:
+            with open(f"{SYSFS}/{link}/statistics/{key}", encoding="utf-8") as file:
                 found[key] = int(file.read())
         except OSError:
             return {}  # the link went away: what was published last is the best there is

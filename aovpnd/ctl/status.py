@@ -1,35 +1,22 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
 """``aovpnctl status``: phase, network, tunnel, temporary access with the time left, problems with hints.
 
-In the shape that people know from other clients. What is shown comes from one published file; nothing wakes the daemon.
+What is shown comes from one published file; nothing wakes the daemon.
 """
 
 from __future__ import annotations
 
 import sys
-import time
 
-from aovpnd.ctl.reading import RUNNING, Reading, read
-from aovpnd.ctl.terminal import BOLD, GREEN, RED, YELLOW, Style, ago, countdown, plain, size, style
+from aovpnd.ctl.reading import RUNNING, read
+from aovpnd.ctl.terminal import style
+from aovpnd.ctl.view import lines
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from typing import Any
-
     from aovpnd.ctl.arguments import Arguments
 
 DONE, UNREACHABLE = 0, 3
-
-INTERNET = {
-    "connected": "through the tunnel only",
-    "connecting": "blocked until the tunnel is up",
-    "offline": "no network; blocked until the tunnel is up",
-    "blocked": "blocked",
-    "unblocked": "open, nothing is protected (to put the block on: aovpnctl block)",
-}
-WAY_OUT = "(to connect: aovpnctl connect; to get online for a while without: aovpnctl allow-temp)"
-KINDS = {"wifi": "Wi-Fi", "ethernet": "wired connection", "mobile": "mobile network"}
-SEVERITIES = {"error": RED, "warning": YELLOW}
 
 
 def run(arguments: Arguments) -> int:
@@ -46,97 +33,3 @@ def run(arguments: Arguments) -> int:
     else:
         print("\n".join(lines(reading, style(sys.stdout))))
     return DONE if reading.daemon == RUNNING else UNREACHABLE
-
-
-def lines(reading: Reading, to: Style) -> list[str]:
-    """The status for a person."""
-    document = reading.document
-    if reading.daemon != RUNNING:
-        return _without_daemon(document, to)
-    phase = document["phase"]
-    shown = [f"VPN: {_vpn(document, to)}", f"Current network: {_network(document['uplinks'])}"]
-    shown += _tunnel(chosen(document))
-    if document["temporary_access"] is not None:
-        shown += ["", *_access(document["temporary_access"], to)]
-    elif phase in INTERNET:
-        open_to_all = phase == "unblocked"
-        internet = to.fold(f"Internet: {INTERNET[phase]}")
-        shown += [to.paint(line, BOLD, RED) for line in internet] if open_to_all else internet
-        if phase == "blocked" and not document["problems"]:
-            shown += to.fold(WAY_OUT)
-        if not document["protected"] and not open_to_all:
-            shown.append(to.paint("Block: not in place as it should be", BOLD, RED))
-    return shown + _problems(document["problems"], to)
-
-
-def _without_daemon(document: dict[str, Any], to: Style) -> list[str]:
-    problem = document["problems"][0]
-    shown = [f"VPN: {to.paint(problem['text'], BOLD, RED)}", f"({problem['hint']})"]
-    access = document["temporary_access"]
-    if access is not None:
-        left = countdown(access["remaining_s"])
-        shown += ["", *to.fold(f"Temporary internet access may still be open; it closes by itself in {left}.")]
-    return shown
-
-
-def chosen(document: dict[str, Any]) -> dict[str, Any] | None:
-    """The tunnel that is up or coming up."""
-    return next((tunnel for tunnel in document["tunnels"] if tunnel["role"] == "chosen"), None)
-
-
-def _vpn(document: dict[str, Any], to: Style) -> str:
-    tunnel = chosen(document)
-    if document["phase"] == "connected":
-        return to.paint("Connected", BOLD, GREEN)
-    if tunnel is None or document["phase"] in {"offline", "unblocked"}:
-        return to.paint("Disconnected", BOLD, RED)
-    return to.paint("Paused" if tunnel["state"] == "connected" else "Connecting", BOLD, YELLOW)
-
-
-def _network(uplinks: list[dict[str, Any]]) -> str:
-    return ", ".join(map(network_name, uplinks)) or "none"
-
-
-def network_name(uplink: dict[str, Any]) -> str:
-    """``Wi-Fi "CoffeeShop" (wlan0)``; the name is whatever the network calls itself."""
-    kind = KINDS.get(uplink["kind"], plain(uplink["kind"]))
-    name = f' "{plain(uplink["name"])}"' if uplink["name"] else ""
-    return f"{kind}{name} ({plain(uplink['link'])})"
-
-
-def _tunnel(tunnel: dict[str, Any] | None) -> list[str]:
-    if tunnel is None:
-        return []
-    where = f", {plain(tunnel['endpoint'])}" if tunnel["endpoint"] else ""
-    shown = [f"Tunnel: {plain(tunnel['name'])}{where}"]
-    if tunnel["_since_boot"] is not None:
-        since = time.clock_gettime(time.CLOCK_BOOTTIME) - tunnel["_since_boot"]
-        shown.append(f"Connected for: {countdown(int(since))}")
-    if tunnel["_handshake_wall"]:
-        shown.append(f"Last handshake: {ago(time.time() - tunnel['_handshake_wall'])}")
-        shown.append(f"Transferred: {size(tunnel['rx_bytes'])} received, {size(tunnel['tx_bytes'])} sent")
-    return shown
-
-
-def _access(access: dict[str, Any], to: Style) -> list[str]:
-    whose = f"For the whole machine, granted to {plain(access['granted_to'])}"
-    whose += f": {plain(access['reason'])}" if access["reason"] else ""
-    return [
-        to.paint("Temporary internet access active.", BOLD, YELLOW),
-        *to.fold(whose),
-        "",
-        f"Internet connection left: {to.paint(countdown(access['remaining_s']), BOLD)}",
-    ]
-
-
-def _problems(problems: list[dict[str, Any]], to: Style) -> list[str]:
-    if not problems:
-        return []
-    shown = ["", "Problems:"]
-    for problem in problems:
-        word = problem["severity"]
-        hint = f" ({plain(problem['hint'])})" if problem["hint"] else ""
-        first, *rest = to.fold(f"{word}: {plain(problem['text'])}{hint}", "  ", "    ")
-        shown.append(first.replace(word, to.paint(word, BOLD, SEVERITIES[word]), 1) if word in SEVERITIES else first)
-        shown += rest
-    return shown

@@ -15,8 +15,8 @@ import time
 
 from aovpnd import names
 from aovpnd.ctl.reading import RUNNING, Reading, read
-from aovpnd.ctl.status import chosen, lines, network_name
 from aovpnd.ctl.terminal import Style, countdown, plain, style
+from aovpnd.ctl.view import chosen, lines, network_name
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:

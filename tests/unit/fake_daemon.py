@@ -1,0 +1,66 @@
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""A daemon that does nothing: real lock, real status file, real control socket, answers made up by the test."""
+
+import asyncio
+import os
+import threading
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass, field, replace
+from pathlib import Path
+
+from aovpnd.adapters.publish import Runtime
+from aovpnd.control import Control
+from aovpnd.errors import AovpndError
+from aovpnd.model import Clock
+from aovpnd.orders import Answer, Command
+from tests.unit.scenes import NOW, Scene
+
+
+@dataclass
+class FakeDaemon:
+    """What it was asked, and what it answers."""
+
+    runtime: Runtime
+    answer: Answer | AovpndError = field(default_factory=lambda: Answer("done"))
+    asked: list[Command] = field(default_factory=list)
+
+    def publish(self, scene: Scene) -> None:
+        """Publish a scene as if it were now."""
+        boot = time.clock_gettime(time.CLOCK_BOOTTIME)
+        later = boot - NOW.boot
+        intent = scene.intent
+        if intent.connected_at is not None:
+            intent = replace(intent, connected_at=intent.connected_at + later)
+        if intent.grant is not None:
+            intent = replace(intent, grant=replace(intent.grant, expires_at=intent.grant.expires_at + later))
+        snapshot = replace(scene.snapshot, now=Clock(boot, NOW.wall))
+        self.runtime.publish(replace(scene, intent=intent, snapshot=snapshot).document())
+
+    async def submit(self, command: Command) -> Answer:
+        """As the real one's."""
+        self.asked.append(command)
+        if isinstance(self.answer, AovpndError):
+            raise self.answer
+        return self.answer
+
+
+@contextmanager
+def fake_daemon(directory: Path, *, uid: int | None = None) -> Iterator[FakeDaemon]:
+    """A daemon on a runtime directory, in a thread of its own; ``uid`` is who may command it, by default we."""
+    runtime = Runtime(directory)
+    daemon = FakeDaemon(runtime)
+    control = Control(runtime.control_socket, daemon.submit, uid=os.getuid() if uid is None else uid)
+    loop = asyncio.new_event_loop()
+    thread = threading.Thread(target=loop.run_forever, name="fake daemon")
+    thread.start()
+    try:
+        asyncio.run_coroutine_threadsafe(control.open(), loop).result(10)
+        yield daemon
+    finally:
+        asyncio.run_coroutine_threadsafe(control.close(), loop).result(10)
+        loop.call_soon_threadsafe(loop.stop)
+        thread.join(10)
+        loop.close()
+        runtime.close()
