@@ -89,9 +89,8 @@ class Device:
         if self.name is not None and SAFE_NAME.fullmatch(self.name.removesuffix("*")) is None:
             msg = f"link name {self.name!r} cannot be written into a rule"
             raise ValueError(msg)
-        if self.kind is not None and _IDENTIFIER.fullmatch(self.kind) is None:
-            msg = f"link kind {self.kind!r} cannot be written into a rule"
-            raise ValueError(msg)
+        if self.kind is not None:
+            _check_word("link kind", self.kind)
 
     def matches(self, other: "Device") -> bool:
         """Whether the concrete link ``other`` is one that this names."""
@@ -100,6 +99,13 @@ class Device:
         if self.name is not None and not _name_matches(self.name, other.name or ""):
             return False
         return self.kind is None or self.kind == other.kind
+
+
+def _check_word(what: str, word: str) -> None:
+    """Names of ours are words; `ValueError` for anything that nft could read as more than one."""
+    if _IDENTIFIER.fullmatch(word) is None:
+        msg = f"{what} {word!r} cannot be written into a ruleset"
+        raise ValueError(msg)
 
 
 def _name_matches(pattern: str, name: str) -> bool:
@@ -124,6 +130,9 @@ class SetRef:
 
     name: str
     named: bool = False
+
+    def __post_init__(self) -> None:
+        _check_word("set", self.name)
 
 
 @dataclass(frozen=True, slots=True)
@@ -176,6 +185,8 @@ class Rule:
         if _COMMENT.fullmatch(self.comment) is None:
             msg = f"comment {self.comment!r} cannot be written into a rule"
             raise ValueError(msg)
+        if self.jump is not None:
+            _check_word("chain", self.jump)
 
 
 @dataclass(frozen=True, slots=True)
@@ -194,9 +205,7 @@ class Chain:
     policy: Verdict = Verdict.DROP
 
     def __post_init__(self) -> None:
-        if _IDENTIFIER.fullmatch(self.name) is None:
-            msg = f"chain name {self.name!r}"
-            raise ValueError(msg)
+        _check_word("chain", self.name)
         if self.device is not None and SAFE_NAME.fullmatch(self.device) is None:
             msg = f"link name {self.device!r} cannot be written into a chain"
             raise ValueError(msg)
@@ -238,6 +247,13 @@ class Ruleset:
     sets: tuple[LinkSet, ...] = ()
     owned: bool = False
     comment: str = ""
+
+    def __post_init__(self) -> None:
+        _check_word("family", self.family)
+        _check_word("table", self.table)
+        if self.comment and _COMMENT.fullmatch(self.comment) is None:
+            msg = f"comment {self.comment!r} cannot be written into a table"
+            raise ValueError(msg)
 
     def chain(self, name: str) -> Chain:
         """The chain called ``name``; `KeyError` if there is none."""
