@@ -121,13 +121,23 @@ def _listen(daemon: Daemon) -> None:
     loop.add_signal_handler(signal.SIGHUP, _reload, daemon)
 
     links = rtnl.Watch()
-    loop.add_reader(links, lambda: links.drain() and daemon.links_changed())
+    loop.add_reader(links, _heard_links, links, daemon)
     try:
         changes = ForeignChanges()
     except SystemFault as error:  # a kernel without nftables: routing alone keeps the machine shut, and says so
         log.error("%s", error)  # noqa: TRY400 - the text says it
     else:
-        loop.add_reader(changes, lambda: [daemon.changed_by(str(change)) for change in changes.drain()])
+        loop.add_reader(changes, _heard_nftables, changes, daemon)
+
+
+def _heard_links(links: rtnl.Watch, daemon: Daemon) -> None:
+    if links.drain():
+        daemon.links_changed()
+
+
+def _heard_nftables(changes: ForeignChanges, daemon: Daemon) -> None:
+    for change in changes.drain():
+        daemon.changed_by(str(change))
 
 
 class GuardWatch:

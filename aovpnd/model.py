@@ -155,6 +155,10 @@ class Config:
     temporary_access: TemporaryAccessPolicy = TemporaryAccessPolicy()
     lan: Lan = Lan.BLOCK
     origins: tuple[Origin, ...] = ()
+    locked: frozenset[str] = frozenset()
+    """Keys that a mandatory policy has set; what the user asks for does not change them."""
+    broken: frozenset[str] = frozenset()
+    """Names of tunnels whose files cannot be used: beside one of them, another is not "the only one"."""
     problems: "tuple[Problem, ...]" = ()
 
     def tunnel(self, name: str) -> TunnelSpec | None:

@@ -80,6 +80,8 @@ def reload(previous: Config | None, config_dir: Path, state_dir: Path, vendor_di
         temporary_access=effective.temporary_access,
         lan=effective.lan,
         origins=effective.origins,
+        locked=effective.locked,
+        broken=read_tunnels.broken - {spec.name for spec in kept},
         problems=tuple(problems),
     )
 
@@ -156,7 +158,7 @@ def _settings_in_force(found: Settings | None, previous: Config | None) -> tuple
     if found is not None:
         return found, []
     if previous is not None:
-        kept = Settings(previous.prefer, previous.temporary_access, previous.lan, previous.origins)
+        kept = Settings(previous.prefer, previous.temporary_access, previous.lan, previous.origins, previous.locked)
         return kept, [_kept("settings: the last good ones are in force")]
     text = "settings: temporary access and the local network stay closed until the files can be read"
     return _TIGHTEST, [Problem(CLOSED, Severity.WARNING, text, "aovpnctl check says what to do")]

@@ -70,6 +70,7 @@ class Settings:
     temporary_access: TemporaryAccessPolicy = _BUILT_IN_POLICY
     lan: Lan = Lan.BLOCK
     origins: tuple[Origin, ...] = ()
+    locked: frozenset[str] = frozenset()
 
 
 # -- what a value may be ----------------------------------------------------------------------------------------------
@@ -234,7 +235,8 @@ def merge(settings: Iterable[Setting]) -> tuple[Settings, list[Finding]]:
     )
     prefer = _value(chosen, "tunnel.prefer", "") or None
     origins = tuple(_origin(key, chosen, duration) for key in KEYS)
-    return Settings(prefer, access, _value(chosen, "lan.allow", Lan.BLOCK), origins), findings
+    locked = frozenset(key for key, setting in chosen.items() if setting.layer is Layer.POLICY)
+    return Settings(prefer, access, _value(chosen, "lan.allow", Lan.BLOCK), origins, locked), findings
 
 
 def _value(chosen: dict[str, Setting], key: str, otherwise: _T) -> _T:

@@ -10,7 +10,7 @@ from dataclasses import replace
 from typing import Final, assert_never
 
 from aovpnd.core import health, plan
-from aovpnd.core.view import View, choose, view
+from aovpnd.core.view import PREFER, View, choose, view
 from aovpnd.model import (
     Block,
     Clock,
@@ -78,6 +78,8 @@ def _connect(config: Config, intent: Intent, name: str | None) -> tuple[Intent, 
             f"there is no tunnel called {name}",
             f"there are: {known}" if known else "none is configured",
         )
+    if name is not None and PREFER in config.locked and name != config.prefer:
+        return intent, Refusal("policy", f"policy says that the tunnel is {config.prefer}", "aovpnctl connect")
     wanted = replace(intent, wish=Wish.CONNECT, chosen=name or intent.chosen)
     spec = choose(config, wanted)
     if spec is None:

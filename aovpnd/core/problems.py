@@ -3,6 +3,7 @@
 
 from typing import Final
 
+from aovpnd.core.view import PREFER
 from aovpnd.links import Side, sides
 from aovpnd.model import Config, GuardState, Intent, Phase, Problem, Severity, Snapshot, TunnelSpec, Wish
 
@@ -34,10 +35,12 @@ def _choice(config: Config, intent: Intent, spec: TunnelSpec | None) -> list[Pro
         )
         return [Problem("no-tunnel", Severity.WARNING, "no tunnel is configured, so everything stays blocked", hint)]
     known = ", ".join(tunnel.name for tunnel in config.tunnels)
-    wanted = intent.chosen or config.prefer
+    wanted = config.prefer if PREFER in config.locked else intent.chosen or config.prefer
     if wanted is not None:
         return [Problem("tunnel-unknown", Severity.ERROR, f"there is no tunnel called {wanted}", f"there are: {known}")]
     text = "there are several tunnels and none is preferred"
+    if config.broken:
+        text = f"the file of {', '.join(sorted(config.broken))} cannot be used, so which tunnel is meant is not clear"
     return [Problem("tunnel-not-chosen", Severity.WARNING, text, f"aovpnctl connect NAME, with one of: {known}")]
 
 

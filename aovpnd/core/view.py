@@ -2,6 +2,7 @@
 """What one pass reads off configuration, wish and world before it decides anything, the phase included."""
 
 from dataclasses import dataclass
+from typing import Final
 
 from aovpnd import names
 from aovpnd.core import health
@@ -9,6 +10,9 @@ from aovpnd.core.uplinks import IPV4, uplinks
 from aovpnd.links import is_tunnel_shaped
 from aovpnd.model import Block, Config, Grant, Intent, Path, Phase, Snapshot, TunnelSpec, TunnelState, Uplink, Wish
 from aovpnd.orders import LoadRuleset
+
+PREFER: Final = "tunnel.prefer"
+"""The key that says which tunnel, where it is set."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -60,13 +64,17 @@ def view(config: Config, intent: Intent, snapshot: Snapshot) -> View:
 
 
 def choose(config: Config, intent: Intent) -> TunnelSpec | None:
-    """The tunnel that the user named, else the preferred one, else the only one; none while disconnected."""
+    """The tunnel that the user named, else the preferred one, else the only one; none while disconnected.
+
+    What a policy prefers, nobody names otherwise.
+    """
     if intent.wish is Wish.DISCONNECT:
         return None
-    for name in (intent.chosen, config.prefer):
+    chosen = None if PREFER in config.locked else intent.chosen
+    for name in (chosen, config.prefer):
         if name is not None:
             return config.tunnel(name)
-    return config.tunnels[0] if len(config.tunnels) == 1 else None
+    return config.tunnels[0] if len(config.tunnels) == 1 and not config.broken else None
 
 
 def own_tunnel(spec: TunnelSpec | None, snapshot: Snapshot) -> TunnelState | None:

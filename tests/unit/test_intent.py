@@ -271,6 +271,28 @@ def test_connect_and_disconnect() -> None:
     assert answer == Answer("connecting by home")
 
 
+def test_nobody_connects_otherwise_than_policy_says() -> None:
+    """What policy.d prefers is the tunnel, also for who had chosen another before."""
+    ruled = replace(TWO, prefer="work", locked=frozenset({"tunnel.prefer"}))
+
+    intent, answer = memory.update(ruled, Intent(), HOME_NET, Connect("home"))
+    assert intent == Intent()
+    assert answer == Refusal("policy", "policy says that the tunnel is work", "aovpnctl connect")
+
+    _, answer = memory.update(ruled, Intent(chosen="home"), HOME_NET, Connect())
+    assert answer == Answer("connecting by work")
+
+
+def test_a_broken_file_does_not_make_another_the_only_one() -> None:
+    """Which gateway is meant is not clear then, so there is none."""
+    one = Config(tunnels=TWO.tunnels[:1], broken=frozenset({"office"}))
+
+    _, answer = memory.update(one, Intent(), HOME_NET, Connect())
+
+    assert isinstance(answer, Refusal)
+    assert answer.code == "tunnel-not-chosen"
+
+
 @pytest.mark.parametrize(
     ("config", "command", "refusal"),
     [
