@@ -17,7 +17,7 @@ _HEAD = """\
 
 
 def static_files() -> dict[str, str]:
-    """File name to text: ``lockdown.nft`` is the phase ``blocked``, ``egress.nft`` the guard's chain for outside links."""
+    """File name to text: ``lockdown.nft`` is the phase ``blocked``, ``egress.nft`` the guard's egress chain."""
     return {
         "lockdown.nft": _HEAD + render(compile_permits(permits(Phase.BLOCKED, Facts()))),
         "egress.nft": _HEAD + early_egress(),

@@ -26,7 +26,7 @@ from aovpnd.orders import (
 
 
 class System:
-    """Everything outside the process. What one pass reads is one `Snapshot`; what it changes is one `Action` at a time."""
+    """Everything outside the process: a pass reads one `Snapshot` and performs one `Action` after the other."""
 
     def __init__(self, state: State, runtime_dir: Path) -> None:
         self._state = state
