@@ -90,7 +90,7 @@ def _steps(arguments: Arguments) -> list[Step]:
     steps: list[Step] = [(marker, write_marker, (marker,)), ("guard", stop_guard, (lock,))]
     steps += [(f"table {family} {table}", remove_table, (family, table)) for family, table in TABLES]
     for version in ("4", "6"):
-        steps += [(f"IPv{version} rule {rule[1]}", remove_rule, (version, *rule)) for rule in RULES]
+        steps += [(f"IPv{version} rule {rule[0]}", remove_rule, (version, *rule)) for rule in RULES]
         steps.append((f"IPv{version} routes of table {names.ROUTE_TABLE}", remove_routes, (version,)))
     return steps
 

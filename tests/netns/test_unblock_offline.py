@@ -1,0 +1,187 @@
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""``aovpnctl unblock --offline``: everything of ours goes, nothing of anybody else, and each piece is accounted for."""
+
+import json
+import subprocess
+import sys
+from collections.abc import Iterator
+from contextlib import closing, contextmanager
+from ipaddress import IPv4Network, IPv6Network
+from pathlib import Path
+from typing import Final
+
+import pytest
+
+from aovpnd import names
+from aovpnd.adapters.netlink import Netlink
+from aovpnd.adapters.publish import Runtime
+from aovpnd.ctl.offline import lock_holder
+from aovpnd.lock import Lock
+from aovpnd.model import Route, Routing
+from tests.lab.process import wait_for
+from tests.netns.space import Space
+
+pytestmark = pytest.mark.root
+
+FOREIGN: Final = "table inet other { chain input { type filter hook input priority 0; policy accept; }; }\n"
+OURS: Final = """
+table inet aovpnd { chain output { type filter hook output priority 0; policy drop; }; }
+table netdev aovpnd_early { chain link_2 { type filter hook egress device wlan0 priority 0; policy drop; }; }
+"""
+CLOSED: Final = Routing(
+    (4, 6),
+    (
+        Route(IPv4Network("0.0.0.0/0"), None, metric=names.CLOSED_METRIC),
+        Route(IPv6Network("::/0"), None, metric=names.CLOSED_METRIC),
+    ),
+    (),
+    (4, 6),
+)
+
+
+@pytest.fixture
+def space() -> Iterator[Space]:
+    """A machine with one link and somebody else's rules."""
+    with Space.make() as space:
+        space.ip("link add wlan0 type veth peer name radio")
+        space.ip("link set wlan0 up")
+        space.ip("rule add pref 10 from 198.51.100.0/24 lookup 77")
+        space.run("nft", "-f", "-", stdin=FOREIGN)
+        yield space
+
+
+@contextmanager
+def _guard(space: Space, runtime_dir: Path) -> Iterator[subprocess.Popen[bytes]]:
+    """A guard that holds its tables."""
+    command = space.command(sys.executable, "-I", "-m", "aovpnd.guard", "--runtime-dir", str(runtime_dir))
+    with subprocess.Popen(command, stderr=subprocess.DEVNULL) as guard:
+        try:
+            wait_for("the guard's tables", lambda: names.GUARD_TABLE in _tables(space))
+            yield guard
+        finally:
+            guard.kill()
+
+
+def _tables(space: Space) -> str:
+    return space.run("nft", "list", "tables").stdout
+
+
+def _unblock(space: Space, place: Path, *options: str) -> subprocess.CompletedProcess[str]:
+    where = ("--runtime-dir", str(place / "run"), "--config-dir", str(place / "etc"))
+    return space.run(sys.executable, "-I", "-m", "aovpnd.ctl", "unblock", "--offline", *where, *options, check=False)
+
+
+def _load(space: Space, place: Path) -> None:
+    (place / "run").mkdir(mode=0o755)
+    space.run("nft", "-f", "-", stdin=OURS)
+    with space.entered():
+        with closing(Netlink()) as netlink:
+            netlink.ensure(CLOSED)
+
+
+def test_everything_of_ours_goes(space: Space, tmp_path: Path) -> None:
+    """Tables, the guard with its own, rules and routes of both families; what others made stays."""
+    _load(space, tmp_path)
+    with _guard(space, tmp_path / "run") as guard:
+        done = _unblock(space, tmp_path)
+        assert guard.wait(10) == 0
+        pid = guard.pid
+
+    assert (done.returncode, done.stderr) == (0, "")
+    assert done.stdout == (
+        f"{tmp_path}/etc/unblocked: written\n"
+        f"guard: stopped (pid {pid})\n"
+        "table inet aovpnd: removed\n"
+        "table netdev aovpnd_early: removed\n"
+        "table inet aovpnd_guard: was not there\n"
+        "table netdev aovpnd_guard: was not there\n"
+        "IPv4 rule 10: removed\n"
+        "IPv4 rule 11: removed\n"
+        "IPv4 routes of table 24943: removed\n"
+        "IPv6 rule 10: removed\n"
+        "IPv6 rule 11: removed\n"
+        "IPv6 routes of table 24943: removed\n"
+        "The block is off for good. To put it on: systemctl start aovpnd, then aovpnctl block\n"
+    )
+    assert _tables(space) == "table inet other\n"
+    assert space.ip("-4 rule show").splitlines() == [
+        "0:\tfrom all lookup local",
+        "10:\tfrom 198.51.100.0/24 lookup 77",
+        "32766:\tfrom all lookup main",
+        "32767:\tfrom all lookup default",
+    ]
+    assert space.ip("-6 rule show").splitlines() == ["0:\tfrom all lookup local", "32766:\tfrom all lookup main"]
+
+
+def test_nothing_to_remove_is_no_failure(space: Space, tmp_path: Path) -> None:
+    """It may be called again, and on a machine that was never blocked."""
+    for marker in ("written", "is there already"):
+        done = _unblock(space, tmp_path, "--json")
+        steps = json.loads(done.stdout)["steps"]
+        assert done.returncode == 0
+        assert [step["result"] for step in steps] == [marker, "does not run", *["was not there"] * 10]
+
+
+def test_doubled_rules_all_go(space: Space, tmp_path: Path) -> None:
+    """Somebody restored our rules from a file: every copy goes."""
+    for protocol in ("boot", "static", "kernel"):
+        space.ip(f"rule add pref 10 not fwmark 0x2a000000/0x3f000000 lookup 24943 protocol {protocol}")
+
+    assert "IPv4 rule 10: removed\n" in _unblock(space, tmp_path).stdout
+    assert "24943" not in space.ip("rule show")
+
+
+def test_one_failure_keeps_nothing_else(space: Space, tmp_path: Path) -> None:
+    """A table that cannot be removed, a marker that cannot be written: said, exit status 1, and all else is gone."""
+    _load(space, tmp_path)
+    (tmp_path / "etc").write_text("a file where a directory should be")
+    holder = subprocess.Popen(
+        space.command("nft", "-i"),
+        stdin=subprocess.PIPE,
+        stdout=subprocess.DEVNULL,
+        stderr=subprocess.DEVNULL,
+        text=True,
+    )
+    assert holder.stdin is not None
+    holder.stdin.write("add table inet aovpnd_guard { flags owner; }\n")
+    holder.stdin.flush()
+    wait_for("a table that belongs to another process", lambda: names.GUARD_TABLE in _tables(space))
+
+    done = _unblock(space, tmp_path)
+    holder.kill()
+    holder.communicate()
+
+    assert done.returncode == 1
+    assert "/etc/unblocked: FAILED: File exists\n" in done.stdout
+    assert "table inet aovpnd_guard: FAILED: nft: Error: Could not process rule: Operation not permitted" in done.stdout
+    assert "table inet aovpnd: removed\n" in done.stdout
+    assert done.stdout.endswith("The block may still be in place: see what failed above.\n")
+    assert "24943" not in space.ip("rule show")
+
+
+def test_refused_while_the_daemon_runs(space: Space, tmp_path: Path) -> None:
+    """It would put everything back at once."""
+    _load(space, tmp_path)
+    runtime = Runtime(tmp_path / "run")
+    done = _unblock(space, tmp_path)
+    runtime.close()
+
+    assert done.returncode == 1
+    assert done.stderr == (
+        "aovpnctl: the daemon is running, and would put the block back at once "
+        "(ask it: aovpnctl unblock; if it does not answer: systemctl stop aovpnd, then this again)\n"
+    )
+    assert "table inet aovpnd\n" in _tables(space)
+    assert not (tmp_path / "etc").exists()
+
+
+def test_only_the_holder_of_the_lock_is_ended(tmp_path: Path) -> None:
+    """A pid in a file is no proof: the kernel must say that this process holds this lock."""
+    lock = tmp_path / "guard.lock"
+    assert lock_holder(str(lock)) is None
+    lock.write_text("1\n")
+    assert lock_holder(str(lock)) is None
+    with Lock(lock):
+        assert lock_holder(str(lock)) is not None
+        lock.write_text("1\n")
+        assert lock_holder(str(lock)) is None
