@@ -26,7 +26,7 @@ from pathlib import Path
 from typing import Any, Final
 
 from aovpnd.errors import AovpndError, CommandRefused, StateError
-from aovpnd.model import TUNNEL_NAME, Block
+from aovpnd.model import Block
 from aovpnd.orders import (
     AllowTemporary,
     Answer,
@@ -37,6 +37,7 @@ from aovpnd.orders import (
     Reload,
     SetBlock,
 )
+from aovpnd.tunnel import TUNNEL_NAME
 
 Submit = Callable[[Command], Awaitable[Answer]]
 """Carries a command out and returns after the pass that did; raises `AovpndError` with what to tell the user."""

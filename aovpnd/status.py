@@ -12,19 +12,8 @@ from typing import Final
 
 from aovpnd import __version__
 from aovpnd.links import ARPHRD_ETHER, Link
-from aovpnd.model import (
-    Clock,
-    Config,
-    Desired,
-    GuardState,
-    Intent,
-    Phase,
-    Snapshot,
-    TunnelSpec,
-    TunnelState,
-    TunnelWish,
-    Uplink,
-)
+from aovpnd.model import Clock, Config, Desired, GuardState, Intent, Phase, Snapshot, TunnelState, TunnelWish, Uplink
+from aovpnd.tunnel import TunnelSpec
 
 SCHEMA: Final = 1
 SCOPE: Final = "machine"

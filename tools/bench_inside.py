@@ -20,9 +20,9 @@ from aovpnd.core.decide import decide
 from aovpnd.core.firewall import compile as compile_ruleset
 from aovpnd.core.permits import Handshake, HostOnly, LinkSetup, Loopback, Permit, Tunnel
 from aovpnd.core.plan import diff
-from aovpnd.model import Endpoint
 from aovpnd.ruleset import Device
 from aovpnd.system import System
+from aovpnd.tunnel import Endpoint
 
 CHUNK_BYTES: Final = 1 << 18
 PORT: Final = 5201

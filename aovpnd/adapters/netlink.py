@@ -25,7 +25,8 @@ from aovpnd.adapters import rtdump, sysctl
 from aovpnd.adapters.rtdump import FAMILIES, IPV4, IPV6, UNICAST, UNREACHABLE, PolicyRule, TableRoute
 from aovpnd.errors import NetlinkError
 from aovpnd.links import Link
-from aovpnd.model import Interface, LinkAddress, Route, Routing
+from aovpnd.model import LinkAddress, Route, Routing
+from aovpnd.tunnel import Interface
 
 _NOT_OURS: Final = 0
 """Link index by which `observe` shows a route of our table that says more than we ever write; no link has it."""

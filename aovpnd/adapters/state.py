@@ -12,7 +12,8 @@ from typing import Final
 
 from aovpnd import names
 from aovpnd.errors import StateError
-from aovpnd.model import TUNNEL_NAME, Block, Clock, Intent
+from aovpnd.model import Block, Clock, Intent
+from aovpnd.tunnel import TUNNEL_NAME
 
 BUDGET_FILE: Final = "temporary-access.json"
 CHOICE_FILE: Final = "choice.toml"

@@ -9,7 +9,8 @@ from typing import Final
 
 from aovpnd import names
 from aovpnd.errors import ToolError
-from aovpnd.model import Endpoint, Peer, PeerState, Secret, WireGuard
+from aovpnd.model import PeerState
+from aovpnd.tunnel import Endpoint, Peer, Secret, WireGuard
 
 _KEY: Final = re.compile(r"[A-Za-z0-9+/]{42}[AEIMQUYcgkosw480]=")
 _ENDPOINT: Final = re.compile(r"(?:\[(?P<six>[^\[\]]+)\]|(?P<four>[0-9.]+)):(?P<port>[0-9]+)")

@@ -17,7 +17,8 @@ from aovpnd.backends.userspace import UserspaceProcess, has_socket
 from aovpnd.backends.wgtool import Device, configuration, parse_dump
 from aovpnd.errors import NetlinkError, ToolError
 from aovpnd.links import Link, Side, is_tunnel_shaped, sides
-from aovpnd.model import Interface, LinkAddress, LinkWish, Peer, PeerState, TunnelState, TunnelWish, WireGuard
+from aovpnd.model import LinkAddress, LinkWish, PeerState, TunnelState, TunnelWish
+from aovpnd.tunnel import Interface, Peer, WireGuard
 
 KERNEL, USERSPACE = "wireguard", "wireguard-go"
 """`TunnelState.backend`."""

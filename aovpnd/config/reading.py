@@ -14,7 +14,8 @@ from aovpnd.config import files, settings, toml, tunnels
 from aovpnd.config.findings import Finding, finding_of, printable_path
 from aovpnd.config.settings import Layer, Setting, Settings
 from aovpnd.errors import ConfigError, ToolError
-from aovpnd.model import Config, Enabled, Lan, Origin, Problem, Severity, TemporaryAccessPolicy, WireGuard
+from aovpnd.model import Config, Enabled, Lan, Origin, Problem, Severity, TemporaryAccessPolicy
+from aovpnd.tunnel import WireGuard
 
 TUNNELS: Final = "tunnels"
 SETTINGS_FILE: Final = "aovpnd.toml"

@@ -14,7 +14,8 @@ from typing import Final, TypeVar
 from aovpnd import durations
 from aovpnd.config import toml
 from aovpnd.config.findings import INVALID, OVERRULED, Finding, Findings, UnfitError, quoted
-from aovpnd.model import TUNNEL_NAME, Enabled, Lan, Origin, Severity, TemporaryAccessPolicy, WhileConnected
+from aovpnd.model import Enabled, Lan, Origin, Severity, TemporaryAccessPolicy, WhileConnected
+from aovpnd.tunnel import TUNNEL_NAME
 
 MAX_S: Final = 3600
 """No temporary access is longer than an hour, whatever the files say."""

@@ -18,8 +18,9 @@ from aovpnd.config import files, values, wgquick
 from aovpnd.config.findings import UNSUPPORTED, Finding, Findings, UnfitError, printable_path
 from aovpnd.config.wgquick import Block, Item, Section
 from aovpnd.errors import ConfigError, ToolError
-from aovpnd.model import TUNNEL_NAME, Endpoint, Interface, Peer, Secret, Severity, WireGuard
+from aovpnd.model import Severity
 from aovpnd.ruleset import Address, Network
+from aovpnd.tunnel import TUNNEL_NAME, Endpoint, Interface, Peer, Secret, WireGuard
 
 SUFFIX: Final = ".conf"
 IKE_SUFFIX: Final = ".toml"

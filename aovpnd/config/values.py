@@ -11,8 +11,8 @@ from ipaddress import IPv4Address, IPv6Address, ip_address, ip_interface, ip_net
 from typing import Final
 
 from aovpnd.config.findings import UnfitError, quoted
-from aovpnd.model import Endpoint, Interface
 from aovpnd.ruleset import Address, Network
+from aovpnd.tunnel import Endpoint, Interface
 
 KEY_BYTES: Final = 32
 LARGEST_PORT: Final = 65535

@@ -8,8 +8,9 @@ a way out of the machine means adding a permit here, a row to docs/security.md, 
 from dataclasses import dataclass
 from ipaddress import IPv6Address
 
-from aovpnd.model import Endpoint, Phase
+from aovpnd.model import Phase
 from aovpnd.ruleset import Address, Device, Network
+from aovpnd.tunnel import Endpoint
 
 
 @dataclass(frozen=True, slots=True)

@@ -5,7 +5,8 @@ from typing import Final
 
 from aovpnd.core.view import PREFER
 from aovpnd.links import Side, sides
-from aovpnd.model import Config, GuardState, Intent, Phase, Problem, Severity, Snapshot, TunnelSpec, Wish
+from aovpnd.model import Config, GuardState, Intent, Phase, Problem, Severity, Snapshot, Wish
+from aovpnd.tunnel import TunnelSpec
 
 REMEMBER_CULPRIT_S: Final = 600.0
 """How long status names who removed our table."""

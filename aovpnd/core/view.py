@@ -8,8 +8,9 @@ from aovpnd import names
 from aovpnd.core import health
 from aovpnd.core.uplinks import IPV4, uplinks
 from aovpnd.links import is_tunnel_shaped
-from aovpnd.model import Block, Config, Grant, Intent, Path, Phase, Snapshot, TunnelSpec, TunnelState, Uplink, Wish
+from aovpnd.model import Block, Config, Grant, Intent, Path, Phase, Snapshot, TunnelState, Uplink, Wish
 from aovpnd.orders import LoadRuleset
+from aovpnd.tunnel import TunnelSpec
 
 PREFER: Final = "tunnel.prefer"
 """The key that says which tunnel, where it is set."""

@@ -22,8 +22,9 @@ from aovpnd.backends.userspace import SOCKETS
 from aovpnd.backends.wireguard import WireGuardBackend
 from aovpnd.errors import NetlinkError, ToolError
 from aovpnd.links import Link
-from aovpnd.model import Endpoint, LinkWish, Peer, Secret, TunnelState, TunnelWish, WireGuard
+from aovpnd.model import LinkWish, TunnelState, TunnelWish
 from aovpnd.model import Path as TunnelPath
+from aovpnd.tunnel import Endpoint, Peer, Secret, WireGuard
 from tests.lab.process import run, stop, wait_for
 from tests.netns.space import Space
 

@@ -11,26 +11,23 @@ from aovpnd.model import (
     Clock,
     Config,
     Desired,
-    Endpoint,
     Grant,
     GrantKind,
     GuardState,
     Intent,
     LinkWish,
-    Peer,
     PeerState,
     Phase,
     Problem,
-    Secret,
     Severity,
     Snapshot,
     TunnelState,
     TunnelWish,
     Uplink,
-    WireGuard,
     Wish,
 )
 from aovpnd.ruleset import Ruleset
+from aovpnd.tunnel import Endpoint, Peer, Secret, WireGuard
 
 NOW: Final = Clock(boot=5000.0, wall=1_790_000_000.0)
 """2026-09-21 14:13:20 UTC."""

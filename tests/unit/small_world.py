@@ -19,24 +19,21 @@ from aovpnd.model import (
     Block,
     Clock,
     Config,
-    Endpoint,
     Grant,
     Heard,
     Intent,
     Lan,
     LinkAddress,
-    Peer,
     PeerState,
     Provoked,
     Route,
-    Secret,
     Snapshot,
     TunnelState,
-    WireGuard,
     Wish,
 )
 from aovpnd.orders import AllowTemporary
 from aovpnd.ruleset import Address
+from aovpnd.tunnel import Endpoint, Peer, Secret, WireGuard
 from tests.unit.spec import World
 
 # -- things -----------------------------------------------------------------------------------------------------------

@@ -15,8 +15,9 @@ from typing import Final
 
 from aovpnd import names
 from aovpnd.links import ARPHRD_ETHER, ARPHRD_LOOPBACK, ARPHRD_NONE, OUR_LINK, SAFE_NAME, Link
-from aovpnd.model import Block, Config, Grant, Intent, Lan, Snapshot, TunnelSpec, Wish
+from aovpnd.model import Block, Config, Grant, Intent, Lan, Snapshot, Wish
 from aovpnd.ruleset import L4, Address, Device, Network, Packet, Protocol
+from aovpnd.tunnel import TunnelSpec
 
 
 class Way(Enum):

@@ -17,7 +17,8 @@ from aovpnd.config import settings as known
 from aovpnd.config.findings import Finding
 from aovpnd.config.settings import Layer
 from aovpnd.errors import ConfigError
-from aovpnd.model import TUNNEL_NAME, Enabled, Lan, Severity, WhileConnected, WireGuard
+from aovpnd.model import Enabled, Lan, Severity, WhileConnected
+from aovpnd.tunnel import TUNNEL_NAME, WireGuard
 from tests.unit.test_config_tunnels import FULLEST, GATEWAY, PRESHARED, PRIVATE, PUBLIC, SECOND, SECRETS, SMALLEST
 
 # fmt: off

@@ -11,7 +11,8 @@ import wgconfig
 from aovpnd.config import tunnels
 from aovpnd.config.findings import Finding
 from aovpnd.errors import ConfigError, ToolError
-from aovpnd.model import Endpoint, Peer, Secret, Severity, WireGuard
+from aovpnd.model import Severity
+from aovpnd.tunnel import Endpoint, Peer, Secret, WireGuard
 
 # The keys of wg(8)'s and wg-quick(8)'s own examples: everybody has them.
 PRIVATE = "yAnz5TF+lXXJte14tji3zlMNq+hd2rYUIgJBgB3fBmk="

@@ -48,38 +48,41 @@ PARTS: Final = (
         "text for nft is a function of the ruleset alone, or golden files mean nothing",
         PURE,
     ),
+    _part("tunnel", "links ruleset", "what a file says of a tunnel, and nothing of what the machine makes of it", PURE),
     _part(
         "model",
-        "names errors links ruleset",
+        "names errors links ruleset tunnel",
         "the nouns that all share: whatever they imported, all would import",
         PURE,
     ),
     _part(
         "orders",
-        "names errors links ruleset model",
+        "names errors links ruleset model tunnel",
         "what to do is data; how it is done is the adapters' business",
         PURE,
     ),
     _part("durations", "", "the quick commands read spans of time with it: it must cost nothing", PURE),
     _part(
         "status",
-        "__init__ names links ruleset model",
+        "__init__ names links ruleset model tunnel",
         "what is published is a function of what was seen; when and where is the adapters' business",
         PURE | {"datetime"},
     ),
     # decisions
     _part(
         "core",
-        "names errors links ruleset model orders",
+        "names errors links ruleset model tunnel orders",
         "decisions are pure: no clock, no logging, no input or output, so that a test can go through all of them",
         PURE,
     ),
     _part(
         "config",
-        "names errors links ruleset model durations",
+        "names errors links ruleset model tunnel durations",
         "reading what somebody wrote decides nothing and changes nothing",
     ),
-    _part("importers", "names errors links ruleset model config", "they write our own files, and do nothing else"),
+    _part(
+        "importers", "names errors links ruleset model tunnel config", "they write our own files, and do nothing else"
+    ),
     # the outside world
     _part("lock", "errors", "one file of a few lines for all three processes"),
     _part(
@@ -90,27 +93,29 @@ PARTS: Final = (
     _part("rtnl", "names errors links", "a raw socket that guard and adapters share: small enough for the guard"),
     _part(
         "adapters",
-        "names errors links ruleset render model orders nftlib rtnl lock",
+        "names errors links ruleset render model tunnel orders nftlib rtnl lock",
         "they observe and ensure; an adapter that imported core, config or daemon could decide",
     ),
     _part(
         "backends",
-        "names errors links model orders adapters rtnl",
+        "names errors links model tunnel orders adapters rtnl",
         "one kind of tunnel each; whether there shall be one is decided in core, how it is shown to the user elsewhere",
     ),
     # the three processes and the program of the user
     _part(
         "status",
-        "names errors links ruleset model",
+        "names errors links ruleset model tunnel",
         "what is published is a function of what is: it must never influence it",
         PURE | {"datetime"},
     ),
     _part(
-        "control", "names errors links model orders", "it is given a submit(command): who asks must not reach what acts"
+        "control",
+        "names errors links model tunnel orders",
+        "it is given a submit(command): who asks must not reach what acts",
     ),
     _part(
         "daemon",
-        "names errors links ruleset render model orders core config status",
+        "names errors links ruleset render model tunnel orders core config status",
         "adapters, backends and control are handed in, so that tests hand in fakes",
     ),
     _part(
@@ -122,20 +127,22 @@ PARTS: Final = (
     _part("ctl", "names errors durations", "every command starts in the blink of an eye; work is done in the daemon"),
     _part(
         "ctl.check",
-        "names errors config model links ruleset",
+        "names errors config model tunnel links ruleset",
         "works without a daemon: reads the files as the daemon would",
     ),
-    _part("ctl.policy", "names errors config model links ruleset", "as check"),
-    _part("ctl.import", "names errors config importers model links ruleset", "as check, and writes what it read"),
+    _part("ctl.policy", "names errors config model tunnel links ruleset", "as check"),
+    _part(
+        "ctl.import", "names errors config importers model tunnel links ruleset", "as check, and writes what it read"
+    ),
     _part("ctl.status", "names errors", "a status bar asks every second: it reads one published file"),
     _part(
         "static_files",
-        "names links ruleset render model core guard",
+        "names links ruleset render model tunnel core guard",
         "early boot loads what the compilers write: the same ones, with nothing between",
     ),
     _part(
         "system",
-        "names errors links ruleset model orders adapters backends",
+        "names errors links ruleset model tunnel orders adapters backends",
         "it puts the adapters behind one door; it decides nothing, so it must not see core",
     ),
     _part("__main__", "*", "it builds everything and wires it together"),

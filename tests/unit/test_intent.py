@@ -12,7 +12,6 @@ from aovpnd.model import (
     Block,
     Config,
     Enabled,
-    Endpoint,
     Failure,
     Grant,
     GrantKind,
@@ -40,6 +39,7 @@ from aovpnd.orders import (
     Reload,
     SetBlock,
 )
+from aovpnd.tunnel import Endpoint
 from tests.unit.small_world import AOVPN, DEFAULT4, HOME, NOW, WORK, state_of
 from tests.unit.test_decide import HOME_NET, NETWORK, NO_NET, ONE, PATH, SHAKEN, SHOOK, TWO, UP
 

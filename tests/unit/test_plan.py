@@ -8,19 +8,7 @@ import pytest
 
 from aovpnd.core.decide import decide
 from aovpnd.core.plan import diff, due
-from aovpnd.model import (
-    Block,
-    Desired,
-    Endpoint,
-    Failure,
-    GuardState,
-    Intent,
-    LinkWish,
-    PeerState,
-    Route,
-    Routing,
-    Snapshot,
-)
+from aovpnd.model import Block, Desired, Failure, GuardState, Intent, LinkWish, PeerState, Route, Routing, Snapshot
 from aovpnd.orders import (
     Action,
     EnsureGuard,
@@ -30,6 +18,7 @@ from aovpnd.orders import (
     MarkUnblocked,
     RemoveTunnel,
 )
+from aovpnd.tunnel import Endpoint
 from tests.unit.small_world import AOVPN, DEFAULT4, HOME, NOW, WORK, state_of
 from tests.unit.test_decide import HOME_NET, ONE, SHAKEN, SHOOK, UP
 

@@ -14,7 +14,8 @@ from hypothesis import strategies as st
 from aovpnd.adapters.process import without_keys
 from aovpnd.backends.wgtool import configuration, parse_dump, parse_endpoint
 from aovpnd.errors import ToolError
-from aovpnd.model import Endpoint, Peer, PeerState, Secret, WireGuard
+from aovpnd.model import PeerState
+from aovpnd.tunnel import Endpoint, Peer, Secret, WireGuard
 
 
 def key(number: int) -> str:
