@@ -124,18 +124,17 @@ def _caption(axes: Axes, title: str, tallies: tuple[Tally, ...]) -> None:
     clear, known, window = (sum(getattr(tally, name) for tally in tallies) for name in ("clear", "known", "in_window"))
     axes.set_title(title, loc="left", fontsize=12.5, fontweight="bold", pad=19)
     colour = CLEAR.colour if clear else _GOOD
-    axes.set_title(
-        f"{_number(clear)} frames in clear", loc="right", fontsize=12.5, fontweight="bold", color=colour, pad=19
-    )
     beside = [f"{_number(window)} in the window"] if window else []
     beside += [f"{_number(known)} by known issues"] if known else []
+    text = f"{_number(clear)} {'other ' if beside else ''}frames in clear"
+    axes.set_title(text, loc="right", fontsize=12.5, fontweight="bold", color=colour, pad=19)
     place: dict[str, Any] = {
         "xycoords": "axes fraction",
         "textcoords": "offset points",
         "ha": "right",
         "va": "baseline",
     }
-    axes.annotate("  ·  ".join(beside), (1, 1), xytext=(-170, 19), color=_QUIET, fontsize=9.5, **place)
+    axes.annotate("  ·  ".join(beside), (1, 1), xytext=(-196, 19), color=_QUIET, fontsize=9.5, **place)
 
 
 def _number(value: int) -> str:

@@ -99,7 +99,7 @@ STORY: Final = (
         (Stage.kill_both_and_flush,),
         (Stage.flush,),
         back=Back.GUARDED,
-        known=MARKS | PACKETS | MULTICAST,
+        known=PACKETS | MULTICAST,
         control_note="a flush",
     ),
     Row(
