@@ -40,9 +40,10 @@ class UserspaceProcess:
         self._runtime_dir = runtime_dir
         self._children: dict[str, subprocess.Popen[bytes]] = {}
 
-    def reap(self) -> None:
-        """Take note of those that ended."""
+    def reap(self) -> bool:
+        """Take note of those that ended; says whether any that we started still runs."""
         self._children = {link: child for link, child in self._children.items() if child.poll() is None}
+        return bool(self._children)
 
     def start(self, link: str) -> None:
         """Start one and wait until its link is there and its socket answers. `ToolError` when it does not come up."""

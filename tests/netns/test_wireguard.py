@@ -126,7 +126,7 @@ def backend(netlink: Netlink, tmp_path: Path) -> Iterator[WireGuardBackend]:
     for link in rtnl.dump_links():
         if link.name.startswith(names.LINK_PREFIX) and link.kind in names.TUNNEL_KINDS:
             backend.remove(link)
-    states(backend, netlink)  # takes note of processes that ended by other hands
+    wait_for("their processes to end", lambda: not backend._userspace.reap())  # noqa: SLF001 - nobody else's business
 
 
 def states(backend: WireGuardBackend, netlink: Netlink) -> tuple[TunnelState, ...]:
