@@ -74,9 +74,8 @@ def _unblock(space: Space, place: Path, *options: str) -> subprocess.CompletedPr
 def _load(space: Space, place: Path) -> None:
     (place / "run").mkdir(mode=0o755)
     space.run("nft", "-f", "-", stdin=OURS)
-    with space.entered():
-        with closing(Netlink()) as netlink:
-            netlink.ensure(CLOSED)
+    with space.entered(), closing(Netlink()) as netlink:
+        netlink.ensure(CLOSED)
 
 
 def test_everything_of_ours_goes(space: Space, tmp_path: Path) -> None:
