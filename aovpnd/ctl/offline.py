@@ -21,6 +21,7 @@ from aovpnd.ctl.arguments import Arguments
 from aovpnd.ctl.reading import is_running
 from aovpnd.ctl.terminal import plain
 from aovpnd.errors import CommandRefused
+from aovpnd.lock import holder
 
 DONE, FAILED = 0, 1
 NFT, IP, SYSTEMCTL = "/usr/sbin/nft", "/usr/sbin/ip", "/usr/bin/systemctl"
@@ -121,7 +122,7 @@ def stop_guard(lock: str) -> str:
     """End the process that holds the guard's lock; its tables go with it."""
     if os.path.isdir(SYSTEMD):
         _call(SYSTEMCTL, "stop", names.GUARD_UNIT)  # else it would be started again at once
-    pid = lock_holder(lock)
+    pid = holder(lock)
     if pid is None:
         return "does not run"
     try:
@@ -129,7 +130,7 @@ def stop_guard(lock: str) -> str:
     except ProcessLookupError:
         return "has gone"
     try:
-        if lock_holder(lock) != pid:  # the number may have been given to another process meanwhile
+        if holder(lock) != pid:  # the number may have been given to another process meanwhile
             raise StepFailed(f"the process that holds {lock} keeps changing (try again)")
         for number in (signal.SIGTERM, signal.SIGKILL):
             signal.pidfd_send_signal(process, number)
@@ -138,19 +139,6 @@ def stop_guard(lock: str) -> str:
     finally:
         os.close(process)
     raise StepFailed(f"pid {pid} does not end")
-
-
-def lock_holder(path: str) -> int | None:
-    """The pid in a lock file, if the kernel's list of locks (proc(5), /proc/locks) says that this process holds it."""
-    try:
-        with open(path, encoding="ascii", errors="replace") as file:
-            text, inode = file.read(32).strip(), os.fstat(file.fileno()).st_ino
-    except FileNotFoundError:
-        return None
-    with open("/proc/locks", encoding="ascii") as file:
-        held = [line.split() for line in file]
-    holders = {words[4] for words in held if words[1] == "FLOCK" and words[5].rpartition(":")[2] == str(inode)}
-    return int(text) if text.isdigit() and text in holders else None
 
 
 def remove_table(family: str, table: str) -> str:

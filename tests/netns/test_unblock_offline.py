@@ -15,8 +15,7 @@ import pytest
 from aovpnd import names
 from aovpnd.adapters.netlink import Netlink
 from aovpnd.adapters.publish import Runtime
-from aovpnd.ctl.offline import lock_holder
-from aovpnd.lock import Lock
+from aovpnd.lock import Lock, holder
 from aovpnd.model import Route, Routing
 from tests.lab.process import wait_for
 from tests.netns.space import Space
@@ -177,10 +176,10 @@ def test_refused_while_the_daemon_runs(space: Space, tmp_path: Path) -> None:
 def test_only_the_holder_of_the_lock_is_ended(tmp_path: Path) -> None:
     """A pid in a file is no proof: the kernel must say that this process holds this lock."""
     lock = tmp_path / "guard.lock"
-    assert lock_holder(str(lock)) is None
+    assert holder(str(lock)) is None
     lock.write_text("1\n")
-    assert lock_holder(str(lock)) is None
+    assert holder(str(lock)) is None
     with Lock(lock):
-        assert lock_holder(str(lock)) is not None
+        assert holder(str(lock)) is not None
         lock.write_text("1\n")
-        assert lock_holder(str(lock)) is None
+        assert holder(str(lock)) is None

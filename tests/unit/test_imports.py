@@ -134,6 +134,7 @@ PARTS: Final = (
     _part(
         "ctl.import", "names errors config importers model tunnel links ruleset", "as check, and writes what it read"
     ),
+    _part("ctl.offline", "names errors lock", "the way out when all else fails: no daemon, no library"),
     _part("ctl.status", "names errors", "a status bar asks every second: it reads one published file"),
     _part(
         "static_files",
