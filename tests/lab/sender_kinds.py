@@ -25,7 +25,9 @@ _ETH_IPV6: Final = 0x86DD
 _ETH_EXPERIMENT: Final = 0x88B5
 _PROTOCOL_EXPERIMENT: Final = 253
 _SO_MARK: Final = 36
-_MARKS: Final = (*(1 << bit for bit in range(32)), 0xFFFFFFFF)
+STAMP: Final = 0x40000000
+"""The bit that aovpnd stamps with (aovpnd.names.STAMP; a test compares). Who knows it can forge it: `FORGERS`."""
+_MARKS: Final = (*(1 << bit for bit in range(32) if 1 << bit != STAMP), 0xFFFFFFFF & ~STAMP)
 _SOURCE_MAC: Final = bytes.fromhex("020000000002")
 _NEXT_HOP_MAC: Final = bytes.fromhex("020000001001")
 _PORT: Final = 40000
@@ -111,7 +113,7 @@ def _raw(address: str) -> Callable[[str], Send]:
     return opener
 
 
-def _marked(address: str, port: int) -> Callable[[str], Send]:
+def _marked(address: str, port: int, marks: tuple[int, ...] = _MARKS) -> Callable[[str], Send]:
     family = socket.AF_INET6 if ":" in address else socket.AF_INET
 
     def opener(_link: str) -> Send:
@@ -120,7 +122,7 @@ def _marked(address: str, port: int) -> Callable[[str], Send]:
 
         def send(payload: bytes) -> None:
             nonlocal turn
-            sock.setsockopt(socket.SOL_SOCKET, _SO_MARK, struct.pack("I", _MARKS[turn % len(_MARKS)]))
+            sock.setsockopt(socket.SOL_SOCKET, _SO_MARK, struct.pack("I", marks[turn % len(marks)]))
             turn += 1
             sock.sendto(payload, (address, port))
 
@@ -129,7 +131,7 @@ def _marked(address: str, port: int) -> Callable[[str], Send]:
     return opener
 
 
-def _packet(ethertype: int, *, bypass: bool = False, marked: bool = False) -> Callable[[str], Send]:
+def _packet(ethertype: int, *, bypass: bool = False, marks: tuple[int, ...] = ()) -> Callable[[str], Send]:
     def opener(link: str) -> Send:
         sock = socket.socket(socket.AF_PACKET, socket.SOCK_RAW, 0)
         sock.bind((link, 0))
@@ -139,8 +141,8 @@ def _packet(ethertype: int, *, bypass: bool = False, marked: bool = False) -> Ca
 
         def send(payload: bytes) -> None:
             nonlocal turn
-            if marked:
-                sock.setsockopt(socket.SOL_SOCKET, _SO_MARK, struct.pack("I", _MARKS[turn % len(_MARKS)]))
+            if marks:
+                sock.setsockopt(socket.SOL_SOCKET, _SO_MARK, struct.pack("I", marks[turn % len(marks)]))
                 turn += 1
             sock.send(frame(ethertype, payload))
 
@@ -199,9 +201,15 @@ KINDS: Final = (
     SenderKind(37, "packet6", _packet(_ETH_IPV6), needs_net_raw=True, needs_default_route=False),
     SenderKind(38, "bypass4", _packet(_ETH_IPV4, bypass=True), needs_net_raw=True, needs_default_route=False),
     SenderKind(39, "ethertype", _packet(_ETH_EXPERIMENT), needs_net_raw=True, needs_default_route=False),
-    SenderKind(40, "packetmark4", _packet(_ETH_IPV4, marked=True), needs_net_raw=True, needs_default_route=False),
+    SenderKind(40, "packetmark4", _packet(_ETH_IPV4, marks=_MARKS), needs_net_raw=True, needs_default_route=False),
     SenderKind(41, "markendpoint4", _marked(_GATEWAY4, _PORT), needs_net_raw=True),
 )
-"""All of them; numbers below 32 are ordinary programs, those above need CAP_NET_RAW."""
-BY_NUMBER: Final = {kind.number: kind for kind in KINDS}
-BY_NAME: Final = {kind.name: kind for kind in KINDS}
+"""All that must never get out; numbers below 32 are ordinary programs, those above need CAP_NET_RAW."""
+FORGERS: Final = (
+    SenderKind(42, "forgedpacket4", _packet(_ETH_IPV4, marks=(STAMP,)), needs_net_raw=True, needs_default_route=False),
+    SenderKind(43, "forged4", _marked(_WEB4, _PORT, (STAMP,)), needs_net_raw=True),
+    SenderKind(44, "forged6", _marked(_WEB6, _PORT, (STAMP,)), needs_net_raw=True),
+)
+"""Programs that know aovpnd and forge its stamp: docs/known-issues.md says when they get out."""
+BY_NUMBER: Final = {kind.number: kind for kind in (*KINDS, *FORGERS)}
+BY_NAME: Final = {kind.name: kind for kind in (*KINDS, *FORGERS)}

@@ -11,7 +11,7 @@ import pytest
 from tests.lab import plan
 from tests.lab.frames import Kind
 from tests.lab.process import wait_for
-from tests.lab.sender_kinds import KINDS
+from tests.lab.sender_kinds import FORGERS, KINDS
 from tests.lab.senders import Flood, Senders, new_token
 from tests.lab.world import World
 
@@ -32,8 +32,8 @@ def world() -> Iterator[World]:
 def test_every_sender_is_seen_completely(world: World) -> None:
     """Positive control: unprotected, each payload that the kernel took is one frame on the far side, of every kind."""
     world.roam("home", ipv6=True)
-    with world.record() as recorder, Senders.start(world.laptop, rate=50) as senders:
-        wait_for("ten of each", lambda: all(senders.sent()[kind.number] >= 10 for kind in KINDS))
+    with world.record() as recorder, Senders.start(world.laptop, (*KINDS, *FORGERS), rate=50) as senders:
+        wait_for("ten of each", lambda: all(senders.sent()[kind.number] >= 10 for kind in (*KINDS, *FORGERS)))
         senders.stop()
     recording = recorder.recording(senders.token)
 

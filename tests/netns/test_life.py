@@ -116,7 +116,7 @@ def test_both_dead_then_a_flush(laptop: Protected) -> None:
     """What is left then is routing: nothing of any ordinary program, bound ones included, but the link's multicast; and
     packet sockets. It is written down in docs/known-issues.md, and this is the measurement.
     """
-    with laptop.watch(KINDS) as watch:
+    with laptop.watch(KINDS + STAMPED) as watch:
         with laptop.no_restarts():
             laptop.lab.kill_guard()
             laptop.lab.kill_daemon()

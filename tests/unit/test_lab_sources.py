@@ -6,11 +6,12 @@ from typing import Final
 
 import pytest
 
+from aovpnd import names
 from tests.lab import rootdir
 from tests.lab.demo.play import NO_DNS_IN_WINDOW
-from tests.lab.demo.story import FORGED, STORY, Back
+from tests.lab.demo.story import STORY, Back
 from tests.lab.rootdir import RootdirError, Source, debian_sources
-from tests.lab.sender_kinds import BY_NAME, BY_NUMBER, KINDS
+from tests.lab.sender_kinds import BY_NAME, BY_NUMBER, FORGERS, KINDS, STAMP
 
 _KEYRING: Final = "/usr/share/keyrings/debian-archive-keyring.gpg"
 _DEB822: Final = f"""# the mirror
@@ -88,14 +89,19 @@ def test_no_source_is_an_error_that_says_where_it_looked(apt: Path) -> None:
 
 def test_senders_have_one_number_and_one_name_each() -> None:
     """Numbers fit into the byte behind the token; 31 is the probe's."""
-    assert len(BY_NUMBER) == len(BY_NAME) == len(KINDS)
+    assert len(BY_NUMBER) == len(BY_NAME) == len(KINDS) + len(FORGERS)
     assert all(0 <= kind.number < 256 and kind.number != 31 for kind in KINDS)
     assert all((kind.number >= 32) is kind.needs_net_raw for kind in KINDS)
 
 
+def test_forgers_know_the_stamp() -> None:
+    """The lab's copy of the bit is the program's."""
+    assert names.STAMP == STAMP
+
+
 def test_story_speaks_of_senders_that_exist() -> None:
     """What a row calls a known issue is a sender's name; what needs a window closed to DNS asks port 53 or 853."""
-    assert {name for row in STORY for name in row.known} | FORGED <= set(BY_NAME)
+    assert {name for row in STORY for name in row.known} <= {kind.name for kind in KINDS}
     assert {BY_NUMBER[number].name for number in NO_DNS_IN_WINDOW} == {"dns4", "dns6", "doq4", "dnstcp4", "dot4"}
 
 

@@ -10,7 +10,7 @@ from enum import Enum
 from typing import Final, assert_never
 
 from tests.lab.demo.stage import Stage
-from tests.lab.demo.story import FORGED, STORY, Act, Back, Row, Until
+from tests.lab.demo.story import STORY, Act, Back, Row, Until
 from tests.lab.frames import Frame
 from tests.lab.process import LabError, wait_for
 from tests.lab.record import Recording
@@ -68,7 +68,7 @@ class Reel:
     def judge(self, played: Played) -> tuple[tuple[Frame, Verdict], ...]:
         """Say of each frame of a row that was in clear what that means."""
         opened, closed = self.stage.window or (0.0, 0.0)
-        known = {BY_NAME[name].number for name in played.row.known | FORGED} if self.protected else set[int]()
+        known = {BY_NAME[name].number for name in played.row.known} if self.protected else set[int]()
         judged = []
         for frame in self.recording.clear(played.start, played.end):
             verdict = Verdict.LEAK

@@ -88,7 +88,10 @@ def show(console: Console, table: tuple[Line, ...], protected: Reel, control: Re
     lateness = protected.lateness_s(tuple(line.played for line in table))
     if lateness is not None:
         console.print(f"the window's last frame came {lateness * 1000:+.0f} ms from its deadline")
-    console.print("known issues: docs/known-issues.md says who gets out, when and why", soft_wrap=True)
+    text = (
+        "known issues: docs/known-issues.md says who gets out and when; programs that forge aovpnd's stamp are not here"
+    )
+    console.print(text, soft_wrap=True)
 
 
 def _sums(table: tuple[Line, ...]) -> tuple[str, ...]:

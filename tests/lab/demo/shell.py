@@ -9,14 +9,12 @@ from typing import Final
 
 from tests.lab import plan
 from tests.lab.demo.stage import Stage
-from tests.lab.demo.story import FORGED
 from tests.lab.laptop import BIN
 from tests.lab.process import LabError, wait_for
-from tests.lab.sender_kinds import KINDS
 
 HELP: Final = f"""
 You are root on a laptop at home, in a world of its own; aovpnd runs. Nothing you do here reaches your machine.
-Twenty-nine kinds of programs try to leak all the time.
+Thirty kinds of programs try to leak all the time.
 
   aovpnctl status                   how it is; --watch keeps it live
   leaks                             frames that left in clear so far, counted on the far side (0 is good)
@@ -40,7 +38,7 @@ help
 
 def run() -> int:
     """Build the protected stage, bring it home, and give the laptop's shell to a person."""
-    stage = Stage.build(tuple(kind for kind in KINDS if kind.name not in FORGED))
+    stage = Stage.build()
     try:
         stage.start_daemon()
         stage.gateway_back()

@@ -14,7 +14,6 @@ from tests.lab.laptop import Laptop
 from tests.lab.probe import Probe
 from tests.lab.process import LabError, wait_for
 from tests.lab.record import Recorder
-from tests.lab.sender_kinds import KINDS, SenderKind
 from tests.lab.senders import Senders
 from tests.lab.world import World
 
@@ -42,11 +41,11 @@ class Stage:
     _file: Path | None = None
 
     @classmethod
-    def build(cls, kinds: tuple[SenderKind, ...] = KINDS) -> Self:
+    def build(cls) -> Self:
         """Build a world whose laptop is off every network, with everything that sends running."""
         world = World.build(links=("wlan0",))
         recorder = world.record()
-        senders = Senders.start(world.laptop, kinds, rate=RATE)
+        senders = Senders.start(world.laptop, rate=RATE)
         return cls(world, recorder, senders, Probe.start(world.laptop, senders.token))
 
     @property

@@ -43,11 +43,7 @@ class Row:
     """What the event is on the unprotected stage, where that is something else."""
 
 
-FORGED: Final = frozenset({"packetmark4"})
-"""A packet socket that sets the stamp itself; in every row."""
-MARKS: Final = frozenset({"mark4", "mark6", "markendpoint4"})
-"""Sockets that set the stamp themselves: while the dynamic table is gone, nobody clears it."""
-PACKETS: Final = frozenset({"packet4", "packet6", "bypass4", "ethertype"})
+PACKETS: Final = frozenset({"packet4", "packet6", "bypass4", "ethertype", "packetmark4"})
 MULTICAST: Final = frozenset({"mdns4", "mdns6"})
 """Both dead and then a flush: routing alone is left, and these two ask no route."""
 
@@ -92,7 +88,6 @@ STORY: Final = (
         (Stage.flush,),
         (Stage.flush,),
         back=Back.TABLES,
-        known=MARKS,
     ),
     Row(
         "both dead, then a flush",
