@@ -8,7 +8,8 @@ import pytest
 
 from aovpnd import names
 from tests.lab import rootdir
-from tests.lab.demo.play import NO_DNS_IN_WINDOW
+from tests.lab.demo.play import NO_DNS_IN_WINDOW, Played, Tally
+from tests.lab.demo.report import Line, faults
 from tests.lab.demo.story import STORY, Back
 from tests.lab.rootdir import RootdirError, Source, debian_sources
 from tests.lab.sender_kinds import BY_NAME, BY_NUMBER, FORGERS, KINDS, STAMP
@@ -113,3 +114,15 @@ def test_story_is_a_days_worth() -> None:
     assert all(row.protected and row.control for row in STORY)
     assert not {name for row in STORY for name in row.known} & ordinary
     assert all(row.back is not Back.NOTHING for row in STORY if "kill" in row.event or "flush" in row.event)
+
+
+def test_demo_fails_on_a_leak_and_on_a_control_that_shows_nothing() -> None:
+    """The verdict names both; known issues and frames in the window are no fault, and are not hidden in the zero."""
+    played = Played(STORY[0], 0.0, 1.0, None)
+    quiet, noisy = Tally(10, 0, 3, 2, ""), Tally(10, 7, 0, 0, "7 × ip:udp")
+
+    assert faults((Line(1, played, quiet, noisy),)) == ()
+    assert [text.partition(": ")[2] for text in faults((Line(1, played, noisy, quiet),))] == [
+        "7 in clear: 7 × ip:udp",
+        "the unprotected laptop leaked nothing, so this row proves nothing",
+    ]
