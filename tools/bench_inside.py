@@ -20,6 +20,7 @@ from aovpnd.core.decide import decide
 from aovpnd.core.firewall import compile as compile_ruleset
 from aovpnd.core.permits import Handshake, HostOnly, LinkSetup, Loopback, Permit, Tunnel
 from aovpnd.core.plan import diff
+from aovpnd.nftlib import Nft
 from aovpnd.ruleset import Device
 from aovpnd.system import System
 from aovpnd.tunnel import Endpoint
@@ -52,7 +53,7 @@ def ruleset(rounds: int) -> list[float]:
         compile_ruleset((*permits, Tunnel(Device(1, "lo", "wireguard"), (ip_address(address),))))
         for address in ("10.66.0.2", "10.66.0.3")
     ]
-    nft = Nftables()
+    nft = Nftables(Nft())
     taken = []
     for number in range(rounds):
         start = time.perf_counter()

@@ -97,9 +97,20 @@ PARTS: Final = (
         "they observe and ensure; an adapter that imported core, config or daemon could decide",
     ),
     _part(
+        "adapters.egress",
+        "names links model guard.rules nftlib",
+        "the daemon's copies of the guard's tables: one text for both, and nothing of the guard but its rules",
+    ),
+    _part(
         "backends",
         "names errors links model tunnel orders adapters rtnl",
         "one kind of tunnel each; whether there shall be one is decided in core, how it is shown to the user elsewhere",
+    ),
+    _part(
+        "guard.rules",
+        "names links ruleset render",
+        "the guard's tables as values: early boot and the adapter that mends its chains hold the same ones",
+        PURE,
     ),
     # the three processes and the program of the user
     _part(
@@ -138,12 +149,12 @@ PARTS: Final = (
     _part("ctl.status", "names errors", "a status bar asks every second: it reads one published file"),
     _part(
         "static_files",
-        "names links ruleset render model tunnel core guard",
+        "names links ruleset render model tunnel core guard.rules",
         "early boot loads what the compilers write: the same ones, with nothing between",
     ),
     _part(
         "system",
-        "names errors links ruleset model tunnel orders adapters backends",
+        "names errors links ruleset model tunnel orders adapters backends nftlib",
         "it puts the adapters behind one door; it decides nothing, so it must not see core",
     ),
     _part("__main__", "*", "it builds everything and wires it together"),
@@ -197,13 +208,9 @@ def allowed(statement: Import) -> str | None:
     target = statement.target
     if _within(target, "aovpnd"):
         other = part_of(target).name
-        # A module within a package may import its siblings; `ctl.check` belongs to `ctl`.
-        if (
-            "*" in part.may
-            or other in part.may
-            or part.name.partition(".")[0] == other.partition(".")[0]
-            or other == "__init__"
-        ):
+        # A module within a package may import its siblings; whoever may import a part may import what lies in it.
+        siblings = part.name.partition(".")[0] == other.partition(".")[0]
+        if siblings or other == "__init__" or "*" in part.may or any(_within(other, name) for name in part.may):
             return None
         return f"{part.name} may not import {other}: {part.why}"
     if is_standard(target):
