@@ -169,6 +169,14 @@ class GuardState(StrEnum):
     MISSING = "missing"
 
 
+class Copies(StrEnum):
+    """The daemon's own copies of the guard's tables: as they should be for the present links, not so, or not there."""
+
+    CURRENT = "current"
+    STALE = "stale"
+    ABSENT = "absent"
+
+
 @dataclass(frozen=True, slots=True)
 class Snapshot:
     """What is, read fresh each pass.
@@ -187,6 +195,7 @@ class Snapshot:
     table_present: bool = False
     culprit: str | None = None
     guard: GuardState = GuardState.MISSING
+    copies: Copies = Copies.CURRENT
     routing: Routing = Routing((), ())
     resolvers: tuple[Address, ...] = ()
     unblocked: bool = False

@@ -20,6 +20,9 @@ GUARD_TABLE: Final = "aovpnd_guard"
 EARLY_TABLE: Final = "aovpnd_early"
 """``table netdev aovpnd_early``: the guard's egress chain, attached per link by the udev rule; plain, so it outlives
 the guard."""
+COPY_TABLE: Final = "aovpnd_copy"
+"""``table inet`` and ``table netdev aovpnd_copy``: the guard's tables once more, owned by the daemon's socket, so that
+they stand through a flush while the guard is being restarted."""
 GRANT_SET: Final = "temporary_access"
 """Set of link indexes that a grant opens; its elements carry a kernel timeout (facts T12)."""
 INSIDE_SET: Final = "inside"

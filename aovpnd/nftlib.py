@@ -52,6 +52,11 @@ class Nft:
                 return None
             raise
 
+    def remove_table(self, table: str, flags: str = "") -> None:
+        """Remove a table (family and name), if it is there; an owned one with its flags."""
+        # `destroy` is not in 1.0.6; adding first makes the removal idempotent.
+        self.run(f"add table {table} {flags}\ndelete table {table}")
+
 
 def _first_line(problem: str) -> str:
     lines = [line.strip() for line in problem.splitlines() if line.strip()]

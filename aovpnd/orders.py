@@ -11,7 +11,7 @@ from aovpnd.ruleset import Ruleset
 # -- what to do about it -----------------------------------------------------------------------------------------------
 @dataclass(frozen=True, slots=True)
 class LoadRuleset:
-    """Replace our table by this one in one transaction, and read it back; None removes it (and early boot's)."""
+    """Replace our table by this one in one transaction, and read it back; None removes it."""
 
     ruleset: Ruleset | None
     reason: str = ""
@@ -19,6 +19,17 @@ class LoadRuleset:
     def describe(self) -> str:
         """One line for the log."""
         return f"load ruleset: {self.reason}" if self.ruleset is not None else "remove ruleset"
+
+
+@dataclass(frozen=True, slots=True)
+class EnsureCopies:
+    """Keep our own copies of the guard's tables, for these links; None removes them (and early boot's)."""
+
+    links: tuple[Link, ...] | None
+
+    def describe(self) -> str:
+        """One line for the log."""
+        return "attach egress" if self.links is not None else "detach egress"
 
 
 @dataclass(frozen=True, slots=True)
@@ -79,7 +90,7 @@ class MarkUnblocked:
         return f"remember that the block is {self.block}"
 
 
-Action = LoadRuleset | RemoveTunnel | EnsureTunnel | EnsureRouting | EnsureGuard | MarkUnblocked
+Action = LoadRuleset | EnsureCopies | RemoveTunnel | EnsureTunnel | EnsureRouting | EnsureGuard | MarkUnblocked
 
 
 # -- what can be asked -------------------------------------------------------------------------------------------------

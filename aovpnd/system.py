@@ -6,6 +6,7 @@ thread.
 from pathlib import Path
 from typing import assert_never
 
+from aovpnd.adapters.egress import EgressCopies
 from aovpnd.adapters.guard import GuardProcess
 from aovpnd.adapters.netlink import Netlink
 from aovpnd.adapters.nft import Nftables, Seen
@@ -13,9 +14,12 @@ from aovpnd.adapters.resolvers import resolvers
 from aovpnd.adapters.state import State, clock
 from aovpnd.backends.wireguard import WireGuardBackend
 from aovpnd.errors import NftError
-from aovpnd.model import GuardState, Intent, Snapshot
+from aovpnd.links import Link
+from aovpnd.model import Copies, GuardState, Intent, Snapshot
+from aovpnd.nftlib import Nft
 from aovpnd.orders import (
     Action,
+    EnsureCopies,
     EnsureGuard,
     EnsureRouting,
     EnsureTunnel,
@@ -34,7 +38,7 @@ class System:
         self._runtime_dir = runtime_dir
         # Made on first use: libnftables and pyroute2 stay in the thread, and the network namespace, that they were made
         # in.
-        self._nft: Nftables | None = None
+        self._nft: tuple[Nftables, EgressCopies] | None = None
         self._netlink: Netlink | None = None
         self._wireguard: WireGuardBackend | None = None
 
@@ -43,7 +47,7 @@ class System:
         absent.
         """
         network = self._network().observe()
-        tables = self._tables()
+        tables, copies = self._tables(network.links)
         return Snapshot(
             now=clock(),
             links=network.links,
@@ -53,6 +57,7 @@ class System:
             ruleset=tables.ruleset,
             table_present=tables.present,
             guard=self._guard.observe(tables.guard),
+            copies=copies,
             routing=network.routing,
             resolvers=resolvers(),
             unblocked=self._state.unblocked(),
@@ -63,7 +68,9 @@ class System:
         """Perform one action. `SystemFault` when it failed."""
         match action:
             case LoadRuleset(ruleset):
-                self._nftables().ensure(ruleset)
+                self._nftables()[0].ensure(ruleset)
+            case EnsureCopies(links):
+                self._nftables()[1].ensure(links)
             case RemoveTunnel(link):
                 self._tunnels().remove(link)
             case EnsureTunnel(wish):
@@ -81,17 +88,18 @@ class System:
         """Keep what must survive a restart. `StateError` when that fails."""
         self._state.remember(intent, clock())
 
-    def _tables(self) -> Seen:
+    def _tables(self, links: tuple[Link, ...]) -> tuple[Seen, Copies]:
         try:
-            return self._nftables().observe()
+            tables, copies = self._nftables()
+            return tables.observe(), copies.observe(links)
         except NftError:
-            # Loading will fail as well, and its failure is what the user is told; routing keeps the machine shut
-            # meanwhile.
-            return Seen(None, present=False, guard=GuardState.MISSING)
+            # Loading will fail as well, and that is what the user is told; routing keeps the machine shut meanwhile.
+            return Seen(None, present=False, guard=GuardState.MISSING), Copies.STALE
 
-    def _nftables(self) -> Nftables:
+    def _nftables(self) -> tuple[Nftables, EgressCopies]:
         if self._nft is None:
-            self._nft = Nftables()
+            nft = Nft()
+            self._nft = Nftables(nft), EgressCopies(nft)
         return self._nft
 
     def _network(self) -> Netlink:

@@ -11,7 +11,6 @@ from aovpnd.nftlib import Change, Nft, Watch, fingerprint, own_ports
 from aovpnd.render import render
 from aovpnd.ruleset import Ruleset
 
-_EARLY = ("netdev", names.EARLY_TABLE)
 _GUARD = (("inet", names.GUARD_TABLE), ("netdev", names.GUARD_TABLE))
 
 
@@ -29,8 +28,8 @@ class Seen:
 class Nftables:
     """Our end of libnftables. Whole tables only: load this one, or remove it."""
 
-    def __init__(self) -> None:
-        self._nft = Nft()
+    def __init__(self, nft: Nft) -> None:
+        self._nft = nft
         self._loaded: Ruleset | None = None
         self._fingerprint = ""
 
@@ -46,15 +45,13 @@ class Nftables:
         )
 
     def ensure(self, ruleset: Ruleset | None) -> None:
-        """Make ``ruleset`` the table, in one transaction, and read it back; None removes it and early boot's egress
-        chains.
+        """Make ``ruleset`` the table, in one transaction, and read it back; None removes it.
 
         `NftError` when the kernel refuses, or does not hold what was loaded; the old table then stands.
         """
         self._loaded = None
         if ruleset is None:
-            self._remove("inet", names.TABLE)
-            self._remove(*_EARLY)
+            self._nft.remove_table(f"inet {names.TABLE}")
             return
         self._nft.run(render(ruleset, time.clock_gettime(time.CLOCK_BOOTTIME)))
         listing = self._nft.list_table("inet", names.TABLE)
@@ -64,10 +61,6 @@ class Nftables:
                 "the kernel does not hold the ruleset that was loaded", hint="is another program removing it?"
             )
         self._loaded, self._fingerprint = ruleset, fingerprint(listing)
-
-    def _remove(self, family: str, table: str) -> None:
-        # `destroy` is not in 1.0.6; adding first makes the removal idempotent.
-        self._nft.run(f"add table {family} {table}\ndelete table {family} {table}")
 
 
 class ForeignChanges:

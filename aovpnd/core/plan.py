@@ -1,15 +1,24 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
 """``diff(desired, snapshot) -> actions``: what to do about it, in the one order that is safe.
 
-The lock moves first, both ways: LoadRuleset, RemoveTunnel, EnsureTunnel, EnsureRouting, EnsureGuard, MarkUnblocked. A
-crash after any prefix leaves a state that the loaded ruleset already covers.
+The lock moves first, both ways: LoadRuleset, EnsureCopies, RemoveTunnel, EnsureTunnel, EnsureRouting, EnsureGuard,
+MarkUnblocked. A crash after any prefix leaves a state that the loaded ruleset already covers.
 """
 
 from typing import Final, assert_never
 
 from aovpnd.core.view import is_configured
-from aovpnd.model import Block, Desired, Failure, GuardState, LinkWish, Snapshot, TunnelState, TunnelWish
-from aovpnd.orders import Action, EnsureGuard, EnsureRouting, EnsureTunnel, LoadRuleset, MarkUnblocked, RemoveTunnel
+from aovpnd.model import Block, Copies, Desired, Failure, GuardState, LinkWish, Snapshot, TunnelState, TunnelWish
+from aovpnd.orders import (
+    Action,
+    EnsureCopies,
+    EnsureGuard,
+    EnsureRouting,
+    EnsureTunnel,
+    LoadRuleset,
+    MarkUnblocked,
+    RemoveTunnel,
+)
 
 FIRST_RETRY_S, LAST_RETRY_S = 0.2, 30.0
 LOAD_RETRY_S: Final = 2.0
@@ -21,6 +30,8 @@ def diff(desired: Desired, snapshot: Snapshot) -> tuple[Action, ...]:
     actions: list[Action] = []
     if desired.ruleset != snapshot.ruleset or snapshot.table_present is not (desired.ruleset is not None):
         actions.append(LoadRuleset(desired.ruleset, _why(desired, snapshot)))
+    if snapshot.copies is not (Copies.CURRENT if desired.guard is GuardState.HELD else Copies.ABSENT):
+        actions.append(EnsureCopies(snapshot.links if desired.guard is GuardState.HELD else None))
     wished = {wish.link_name for wish in desired.tunnels}
     actions += [RemoveTunnel(state.link) for state in snapshot.tunnels if state.link.name not in wished]
     states = {state.link.name: state for state in snapshot.tunnels}
@@ -92,6 +103,8 @@ def _only_tightens(action: Action) -> bool:
             return wish.state is LinkWish.DOWN
         case EnsureRouting(routing):
             return routing is not None and any(route.link is None for route in routing.routes)
+        case EnsureCopies(links):
+            return links is not None
         case EnsureGuard(state):
             return state is GuardState.HELD
         case MarkUnblocked(block):

@@ -94,7 +94,6 @@ def _links(snapshot: Snapshot) -> list[Problem]:
 
 
 def _failures(intent: Intent) -> list[Problem]:
-    return [
-        Problem("action-failed", Severity.ERROR, failure.text, failure.hint or "it is being tried again")
-        for failure in intent.failures
-    ]
+    # One cause may make several actions fail; it is said once.
+    causes = dict.fromkeys((failure.text, failure.hint or "it is being tried again") for failure in intent.failures)
+    return [Problem("action-failed", Severity.ERROR, text, hint) for text, hint in causes]

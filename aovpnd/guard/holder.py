@@ -17,8 +17,6 @@ log = logging.getLogger("aovpnd.guard")
 RETRY_S: Final = 0.05
 """After a failure: a link that went away while it was being attached to (ENOENT before Linux 6.16) is gone by then."""
 
-Attached = tuple[tuple[tuple[int, str], ...], tuple[tuple[int, str], ...]]
-
 
 class Holder:
     """Holds the tables for as long as it lives. Used from one thread."""
@@ -26,7 +24,7 @@ class Holder:
     def __init__(self, nft: Nft, dump_links: Callable[[], tuple[Link, ...]] = rtnl.dump_links) -> None:
         self._nft = nft
         self._dump_links = dump_links
-        self._attached: Attached | None = None
+        self._attached: rules.Attached | None = None
 
     def follow(self) -> bool:
         """Bring the tables up to the present list of links; whether they are. Both go in one transaction, or not at
@@ -34,7 +32,7 @@ class Holder:
         """
         try:
             links = self._dump_links()
-            wanted = _attached(links)
+            wanted = rules.attached(links)
             if wanted != self._attached:
                 self._nft.run(rules.whole(links))
                 self._attached = wanted
@@ -44,12 +42,6 @@ class Holder:
             log.warning("not up to date with the links, trying again: %s", error)
             return False
         return True
-
-
-def _attached(links: tuple[Link, ...]) -> Attached:
-    outside = tuple(sorted((link.index, link.name) for link in rules.outside(links)))
-    inside = tuple(sorted((link.index, link.name) for link in rules.inside(links)))
-    return outside, inside
 
 
 def hold(nft: Nft, ready: Callable[[], None], stop: int) -> None:

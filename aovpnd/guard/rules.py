@@ -115,13 +115,13 @@ def egress_table(links: Iterable[Link], *, table: str = names.GUARD_TABLE, owned
     return Ruleset("netdev", table, (OUTSIDE, *map(link_chain, links)), owned=owned)
 
 
-def last_look(host_only: Iterable[Link]) -> Ruleset:
+def last_look(host_only: Iterable[Link], *, table: str = names.GUARD_TABLE) -> Ruleset:
     """The guard's inet table: behind the dynamic table's last look, nothing without its stamp."""
     elements = tuple(Element(Device(link.index, link.name)) for link in host_only)
     kinds = [Device(name=f"{names.LINK_PREFIX}*", kind=kind) for kind in names.TUNNEL_KINDS]
     return Ruleset(
         "inet",
-        names.GUARD_TABLE,
+        table,
         (
             Chain(
                 "postrouting",
@@ -170,7 +170,30 @@ def early_egress() -> str:
     return f"{head}table netdev {names.EARLY_TABLE} {{\n{body}\n}}\n"
 
 
-def whole(links: Iterable[Link]) -> str:
-    """Both tables, for the guard's first transaction."""
+def early_links(add: Iterable[Link], remove: Iterable[int]) -> str:
+    """Attach more links to early boot's table, as its udev rule does, and let go of others by their index."""
+    where = f"netdev {names.EARLY_TABLE}"
+    chains = [chain for link in add for chain in render_chain(link_chain(link))]
+    attached = f"table {where} {{\n" + "\n".join(chains) + "\n}\n" if chains else ""
+    gone = "".join(f"delete chain {where} {names.LINK_CHAIN_PREFIX}{index}\n" for index in remove)
+    return early_egress() + gone + attached
+
+
+def whole(links: Iterable[Link], *, table: str = names.GUARD_TABLE) -> str:
+    """Both tables, in one transaction."""
     links = tuple(links)
-    return render(last_look(inside(links))) + render(egress_table(outside(links)))
+    return render(last_look(inside(links), table=table)) + render(egress_table(outside(links), table=table))
+
+
+Attached = tuple[tuple[tuple[int, str], ...], tuple[tuple[int, str], ...]]
+"""Outside and inside links, by index and name: all that the tables depend on."""
+
+
+def attached(links: Iterable[Link]) -> Attached:
+    """What the tables for these links depend on; they need no change while it is the same."""
+    links = tuple(links)
+    return _keys(outside(links)), _keys(inside(links))
+
+
+def _keys(links: tuple[Link, ...]) -> tuple[tuple[int, str], ...]:
+    return tuple(sorted((link.index, link.name) for link in links))

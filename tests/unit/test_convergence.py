@@ -18,6 +18,7 @@ from aovpnd.orders import (
     AllowTemporary,
     Command,
     Disconnect,
+    EnsureCopies,
     EnsureGuard,
     EnsureRouting,
     EnsureTunnel,
@@ -33,7 +34,7 @@ from tests.unit.small_world import AOVPN, HOME, WORK, Situation, main_situations
 from tests.unit.world import Laptop
 
 IN_REACH: Final = frozenset({"private", "two", "public prefix, global IPv6 gateway", "IPv6 alone, gateway off-link"})
-ORDER: Final = (LoadRuleset, RemoveTunnel, EnsureTunnel, EnsureRouting, EnsureGuard, MarkUnblocked)
+ORDER: Final = (LoadRuleset, EnsureCopies, RemoveTunnel, EnsureTunnel, EnsureRouting, EnsureGuard, MarkUnblocked)
 
 
 def _starts() -> list[Situation]:

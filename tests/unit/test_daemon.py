@@ -15,6 +15,7 @@ from aovpnd.model import (
     Block,
     Clock,
     Config,
+    Copies,
     Desired,
     GuardState,
     Intent,
@@ -29,6 +30,7 @@ from aovpnd.orders import (
     AllowTemporary,
     CancelTemporary,
     Disconnect,
+    EnsureCopies,
     EnsureGuard,
     EnsureRouting,
     LoadRuleset,
@@ -74,6 +76,8 @@ class World:
         match action:
             case LoadRuleset(ruleset):
                 self.snapshot = replace(self.snapshot, ruleset=ruleset, table_present=ruleset is not None)
+            case EnsureCopies(links):
+                self.snapshot = replace(self.snapshot, copies=Copies.ABSENT if links is None else Copies.CURRENT)
             case EnsureRouting(routing):
                 self.snapshot = replace(self.snapshot, routing=routing or Routing((), ()))
             case EnsureGuard(state):

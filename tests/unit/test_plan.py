@@ -8,7 +8,20 @@ import pytest
 
 from aovpnd.core.decide import decide
 from aovpnd.core.plan import diff, due
-from aovpnd.model import Block, Desired, Failure, GuardState, Intent, LinkWish, PeerState, Route, Routing, Snapshot
+from aovpnd.model import (
+    Block,
+    Copies,
+    Desired,
+    Failure,
+    GuardState,
+    Intent,
+    LinkWish,
+    PeerState,
+    Route,
+    Routing,
+    Snapshot,
+    Wish,
+)
 from aovpnd.orders import (
     Action,
     EnsureGuard,
@@ -34,6 +47,7 @@ def settled(intent: Intent, snapshot: Snapshot) -> tuple[Desired, Snapshot]:
         table_present=desired.ruleset is not None,
         routing=desired.routing or Routing((), ()),
         guard=desired.guard,
+        copies=Copies.CURRENT if desired.guard is GuardState.HELD else Copies.ABSENT,
         unblocked=desired.unblocked,
     )
     return desired, there
@@ -107,12 +121,21 @@ def test_what_to_do(snapshot: Snapshot, actions: list[str]) -> None:
     assert words(DESIRED, snapshot) == actions
 
 
+@pytest.mark.parametrize("copies", [Copies.STALE, Copies.ABSENT])
+def test_copies_follow_the_links(copies: Copies) -> None:
+    """Our own copies of the guard's tables are mended by themselves, while everything else is as it should be."""
+    desired, there = settled(Intent(wish=Wish.DISCONNECT), replace(THERE, tunnels=()))
+
+    assert words(desired, replace(there, copies=copies)) == ["attach egress"]
+
+
 def test_taking_the_block_off() -> None:
     """Everything of ours goes, the ruleset first, the marker last; and then there is nothing left to do."""
     desired, there = settled(OPEN, replace(SHAKEN, tunnels=()))
 
     assert words(desired, THERE) == [
         "remove ruleset",
+        "detach egress",
         "remove tunnel link aovpn0",
         "remove our rule and routes",
         "stop the guard",

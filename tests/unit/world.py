@@ -19,6 +19,7 @@ from aovpnd.model import (
     Block,
     Clock,
     Config,
+    Copies,
     Desired,
     GuardState,
     Intent,
@@ -36,6 +37,7 @@ from aovpnd.orders import (
     Action,
     Answer,
     Command,
+    EnsureCopies,
     EnsureGuard,
     EnsureRouting,
     EnsureTunnel,
@@ -111,17 +113,17 @@ class Laptop:
         raise AssertionError(f"no rest after {MOST_PASSES} passes: {[a.describe() for a in self.done[-8:]]}")
 
     def wait(self, seconds: float) -> Desired:
-        """Let time pass, and wake as often as was asked for."""
+        """Let time pass, and wake when it was asked for, but hardly more than a hundred times."""
         until = self.snapshot.now.boot + seconds
         desired = self.settle()
-        for _ in range(1000):
+        for _ in range(200):
             now = self.snapshot.now.boot
-            wake = until if desired.wake_at is None else min(max(desired.wake_at, now + 0.001), until)
+            wake = until if desired.wake_at is None else min(max(desired.wake_at, now + seconds / 100), until)
             self.tick(wake - now)
             desired = self.settle()
             if wake >= until:
                 return desired
-        raise AssertionError("woken a thousand times")
+        raise AssertionError("time does not pass")
 
     # -- what the kernel does -----------------------------------------------------------------------------------------
     def apply(self, action: Action) -> None:
@@ -132,6 +134,8 @@ class Laptop:
         match action:
             case LoadRuleset(ruleset):
                 self.snapshot = replace(self.snapshot, ruleset=ruleset, table_present=ruleset is not None)
+            case EnsureCopies(links):
+                self.snapshot = replace(self.snapshot, copies=Copies.ABSENT if links is None else Copies.CURRENT)
             case RemoveTunnel(link):
                 self.lose_link(link.name)
             case EnsureTunnel(wish):

@@ -1,0 +1,69 @@
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""The daemon's own copies of the guard's tables, for the moments in which there is no guard.
+
+One is owned by our socket: it stands through a flush. The other is early boot's plain table: it stands through our
+death. Both are static but for the list of links, like the guard's own. Used from the thread of its `Nft`.
+"""
+
+import re
+from typing import Final
+
+from aovpnd import names
+from aovpnd.guard import rules
+from aovpnd.links import Link
+from aovpnd.model import Copies
+from aovpnd.nftlib import Nft
+
+_CHAIN: Final = re.compile(rf'chain {names.LINK_CHAIN_PREFIX}(\d+) {{\s+type filter hook egress device "([^"]+)"')
+_EARLY: Final = ("netdev", names.EARLY_TABLE)
+
+
+class EgressCopies:
+    """Both copies: for these links, or none."""
+
+    def __init__(self, nft: Nft) -> None:
+        self._nft = nft
+        self._held: rules.Attached | None = None
+
+    def observe(self, links: tuple[Link, ...]) -> Copies:
+        """Whether the copies are as they should be for ``links``. `NftError` when nftables does not answer."""
+        early = self._early()
+        if self._held is None and early is None:
+            return Copies.ABSENT
+        current = self._held == rules.attached(links) and early is not None and _differences(early, links) == ([], [])
+        return Copies.CURRENT if current else Copies.STALE
+
+    def ensure(self, links: tuple[Link, ...] | None) -> None:
+        """Make both so; None removes them. `NftError` when the kernel refuses, as when a link has just gone."""
+        if links is None:
+            self._held = None
+            for table in (f"inet {names.COPY_TABLE}", f"netdev {names.COPY_TABLE}"):
+                self._nft.remove_table(table, "{ flags owner; }")
+            self._nft.remove_table(" ".join(_EARLY))
+            return
+        wanted = rules.attached(links)
+        if self._held != wanted:
+            self._nft.run(rules.whole(links, table=names.COPY_TABLE))
+            self._held = wanted
+        missing, stale = _differences(self._early() or {}, links)
+        self._nft.run(rules.early_links(missing, stale))
+
+    def _early(self) -> dict[int, str] | None:
+        listing = self._nft.list_table(*_EARLY)
+        return None if listing is None else {int(index): device for index, device in _CHAIN.findall(listing)}
+
+
+def _differences(early: dict[int, str], links: tuple[Link, ...]) -> tuple[list[Link], list[int]]:
+    """Links to attach, and indexes to let go of.
+
+    A chain of a link that we do not know stays: the udev rule may have been quicker than our look.
+    """
+    outside = {link.index: link for link in rules.outside(links)}
+    known = {link.index for link in links}
+    stale = [index for index, name in early.items() if index in known and _name(outside.get(index)) != name]
+    missing = [link for index, link in outside.items() if early.get(index) != link.name]
+    return missing, stale
+
+
+def _name(link: Link | None) -> str | None:
+    return link.name if link is not None else None
