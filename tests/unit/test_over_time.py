@@ -1,0 +1,279 @@
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""A laptop's life in random order: roaming, grants, kills, flushes, reloads, time. What is never so, whatever happens.
+
+Every bookkeeping here is the test's own: when a window was asked for and for how long, where, and what an administrator
+took off. Nothing is taken from the memory that is tested.
+"""
+
+from dataclasses import dataclass, replace
+from ipaddress import ip_address
+from typing import Final
+
+import pytest
+from hypothesis import HealthCheck, settings
+from hypothesis import strategies as st
+from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, rule
+
+from aovpnd.model import Block, Config, GuardState, Lan, Snapshot, TemporaryAccessPolicy, WhileConnected
+from aovpnd.orders import (
+    AllowTemporary,
+    Answer,
+    CancelTemporary,
+    Command,
+    Connect,
+    Disconnect,
+    LoadRuleset,
+    Reload,
+    SetBlock,
+)
+from aovpnd.ruleset import Device
+from aovpnd.tunnel import Endpoint
+from tests.unit import spec
+from tests.unit.packets import LEAVING, by_link
+from tests.unit.small_world import HOME, WORK, tunnel
+from tests.unit.world import SITES, Laptop
+
+PER_HOUR, LONGEST_S = 3, 3600
+MOVED: Final = tunnel("work", Endpoint(ip_address("192.0.2.77"), 443))
+"""The tunnel called work after its provider has moved."""
+CONFIGS: Final = (
+    Config((WORK,)),
+    Config((WORK,), lan=Lan.ALLOW),
+    Config((WORK, HOME), prefer="home"),
+    Config((MOVED,), temporary_access=TemporaryAccessPolicy(while_connected=WhileConnected.PAUSE)),
+    Config(),
+)
+PROBES: Final = tuple(LEAVING[::4])
+CARDS: Final = (Device(2, "wlan0"), Device(3, "eth0"))
+awake = st.booleans()
+"""Whether the daemon is there to see what happens."""
+
+
+@dataclass(frozen=True, slots=True)
+class Window:
+    """A temporary access that somebody was given. ``at`` on the test's own clock, which no reboot sets back."""
+
+    at: float
+    seconds: int
+    world: Snapshot
+
+
+class Life(RuleBasedStateMachine):
+    """One laptop, and what its users know of it."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.laptop = Laptop()
+        self.clock = 0.0
+        self.windows: list[Window] = []
+        self.open_until = 0.0
+        self.unblocked = False
+        self.rests = False
+
+    @initialize(config=st.sampled_from(CONFIGS), site=st.sampled_from([*SITES, None]))
+    def first_start(self, config: Config, site: str | None) -> None:
+        """It starts, somewhere or nowhere."""
+        self.laptop.config = config
+        if site is not None:
+            self.laptop.join(site)
+        self._look(seen=True)
+
+    def _look(self, *, seen: bool) -> None:
+        self.rests = seen
+        if seen:
+            self.laptop.settle()
+
+    def _ask(self, command: Command) -> Answer | None:
+        self.laptop.look(command)
+        answer = self.laptop.last_answer
+        self._look(seen=True)
+        return answer if isinstance(answer, Answer) else None
+
+    # -- what users do ------------------------------------------------------------------------------------------------
+    @rule(seconds=st.sampled_from([None, -1, 0, 1, 60, 600, 3600, 3601, 86400]))
+    def allow_temporary(self, seconds: int | None) -> None:
+        """Somebody wants out."""
+        world = self.laptop.snapshot
+        self.laptop.look()  # what ends a window by itself has ended it before the question
+        answer = self._ask(AllowTemporary(seconds))
+        if answer is not None:
+            self.windows.append(Window(self.clock, 180 if seconds is None else seconds, world))
+            self.open_until = self.clock + self.windows[-1].seconds
+
+    @rule()
+    def cancel(self) -> None:
+        """Enough."""
+        self._ask(CancelTemporary())
+        self.open_until = self.clock
+
+    @rule(name=st.sampled_from([None, "work", "home", "gone"]))
+    def connect(self, name: str | None) -> None:
+        """By this tunnel, or by the usual one."""
+        self._ask(Connect(name))
+
+    @rule()
+    def disconnect(self) -> None:
+        """Without a tunnel, and still blocked."""
+        self._ask(Disconnect())
+
+    @rule(block=st.sampled_from([Block.ON, Block.ON, Block.OFF]))
+    def set_block(self, block: Block) -> None:
+        """An administrator takes the block off, or puts it on."""
+        self._ask(SetBlock(block))
+        self.unblocked = block is Block.OFF
+        if self.unblocked:
+            self.open_until = self.clock
+
+    @rule(config=st.sampled_from(CONFIGS))
+    def reload(self, config: Config) -> None:
+        """Somebody has edited the files."""
+        self.laptop.config = config
+        self._ask(Reload())
+
+    # -- what happens to it -------------------------------------------------------------------------------------------
+    @rule(site=st.sampled_from(list(SITES)), link=st.sampled_from(["wlan0", "eth0"]), seen=awake)
+    def roam(self, site: str, link: str, *, seen: bool) -> None:
+        """Into another network, or into the same one again."""
+        self.laptop.join(site, link)
+        self._look(seen=seen)
+
+    @rule(link=st.sampled_from(["wlan0", "eth0"]), seen=awake)
+    def leave(self, link: str, *, seen: bool) -> None:
+        """Out of range."""
+        self.laptop.leave(link)
+        self._look(seen=seen)
+
+    @rule(seen=awake)
+    def flap(self, *, seen: bool) -> None:
+        """The carrier goes and comes."""
+        self.laptop.flap()
+        self._look(seen=seen)
+
+    @rule(seconds=st.sampled_from([0.5, 20.0, 59.0, 181.0, 1200.0, 3601.0]), seen=awake)
+    def time_passes(self, seconds: float, *, seen: bool) -> None:
+        """With the daemon awake, or asleep all the time."""
+        self.clock += seconds
+        if seen:
+            self.laptop.wait(seconds)
+        else:
+            self.laptop.tick(seconds)
+        self._look(seen=seen)
+
+    @rule(seconds=st.sampled_from([-86400.0, 3600.0, 1e8]), seen=awake)
+    def wall_clock_is_set(self, seconds: float, *, seen: bool) -> None:
+        """By NTP, by a user, or by somebody on the network."""
+        now = self.laptop.snapshot.now
+        self.laptop.snapshot = replace(self.laptop.snapshot, now=replace(now, wall=now.wall + seconds))
+        self._look(seen=seen)
+
+    @rule(answers=awake, seen=awake)
+    def gateway(self, *, answers: bool, seen: bool) -> None:
+        """It goes away, and comes back."""
+        self.laptop.answers = answers
+        self._look(seen=seen)
+
+    # -- what breaks --------------------------------------------------------------------------------------------------
+    @rule(after=st.integers(0, 4), event=st.sampled_from(["wlan0", "eth0", None]))
+    def killed(self, after: int, event: str | None) -> None:
+        """SIGKILL in the middle of a pass, and a new start."""
+        if event is not None:
+            self.laptop.join("cafe", event)
+        self.laptop.look(stop_after=after)
+        self.laptop.restart()
+        self.open_until = min(self.open_until, self.clock)
+        self._look(seen=True)
+
+    @rule()
+    def reboot(self) -> None:
+        """Everything of the kernel's is gone; early boot has loaded the lock."""
+        self.laptop.restart(reboot=True)
+        self.open_until = self.clock
+        self._look(seen=True)
+
+    @rule(seen=awake)
+    def flush(self, *, seen: bool) -> None:
+        """``nft flush ruleset``."""
+        self.laptop.flush()
+        self._look(seen=seen)
+
+    @rule(seen=awake)
+    def guard_dies(self, *, seen: bool) -> None:
+        """Its tables go with it."""
+        self.laptop.snapshot = replace(self.laptop.snapshot, guard=GuardState.MISSING)
+        self._look(seen=seen)
+
+    @rule(seen=awake)
+    def tunnel_link_goes(self, *, seen: bool) -> None:
+        """Somebody deletes our link."""
+        self.laptop.lose_link("aovpn0")
+        self._look(seen=seen)
+
+    @rule(broken=awake, seen=awake)
+    def nftables_refuses(self, *, broken: bool, seen: bool) -> None:
+        """No ruleset can be loaded, for a while."""
+        self.laptop.fails = {LoadRuleset} if broken else set()
+        if not broken:
+            self.laptop.tick(2.0)  # a ruleset that failed is tried again soon
+            self.clock += 2.0
+        self._look(seen=seen)
+
+    # -- what is always so --------------------------------------------------------------------------------------------
+    @invariant()
+    def windows_keep_bounds_and_budget(self) -> None:
+        """No window is longer than an hour, and in no hour are there more than three; restarts change nothing."""
+        assert all(0 < window.seconds <= LONGEST_S for window in self.windows)
+        for number, window in enumerate(self.windows[PER_HOUR:]):
+            assert window.at - self.windows[number].at >= LONGEST_S
+
+    @invariant()
+    def nothing_is_open_without_a_window(self) -> None:
+        """In every moment, the daemon awake or not: what is loaded opens a card only inside a window that was given.
+
+        Where no ruleset can be loaded, nothing closes a window early; the kernel's timer closes it all the same.
+        """
+        ends = max((window.at + window.seconds for window in self.windows), default=0.0)
+        open_until = ends if self.laptop.fails else self.open_until
+        if self.laptop.snapshot.ruleset is None or self.unblocked or self.clock < open_until:
+            return
+        for card in CARDS:
+            web = by_link(LEAVING[:1], None, card)[0]
+            assert not self.laptop.lets_out(web), "a card is open"
+
+    @invariant()
+    def at_rest_both_readings_agree(self) -> None:
+        """Whenever the loop has come to rest, the loaded table lets out what the page does, no more and no less."""
+        if not self.rests or self.laptop.fails:
+            return
+        laptop, snapshot = self.laptop, self.laptop.snapshot
+        granted_in = self.windows[-1].world if self.windows else None
+        reading = spec.read(spec.World(laptop.config, laptop.intent, snapshot, granted_in))
+        if self.unblocked:
+            assert snapshot.ruleset is None
+            return
+        assert snapshot.ruleset is not None
+        tunnels = [spec.device_of(state.link) for state in snapshot.tunnels]
+        for device in (*CARDS, *tunnels, Device(5, "docker0", "bridge"), Device(99, "usb0")):
+            for probe in by_link(PROBES, None, device):
+                expected = spec.allowed(reading, probe, spec.Way.OUT, snapshot.now.boot)
+                assert laptop.lets_out(probe) is expected, probe
+
+
+QUICK: Final = settings(max_examples=50, stateful_step_count=30, deadline=None, derandomize=True, database=None)
+LONG: Final = settings(
+    max_examples=150,
+    stateful_step_count=40,
+    deadline=None,
+    suppress_health_check=list(HealthCheck),
+    print_blob=True,
+)
+
+TestLife = Life.TestCase
+TestLife.settings = QUICK
+
+
+class LongLife(Life):
+    """The same, longer and never the same."""
+
+
+TestLongLife = pytest.mark.slow(LongLife.TestCase)
+LongLife.TestCase.settings = LONG
