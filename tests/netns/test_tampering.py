@@ -233,8 +233,8 @@ def _as_script(impostor: str, name: str) -> str:
 
 # -- links that come ---------------------------------------------------------------------------------------------------
 def test_hot_plugged_card(laptop: Protected) -> None:
-    """A card that appears, is set up in the next moment and finds a network with DHCP and router advertisements: nothing
-    but link set-up leaves by it, whoever binds to it; then it is an uplink like others.
+    """A card that appears, is set up in the next moment and finds DHCP and router advertisements waiting: nothing but
+    link set-up leaves by it, whoever binds to it; then it is an uplink like others.
     """
     world, host = laptop.world, laptop.lab.host
     world.air.ip("link add usb0 type veth peer name usb0-far")
