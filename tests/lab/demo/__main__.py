@@ -72,6 +72,7 @@ def _play(console: Console, protected: Stage, control: Stage) -> tuple[Played, .
         for played, clear, control_clear in play(protected, control, status.update):
             rows.append(played)
             seen = "in window" if played.row.until is Until.DEADLINE else "in clear"
+            seen = "known" if played.row.known and clear else seen
             back = "" if played.recovery_s is None else f" · back after {played.recovery_s:.2f} s"
             console.print(
                 f"{len(rows):2} {played.row.event:<28} {seen:<9} [{'yellow' if clear else 'green'}]{clear:5}[/] aovpnd"
