@@ -1,8 +1,8 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
 """The archive that a Linux kernel unpacks at boot: cpio in the "newc" form, written without any program.
 
-Format: https://docs.kernel.org/driver-api/early-userspace/buffer-format.html. Every entry belongs to root. Archives may be
-concatenated, which is how a machine gets its own files on top of a cached base.
+Format: https://docs.kernel.org/driver-api/early-userspace/buffer-format.html. Every entry belongs to root. Archives may
+be concatenated, which is how a machine gets its own files on top of a cached base.
 """
 
 import stat

@@ -1,9 +1,9 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
 """Kernel, boot archive and disk of a small Debian, made once per suite and cached; nothing of aovpnd is in them.
 
-Neither loop devices nor mounts are needed: ``mmdebstrap`` makes a directory, ``mke2fs -d`` makes it a file system. What a
-test adds travels in a second boot archive and is laid over the root file system at every boot, so the cache depends on
-packages alone. ``python -m tests.vm.images [SUITE...]`` makes the images and prints where they are.
+Neither loop devices nor mounts are needed: ``mmdebstrap`` makes a directory, ``mke2fs -d`` makes it a file system. What
+a test adds travels in a second boot archive and is laid over the root file system at every boot, so the cache depends
+on packages alone. ``python -m tests.vm.images [SUITE...]`` makes the images and prints where they are.
 """
 
 import fcntl
@@ -30,6 +30,7 @@ PACKAGES: Final = (
     "kmod",
     "linux-image-cloud-amd64",
     "nftables",
+    "procps",  # kill, for ExecReload=
     "python3",
     "python3-nftables",
     "python3-pyroute2",

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""A booted laptop at home in the lab's world: chatty from before its service manager, recorded from its first instruction."""
+"""A booted laptop in the lab's world: chatty from before its systemd, recorded from its first instruction."""
 
 import json
 import secrets
@@ -23,15 +23,20 @@ from tests.vm.machine import Card, Machine, MachineError
 
 BUILT_IN: Final = Card("builtin", "tap0", "02:00:00:00:01:00")
 HOT_PLUGGED: Final = Card("hotplug", "tap1", "02:00:00:00:01:01")
-ENOUGH: Final = 15
+ENOUGH: Final = 10
 """Attempts of every sender by which a test believes that it has tried."""
 
 _NETWORK: Final = """[Match]
-Type=ether
+MACAddress={mac}
 [Network]
 DHCP=yes
 IPv6AcceptRA=yes
+[DHCPv4]
+RouteMetric={metric}
+[IPv6AcceptRA]
+RouteMetric={metric}
 """
+"""As network managers do: the card that was there first keeps the default route."""
 _UNITS: Final = "/etc/systemd/system"
 _SYSTEM_UNITS: Final = "/usr/lib/systemd/system"
 
@@ -41,7 +46,8 @@ def furniture(token: bytes) -> dict[str, Entry]:
     return {
         "/early/chatty": copied(Path(__file__).with_name("guest") / "chatty.py", 0o755),
         "/etc/chatty-token": text(token.hex()),
-        "/etc/systemd/network/50-any.network": text(_NETWORK),
+        "/etc/systemd/network/builtin.network": text(_NETWORK.format(mac=BUILT_IN.mac, metric=100)),
+        "/etc/systemd/network/hotplug.network": text(_NETWORK.format(mac=HOT_PLUGGED.mac, metric=200)),
         f"{_UNITS}/multi-user.target.wants/systemd-networkd.service": Symlink(
             f"{_SYSTEM_UNITS}/systemd-networkd.service"
         ),
@@ -91,16 +97,16 @@ class BootedLaptop:
         self.world.attach(card.tap, site)
 
     def plug_card(self) -> str:
-        """Plug a second card in, in the café's network; return the name that the running system gives it, when udev has finished with it."""
+        """Plug a second card in, in the café's network; return its name, when udev has finished with it."""
         self.machine.add_netdev(HOT_PLUGGED)
         self._join(HOT_PLUGGED, "cafe")
         self.machine.plug(HOT_PLUGGED)
         return self.link_of(HOT_PLUGGED)
 
     def link_of(self, card: Card) -> str:
-        """The name that the running system gives a card; waits until the card is there and udev has finished with it."""
-        script = f"grep -lixs '{card.mac}' /sys/class/net/*/address && udevadm settle && grep -lix '{card.mac}' /sys/class/net/*/address"
-        found = self.machine.wait(f"the card {card.mac}", "sh", "-c", script)
+        """The name that the running system gives a card, when the card is there and udev has finished with it."""
+        look = f"grep -lixs '{card.mac}' /sys/class/net/*/address"
+        found = self.machine.wait(f"the card {card.mac}", "sh", "-c", f"{look} && udevadm settle && {look}")
         return Path(found.split()[-1]).parent.name
 
     # -- what was tried, what was seen --------------------------------------------------------------------------------
@@ -139,8 +145,8 @@ class BootedLaptop:
     def recording(self) -> Recording:
         """Stop the machine and return all that it sent since power-on, by two recorders and a counter that agree.
 
-        Beside the lab's recorder (a packet socket and an nft counter per class) QEMU itself has written every frame before
-        it reached the tap. LabError when these three differ in a single frame.
+        Beside the lab's recorder (a packet socket and an nft counter per class) QEMU itself has written every frame
+        before it reached the tap. LabError when these three differ in a single frame.
         """
         self.machine.pause()
         frames: list[Frame] = []

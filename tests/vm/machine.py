@@ -1,9 +1,9 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
 """A Debian under QEMU, recorded from its first instruction, with an agent inside that runs commands.
 
-The machine starts stopped, so that recorders and counters stand before the first instruction; :meth:`Machine.start` lets it
-run. It keeps no state: its disk is a throw-away layer over the cached one. KVM is used only where the processor really has
-it (a nested /dev/kvm may exist and be unusable); otherwise QEMU translates, which is about ten times slower.
+The machine starts stopped, so that recorders and counters stand before the first instruction; :meth:`Machine.start`
+lets it run. It keeps no state: its disk is a throw-away layer over the cached one. KVM is used only where the processor
+really has it (a nested /dev/kvm may exist and be unusable); otherwise QEMU translates, which is about ten times slower.
 """
 
 import itertools
@@ -27,10 +27,11 @@ from tests.vm.images import Image
 
 _AGENT: Final = Path(__file__).with_name("guest") / "agent.py"
 _KERNEL_ARGUMENTS: Final = (
-    "console=ttyS0 quiet loglevel=4 mitigations=off nokaslr no_timer_check tsc=reliable random.trust_cpu=on lsm=capability "
-    "audit=0 cryptomgr.notests systemd.show_status=0 rcupdate.rcu_expedited=1 8250.nr_uarts=1 systemd.gpt_auto=0"
+    "console=ttyS0 quiet loglevel=4 mitigations=off nokaslr no_timer_check tsc=reliable random.trust_cpu=on "
+    "lsm=capability audit=0 cryptomgr.notests systemd.show_status=0 rcupdate.rcu_expedited=1 8250.nr_uarts=1 "
+    "systemd.gpt_auto=0"
 )
-"""What makes the boot quick without touching the network. ``lsm=`` leaves bpf out, which trixie would compile for seconds."""
+"""A quick boot, the network untouched. ``lsm=`` leaves bpf out, which trixie would compile for seconds."""
 _MASKED: Final = (
     "apt-daily.timer",
     "apt-daily-upgrade.timer",
@@ -91,7 +92,7 @@ class Result:
 
 @dataclass(frozen=True, slots=True)
 class Card:
-    """A network card: QEMU makes the tap device ``tap`` in the namespace it runs in, and records what the machine sends."""
+    """A network card; QEMU makes the tap device ``tap`` in its own namespace, and records what the machine sends."""
 
     name: str
     tap: str
@@ -114,7 +115,8 @@ class Machine:
         """Start QEMU, stopped, through the command prefix ``enter`` (which places it in a network namespace).
 
         ``directory`` takes recordings, console and sockets; it must be short (socket paths end at 107 bytes) and empty.
-        ``overlay`` is laid over the root file system; executable files below /early start before systemd. ``memory`` is in MiB.
+        ``overlay`` is laid over the root file system; executable files below /early start before systemd. ``memory`` is
+        in MiB.
         """
         self.directory = directory
         self._answers: dict[int, queue.SimpleQueue[dict[str, Any]]] = {}
@@ -306,9 +308,8 @@ class Machine:
             if result.code == 0:
                 return result.out
             if time.monotonic() > deadline:
-                raise MachineError(
-                    f"not within {seconds} s: {what} ({shlex.join(argv)}: exit code {result.code}\n{result.out}{result.err})"
-                )
+                left = f"exit code {result.code}\n{result.out}{result.err}"
+                raise MachineError(f"not within {seconds} s: {what} ({shlex.join(argv)}: {left})")
             time.sleep(0.2)
 
     def _listen(self, name: str) -> socket.socket:

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""The product as a package would install it, as files for a machine's root: the checkout's own, nothing made for the test."""
+"""The product as a package would install it: the checkout's own files, by their places in a machine."""
 
 import configparser
 import importlib.util

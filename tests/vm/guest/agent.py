@@ -1,10 +1,10 @@
 #!/usr/bin/python3 -IS
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""Runs commands in the test machine for the tests, over a virtio-serial port: no network link, no ssh, no service manager.
+"""Runs commands in the test machine, over a virtio-serial port: without network, ssh or service manager.
 
-One JSON object per line each way. Request: ``id``, ``argv``, ``timeout`` in seconds, and ``stdin`` as text or null. Answer:
-``id``, ``code`` (null when the time ran out), ``out``, ``err``. After opening the port, before any request, it says ``{"hello":
-kernel release}``. Each request has a thread of its own, so that one that hangs does not stop the others.
+One JSON object per line each way. Request: ``id``, ``argv``, ``timeout`` in seconds, and ``stdin`` as text or null.
+Answer: ``id``, ``code`` (null when the time ran out), ``out``, ``err``. After opening the port, before any request, it
+says ``{"hello": kernel release}``. Each request has a thread of its own: one that hangs does not stop the others.
 """
 
 import contextlib
@@ -16,6 +16,7 @@ import sys
 import threading
 import time
 from pathlib import Path
+from typing import Any
 
 _LOCK = threading.Lock()
 
@@ -37,7 +38,7 @@ def send(port: int, message: dict[str, object]) -> None:
             data = data[os.write(port, data) :]
 
 
-def serve(port: int, request: dict[str, object]) -> None:
+def serve(port: int, request: dict[str, Any]) -> None:
     """Run one request and answer it; whatever goes wrong is the answer."""
     answer: dict[str, object] = {"id": request["id"]}
     try:

@@ -1,10 +1,10 @@
 #!/usr/bin/python3 -IS
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""Programs that will not wait: they try to send by every link, in every way they know, from before the service manager starts.
+"""Programs that will not wait: they send by every link, in every way they know, from before systemd starts.
 
-Every frame carries the run's token and the sender's number (a TCP SYN, which has no payload, the number in its port). What was
-tried is published in /run/chatty.json: for each sender, attempts while a link was up that did not fail for want of a route
-or an address. Whether anything left is for the other end of the cable to say.
+Every frame carries the run's token and the sender's number (a TCP SYN, which has no payload, the number in its port).
+What was tried is published in /run/chatty.json: for each sender, attempts while a link was up that did not fail for
+want of a route or an address. Whether anything left is for the other end of the cable to say.
 """
 
 import contextlib
@@ -23,14 +23,14 @@ FAR6 = "2001:db8:80::80"
 TCP_BASE = 40000
 REPORT = Path("/run/chatty.json")
 TOKEN_FILE = Path("/etc/chatty-token")
-PERIOD_S = 0.1
+PERIOD_S = 0.2
 
 _SIOCGIFFLAGS = 0x8913
 _IFF_UP_AND_RUNNING = 0x41
 _SO_BINDTODEVICE = 25
 _SOL_PACKET = 263
 _PACKET_QDISC_BYPASS = 20
-_ETH_IP, _ETH_ARP, _ETH_EAPOL, _ETH_EXPERIMENT = 0x0800, 0x0806, 0x888E, 0x88B5
+_ETH_IP, _ETH_ARP, _ETH_VLAN, _ETH_EAPOL, _ETH_EXPERIMENT = 0x0800, 0x0806, 0x8100, 0x888E, 0x88B5
 _NOT_POSSIBLE = frozenset({errno.ENETUNREACH, errno.EADDRNOTAVAIL, errno.ENETDOWN, errno.ENXIO, errno.ENODEV})
 
 
@@ -79,8 +79,10 @@ def _mdns6(link: str, payload: bytes) -> None:
 
 
 def _frame(ethertype: int, payload: bytes) -> bytes:
-    """An Ethernet broadcast frame; for IPv4 with a whole UDP datagram inside."""
+    """An Ethernet broadcast frame: with a UDP datagram for IPv4, for 802.1Q with the same behind a priority tag."""
     body = payload
+    if ethertype == _ETH_VLAN:
+        body = bytes(2) + _frame(_ETH_IP, payload)[12:]
     if ethertype == _ETH_IP:
         udp = struct.pack("!HHHH", 9, 9, 8 + len(payload), 0) + payload
         head = struct.pack("!BBHHHBBH", 0x45, 0, 20 + len(udp), 0, 0, 64, socket.IPPROTO_UDP, 0) + bytes(4)
@@ -115,10 +117,13 @@ SENDERS: dict[int, tuple[str, Callable[[str, bytes], None]]] = {
     12: ("packet socket, foreign ethertype", _packet(_ETH_EXPERIMENT, _ETH_EXPERIMENT)),
     13: ("packet socket, ipv4 said to be arp", _packet(_ETH_IP, _ETH_ARP)),
     14: ("packet socket, ipv4 said to be eapol", _packet(_ETH_IP, _ETH_EAPOL)),
+    15: ("packet socket, tagged ipv4 said to be arp", _packet(_ETH_VLAN, _ETH_ARP)),
 }
 """Number → name, and what it does with a link's name and a payload."""
 UNBOUND = frozenset({1, 2, 4, 6})
 """They send by whichever link the routes say."""
+ROUTED = frozenset(range(1, 8))
+"""They ask the routes whether there is a way at all; the others need none."""
 
 
 def is_up(link: str) -> bool:
