@@ -42,7 +42,7 @@ def _exchange(path: str, line: bytes) -> bytes:
         daemon.settimeout(PATIENCE_S)
         try:
             daemon.connect(path)
-            daemon.sendall(line)
+            _send(daemon, line)
             answer = b""
             while not answer.endswith(b"\n") and len(answer) < ANSWER_LIMIT and (more := daemon.recv(ANSWER_LIMIT)):
                 answer += more
@@ -59,3 +59,10 @@ def _exchange(path: str, line: bytes) -> bytes:
     if not answer.endswith(b"\n"):
         raise DaemonUnreachable("the daemon hung up before it answered", hint="aovpnctl status")
     return answer
+
+
+def _send(daemon: socket.socket, line: bytes) -> None:
+    try:
+        daemon.sendall(line)
+    except BrokenPipeError:
+        return  # whoever is refused for who he is is not listened to: the answer is there to be read already
