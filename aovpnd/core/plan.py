@@ -91,7 +91,7 @@ def due(actions: tuple[Action, ...], failures: tuple[Failure, ...], now: float) 
     return tuple(
         action
         for action in actions
-        if type(action).__name__ not in waiting and (not unlocked or _only_tightens(action))
+        if (not unlocked or _only_tightens(action)) and type(action).__name__ not in waiting
     )
 
 

@@ -75,18 +75,25 @@ def state_of(spec: WireGuard, link: Link = AOVPN, handshake_wall: int | None = N
 
 
 # -- choices ----------------------------------------------------------------------------------------------------------
-WISHES: Final = (
-    "no tunnel",
-    "one tunnel",
-    "one tunnel on port 53",
-    "disconnected",
-    "two, none preferred",
-    "two, one preferred",
-    "two, the other one named",
-    "two, a missing one named",
-    "two, a missing one preferred",
-    "unblocked",
-)
+_TWO: Final = Config((WORK, HOME))
+_WISHES: Final = {
+    "no tunnel": (Config(), Intent()),
+    "one tunnel": (Config((WORK,)), Intent()),
+    "one tunnel on port 53": (Config((HOME,)), Intent()),
+    "disconnected": (Config((WORK,)), Intent(wish=Wish.DISCONNECT)),
+    "two, none preferred": (_TWO, Intent()),
+    "two, one preferred": (replace(_TWO, prefer="work"), Intent()),
+    "two, the other one named": (replace(_TWO, prefer="home"), Intent(chosen="work")),
+    "two, a missing one named": (replace(_TWO, prefer="home"), Intent(chosen="gone")),
+    "two, a missing one preferred": (replace(_TWO, prefer="gone"), Intent()),
+    "two, policy prefers one, the other one named": (
+        replace(_TWO, prefer="work", locked=frozenset({"tunnel.prefer"})),
+        Intent(chosen="home"),
+    ),
+    "one tunnel, and a broken file": (Config((WORK,), broken=frozenset({"home"})), Intent()),
+    "unblocked": (Config((WORK,)), Intent(block=Block.OFF)),
+}
+WISHES: Final = tuple(_WISHES)
 LANS: Final = (Lan.BLOCK, Lan.ALLOW)
 GRANTS: Final = (
     "none",
@@ -165,30 +172,8 @@ def main_situations() -> Iterator[Situation]:
 
 
 def _wish(wish: str, lan: Lan) -> tuple[Config, Intent]:
-    two = Config((WORK, HOME), lan=lan)
-    match wish:
-        case "no tunnel":
-            return Config(lan=lan), Intent()
-        case "one tunnel":
-            return Config((WORK,), lan=lan), Intent()
-        case "one tunnel on port 53":
-            return Config((HOME,), lan=lan), Intent()
-        case "disconnected":
-            return Config((WORK,), lan=lan), Intent(wish=Wish.DISCONNECT)
-        case "two, none preferred":
-            return two, Intent()
-        case "two, one preferred":
-            return replace(two, prefer="work"), Intent()
-        case "two, the other one named":
-            return replace(two, prefer="home"), Intent(chosen="work")
-        case "two, a missing one named":
-            return replace(two, prefer="home"), Intent(chosen="gone")
-        case "two, a missing one preferred":
-            return replace(two, prefer="gone"), Intent()
-        case "unblocked":
-            return Config((WORK,), lan=lan), Intent(block=Block.OFF)
-        case _:
-            raise KeyError(wish)
+    config, intent = _WISHES[wish]
+    return replace(config, lan=lan), intent
 
 
 def _snapshot(choice: Situation) -> Snapshot:
@@ -211,6 +196,7 @@ def _snapshot(choice: Situation) -> Snapshot:
 
 def _uplinks(name: str) -> tuple[tuple[Link, ...], tuple[LinkAddress, ...], tuple[Route, ...]]:
     """Links, their addresses, and the main table."""
+    local: tuple[LinkAddress, ...]
     wlan = (
         LinkAddress(2, ip_interface("192.168.1.23/24")),
         LinkAddress(2, ip_interface("fe80::23/64")),

@@ -122,10 +122,11 @@ def chosen_tunnel(world: World) -> TunnelSpec | None:
     if world.intent.wish is Wish.DISCONNECT:
         return None
     tunnels = {tunnel.name: tunnel for tunnel in world.config.tunnels}
-    wanted = world.intent.chosen or world.config.prefer
+    is_policy = "tunnel.prefer" in world.config.locked
+    wanted = world.config.prefer if is_policy else world.intent.chosen or world.config.prefer
     if wanted is not None:
         return tunnels.get(wanted)
-    return world.config.tunnels[0] if len(tunnels) == 1 else None
+    return world.config.tunnels[0] if len(tunnels) == 1 and not world.config.broken else None
 
 
 def is_tunnel(world: World, link: Link) -> bool:

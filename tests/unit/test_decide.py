@@ -154,6 +154,17 @@ CASES: Final = {
     "nothing configured, no network": Case(Config(), Intent(), NO_NET, "offline", "", problems="no-tunnel"),
     "nothing configured": Case(Config(), Intent(), HOME_NET, "blocked", "", problems="no-tunnel"),
     "two tunnels, none preferred": Case(TWO, Intent(), HOME_NET, "blocked", "", problems="tunnel-not-chosen"),
+    "one tunnel, and a file that is broken": Case(
+        replace(ONE, broken=frozenset({"home"})), Intent(), HOME_NET, "blocked", "", problems="tunnel-not-chosen"
+    ),
+    "policy prefers one, the other one is named": Case(
+        replace(TWO, prefer="work", locked=frozenset({"tunnel.prefer"})),
+        Intent(chosen="home"),
+        HOME_NET,
+        "connecting",
+        "shake",
+        tunnels="work:aovpn0:down",
+    ),
     "a tunnel is named that is gone": Case(
         ONE, Intent(chosen="gone"), HOME_NET, "blocked", "", problems="tunnel-unknown"
     ),

@@ -90,6 +90,9 @@ ND: Final = Packet(protocol=Protocol.IP6, daddr=ip_address("fe80::1"), l4=L4.ICM
         pytest.param(Match(ct=(Conntrack.ESTABLISHED,)), UDP, False, id="new"),
         pytest.param(Match(ct=(Conntrack.ESTABLISHED,)), replace(UDP, ct=Conntrack.RELATED), False, id="related only"),
         pytest.param(Match(oif_in=LINKS), UDP, False, id="a set that is not there"),
+        pytest.param(Match(frame=(Protocol.IP,)), UDP, True, id="a frame that says what it is"),
+        pytest.param(Match(frame=(Protocol.ARP,)), replace(UDP, frame=Protocol.ARP), True, id="a frame that lies"),
+        pytest.param(Match(frame=(Protocol.IP,)), replace(UDP, framing=Framing.OTHER), False, id="no frame at all"),
     ],
 )
 def test_match(match: Match, packet: Packet, *, matches: bool) -> None:
@@ -269,6 +272,7 @@ def test_what_makes_no_sense() -> None:
             'ip6 saddr { fe80::/10, ::1 } meta mark set meta mark & 0xfffffffe | 0x00000000 comment "x"',
         ),
         (Rule(Match(), Verdict.CONTINUE, "x", jump="other"), 'jump other comment "x"'),
+        (Rule(Match(iif=Device(3)), Verdict.DROP, "x"), 'iif 3 drop comment "x"'),
         (
             Rule(Match(protocol=Protocol.ARP, framing=Framing.OTHER), Verdict.ACCEPT, "x"),
             'meta protocol arp meta oiftype != ether accept comment "x"',
