@@ -173,6 +173,7 @@ LOOSENS: Final[tuple[Action, ...]] = (
     TUNNEL_UP,
     UNSHUT,
     EnsureRouting(None),
+    EnsureCopies(None),
     EnsureGuard(GuardState.MISSING),
     MarkUnblocked(Block.OFF),
 )
@@ -180,6 +181,7 @@ TIGHTENS: Final[tuple[Action, ...]] = (
     RemoveTunnel(AOVPN),
     TUNNEL_DOWN,
     SHUT,
+    EnsureCopies(()),
     EnsureGuard(GuardState.HELD),
     MarkUnblocked(Block.ON),
 )
@@ -204,6 +206,13 @@ def test_what_failed_waits_alone() -> None:
     """Another action's failure holds up no other."""
     assert due((LOAD, TUNNEL_UP, SHUT), waiting("EnsureTunnel"), NOW) == (LOAD, SHUT)
     assert due((LOAD, TUNNEL_UP, SHUT), waiting("EnsureTunnel", NOW), NOW) == (LOAD, TUNNEL_UP, SHUT)
+
+
+def test_a_new_path_is_shaken() -> None:
+    """A tunnel that is as it should be, on a path that nothing proves, shakes hands."""
+    desired, there = settled(Intent(), SHAKEN)
+
+    assert words(desired, there) == ["tunnel work on aovpn0: new handshake"]
 
 
 def test_home_without_anything() -> None:
