@@ -24,6 +24,7 @@ from aovpnd.model import (
 )
 from aovpnd.orders import (
     Action,
+    EnsureCopies,
     EnsureGuard,
     EnsureRouting,
     EnsureTunnel,
