@@ -32,7 +32,7 @@ check: ## linters and unit tests, less than a minute, no root
 
 .PHONY: test-vm-smoke
 test-vm-smoke: ## only the virtual machines: Debian 12's and 13's kernels from power-on
-	@tools/in-lab --vm python3 -m pytest -m vm $(ARGS)
+	@tools/in-lab --vm python3 -m pytest tests/vm $(ARGS)
 
 .PHONY: mutants
 mutants: ## weaken ruleset, permits, guard and plan on purpose, and show which test notices
