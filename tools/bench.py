@@ -9,7 +9,6 @@ import json
 import os
 import platform
 import re
-import signal
 import statistics
 import subprocess
 import sys
@@ -24,7 +23,7 @@ from typing import Final
 from rich.console import Console
 from rich.table import Table
 
-from aovpnd import __version__, names
+from aovpnd import __version__
 from tests.lab import plan
 from tests.lab.frames import Kind
 from tests.lab.host import Host
@@ -35,14 +34,8 @@ from tools.bench_inside import PORT
 
 ROOT: Final = Path(__file__).parents[1]
 REPORT: Final = ROOT / "docs" / "bench.md"
-PROCESSES: Final = {
-    "aovpnd": ("aovpnd",),
-    "aovpnd-guard": ("aovpnd-guard", "aovpnd.guard"),
-    "wireguard-go": ("wireguard-go",),
-}
-"""What runs on the laptop, and by which words of its command line it is known."""
+PROCESSES: Final = ("aovpnd", "aovpnd-guard", "wireguard-go")
 OURS: Final = ("aovpnd", "aovpnd-guard")
-TABLES: Final = (f"inet {names.TABLE}", f"inet {names.GUARD_TABLE}", f"netdev {names.GUARD_TABLE}")
 IDLE_S: Final = 15.0
 QUIET_S: Final = 5.0
 STREAM_S: Final = 2.0
@@ -157,7 +150,7 @@ def _first_default_route(log: str) -> float:
 def idle(world: World) -> Iterator[Figure]:
     """Memory and wake-ups of each process while the tunnel is up and nobody uses it."""
     host = world.laptop.host
-    pids = {name: _pids(host, name) for name in PROCESSES}
+    pids = {name: host.pids_of(name) for name in PROCESSES}
     _until_quiet([pid for name in OURS for pid in pids[name]])
     log = host.dir / "events.log"
     monitor = host.spawn("ip", "monitor", "link", "address", "route", log="events")
@@ -179,10 +172,6 @@ def idle(world: World) -> Iterator[Figure]:
             "no wake-ups without an event" if name in OURS else "",
             wakes == 0 if judged else None,
         )
-
-
-def _pids(host: Host, name: str) -> list[int]:
-    return [pid for word in PROCESSES[name] for pid in host.pids_of(word)]
 
 
 def _until_quiet(pids: list[int]) -> None:
@@ -244,22 +233,17 @@ def _stream(world: World) -> float:
 
 @contextmanager
 def _without_rules(world: World) -> Iterator[None]:
-    """Take every table of ours away while the daemon sleeps and the guard is dead; woken, the daemon mends it all."""
-    host = world.laptop.host
-    daemon, guard = (_pids(host, name) for name in OURS)
-    for pid in daemon:
-        os.kill(pid, signal.SIGSTOP)
-    for pid in guard:
-        os.kill(pid, signal.SIGKILL)
-    host.run("nft", "flush", "ruleset")
-    wait_for("our tables to be gone", lambda: not host.out("nft", "list", "tables"))
+    """Take every table of ours away: stop the daemon, kill the guard, flush. The next daemon adopts the tunnel."""
+    laptop = world.laptop
+    laptop.stop_daemon()
+    laptop.kill_guard()
+    laptop.host.run("nft", "flush", "ruleset")
+    wait_for("our tables to be gone", lambda: not laptop.host.out("nft", "list", "tables"))
     try:
         yield
     finally:
-        for pid in daemon:
-            os.kill(pid, signal.SIGCONT)
-        wait_for("our tables to be back", lambda: len(host.out("nft", "list", "tables").splitlines()) >= len(TABLES))
-        world.laptop.wait_phase("connected")
+        laptop.start_daemon()
+        laptop.wait_phase("connected")
 
 
 def _timed(call: Callable[[], object]) -> float:
