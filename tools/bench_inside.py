@@ -82,20 +82,19 @@ def passes(rounds: int) -> list[float]:
     return taken
 
 
-def sink(address: str) -> int:
-    """Accept one connection, read it to its end; returns the bytes."""
+def sink(address: str) -> list[float]:
+    """Accept one connection, read it to its end; returns the bytes, and the CPU's seconds."""
     total = 0
     with socket.create_server((address, PORT)) as server:
-        print("ready", flush=True)
         connection, _ = server.accept()
         with connection:
             while count := len(connection.recv(CHUNK_BYTES)):
                 total += count
-    return total
+    return [total, time.process_time()]
 
 
-def source(address: str, seconds: float) -> float:
-    """Send as fast as TCP takes it; returns megabits per second, counted when the other end has closed."""
+def source(address: str, seconds: float) -> list[float]:
+    """Send as fast as TCP takes it; returns the bytes, the seconds until the other end had them, and the CPU's."""
     block = bytes(CHUNK_BYTES)
     total = 0
     with socket.create_connection((address, PORT), timeout=10) as connection:
@@ -104,7 +103,7 @@ def source(address: str, seconds: float) -> float:
             total += connection.send(block)
         connection.shutdown(socket.SHUT_WR)
         connection.recv(1)
-        return total * 8 / 1e6 / (time.perf_counter() - start)
+        return [total, time.perf_counter() - start, time.process_time()]
 
 
 PARTS: Final[dict[str, Callable[[list[str]], object]]] = {
