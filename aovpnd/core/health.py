@@ -15,9 +15,11 @@ from aovpnd.model import Clock, Heard, Intent, Path, TunnelState
 
 LOST_AFTER_S: Final = 35.0
 """15 s until WireGuard asks for a new handshake (KEEPALIVE_TIMEOUT + REKEY_TIMEOUT), 20 s for it to succeed."""
-RETRY_S: Final = (10.0, 20.0, 40.0, 60.0)
+RETRY_S: Final = (2.0, 3.0, 5.0, 10.0, 20.0, 40.0, 60.0)
 """Until the handshake is provoked anew, by the number of attempts; in between WireGuard itself retries every 5 s, for
-90 s."""
+90 s. Soon at first: a gateway that comes back, or a portal that has opened, is found within moments."""
+IN_VAIN: Final = 3
+"""Attempts after which somebody should know that the gateway does not answer."""
 BUSY_LOOK_S: Final = 20.0
 IDLE_LOOK_S: Final = 60.0
 """How often a connected tunnel is looked at, with traffic and without."""

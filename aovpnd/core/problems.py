@@ -3,6 +3,7 @@
 
 from typing import Final
 
+from aovpnd.core.health import IN_VAIN
 from aovpnd.core.view import PREFER
 from aovpnd.links import Side, sides
 from aovpnd.model import Config, GuardState, Intent, Phase, Problem, Severity, Snapshot, Wish
@@ -49,7 +50,7 @@ def _tunnel(intent: Intent, phase: Phase, spec: TunnelSpec | None) -> list[Probl
     if spec is None:
         return []
     found = []
-    if phase is Phase.CONNECTING and intent.provoked is not None and intent.provoked.attempts > 1:
+    if phase is Phase.CONNECTING and intent.provoked is not None and intent.provoked.attempts >= IN_VAIN:
         where = ", ".join(map(str, spec.endpoints))
         text = f"the gateway of {spec.name} ({where}) does not answer"
         hint = "a portal may be in the way: aovpnctl allow-temp; otherwise check the keys and the gateway"

@@ -227,16 +227,16 @@ CASES: Final = {
     ),
     "provoked a moment ago": Case(
         ONE,
-        Intent(provoked=Provoked(PATH, NOW - 5)),
+        Intent(provoked=Provoked(PATH, NOW - 1)),
         UP,
         "connecting",
         "shake tunnel",
         "tunnel",
         "work:aovpn0:up",
     ),
-    "provoked twice in vain": Case(
+    "provoked thrice in vain": Case(
         ONE,
-        Intent(provoked=Provoked(PATH, NOW - 25, attempts=2)),
+        Intent(provoked=Provoked(PATH, NOW - 25, attempts=3)),
         UP,
         "connecting",
         "shake tunnel",

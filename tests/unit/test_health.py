@@ -75,10 +75,10 @@ SILENT: Final = tunnel(shaken_at=None)
 
 @pytest.mark.parametrize(
     ("attempts", "age_s", "provoked"),
-    [(1, 9.9, False), (1, 10, True), (2, 19.9, False), (2, 20, True), (3, 40, True), (4, 59, False), (9, 60, True)],
+    [(1, 1.9, False), (1, 2, True), (2, 2.9, False), (2, 3, True), (3, 5, True), (7, 59, False), (9, 60, True)],
 )
 def test_retries_on_one_path(attempts: int, age_s: float, *, provoked: bool) -> None:
-    """Provoked anew after 10, 20, 40 and then every 60 s."""
+    """Provoked anew after 2, 3, 5, 10, 20, 40 and then every 60 s."""
     intent = Intent(provoked=Provoked(PATH, NOW - age_s, attempts))
 
     assert health.must_provoke(intent, SILENT, PATH, CLOCK) is provoked
@@ -98,9 +98,9 @@ def test_a_new_path_is_provoked_at_once() -> None:
     [
         pytest.param(Intent(), SILENT, 0.02, id="not provoked yet"),
         pytest.param(Intent(provoked=Provoked(PATH, NOW)), SILENT, 0.02, id="just provoked"),
-        pytest.param(Intent(provoked=Provoked(PATH, NOW - 4)), SILENT, 1.0, id="less and less often"),
-        pytest.param(Intent(provoked=Provoked(PATH, NOW - 39, 4)), SILENT, 5.0, id="never less than every 5 s"),
-        pytest.param(Intent(provoked=Provoked(PATH, NOW - 9)), SILENT, 1.0, id="when it is provoked anew"),
+        pytest.param(Intent(provoked=Provoked(PATH, NOW - 4, 4)), SILENT, 1.0, id="less and less often"),
+        pytest.param(Intent(provoked=Provoked(PATH, NOW - 29, 7)), SILENT, 5.0, id="never less than every 5 s"),
+        pytest.param(Intent(provoked=Provoked(PATH, NOW - 9, 4)), SILENT, 1.0, id="when it is provoked anew"),
         pytest.param(Intent(provoked=Provoked(PATH, NOW - 999)), SILENT, 0.02, id="overdue"),
         pytest.param(SHOOK, tunnel(), 20, id="connected, never listened"),
         pytest.param(replace(SHOOK, heard=replace(HEARD, at=NOW)), tunnel(), 60, id="connected and idle"),
