@@ -172,9 +172,9 @@ def _arriving() -> Iterator[Packet]:
             yield replace(udp, saddr=endpoint.addr, sport=endpoint.port, l4=L4.TCP, ct=state)
         yield replace(udp, saddr=ip_address("192.0.2.9"), sport=ENDPOINT4.port, ct=state)
         yield packet(_HERE6, L4.UDP, 40000, saddr=ENDPOINT6.addr, sport=ENDPOINT6.port, ct=state)
-        for own in (TUNNEL_ADDRESS4, TUNNEL_ADDRESS6):
-            yield packet(str(own), L4.TCP, 22, ct=state)
-            yield packet(str(own), L4.UDP, 68, sport=67, ct=state)
+        for own, attacker in ((TUNNEL_ADDRESS4, "192.168.1.7"), (TUNNEL_ADDRESS6, "fe80::7")):
+            yield packet(str(own), L4.TCP, 22, saddr=ip_address(attacker), ct=state)
+            yield packet(str(own), L4.UDP, 68, saddr=ip_address(attacker), sport=67, ct=state)
     lease = replace(udp, sport=67, dport=68, saddr=ip_address("192.168.1.1"))
     yield lease
     yield replace(lease, daddr=ip_address("255.255.255.255"))
