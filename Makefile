@@ -40,7 +40,7 @@ mutants: ## weaken ruleset, permits, guard and plan on purpose, and show which t
 
 .PHONY: soak
 soak: ## a thousand transitions and hundreds of kills under a flood of packets
-	@tools/in-lab python3 -m tests.lab.soak $(ARGS)
+	@tools/in-lab python3 -m tests.soak --write docs/soak.md $(ARGS)
 
 .PHONY: bench
 bench: ## times, memory, wake-ups and throughput; writes docs/bench.md

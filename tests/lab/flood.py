@@ -1,9 +1,10 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""Send as fast as one process can: ``python -m tests.lab.flood TOKEN KIND LINK`` until SIGTERM.
+"""Send as fast as one process can: ``python -m tests.lab.flood TOKEN KIND LINK [RATE]`` until SIGTERM.
 
 sendmmsg(2) hands the kernel hundreds of prepared payloads per call, so that the kernel's work sets the pace, not
 Python's. It stops at the first refusal, which is how a firewall answers; then the next call begins behind the refused
-one. Prints ``ready``, and at the end ``{KIND: {"attempts": …, "sent": …, "seconds": …}}``.
+one. RATE is the most that it tries per second. Prints ``ready``, and at the end
+``{KIND: {"attempts": …, "sent": …, "seconds": …}}``.
 """
 
 import ctypes
@@ -25,6 +26,7 @@ _PORT: Final = 40000
 _NUMBERS: Final = {"udp4": "udp4", "udp6": "udp6", "bound4": "bound4", "bound6": "bound6", "packet4": "packet4"}
 KINDS: Final = (*_NUMBERS, "packet6")
 _PAUSE_WITHOUT_LINK_S: Final = 0.002
+_PAUSE_WHEN_AHEAD_S: Final = 0.004
 
 
 class _IoVec(ctypes.Structure):
@@ -98,6 +100,7 @@ def _sendmmsg() -> Callable[[int, object, int, int], int]:
 def main(arguments: list[str]) -> int:
     """Send until SIGTERM."""
     token, kind, link = bytes.fromhex(arguments[0]), arguments[1], arguments[2]
+    rate = float(arguments[3]) if len(arguments) > 3 else float("inf")
     running = True
 
     def end(_signal: int, _frame: object) -> None:
@@ -137,6 +140,8 @@ def main(arguments: list[str]) -> int:
             elif number in {errno.ENODEV, errno.ENXIO}:
                 sock.close()
                 sock = None
+        if (ahead := attempts / rate - (time.monotonic() - started)) > _PAUSE_WHEN_AHEAD_S:
+            time.sleep(ahead)
     print(json.dumps({kind: {"attempts": attempts, "sent": sent, "seconds": time.monotonic() - started}}), flush=True)
     return 0
 

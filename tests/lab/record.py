@@ -32,7 +32,7 @@ _NOT_CAPTURED: Final = frozenset({Kind.ARP, Kind.TUNNEL})
 """What ``prefilter`` leaves out of the capture."""
 
 
-def _nft_rules(endpoints: tuple[Endpoint, ...]) -> tuple[tuple[str, Kind], ...]:
+def nft_rules(endpoints: tuple[Endpoint, ...]) -> tuple[tuple[str, Kind], ...]:
     """The allow-list as nft matches, first match wins; the dissector's rules in `frames.classify` say the same."""
     plain4 = "ip hdrlength 5 ip frag-off & 0x3fff == 0"
     near = f"fe80::/10, {plan.HOME.router6}, {plan.CAFE.router6}"
@@ -148,7 +148,7 @@ class Recorder:
         number = sum(1 for _ in host.dir.glob("record*.pcapng")) + 1
         path = host.dir / f"record{number}.pcapng"
         table = f"record{number}"
-        host.nft(_table(table, links, _nft_rules(endpoints)))
+        host.nft(_table(table, links, nft_rules(endpoints)))
         bpf = "-"
         if prefilter:
             bpf = str(path.with_suffix(".bpf"))
