@@ -16,7 +16,7 @@ from typing import Final
 from aovpnd import names
 from aovpnd.links import ARPHRD_ETHER, ARPHRD_LOOPBACK, ARPHRD_NONE, OUR_LINK, SAFE_NAME, Link
 from aovpnd.model import Block, Config, Grant, Intent, Lan, Snapshot, Wish
-from aovpnd.ruleset import L4, Address, Device, Network, Packet, Protocol
+from aovpnd.ruleset import L4, Address, Device, Framing, Network, Packet, Protocol
 from aovpnd.tunnel import TunnelSpec
 
 
@@ -307,10 +307,15 @@ def _is_link_setup_in(packet: Packet) -> bool:
 
 def raw_allowed(packet: Packet, *, outside: bool) -> bool:
     """Whether the guard's egress chains let out what passed no inet hook: packet sockets, macvlan, bridged guests."""
-    if not outside or packet.protocol in {Protocol.ARP, Protocol.EAPOL}:
+    frame = packet.frame or packet.protocol  # what the frame itself says; a packet socket may lie about it
+    if not outside or (packet.protocol is frame and frame in {Protocol.ARP, Protocol.EAPOL}):
+        return True
+    if packet.protocol is Protocol.ARP:
+        return frame is Protocol.VLAN and packet.tagged is Protocol.ARP
+    if packet.mark & names.STAMP and packet.framing is Framing.OTHER:
         return True
     if packet.mark & names.STAMP and packet.protocol in {Protocol.IP, Protocol.IP6}:
-        return True
+        return frame in {Protocol.IP, Protocol.IP6, Protocol.VLAN}
     return _is_dhcp_out(packet) or _is_discovery_out(packet, NONE)
 
 

@@ -23,7 +23,7 @@ from aovpnd.core import firewall
 from aovpnd.guard import rules
 from aovpnd.links import Link, is_tunnel_shaped
 from aovpnd.model import GuardState, Phase
-from aovpnd.ruleset import L4, Chain, Device, Hook, Match, Packet, Protocol, Rule, Ruleset, Verdict, verdict
+from aovpnd.ruleset import L4, Chain, Device, Framing, Hook, Match, Packet, Protocol, Rule, Ruleset, Verdict, verdict
 from tests.unit import spec
 from tests.unit.packets import ARRIVING, DEVICES, EVERYBODY4, LEAVING, THROUGH, by_link, packet
 from tests.unit.small_world import ENDPOINT4, NOW, Situation, main_situations, situations
@@ -230,6 +230,17 @@ FRAMES: Final = (
     Packet(protocol=Protocol.ARP),
     Packet(protocol=Protocol.EAPOL),
     Packet(protocol=Protocol.ARP, mark=names.STAMP),
+    *(
+        Packet(protocol=claim, frame=frame, tagged=tagged, mark=mark, framing=framing)
+        for claim, frame, tagged, mark, framing in product(
+            (Protocol.IP, Protocol.IP6, Protocol.ARP, Protocol.EAPOL, Protocol.VLAN),
+            (Protocol.IP, Protocol.IP6, Protocol.ARP, Protocol.EAPOL, Protocol.VLAN),
+            (None, Protocol.IP, Protocol.ARP),
+            (0, names.STAMP, names.FWMARK),
+            (Framing.ETHERNET,),
+        )
+    ),
+    *(Packet(protocol=Protocol.IP, mark=mark, framing=Framing.OTHER) for mark in (0, names.STAMP)),
 )
 
 
