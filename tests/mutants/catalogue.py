@@ -1,0 +1,11 @@
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""All weakenings."""
+
+from typing import Final
+
+from tests.mutants.deciding import DECIDING
+from tests.mutants.holding import HOLDING
+from tests.mutants.leaving import LEAVING
+from tests.mutants.mutant import Mutant
+
+MUTANTS: Final[tuple[Mutant, ...]] = (*LEAVING, *DECIDING, *HOLDING)

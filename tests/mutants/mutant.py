@@ -1,0 +1,33 @@
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""What a weakening is: what is changed where, why that would be dangerous, and which tests are asked first.
+
+Every ``old`` text stands in its file exactly once; one that no longer does is an error of the list, not a caught
+mutant. T numbers are the traps of docs/facts.md, the others published attacks and audit findings.
+"""
+
+from dataclasses import dataclass
+from typing import Final
+
+NO_LEAK: Final = "tests/unit/test_no_leak.py"
+DECIDE: Final = "tests/unit/test_decide.py"
+INTENT: Final = "tests/unit/test_intent.py"
+PLAN: Final = "tests/unit/test_plan.py"
+HEALTH: Final = "tests/unit/test_health.py"
+RULESET: Final = "tests/unit/test_ruleset.py"
+FIREWALL: Final = "tests/unit/test_firewall.py"
+CONVERGENCE: Final = "tests/unit/test_convergence.py"
+OVER_TIME: Final = "tests/unit/test_over_time.py"
+STATIC_FILES: Final = "tests/unit/test_static_files.py"
+KERNEL: Final = "tests/netns/test_kernel_agrees.py"
+
+
+@dataclass(frozen=True, slots=True)
+class Mutant:
+    """One weakening. ``asked`` are the test files that should notice, the likeliest first."""
+
+    name: str
+    file: str
+    old: str
+    new: str
+    danger: str
+    asked: tuple[str, ...]
