@@ -29,8 +29,8 @@ from aovpnd.render import render
 from aovpnd.ruleset import L4, Conntrack, Device, Hook, Packet, Ruleset, Verdict, verdict
 from tests.lab.process import wait_for
 from tests.netns.space import Space
-from tests.netns.wire import encode, number_of
-from tests.unit.packets import ARRIVING, LEAVING, THROUGH
+from tests.netns.wire import encode, fragments, number_of
+from tests.unit.packets import ARRIVING, LEAVING, THROUGH, packet
 from tests.unit.small_world import NOW, TUNNEL_ADDRESS4, Situation
 from tests.unit.spec import BROADCAST
 from tests.unit.test_no_leak import comes_in, is_forwarded, leaves
@@ -135,13 +135,17 @@ class Bench:
     # -- sending ------------------------------------------------------------------------------------------------------
     def send(self, packet: Packet, number: int) -> None:
         """By a raw socket, bound to the packet's link and with its mark; refusals are what is asked about."""
+        self.send_data(packet, encode(packet, number))
+
+    def send_data(self, packet: Packet, data: bytes) -> None:
+        """The same, with these bytes."""
         assert packet.oif is not None
         family = socket.AF_INET6 if isinstance(packet.daddr, IPv6Address) else socket.AF_INET
         sender = self.sockets[packet.oif, family]
         sender.setsockopt(socket.SOL_SOCKET, socket.SO_MARK, struct.pack("=I", packet.mark))
         scope = (0, 0, packet.oif.index) if family == socket.AF_INET6 else (0,)
         try:
-            sender.sendto(encode(packet, number), (str(packet.daddr), *scope))
+            sender.sendto(data, (str(packet.daddr), *scope))
         except OSError as error:
             if error.errno not in _REFUSED:
                 raise
@@ -376,3 +380,21 @@ def test_forwarded(loaded: tuple[Bench, Ruleset, Snapshot]) -> None:
 
         _compare(expected, _in(bench, numbered, Hook.POSTROUTING), numbered)
         bench.here.ip("rule del pref 5")
+
+
+def test_fragments_are_judged_whole(bench: Bench) -> None:
+    """A name is not asked in pieces: fragments without ports are put together before a rule looks at them."""
+    world = SITUATIONS["temporary access"].world()
+    table = decide(world.config, world.intent, world.snapshot).ruleset
+    assert table is not None
+    probes = [packet(to, L4.UDP, port, oif=WLAN) for to in ("9.9.9.9", "2620:fe::fe") for port in (53, 443)]
+    numbered = dict(enumerate(probes, 1))
+    expected = {number for number, probe in numbered.items() if probe.dport == 443}
+    bench.nft.run(render(table, NOW))
+    bench.watch(None)
+    for number, probe in numbered.items():
+        for fragment in fragments(probe, number):
+            bench.send_data(probe, fragment)
+
+    _compare(expected, _noted(bench, numbered), numbered)
+    bench.nft.run("flush ruleset")

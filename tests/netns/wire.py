@@ -64,3 +64,26 @@ def _checksum(data: bytes) -> int:
     while total >> 16:
         total = (total & 0xFFFF) + (total >> 16)
     return ~total & 0xFFFF
+
+
+def fragments(packet: Packet, number: int) -> tuple[bytes, bytes]:
+    """The same in two fragments: the ports are in the first one alone. ``number`` identifies them."""
+    whole = encode(packet, number)
+    if whole[0] >> 4 == 4:
+        body = whole[20:]
+        parts = ((0x2000, body[:8]), (1, body[8:]))
+        heads = (struct.pack("!BBHHHBB", 0x45, 0, 20 + len(b), number, o, 64, whole[9]) for o, b in parts)
+        first, second = (
+            head + struct.pack("!H", _checksum(head + b"\0\0" + whole[12:20])) + whole[12:20] + body
+            for head, (_, body) in zip(heads, parts, strict=True)
+        )
+        return first, second
+    body = whole[40:]
+    first, second = (
+        struct.pack("!IHBB", 0x60000000 | number, 8 + len(part), 44, 64)
+        + whole[8:40]
+        + struct.pack("!BBHI", whole[6], 0, offset, number)
+        + part
+        for offset, part in ((1, body[:8]), (8, body[8:]))
+    )
+    return first, second

@@ -9,7 +9,7 @@ import itertools
 from collections.abc import Iterator
 from dataclasses import dataclass, replace
 from ipaddress import ip_address, ip_interface, ip_network
-from typing import Final
+from typing import Any, Final
 
 from aovpnd import names
 from aovpnd.core import intent as memory
@@ -131,6 +131,15 @@ TUNNELS: Final = (
 )
 GUESTS: Final = ("none", "docker0", "docker0 with a card in it", "two bridges, one enslaved")
 RESOLVERS: Final = ("given", "none")
+_CHOICES: Final[dict[str, tuple[Any, ...]]] = {
+    "wish": WISHES,
+    "lan": LANS,
+    "grant": GRANTS,
+    "uplinks": UPLINKS,
+    "tunnel": TUNNELS,
+    "guests": GUESTS,
+    "resolvers": RESOLVERS,
+}
 
 
 @dataclass(frozen=True, slots=True)
@@ -161,6 +170,20 @@ def situations() -> Iterator[Situation]:
     for wish, lan, grant, up, tun, guests in itertools.product(WISHES, LANS, GRANTS, UPLINKS, TUNNELS, GUESTS):
         for resolvers in RESOLVERS if grant == "alive" else RESOLVERS[:1]:
             yield Situation(wish, lan, grant, up, tun, guests, resolvers)
+
+
+BASES: Final = (
+    Situation("one tunnel", Lan.ALLOW, "none", "two", "up", "docker0", "given"),
+    Situation("one tunnel", Lan.BLOCK, "alive", "public prefix, global IPv6 gateway", "down", "docker0", "given"),
+    Situation("no tunnel", Lan.BLOCK, "alive", "private", "absent", "none", "none"),
+)
+
+
+def few_situations() -> Iterator[Situation]:
+    """What differs from one of three situations by one choice, about 150: quick, and often enough to see a defect."""
+    for base in BASES:
+        for name, values in _CHOICES.items():
+            yield from (replace(base, **{name: value}) for value in values)
 
 
 def main_situations() -> Iterator[Situation]:

