@@ -30,6 +30,12 @@ class Nft:
             raise NftError(
                 "the Python binding of nftables is missing", hint="apt install python3-nftables", code="nft-missing"
             ) from error
+        try:
+            # libnftables calls exit(3) when it gets no netlink socket; then nobody would be left to shut routing.
+            socket.socket(socket.AF_NETLINK, socket.SOCK_RAW | socket.SOCK_CLOEXEC, NETLINK_NETFILTER).close()
+        except OSError as error:
+            problem = error.strerror or str(error)
+            raise NftError(f"nftables cannot be reached: {problem}", hint=_hint(problem)) from error
         self._context: Any = nftables.Nftables()
 
     def run(self, text: str) -> str:
