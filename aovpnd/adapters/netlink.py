@@ -32,6 +32,7 @@ _NOT_OURS: Final = 0
 """Link index by which `observe` shows a route of our table that says more than we ever write; no link has it."""
 _ANY_SCOPE: Final = 255
 _SCOPE_UNIVERSE: Final = 0
+_NUD_INCOMPLETE: Final = 0x01
 _KERNEL: Final = 2
 """RTPROT_KERNEL. systemd-networkd deletes what it calls foreign rules and routes, except those of this protocol."""
 _NODAD_NOPREFIXROUTE: Final = 0x202
@@ -123,7 +124,10 @@ class Netlink:
         kernel refuses, or when somebody changes it back faster than we repair.
         """
         wished = routing if routing is not None else Routing((), ())
+        there = self._routing().routes
         self._ensure_routes(wished)
+        if any(route.link is None and route not in there for route in wished.routes):
+            self._drop_waiting()
         # Last: a sysctl that may not be written must not keep the routes from being shut.
         for key, value in wished.sysctls:
             sysctl.ensure(key, value, self._proc_sys)
@@ -139,6 +143,23 @@ class Netlink:
             f"rules or routes of table {names.ROUTE_TABLE} do not stay as they should be",
             hint="does another program manage them? See ip rule, and systemd-networkd's ManageForeignRoutes=",
         )
+
+    def _drop_waiting(self) -> None:
+        """Forget the neighbours that have not answered yet, and with them what waits for their answer.
+
+        A packet that a window of temporary access let pass may still be waiting for ARP or neighbour discovery when the
+        window has closed, behind every inet hook and with its stamp.
+        """
+        for family in self._families():
+            with self._asking("cannot read the neighbours") as iproute:
+                waiting = [
+                    (entry["ifindex"], entry.get_attr("NDA_DST"))
+                    for entry in iproute.get_neighbours(FAMILIES[family])
+                    if entry["state"] & _NUD_INCOMPLETE
+                ]
+            for link, address in waiting:
+                with self._asking(f"cannot forget the neighbour {address}", forgive=_GONE) as iproute:
+                    iproute.neigh("del", family=FAMILIES[family], ifindex=link, dst=address)
 
     def _add(self, wished: Routing, now: Routing) -> None:
         missing = [route for route in wished.routes if route not in now.routes]

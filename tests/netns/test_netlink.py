@@ -520,3 +520,19 @@ def test_kind_that_the_kernel_does_not_have(netlink: Netlink) -> None:
     assert netlink.create_link("x0", "aovpnd-no-such-kind") is False
     with pytest.raises(NetlinkError, match="cannot create the link tun7: File exists"):
         netlink.create_link("tun7", "bridge")
+
+
+@pytest.mark.parametrize(("target", "family"), [("192.0.2.77", "-4"), ("2001:db8::77", "-6")])
+def test_what_waits_for_a_neighbour_is_dropped_when_all_is_shut(
+    space: Space, netlink: Netlink, target: str, family: str
+) -> None:
+    """A packet that was let pass in a window must not leave when its neighbour answers after the window."""
+    netlink.ensure(granted())
+    with socket.socket(socket.AF_INET if family == "-4" else socket.AF_INET6, socket.SOCK_DGRAM) as sender:
+        sender.sendto(b"waiting", (target, 9))
+    before = space.ip(f"{family} neigh show {target}")
+
+    netlink.ensure(closed())
+
+    assert "INCOMPLETE" in before
+    assert "INCOMPLETE" not in space.ip(f"{family} neigh show {target}")
