@@ -106,6 +106,9 @@ def _allow(
         refusal = Refusal("policy", "the configuration does not permit temporary access", "[temporary_access] enabled")
     elif not 0 < duration <= policy.max_s:
         refusal = Refusal("too-long", f"{duration} s is not between 1 s and {policy.max_s} s", "ask for less")
+    elif seen.sealed:
+        text = "the ruleset cannot be loaded, so nothing may be opened"
+        refusal = Refusal("not-filtering", text, "for the reason: aovpnctl status")
     elif not seen.uplinks:
         refusal = Refusal("no-uplink", "there is no network to open", "connect to a network first")
     elif seen.phase is Phase.CONNECTED and policy.while_connected is WhileConnected.REFUSE:

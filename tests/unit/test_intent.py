@@ -131,11 +131,20 @@ def test_default_beyond_the_bound_is_refused() -> None:
             id="policy",
         ),
         pytest.param(Config(), Intent(), NO_NET, "no-uplink", id="no network"),
+        pytest.param(
+            Config(),
+            Intent(failures=(Failure("LoadRuleset", 1, NOW + 1, "no nftables"),)),
+            replace(HOME_NET, ruleset=None, table_present=False),
+            "not-filtering",
+            id="no ruleset",
+        ),
         pytest.param(ONE, SHOOK, SHAKEN, "connected", id="connected"),
     ],
 )
 def test_what_is_refused(config: Config, intent: Intent, snapshot: Snapshot, code: str) -> None:
-    """There must be something to open, policy must permit it, and a tunnel that is up is better than a hole."""
+    """There must be something to open and a ruleset to close it again, policy must permit it, and a tunnel that is up
+    is better than a hole.
+    """
     assert refused(config, intent, snapshot, AllowTemporary(60)) == code
 
 
