@@ -21,8 +21,17 @@ from tests.vm.guest.chatty import SENDERS, UNBOUND
 from tests.vm.images import Image
 from tests.vm.machine import Card, Machine, MachineError
 
-BUILT_IN: Final = Card("builtin", "tap0", "02:00:00:00:01:00")
-HOT_PLUGGED: Final = Card("hotplug", "tap1", "02:00:00:00:01:01")
+
+@dataclass(frozen=True, slots=True)
+class Cards:
+    """The network cards of one laptop; two laptops may run at once."""
+
+    built_in: Card
+    hot_plugged: Card
+
+
+CARDS: Final = Cards(Card("builtin", "tap0", "02:00:00:00:01:00"), Card("hotplug", "tap1", "02:00:00:00:01:01"))
+CONTROL_CARDS: Final = Cards(Card("builtin", "tap2", "02:00:00:00:02:00"), Card("hotplug", "tap3", "02:00:00:00:02:01"))
 ENOUGH: Final = 10
 """Attempts of every sender by which a test believes that it has tried."""
 
@@ -41,13 +50,13 @@ _UNITS: Final = "/etc/systemd/system"
 _SYSTEM_UNITS: Final = "/usr/lib/systemd/system"
 
 
-def furniture(token: bytes) -> dict[str, Entry]:
+def furniture(token: bytes, cards: Cards) -> dict[str, Entry]:
     """What this laptop has besides the product: chatty programs, and systemd-networkd as its network manager."""
     return {
         "/early/chatty": copied(Path(__file__).with_name("guest") / "chatty.py", 0o755),
         "/etc/chatty-token": text(token.hex()),
-        "/etc/systemd/network/builtin.network": text(_NETWORK.format(mac=BUILT_IN.mac, metric=100)),
-        "/etc/systemd/network/hotplug.network": text(_NETWORK.format(mac=HOT_PLUGGED.mac, metric=200)),
+        "/etc/systemd/network/builtin.network": text(_NETWORK.format(mac=cards.built_in.mac, metric=100)),
+        "/etc/systemd/network/hotplug.network": text(_NETWORK.format(mac=cards.hot_plugged.mac, metric=200)),
         f"{_UNITS}/multi-user.target.wants/systemd-networkd.service": Symlink(
             f"{_SYSTEM_UNITS}/systemd-networkd.service"
         ),
@@ -63,24 +72,29 @@ class BootedLaptop:
     machine: Machine
     world: World
     token: bytes
+    cards: Cards
     _cards: list[Card] = field(default_factory=list)
     _recorders: list[Recorder] = field(default_factory=list)
     _stack: ExitStack = field(default_factory=ExitStack)
 
     @classmethod
-    def power_on(cls, image: Image, world: World, files: Tree) -> Self:
+    def power_on(cls, image: Image, world: World, files: Tree, cards: Cards = CARDS) -> Self:
         """Switch the laptop on, its card in the home network, with ``files`` laid over its system."""
         token = secrets.token_bytes(16)
         number = sum(1 for _ in world.air.dir.glob("machine*")) + 1
         directory = world.air.dir / f"machine{number}"
         directory.mkdir()
         machine = Machine(
-            image, directory, enter=world.air.prefix(), cards=(BUILT_IN,), overlay={**furniture(token), **files}
+            image,
+            directory,
+            enter=world.air.prefix(),
+            cards=(cards.built_in,),
+            overlay={**furniture(token, cards), **files},
         )
-        laptop = cls(machine, world, token)
+        laptop = cls(machine, world, token, cards)
         laptop._stack.enter_context(machine)
         try:
-            laptop._join(BUILT_IN, "home")
+            laptop._join(cards.built_in, "home")
             machine.start()
             machine.wait_agent()
         except BaseException:
@@ -98,10 +112,15 @@ class BootedLaptop:
 
     def plug_card(self) -> str:
         """Plug a second card in, in the café's network; return its name, when udev has finished with it."""
-        self.machine.add_netdev(HOT_PLUGGED)
-        self._join(HOT_PLUGGED, "cafe")
-        self.machine.plug(HOT_PLUGGED)
-        return self.link_of(HOT_PLUGGED)
+        card = self.cards.hot_plugged
+        self.machine.add_netdev(card)
+        self._join(card, "cafe")
+        self.machine.plug(card)
+        return self.link_of(card)
+
+    def built_in(self) -> str:
+        """The name that the running system gives the card that was there at power-on."""
+        return self.link_of(self.cards.built_in)
 
     def link_of(self, card: Card) -> str:
         """The name that the running system gives a card, when the card is there and udev has finished with it."""
@@ -121,7 +140,7 @@ class BootedLaptop:
             for link, counts in json.loads(report.out).items()
         }
 
-    def wait_tried(self, link: str, numbers: Mapping[int, object] | frozenset[int], seconds: float = 60) -> None:
+    def wait_tried(self, link: str, numbers: Mapping[int, object] | frozenset[int], seconds: float = 180) -> None:
         """Wait until each of these senders has tried ENOUGH more often to send by ``link``."""
         before = self.tried().get(link, Counter())
 
@@ -136,7 +155,7 @@ class BootedLaptop:
             lazy = [SENDERS[number][0] for number in numbers if now[number] < before[number] + ENOUGH]
             raise MachineError(f"by {link} these did not try within {seconds} s: {', '.join(lazy)}") from None
 
-    def wait_online(self, link: str, seconds: float = 60) -> None:
+    def wait_online(self, link: str, seconds: float = 180) -> None:
         """Wait until a link has what DHCP and a router advertisement give: an address of each family."""
         for family in ("-4", "-6"):
             script = f"ip {family} -oneline address show dev {link} scope global -tentative | grep -q inet"
