@@ -16,7 +16,6 @@ import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
-from pathlib import Path
 from types import TracebackType
 from typing import Any, Final, Self, TypeVar
 
@@ -38,11 +37,12 @@ PACKET: Final = tuple(BY_NAME[name] for name in ("packet4", "packet6", "bypass4"
 """Packet sockets without our stamp: what only an egress chain stops."""
 JUDGED: Final = KINDS
 """Everybody of whom nothing may ever leave."""
+UNROUTED: Final = tuple(kind for kind in JUDGED if kind.name != "conn4")
+"""Those who can try even where routing has no answer: connect(2) has failed already, then."""
 ORDINARY: Final = tuple(kind for kind in KINDS if not kind.needs_net_raw)
 EACH: Final = 3
 """How often every kind has to try before a silence says anything."""
 RATE: Final = 25.0
-EGRESS: Final = Path(__file__).resolve().parents[2] / "systemd" / "egress.nft"
 
 
 def names_of(kinds: tuple[SenderKind, ...]) -> set[str]:
@@ -236,22 +236,6 @@ class Protected:
             yield
         finally:
             os.kill(supervisor, signal.SIGCONT)
-
-    def early_egress(self, *links: str) -> None:
-        """What the udev rule does when these links appear (systemd/82-aovpnd-egress.rules); the lab has no udev."""
-        script = f'include "{EGRESS}"\n'
-        for link in links:
-            chain = f"netdev aovpnd_early link_{self.index(link)}"
-            hook = f'type filter hook egress device "{link}" priority 0'
-            script += f"add chain {chain} {{ {hook}; }}\ndelete chain {chain}\n"
-            script += (
-                f"add chain {chain} {{ {hook}; policy drop; }}\nadd rule {chain} jump outside\nadd rule {chain} drop\n"
-            )
-        self.lab.host.nft(script)
-
-    def index(self, link: str) -> int:
-        """The index of a link."""
-        return int(self.lab.host.path(f"/sys/class/net/{link}/ifindex").read_text(encoding="ascii"))
 
     def table(self, family: str, name: str) -> str:
         """The listing of a table, "" while it is absent."""

@@ -17,7 +17,7 @@ from tests.lab.frames import Kind
 from tests.lab.laptop import BIN
 from tests.lab.process import wait_for
 from tests.lab.sender_kinds import KINDS
-from tests.netns.protected import JUDGED, PACKET, STAMPED, Protected, counted, names_of, only
+from tests.netns.protected import PACKET, STAMPED, Protected, counted, names_of, only
 
 pytestmark = pytest.mark.root
 
@@ -70,7 +70,6 @@ def test_home_connects(laptop: Protected) -> None:
 @pytest.mark.parametrize("victim", ["daemon", "guard", "both"])
 def test_sigkill(laptop: Protected, victim: str) -> None:
     """SIGKILL under beacons: the kernel holds what was loaded, the victim comes back, the tunnel goes on."""
-    laptop.early_egress("wlan0", "eth0")
     pids = {laptop.daemon_pid(), laptop.guard_pid()}
     handshake = laptop.handshake()
     with laptop.nothing_leaves() as watch:
@@ -79,28 +78,14 @@ def test_sigkill(laptop: Protected, victim: str) -> None:
         if victim in {"guard", "both"}:
             laptop.lab.kill_guard()
         watch.until("all of it to be back", laptop.works)
-    laptop.lab.host.nft("delete table netdev aovpnd_early")
 
     assert laptop.daemon_pid() not in pids or victim == "guard"
     assert laptop.guard_pid() not in pids or victim == "daemon"
     assert laptop.handshake() == handshake, "the session should have survived"
 
 
-def test_guard_killed_without_early_boot(laptop: Protected) -> None:
-    """Without the udev rule's chains, packet sockets alone get out while the guard is dead (docs/known-issues.md)."""
-    with laptop.watch(JUDGED) as watch:
-        laptop.lab.kill_guard()
-        watch.until("the guard to be back", laptop.protected)
-        back = time.time()
-        watch.everybody_tries()
-
-    assert watch.seen() <= names_of(PACKET)
-    assert not watch.recording.clear(start=back)
-
-
 def test_both_dead_the_table_stands(laptop: Protected) -> None:
     """Nobody restarts either: the dynamic table, early boot's chains and the routes hold, and the tunnel carries on."""
-    laptop.early_egress("wlan0", "eth0")
     with laptop.nothing_leaves() as watch, laptop.no_restarts():
         laptop.lab.kill_daemon()
         laptop.lab.kill_guard()
@@ -109,7 +94,6 @@ def test_both_dead_the_table_stands(laptop: Protected) -> None:
         assert laptop.address_outside(4) == str(plan.GATEWAY4)
         assert laptop.lab.ctl("status", check=False).returncode == 3
     wait_for("the daemon", laptop.works, deadline_s=20, poll_s=0.1)
-    laptop.lab.host.nft("delete table netdev aovpnd_early")
 
 
 def test_both_dead_then_a_flush(laptop: Protected) -> None:

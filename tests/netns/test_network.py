@@ -90,7 +90,7 @@ def test_unprotected_laptop_answers(laptop: Protected) -> None:
         for address in (here, global6(laptop), str(plan.TUNNEL4)):
             found = scan(router, address)
             assert (address, found["open"], found["silent"]) == (address, 1, 0)
-            assert found["udp_refused"]   # the kernel limits how many such errors it sends
+            assert found["udp_refused"]  # the kernel limits how many such errors it sends
         assert arp(router, str(plan.TUNNEL4)) == 5
     finally:
         laptop.lab.host.ip(f"addr del {plan.TUNNEL4}/32 dev lo")
