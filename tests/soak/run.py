@@ -45,8 +45,8 @@ class Record:
 
     path: Path
     trials: list[Trial] = field(default_factory=list)
-    packets: float = 0
-    seconds: float = 0
+    floods: list[tuple[str, float, float]] = field(default_factory=list)
+    """Part, packets that were tried, and seconds."""
 
     @classmethod
     def open(cls, path: Path) -> Self:
@@ -56,8 +56,7 @@ class Record:
         for line in path.read_text(encoding="utf-8").splitlines() if path.exists() else ():
             entry = json.loads(line)
             if "packets" in entry:
-                record.packets += entry["packets"]
-                record.seconds += entry["seconds"]
+                record.floods.append((record.trials[-1].part, entry["packets"], entry["seconds"]))
             else:
                 record.trials.append(Trial(**entry))
         return record
@@ -69,9 +68,13 @@ class Record:
 
     def add_flood(self, packets: float, seconds: float) -> None:
         """Keep what the senders tried meanwhile."""
-        self.packets += packets
-        self.seconds += seconds
+        self.floods.append((self.trials[-1].part, packets, seconds))
         self._write({"packets": packets, "seconds": seconds})
+
+    def flood(self, *parts: Part) -> tuple[float, float]:
+        """Packets that were tried during these parts, and seconds."""
+        chosen = [flood for flood in self.floods if flood[0] in parts]
+        return sum(packets for _, packets, _ in chosen), sum(seconds for _, _, seconds in chosen)
 
     def of(self, part: Part) -> list[Trial]:
         """The trials of a part."""
