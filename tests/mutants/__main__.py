@@ -104,7 +104,9 @@ def _try(mutant: Mutant) -> Result:
         for chosen, tests in itertools.product((QUICK, UNASKED), mutant.asked):
             ran = _pytest(tree, (tests,), chosen)
             if ran.returncode in {FAILED, COLLECTION_FAILED}:
-                caught_by = _first_failure(ran.stdout) or tests
+                caught_by = _first_failure(ran.stdout)
+                if ran.returncode == COLLECTION_FAILED:
+                    caught_by += ": it cannot even be built"
                 break
     return Result(mutant.name, _key(mutant), caught_by, round(time.monotonic() - started, 1))
 
@@ -114,7 +116,7 @@ def _baseline(mutants: Iterable[Mutant]) -> str:
     with tempfile.TemporaryDirectory(prefix="mutant-") as place:
         _copy(Path(place))
         ran = _pytest(Path(place), sorted({tests for mutant in mutants for tests in mutant.asked}), QUICK)
-        return ran.stdout[-2000:] if ran.returncode else ""
+        return ran.stdout[-2000:] + ran.stderr[-500:] if ran.returncode else ""
 
 
 def _copy(tree: Path) -> None:
@@ -132,7 +134,8 @@ def _pytest(tree: Path, tests: Iterable[str], chosen: str) -> subprocess.Complet
     return subprocess.run(
         [*command, "--tb=line", *tests],
         cwd=tree,
-        env={**os.environ, "PYTHONPATH": str(tree), "PYTHONDONTWRITEBYTECODE": "1"},
+        # The door's own options are for the tree itself; a copy keeps nothing.
+        env={**os.environ, "PYTHONPATH": str(tree), "PYTHONDONTWRITEBYTECODE": "1", "PYTEST_ADDOPTS": ""},
         capture_output=True,
         text=True,
         check=False,

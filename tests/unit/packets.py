@@ -74,7 +74,8 @@ def _plain() -> Iterator[Packet]:
 
 def _marked() -> Iterator[Packet]:
     """To endpoints and elsewhere, with our mark, nearly our mark, and none."""
-    marks = (0, names.FWMARK, names.FWMARK | 0x80000001, names.FWMARK ^ 0x01000000, names.STAMP)
+    nearly = (names.FWMARK ^ 0x01000000, names.FWMARK & 0x0F000000, names.FWMARK | 0x10000000)
+    marks = (0, names.FWMARK, names.FWMARK | 0x80000001, *nearly, names.STAMP)
     for mark in marks:
         for endpoint in (ENDPOINT4, ENDPOINT6, ENDPOINT_53):
             to = str(endpoint.addr)
