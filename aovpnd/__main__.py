@@ -8,6 +8,7 @@ import os
 import signal
 import sys
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 from typing import Final
 
@@ -21,7 +22,7 @@ from aovpnd.control import Control
 from aovpnd.daemon import RESYNC_S, Daemon
 from aovpnd.errors import AovpndError, SystemFault
 from aovpnd.lock import holder
-from aovpnd.model import Config, Desired, Intent, Snapshot
+from aovpnd.model import Config, Desired, Intent, Phase, Snapshot
 from aovpnd.orders import Reload
 from aovpnd.system import System
 
@@ -74,7 +75,7 @@ async def _run(options: argparse.Namespace, runtime: Runtime) -> None:
         _configurator(options),
         _publisher(runtime, guard),
         lambda: systemd.notify("WATCHDOG=1"),
-        intent=state.recall(clock()),
+        intent=replace(state.recall(clock()), proved=runtime.proved()),
         resync_s=systemd.watchdog_s() or RESYNC_S,
     )
     guard.died = lambda: daemon.wake.now("the guard died")
@@ -102,6 +103,8 @@ def _configurator(options: argparse.Namespace) -> Callable[[Config | None], Conf
 def _publisher(runtime: Runtime, guard: "GuardWatch") -> Callable[[Config, Intent, Snapshot, Desired], None]:
     def publish(config: Config, intent: Intent, snapshot: Snapshot, desired: Desired) -> None:
         guard.follow()
+        if desired.phase is Phase.CONNECTED and intent.provoked is not None:
+            runtime.prove(intent.provoked.path.fingerprint())
         runtime.publish(status.document(config, intent, snapshot, desired))
 
     return publish

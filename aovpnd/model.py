@@ -6,6 +6,7 @@ Times called ``at``, ``since``, ``expires_at`` are seconds on CLOCK_BOOTTIME, wh
 seconds since the epoch. Spans end in ``_s``. ``None`` means unknown or absent.
 """
 
+import hashlib
 from dataclasses import dataclass
 from enum import StrEnum
 
@@ -263,6 +264,10 @@ class Path:
     link: int
     networks: tuple[str, ...]
 
+    def fingerprint(self) -> str:
+        """A short digest, for the daemon that comes after this one."""
+        return hashlib.blake2b(repr(self).encode(), digest_size=16).hexdigest()
+
 
 @dataclass(frozen=True, slots=True)
 class Provoked:
@@ -299,6 +304,7 @@ class Intent:
     """The wish and the memory; the only place that may hold any.
 
     ``used`` are the starts of the last hour's grants (CLOCK_BOOTTIME; negative for those of an earlier boot).
+    ``proved`` is the fingerprint of the path over which the daemon before us was connected.
     """
 
     block: Block = Block.ON
@@ -309,6 +315,7 @@ class Intent:
     provoked: Provoked | None = None
     heard: Heard | None = None
     connected_at: float | None = None
+    proved: str = ""
     failures: tuple[Failure, ...] = ()
     removed_by: str | None = None
     removed_at: float | None = None

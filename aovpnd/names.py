@@ -80,6 +80,8 @@ LOCK_FILE: Final = "lock"
 """Readers who can take this lock know that no daemon runs; each daemon replaces the file."""
 DAEMON_LOCK_FILE: Final = "daemon.lock"
 """Root's alone: keeps a second daemon out."""
+PATH_FILE: Final = "path"
+"""Fingerprint of the path over which the tunnel last proved itself, for the daemon that comes next."""
 CONTROL_SOCKET: Final = "control.sock"
 GUARD_LOCK_FILE: Final = "guard.lock"
 

@@ -35,6 +35,7 @@ class Runtime:
         self.directory = directory
         self._fds: list[int] = []
         self._last = b""
+        self._proved = ""
         try:
             directory.mkdir(mode=DIRECTORY_MODE, parents=True, exist_ok=True)
             _judge(directory)
@@ -74,6 +75,24 @@ class Runtime:
         except OSError as error:
             raise StateError(f"cannot write {path}: {error.strerror or error}") from error
         self._last = text
+
+    def prove(self, path: str) -> None:
+        """Keep the fingerprint of the path over which the tunnel proved itself. `StateError` when that fails."""
+        if path == self._proved:
+            return
+        place = self.directory / names.PATH_FILE
+        try:
+            replace_file(place, path.encode(), PRIVATE_MODE)
+        except OSError as error:
+            raise StateError(f"cannot write {place}: {error.strerror or error}") from error
+        self._proved = path
+
+    def proved(self) -> str:
+        """What an earlier daemon has kept; "" when it is not there: then nothing is taken over."""
+        try:
+            return (self.directory / names.PATH_FILE).read_text(encoding="ascii")
+        except (OSError, ValueError):
+            return ""
 
     def close(self) -> None:
         """Let go. The status file stays as it is: without the lock nobody believes it. May be called twice."""

@@ -177,8 +177,10 @@ def _surviving(seen: View, *, connected: bool) -> Grant | None:
 
 
 def _adopt(intent: Intent, seen: View, now: Clock) -> Intent:
-    """After a restart, a tunnel of ours that shook hands a moment ago is taken over as it is."""
+    """After a restart, a tunnel of ours that shook hands a moment ago, over this very path, is taken over as it is."""
     if intent.provoked is not None or seen.state is None or seen.path is None or seen.state.handshake_wall is None:
+        return intent
+    if intent.proved != seen.path.fingerprint():
         return intent
     fresh = 0 <= now.wall - seen.state.handshake_wall < health.FRESH_SESSION_S
     return replace(intent, provoked=Provoked(seen.path, now.boot)) if fresh and seen.state.link.up else intent

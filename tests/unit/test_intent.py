@@ -43,6 +43,7 @@ from aovpnd.tunnel import Endpoint
 from tests.unit.small_world import AOVPN, DEFAULT4, HOME, NOW, WORK, state_of
 from tests.unit.test_decide import HOME_NET, NETWORK, NO_NET, ONE, PATH, SHAKEN, SHOOK, TWO, UP
 
+ELSEWHERE: Final = replace(PATH, networks=("3 1 10.0.0.1",))
 PAUSE: Final = TemporaryAccessPolicy(while_connected=WhileConnected.PAUSE)
 
 
@@ -351,20 +352,24 @@ def test_culprit_is_remembered() -> None:
 
 
 @pytest.mark.parametrize(
-    ("age_s", "link_up", "adopted"),
+    ("age_s", "link_up", "proved", "adopted"),
     [
-        pytest.param(10, True, True, id="a fresh session"),
-        pytest.param(179, True, True, id="just fresh enough"),
-        pytest.param(180, True, False, id="too old to prove anything"),
-        pytest.param(-1, True, False, id="in the future: the wall clock was set"),
-        pytest.param(10, False, False, id="its link is down"),
+        pytest.param(10, True, PATH.fingerprint(), True, id="a fresh session"),
+        pytest.param(179, True, PATH.fingerprint(), True, id="just fresh enough"),
+        pytest.param(180, True, PATH.fingerprint(), False, id="too old to prove anything"),
+        pytest.param(-1, True, PATH.fingerprint(), False, id="in the future: the wall clock was set"),
+        pytest.param(10, False, PATH.fingerprint(), False, id="its link is down"),
+        pytest.param(10, True, ELSEWHERE.fingerprint(), False, id="over another path"),
+        pytest.param(10, True, "", False, id="over who knows what"),
     ],
 )
-def test_adoption_after_a_restart(age_s: int, *, link_up: bool, adopted: bool) -> None:
-    """A tunnel of ours that shook hands a moment ago is taken over without a new handshake; anything else is not."""
+def test_adoption_after_a_restart(age_s: int, *, link_up: bool, proved: str, adopted: bool) -> None:
+    """A tunnel of ours that shook hands a moment ago over this very path is taken over without a new handshake;
+    anything else is not: the daemon may have died while the laptop was on its way to another network.
+    """
     state = state_of(WORK, replace(AOVPN, up=link_up), int(HOME_NET.now.wall) - age_s)
     snapshot = replace(HOME_NET, links=(*HOME_NET.links, state.link), tunnels=(state,))
-    seen = memory.settle(ONE, Intent(), snapshot)
+    seen = memory.settle(ONE, Intent(proved=proved), snapshot)
 
     assert (seen.provoked == Provoked(PATH, NOW)) is adopted
     assert (seen.connected_at == NOW) is adopted
@@ -372,8 +377,7 @@ def test_adoption_after_a_restart(age_s: int, *, link_up: bool, adopted: bool) -
 
 def test_adoption_only_after_a_restart() -> None:
     """A path that we have provoked is not adopted for another one: only a new handshake proves it."""
-    elsewhere = replace(PATH, networks=("3 1 10.0.0.1",))
-    intent = Intent(provoked=Provoked(elsewhere, NOW - 50))
+    intent = Intent(provoked=Provoked(ELSEWHERE, NOW - 50), proved=PATH.fingerprint())
 
     assert memory.settle(ONE, intent, SHAKEN).provoked == intent.provoked
     assert memory.settle(ONE, intent, SHAKEN).connected_at is None
@@ -381,11 +385,10 @@ def test_adoption_only_after_a_restart() -> None:
 
 def test_no_adoption_of_anything_else() -> None:
     """Without an uplink, or by a link that has another key, nothing is adopted."""
-    assert memory.settle(ONE, Intent(), replace(SHAKEN, main=())).provoked is None
-    assert (
-        memory.settle(ONE, Intent(), replace(SHAKEN, tunnels=(state_of(HOME, AOVPN, 1_699_999_990),))).provoked is None
-    )
-    assert memory.settle(ONE, Intent(), UP).provoked is None
+    before = Intent(proved=PATH.fingerprint())
+    assert memory.settle(ONE, before, replace(SHAKEN, main=())).provoked is None
+    assert memory.settle(ONE, before, replace(SHAKEN, tunnels=(state_of(HOME, AOVPN, 1_699_999_990),))).provoked is None
+    assert memory.settle(ONE, before, UP).provoked is None
 
 
 def test_connected_since() -> None:

@@ -43,6 +43,18 @@ def test_files_are_as_wide_as_they_must_be(place: Path) -> None:
     runtime.close()
 
 
+def test_path_outlives_the_daemon(place: Path) -> None:
+    """What the tunnel proved itself over is there for the next daemon, and for root alone."""
+    first = Runtime(place)
+    before = first.proved()
+    first.prove("abc")
+    first.close()
+    second = Runtime(place)
+
+    assert (before, second.proved(), oct(_mode(place / "path"))) == ("", "abc", "0o600")
+    second.close()
+
+
 def test_second_daemon_is_refused(place: Path) -> None:
     """Two daemons at once would undo each other's work; the first one's files stay as they are."""
     first = Runtime(place)
