@@ -30,7 +30,7 @@ ROOT: Final = Path(__file__).resolve().parents[2]
 PARTS: Final = ("aovpnd", "tests", "systemd", "pyproject.toml")
 """What a copy needs."""
 UNASKED: Final = "not golden and not early_boot_is"
-QUICK: Final = f"{UNASKED} and not main"
+ROUNDS: Final = ("not slow", "")
 """First in a few situations of the small world; whoever survives that is asked about all."""
 DEADLINE_S: Final = 1200
 FAILED, COLLECTION_FAILED = 1, 2
@@ -101,7 +101,7 @@ def _try(mutant: Mutant) -> Result:
         file = tree / mutant.file
         file.write_text(file.read_text(encoding="utf-8").replace(mutant.old, mutant.new), encoding="utf-8")
         caught_by = ""
-        for chosen, tests in itertools.product((QUICK, UNASKED), mutant.asked):
+        for chosen, tests in itertools.product(ROUNDS, mutant.asked):
             ran = _pytest(tree, (tests,), chosen)
             if ran.returncode in {FAILED, COLLECTION_FAILED}:
                 caught_by = _first_failure(ran.stdout)
@@ -115,7 +115,7 @@ def _baseline(mutants: Iterable[Mutant]) -> str:
     """What the tests complain of in an unchanged copy."""
     with tempfile.TemporaryDirectory(prefix="mutant-") as place:
         _copy(Path(place))
-        ran = _pytest(Path(place), sorted({tests for mutant in mutants for tests in mutant.asked}), QUICK)
+        ran = _pytest(Path(place), sorted({tests for mutant in mutants for tests in mutant.asked}), ROUNDS[0])
         return ran.stdout[-2000:] + ran.stderr[-500:] if ran.returncode else ""
 
 
@@ -130,7 +130,7 @@ def _copy(tree: Path) -> None:
 
 def _pytest(tree: Path, tests: Iterable[str], chosen: str) -> subprocess.CompletedProcess[str]:
     """Ask tests, in a process that imports from ``tree`` alone, until the first one fails."""
-    command = [sys.executable, "-m", "pytest", "-x", "-q", "-m", "not slow", "-k", chosen, "-p", "no:cacheprovider"]
+    command = [sys.executable, "-m", "pytest", "-x", "-q", "-m", chosen, "-k", UNASKED, "-p", "no:cacheprovider"]
     return subprocess.run(
         [*command, "--tb=line", *tests],
         cwd=tree,

@@ -6,7 +6,7 @@ The number is the identification of an IPv4 header and the flow label of an IPv6
 
 import struct
 from ipaddress import IPv4Address, IPv6Address
-from typing import Final
+from typing import Final, assert_never
 
 from aovpnd.ruleset import L4, Packet
 
@@ -54,13 +54,15 @@ def _transport(packet: Packet, number: int, addresses: bytes) -> bytes:
             body, at = struct.pack("!BBHHH", packet.icmp_type, 0, 0, number, 0) + bytes(16), 2
         case None:
             return b"\0\0\1\1" + bytes(12)
+        case _:
+            assert_never(packet.l4)
     pseudo = b"" if packet.l4 is L4.ICMP else addresses + struct.pack("!II", len(body), _NUMBERS[packet.l4])
     return body[:at] + struct.pack("!H", _checksum(pseudo + body) or 0xFFFF) + body[at + 2 :]
 
 
 def _checksum(data: bytes) -> int:
     """RFC 1071."""
-    total = sum(struct.unpack(f"!{len(data) // 2}H", data))
+    total: int = sum(struct.unpack(f"!{len(data) // 2}H", data))
     while total >> 16:
         total = (total & 0xFFFF) + (total >> 16)
     return ~total & 0xFFFF

@@ -26,7 +26,7 @@ from aovpnd.model import GuardState, Phase
 from aovpnd.ruleset import L4, Chain, Device, Framing, Hook, Match, Packet, Protocol, Rule, Ruleset, Verdict, verdict
 from tests.unit import spec
 from tests.unit.packets import ARRIVING, DEVICES, EVERYBODY4, LEAVING, THROUGH, by_link, packet
-from tests.unit.small_world import ENDPOINT4, NOW, Situation, few_situations, main_situations, situations
+from tests.unit.small_world import ENDPOINT4, NOW, Situation, few_situations, situations
 from tests.unit.spec import Reading, Way
 
 MOMENTS: Final = (NOW, NOW + 179.9, NOW + 180.0, NOW + 9999.0)
@@ -107,7 +107,6 @@ def _answers(found: Iterable[Situation]) -> Answers:
     scope="module",
     params=[
         pytest.param(few_situations, id="few"),
-        pytest.param(main_situations, id="main"),
         pytest.param(situations, id="all", marks=pytest.mark.slow),
     ],
 )
