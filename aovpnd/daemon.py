@@ -215,6 +215,7 @@ class Daemon:
         self._intent = memory.forget(self._intent, wanted)
         actions = due(wanted, self._intent.failures, snapshot.now.boot)
         fault = await self._apply(actions, snapshot, reason, desired)
+        fault = fault or self._unloaded(wanted)
         if fault is not None or not actions:
             # Settled: what is published and answered now is what was looked at, not what is hoped for.
             self._publish(self._config, self._intent, snapshot, desired)
@@ -268,6 +269,13 @@ class Daemon:
             log.info("%s (woken by: %s)", ": ".join(filter(None, (desired.phase, "; ".join(done)))), reason)
         self._phase = desired.phase
         return None
+
+    def _unloaded(self, wanted: tuple[Action, ...]) -> SystemFault | None:
+        """Why the ruleset is not as it should be, while it waits for its next attempt: nothing is "done" then."""
+        if not any(isinstance(action, LoadRuleset) for action in wanted):
+            return None
+        failed = (failure for failure in self._intent.failures if failure.action == LoadRuleset.__name__)
+        return next((SystemFault(failure.text, hint=failure.hint) for failure in failed), None)
 
     def _reply(self, fault: SystemFault | None) -> None:
         answers, self._answers = self._answers, []

@@ -261,6 +261,20 @@ def test_failure_reaches_who_asked() -> None:
     play(scene)
 
 
+def test_nothing_is_called_done_while_the_ruleset_waits() -> None:
+    """A cancel that comes while the failed load waits for its next attempt is not answered with "ended"."""
+
+    async def scene(stage: Stage) -> None:
+        await stage.daemon.submit(AllowTemporary(60))
+        stage.world.fails[LoadRuleset] = NftError("refused by the kernel")
+        for _ in range(2):
+            with pytest.raises(SystemFault, match="refused by the kernel"):
+                await stage.daemon.submit(CancelTemporary())
+        del stage.world.fails[LoadRuleset]
+
+    play(scene)
+
+
 def test_unreadable_system_keeps_the_loop_alive() -> None:
     """When the kernel does not answer, nothing is changed, who asks is told, and the next pass comes."""
 
