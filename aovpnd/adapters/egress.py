@@ -56,11 +56,17 @@ class EgressCopies:
 def _differences(early: dict[int, str], links: tuple[Link, ...]) -> tuple[list[Link], list[int]]:
     """Links to attach, and indexes to let go of.
 
-    A chain of a link that we do not know stays: the udev rule may have been quicker than our look.
+    A chain of a link that we do not know stays: the udev rule may have been quicker than our look. But from Linux 6.16
+    on a chain outlives its link and falls upon the next one of that name, and that may be our tunnel.
     """
     outside = {link.index: link for link in rules.outside(links)}
     known = {link.index for link in links}
-    stale = [index for index, name in early.items() if index in known and _name(outside.get(index)) != name]
+    inside = {link.name for link in links if link.index not in outside}
+    stale = [
+        index
+        for index, name in early.items()
+        if (_name(outside.get(index)) != name if index in known else name in inside)
+    ]
     missing = [link for index, link in outside.items() if early.get(index) != link.name]
     return missing, stale
 
