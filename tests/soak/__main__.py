@@ -51,8 +51,8 @@ _HEAD = """<!-- SPDX-License-Identifier: GPL-3.0-or-later -->
 leave, while networks change, windows of temporary access open and close, processes are killed and rulesets flushed.
 Every frame that the laptop sends is counted by the kernel on the far side of its link, against the allow-list of
 [security.md](security.md). A trial has *leaked* when a single frame was not on it (what leaves until status says that a
-window is closed is counted apart; to the moment it is measured in `tests/netns/test_access.py`), and is *not back* when daemon, guard and tunnel do not all work again, for both families, within a minute. Every
-trial is drawn from the seed.
+window is closed is counted apart; to the moment it is measured in `tests/netns/test_access.py`), and is *not back* when
+daemon, guard and tunnel do not all work again, for both families, within a minute. Every trial is drawn from the seed.
 
 Where both processes are killed and the ruleset is flushed before anybody restarts them, routing alone is left: the
 senders are then ordinary programs, and multicast is left out, the kernel's listener reports included
