@@ -112,7 +112,7 @@ def test_what_ends_it(laptop: Protected, ending: str) -> None:
     """
     with laptop.watch() as watch:
         end = allow(laptop, "60s")
-        wait_for("the open network", lambda: laptop.address_outside(4) == plan.CAFE.wan4)
+        watch.until("the open network", lambda: laptop.address_outside(4) == plan.CAFE.wan4)
         match ending:
             case "cancel":
                 laptop.lab.ctl("allow-temp", "--cancel")
