@@ -2,7 +2,8 @@
 """``diff(desired, snapshot) -> actions``: what to do about it, in the one order that is safe.
 
 The lock moves first, both ways: LoadRuleset, EnsureCopies, RemoveTunnel, EnsureTunnel, EnsureRouting, EnsureGuard,
-MarkUnblocked. A crash after any prefix leaves a state that the loaded ruleset already covers.
+MarkUnblocked (before all of them when the block comes back). A crash after any prefix leaves a state that the loaded
+ruleset already covers.
 """
 
 from typing import Final, assert_never
@@ -28,6 +29,9 @@ LOAD_RETRY_S: Final = 2.0
 def diff(desired: Desired, snapshot: Snapshot) -> tuple[Action, ...]:
     """The actions that turn ``snapshot`` into ``desired``; empty when there is nothing to do."""
     actions: list[Action] = []
+    if snapshot.unblocked and not desired.unblocked:
+        # First when tightening: a crash right behind it comes back blocked. Last when loosening, for the same reason.
+        actions.append(MarkUnblocked(Block.ON))
     if desired.ruleset != snapshot.ruleset or snapshot.table_present is not (desired.ruleset is not None):
         actions.append(LoadRuleset(desired.ruleset, _why(desired, snapshot)))
     if snapshot.copies is not (Copies.CURRENT if desired.guard is GuardState.HELD else Copies.ABSENT):
@@ -44,8 +48,8 @@ def diff(desired: Desired, snapshot: Snapshot) -> tuple[Action, ...]:
         actions.append(EnsureRouting(desired.routing))
     if _guard_differs(desired.guard, snapshot.guard):
         actions.append(EnsureGuard(desired.guard))
-    if desired.unblocked is not snapshot.unblocked:
-        actions.append(MarkUnblocked(Block.OFF if desired.unblocked else Block.ON))
+    if desired.unblocked and not snapshot.unblocked:
+        actions.append(MarkUnblocked(Block.OFF))
     return tuple(actions)
 
 

@@ -130,6 +130,15 @@ def test_copies_follow_the_links(copies: Copies) -> None:
     assert words(desired, replace(there, copies=copies)) == ["attach egress"]
 
 
+def test_the_block_is_remembered_before_it_is_put_on() -> None:
+    """Who is killed while putting the block on comes back blocked."""
+    desired, there = settled(Intent(wish=Wish.DISCONNECT), replace(THERE, tunnels=()))
+
+    actions = words(desired, replace(there, unblocked=True, table_present=False, ruleset=None))
+
+    assert actions == ["remember that the block is on", "load ruleset: blocked; there was none"]
+
+
 def test_taking_the_block_off() -> None:
     """Everything of ours goes, the ruleset first, the marker last; and then there is nothing left to do."""
     desired, there = settled(OPEN, replace(SHAKEN, tunnels=()))
