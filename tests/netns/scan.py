@@ -19,6 +19,8 @@ from typing import Final
 
 WAIT_S: Final = 1.0
 _ARP: Final = 0x0806
+_WORDS: Final = {0: "open", errno.ECONNREFUSED: "refused", errno.EHOSTUNREACH: "silent"}
+"""EHOSTUNREACH is our own kernel's word: it got no answer from neighbour discovery."""
 
 
 def scan(address: str, ports: list[int]) -> Counter[str]:
@@ -43,8 +45,8 @@ def scan(address: str, ports: list[int]) -> Counter[str]:
             sock = waiting.pop(number)
             poll.unregister(number)
             error = sock.getsockopt(socket.SOL_SOCKET, socket.SO_ERROR)
-            found["open" if error == 0 else "refused" if error == errno.ECONNREFUSED else errno.errorcode[error]] += 1
-    found["silent"] = len(waiting)
+            found[_WORDS.get(error) or errno.errorcode[error]] += 1
+    found["silent"] += len(waiting)
     for udp in datagrams:
         found["udp_refused"] += udp.getsockopt(socket.SOL_SOCKET, socket.SO_ERROR) == errno.ECONNREFUSED
     return found

@@ -3,6 +3,7 @@
 
 import json
 import sys
+import threading
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -10,7 +11,7 @@ from contextlib import contextmanager
 import pytest
 
 from tests.lab import plan
-from tests.lab.frames import Kind
+from tests.lab.frames import Frame, Kind
 from tests.lab.host import Host
 from tests.lab.process import stop, wait_for
 from tests.lab.senders import new_token
@@ -20,6 +21,8 @@ pytestmark = pytest.mark.root
 
 LISTENING = 8080
 PORTS = tuple(map(str, (22, 53, 80, 111, 443, 631, 5353, 5355, LISTENING, 51820, *range(40000, 40040))))
+ROUTER = {str(plan.HOME.router4), str(plan.HOME.router6), "fe80::ff:fe00:1001"}
+"""The addresses of the one who scans."""
 _SERVER = """
 import socket, threading
 udp = socket.socket(socket.AF_INET6, socket.SOCK_DGRAM)
@@ -111,7 +114,13 @@ def test_inbound_is_closed(laptop: Protected, phase: str) -> None:
     recording = recorder.recording(new_token())
 
     assert found == [{"open": 0, "refused": 0, "silent": len(PORTS), "udp_refused": 0}] * 2
-    assert not recording.clear(), recording.describe()
+    # In a window the laptop may speak, but not with the one who scans it.
+    answers = [frame for frame in recording.clear() if phase != "temporary-access" or _to(frame) in ROUTER]
+    assert not answers, recording.describe()
+
+
+def _to(frame: Frame) -> str:
+    return frame.what.rpartition(" to ")[2].partition(" ")[0]
 
 
 @pytest.mark.usefixtures("server")
@@ -339,34 +348,74 @@ def test_bridge_that_gets_a_card_is_outside(laptop: Protected) -> None:
 
 
 # -- leases ------------------------------------------------------------------------------------------------------------
+_LOOK_S = 0.3
+LEASE_S = 20
+"""dhclient rebinds at seven eighths: two and a half seconds for that, also on a busy machine."""
+
+
+class Leased:
+    """Two laptops at home for three lifetimes of a lease, one connected, one blocked, while other tests run."""
+
+    def __init__(self) -> None:
+        self.laptops = (
+            Protected.build(lease_s=LEASE_S, control=False),
+            Protected.build(lease_s=LEASE_S, tunnel=False, control=False),
+        )
+        self.recorders = [each.world.record() for each in self.laptops]
+        for each in self.laptops:
+            each.world.roam("home", ipv6=True)
+        self.first = self.addresses()
+        self.seen: set[tuple[str, ...]] = set()
+        self._over = threading.Event()
+        self.end = time.monotonic() + 3 * LEASE_S
+        self._watcher = threading.Thread(target=self._watch, daemon=True)
+        self._watcher.start()
+
+    def addresses(self) -> tuple[str, ...]:
+        """The IPv4 address of each, "" for none."""
+        return tuple(each.lab.address("wlan0") for each in self.laptops)
+
+    def _watch(self) -> None:
+        while time.monotonic() < self.end:
+            self.seen.add(self.addresses())
+            self._over.wait(_LOOK_S)
+
+    def wait(self) -> None:
+        """Wait until three lifetimes are over."""
+        self._watcher.join()
+
+    def close(self) -> None:
+        """Give everything back."""
+        self.end = 0
+        self._over.set()
+        self._watcher.join()
+        for each in self.laptops:
+            each.world.close()
+
+
+@pytest.fixture(scope="module", autouse=True)
+def leased(request: pytest.FixtureRequest) -> Iterator[Leased | None]:
+    """Started before the first test of this file when the last one, which needs a minute of it, will run."""
+    if all(item.name != test_leases_live_on.__name__ for item in request.session.items):
+        yield None
+        return
+    two = Leased()
+    yield two
+    two.close()
+
+
 @pytest.mark.slow
-def test_leases_live_on() -> None:
+def test_leases_live_on(leased: Leased) -> None:
     """Three lifetimes of a DHCPv4 lease, blocked and connected: renewal by unicast is refused, rebinding by broadcast
     keeps the address. DHCPv6 and router advertisements give addresses under the block too.
     """
-    lifetime_s = 20  # dhclient rebinds at seven eighths: two and a half seconds for that, also on a busy machine
-    with (
-        Protected.build(lease_s=lifetime_s, control=False) as one,
-        Protected.build(lease_s=lifetime_s, tunnel=False, control=False) as other,
-    ):
-        with one.world.record() as seen, other.world.record() as seen_blocked:
-            for each in (one, other):
-                each.world.roam("home", ipv6=True)
-            addresses = [each.lab.address("wlan0") for each in (one, other)]
-            end = time.monotonic() + 3 * lifetime_s
-            seen_addresses: list[list[str]] = []
+    leased.wait()
+    phases = [each.lab.status()["phase"] for each in leased.laptops]
+    sixes = [global6(each) for each in leased.laptops]
+    recordings = [recorder.recording(new_token()) for recorder in leased.recorders]
 
-            def lived() -> bool:
-                seen_addresses.append([each.lab.address("wlan0") for each in (one, other)])
-                return time.monotonic() > end
-
-            wait_for("three lifetimes", lived, deadline_s=4 * lifetime_s, poll_s=0.2)
-            phases = [each.lab.status()["phase"] for each in (one, other)]
-            sixes = [global6(each) for each in (one, other)]
-        recordings = [seen.recording(new_token()), seen_blocked.recording(new_token())]
-
-    assert all(each == addresses for each in seen_addresses)
-    assert all(addresses)
+    assert all(leased.first)
+    assert leased.seen == {leased.first}
     assert phases == ["connected", "blocked"]
     assert all(six.startswith(plan.HOME.lan6) for six in sixes)
     for recording in recordings:
