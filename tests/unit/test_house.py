@@ -47,7 +47,17 @@ def _files() -> list[str]:
         listed = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, check=True).stdout
         found = [name for name in listed.split("\0") if name and (ROOT / name).is_file()]
     except (OSError, subprocess.CalledProcessError):  # no git, or no repository: a released tarball
-        skipped = {".git", ".venv", "__pycache__", ".mypy_cache", ".ruff_cache", ".pytest_cache", ".hypothesis", "out"}
+        skipped = {
+            ".git",
+            ".venv",
+            ".coverage",
+            "__pycache__",
+            ".mypy_cache",
+            ".ruff_cache",
+            ".pytest_cache",
+            ".hypothesis",
+            "out",
+        }
         paths = (path.relative_to(ROOT) for path in ROOT.rglob("*") if path.is_file())
         found = [str(path) for path in paths if not skipped & set(path.parts)]
     return sorted(found)
