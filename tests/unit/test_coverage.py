@@ -18,6 +18,7 @@ MUST_BE_FULL = "aovpnd/core/*,aovpnd/ruleset.py"
 def test_core_is_covered_in_full(tmp_path: Path) -> None:
     """Branch coverage of what decides is complete: a decision that no test takes is one that nobody has checked."""
     environment = {**os.environ, "COVERAGE_FILE": str(tmp_path / "coverage")}
+    environment.pop("PYTEST_ADDOPTS", None)  # the outer run's cache is not the inner one's
     tests = ["-m", "pytest", "-q", "-p", "no:cacheprovider", "-m", "not slow", "tests/unit"]
     tests += ["--ignore=tests/unit/test_linters.py"]
     ran = subprocess.run(

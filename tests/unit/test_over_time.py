@@ -180,6 +180,7 @@ class Life(RuleBasedStateMachine):
             self.laptop.join("cafe", event)
         self.laptop.look(stop_after=after)
         self.laptop.restart()
+        self.unblocked = self.laptop.snapshot.unblocked  # an unblock that failed half-way is not remembered: closed
         self.open_until = min(self.open_until, self.clock)
         self._look(seen=True)
 
@@ -187,6 +188,7 @@ class Life(RuleBasedStateMachine):
     def reboot(self) -> None:
         """Everything of the kernel's is gone; early boot has loaded the lock."""
         self.laptop.restart(reboot=True)
+        self.unblocked = self.laptop.snapshot.unblocked
         self.open_until = self.clock
         self._look(seen=True)
 
