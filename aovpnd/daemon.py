@@ -18,6 +18,7 @@ from aovpnd.core import intent as memory
 from aovpnd.core.decide import decide
 from aovpnd.core.plan import diff, due
 from aovpnd.errors import AovpndError, CommandRefused, SystemFault
+from aovpnd.inquiries import Finding, Inquiry, Unanswered
 from aovpnd.model import Config, Desired, Intent, Phase, Snapshot
 from aovpnd.orders import Action, Answer, Command, Connect, LoadRuleset, Refusal, Reload
 
@@ -33,8 +34,14 @@ MAX_PASSES: Final = 20
 FIGHT_PAUSE_S: Final = 1.0
 
 
+INQUIRERS: Final = 4
+"""Threads that wait for answers: questions are few, and each has its own deadline."""
+
+
 class System(Protocol):
-    """What the loop needs of the world; all methods run in the worker thread and may raise `SystemFault`."""
+    """What the loop needs of the world. All methods but `inquire` run in the one worker thread; all may raise
+    `SystemFault`.
+    """
 
     def observe(self) -> Snapshot:
         """Read everything."""
@@ -44,6 +51,9 @@ class System(Protocol):
 
     def remember(self, intent: Intent) -> None:
         """Keep what must survive a restart."""
+
+    def inquire(self, inquiry: Inquiry) -> Finding:
+        """Find something out. Runs in a thread of its own, beside all else, and ends by itself within its deadline."""
 
 
 @dataclass(slots=True)
@@ -125,6 +135,8 @@ class Daemon:
         self._phase: Phase | None = None
         self._ready: Callable[[], None] = _nothing
         self._worker = ThreadPoolExecutor(max_workers=1, thread_name_prefix="system")
+        self._inquirers = ThreadPoolExecutor(max_workers=INQUIRERS, thread_name_prefix="inquiry")
+        self._asked: dict[Inquiry, asyncio.Future[Finding]] = {}
 
     # -- from outside -------------------------------------------------------------------------------------------------
     async def submit(self, command: Command) -> Answer:
@@ -178,6 +190,7 @@ class Daemon:
         finally:
             self._fail_pending(SystemFault("the daemon is stopping", hint="the block stays as it is loaded"))
             self._worker.shutdown(wait=False, cancel_futures=True)
+            self._inquirers.shutdown(wait=False, cancel_futures=True)
 
     async def _sleep(self, seconds: float | None) -> None:
         limit = self._resync_s if seconds is None else min(max(seconds, 0.0), self._resync_s)
@@ -205,6 +218,7 @@ class Daemon:
     async def _pass(self, reason: str) -> tuple[bool, float | None]:
         """Look, decide, do. Returns whether anything was done, and seconds until time alone changes the answer."""
         snapshot = self._blame(await self._in_worker(self._system.observe))
+        self._learn()
         self._intent = memory.settle(self._config, self._intent, snapshot)
         if self._stopping:
             self._intent = replace(self._intent, grant=None)
@@ -223,6 +237,8 @@ class Daemon:
             if not actions:
                 self._ready()
                 self._ready = _nothing
+            if fault is None:
+                self._inquire(desired.inquiries)
         wake_at = None if desired.wake_at is None else desired.wake_at - snapshot.now.boot
         return bool(actions), wake_at
 
@@ -296,8 +312,37 @@ class Daemon:
             if not waiting.answer.done():
                 waiting.answer.set_exception(error)
 
+    # -- questions ----------------------------------------------------------------------------------------------------
+    def _inquire(self, inquiries: Iterable[Inquiry]) -> None:
+        """Ask what is not being asked already; the answer wakes the loop."""
+        for inquiry in inquiries:
+            if inquiry not in self._asked:
+                log.debug("%s", inquiry.describe())
+                asked = asyncio.get_running_loop().run_in_executor(self._inquirers, self._system.inquire, inquiry)
+                asked.add_done_callback(lambda _, what=inquiry: self.wake.now(what.describe()))  # type: ignore[misc]
+                self._asked[inquiry] = asked
+
+    def _learn(self) -> None:
+        """Take in what was found out since the last pass."""
+        for inquiry, asked in [(inquiry, asked) for inquiry, asked in self._asked.items() if asked.done()]:
+            del self._asked[inquiry]
+            self._intent = memory.learn(self._intent, _finding(inquiry, asked))
+
     async def _in_worker(self, call: Callable[[], T]) -> T:
         return await asyncio.get_running_loop().run_in_executor(self._worker, call)
+
+
+def _finding(inquiry: Inquiry, asked: "asyncio.Future[Finding]") -> Finding:
+    """What came of a question; whatever went wrong, it is an answer."""
+    try:
+        return asked.result()
+    except SystemFault as error:
+        return Unanswered(inquiry, error.text, error.hint)
+    except asyncio.CancelledError:
+        return Unanswered(inquiry, "the daemon is stopping")
+    except Exception as error:  # a defect of ours must not end the daemon
+        log.exception("%s failed", inquiry.describe())
+        return Unanswered(inquiry, f"internal error: {type(error).__name__}", "see the journal")
 
 
 def _nothing() -> None:

@@ -10,6 +10,7 @@ import hashlib
 from dataclasses import dataclass
 from enum import StrEnum
 
+from aovpnd.inquiries import Inquiry
 from aovpnd.links import Link
 from aovpnd.ruleset import Address, Network, Ruleset
 from aovpnd.tunnel import Endpoint, Interface, TunnelSpec
@@ -370,7 +371,10 @@ class TunnelWish:
 
 @dataclass(frozen=True, slots=True)
 class Desired:
-    """What should be. ``ruleset`` and ``routing`` None mean: nothing of ours at all (unblocked)."""
+    """What should be. ``ruleset`` and ``routing`` None mean: nothing of ours at all (unblocked).
+
+    ``inquiries`` are the questions that are open; they are asked while everything else is as it should be.
+    """
 
     phase: Phase
     ruleset: Ruleset | None
@@ -380,4 +384,5 @@ class Desired:
     unblocked: bool = False
     uplinks: tuple[Uplink, ...] = ()
     problems: tuple[Problem, ...] = ()
+    inquiries: tuple[Inquiry, ...] = ()
     wake_at: float | None = None

@@ -13,7 +13,8 @@ from aovpnd.adapters.nft import Nftables, Seen
 from aovpnd.adapters.resolvers import resolvers
 from aovpnd.adapters.state import State, clock
 from aovpnd.backends.wireguard import WireGuardBackend
-from aovpnd.errors import NftError
+from aovpnd.errors import NftError, SystemFault
+from aovpnd.inquiries import Finding, Inquiry
 from aovpnd.links import Link
 from aovpnd.model import Copies, GuardState, Intent, Snapshot
 from aovpnd.nftlib import Nft
@@ -87,6 +88,10 @@ class System:
     def remember(self, intent: Intent) -> None:
         """Keep what must survive a restart. `StateError` when that fails."""
         self._state.remember(intent, clock())
+
+    def inquire(self, inquiry: Inquiry) -> Finding:
+        """Find something out; called from any thread, several at once. `SystemFault` when nothing can be."""
+        raise SystemFault(f"{inquiry.describe()}: nobody can answer that yet")
 
     def _tables(self, links: tuple[Link, ...]) -> tuple[Seen, Copies]:
         try:

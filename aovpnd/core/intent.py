@@ -4,6 +4,7 @@
 * ``update``: a command, answered by an `Answer` or a `Refusal`
 * ``settle``: what looking at the world alone changes
 * ``performed``, ``failed``, ``forget``: what became of an action
+* ``learn``: what a question was answered with
 """
 
 from dataclasses import replace
@@ -11,6 +12,7 @@ from typing import Final, assert_never
 
 from aovpnd.core import health, plan
 from aovpnd.core.view import PREFER, View, choose, view
+from aovpnd.inquiries import Finding, LookedUp, Unanswered
 from aovpnd.model import (
     Block,
     Clock,
@@ -212,3 +214,13 @@ def forget(intent: Intent, wanted: tuple[Action, ...]) -> Intent:
 def failed(intent: Intent, action: Action, now: float, text: str, hint: str) -> Intent:
     """The memory after ``action`` failed at ``now``: it is tried again later, and nothing loosens meanwhile."""
     return replace(intent, failures=plan.failed(intent.failures, action, now, text, hint))
+
+
+# -- after an inquiry --------------------------------------------------------------------------------------------------
+def learn(intent: Intent, finding: Finding) -> Intent:
+    """The memory after a question was answered, or was not."""
+    match finding:
+        case LookedUp() | Unanswered():
+            return intent
+        case _:
+            assert_never(finding)

@@ -2,14 +2,17 @@
 """The loop, with a world of values in place of the system: what it does when, and what it never does."""
 
 import asyncio
+import threading
 from collections.abc import Awaitable, Callable
 from dataclasses import dataclass, field, replace
 from ipaddress import ip_address, ip_interface, ip_network
 
 import pytest
 
+from aovpnd.core import decide as deciding
 from aovpnd.daemon import Daemon
 from aovpnd.errors import CommandRefused, NftError, StateError, SystemFault
+from aovpnd.inquiries import Finding, Inquiry, LookedUp, LookUp, Unanswered
 from aovpnd.links import ARPHRD_LOOPBACK, Link
 from aovpnd.model import (
     Block,
@@ -61,6 +64,9 @@ class World:
     fails: dict[type, SystemFault] = field(default_factory=dict)
     remembered: list[Intent] = field(default_factory=list)
     remember_fault: SystemFault | None = None
+    asked: list[Inquiry] = field(default_factory=list)
+    answers: dict[Inquiry, Finding] = field(default_factory=dict)
+    may_answer: threading.Event = field(default_factory=threading.Event)
 
     def observe(self) -> Snapshot:
         """Look, or fail as told."""
@@ -87,6 +93,14 @@ class World:
             case _:
                 msg = f"no tunnel here: {action}"
                 raise AssertionError(msg)
+
+    def inquire(self, inquiry: Inquiry) -> Finding:
+        """Answer what the test has an answer for, when it wants it to be answered."""
+        self.asked.append(inquiry)
+        assert self.may_answer.wait(DEADLINE_S)
+        if type(inquiry) in self.fails:
+            raise self.fails[type(inquiry)]
+        return self.answers[inquiry]
 
     def remember(self, intent: Intent) -> None:
         """Keep it, or fail as told."""
@@ -352,3 +366,62 @@ def test_reload_reads_the_configuration_with_the_last_good_one() -> None:
     stage = play(scene)
 
     assert stage.configured == [None, Config()]
+
+
+# -- questions ---------------------------------------------------------------------------------------------------------
+QUESTION = LookUp("vpn.example.org", 2, "wlan0", (GATEWAY,))
+
+
+def _asks(monkeypatch: pytest.MonkeyPatch) -> list[Finding]:
+    """Make the core ask `QUESTION` until it has been answered; what it was answered."""
+    learnt: list[Finding] = []
+
+    def decide(config: Config, intent: Intent, snapshot: Snapshot) -> Desired:
+        desired = deciding.decide(config, intent, snapshot)
+        return desired if learnt else replace(desired, inquiries=(QUESTION,))
+
+    def learn(intent: Intent, finding: Finding) -> Intent:
+        learnt.append(finding)
+        return intent
+
+    monkeypatch.setattr("aovpnd.daemon.decide", decide)
+    monkeypatch.setattr("aovpnd.core.intent.learn", learn)
+    return learnt
+
+
+def test_a_question_is_asked_once_and_only_when_the_ruleset_stands(monkeypatch: pytest.MonkeyPatch) -> None:
+    """However many passes go by before the answer; and the answer wakes the loop by itself."""
+    answer = LookedUp(QUESTION, (GATEWAY,))
+    learnt = _asks(monkeypatch)
+    world = World(fails={LoadRuleset: NftError("no")}, answers={QUESTION: answer})
+
+    async def scene(stage: Stage) -> None:
+        await until(lambda: stage.published)
+        assert not world.asked
+        world.fails.clear()
+        world.pass_time(60)
+        await stage.settled()
+        await stage.settled()
+        world.may_answer.set()
+        await until(lambda: learnt)
+
+    play(scene, world)
+
+    assert world.asked == [QUESTION]
+    assert learnt == [answer]
+
+
+@pytest.mark.parametrize("fault", [True, False])
+def test_a_question_that_fails_is_answered_too(monkeypatch: pytest.MonkeyPatch, fault: bool) -> None:
+    """By a fault of the system or by a defect of ours: the loop lives on, and knows."""
+    learnt = _asks(monkeypatch)
+    world = World(fails={LookUp: SystemFault("no answer", hint="ask later")} if fault else {})
+    world.may_answer.set()
+
+    async def scene(_stage: Stage) -> None:
+        await until(lambda: learnt)
+
+    play(scene, world)
+
+    text, hint = ("no answer", "ask later") if fault else ("internal error: KeyError", "see the journal")
+    assert learnt == [Unanswered(QUESTION, text, hint)]

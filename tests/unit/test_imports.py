@@ -50,8 +50,11 @@ PARTS: Final = (
     ),
     _part("tunnel", "links ruleset", "what a file says of a tunnel, and nothing of what the machine makes of it", PURE),
     _part(
+        "inquiries", "links ruleset tunnel", "questions and answers are values; who asks is the loop's business", PURE
+    ),
+    _part(
         "model",
-        "names errors links ruleset tunnel",
+        "names errors links ruleset tunnel inquiries",
         "the nouns that all share: whatever they imported, all would import",
         PURE,
     ),
@@ -71,7 +74,7 @@ PARTS: Final = (
     # decisions
     _part(
         "core",
-        "names errors links ruleset model tunnel orders",
+        "names errors links ruleset model tunnel inquiries orders",
         "decisions are pure: no clock, no logging, no input or output, so that a test can go through all of them",
         PURE,
     ),
@@ -93,7 +96,7 @@ PARTS: Final = (
     _part("rtnl", "names errors links", "a raw socket that guard and adapters share: small enough for the guard"),
     _part(
         "adapters",
-        "names errors links ruleset render model tunnel orders nftlib rtnl lock",
+        "names errors links ruleset render model tunnel inquiries orders nftlib rtnl lock",
         "they observe and ensure; an adapter that imported core, config or daemon could decide",
     ),
     _part(
@@ -126,7 +129,7 @@ PARTS: Final = (
     ),
     _part(
         "daemon",
-        "names errors links ruleset render model tunnel orders core config status",
+        "names errors links ruleset render model tunnel inquiries orders core config status",
         "adapters, backends and control are handed in, so that tests hand in fakes",
     ),
     _part(
@@ -154,7 +157,7 @@ PARTS: Final = (
     ),
     _part(
         "system",
-        "names errors links ruleset model tunnel orders adapters backends nftlib",
+        "names errors links ruleset model tunnel inquiries orders adapters backends nftlib",
         "it puts the adapters behind one door; it decides nothing, so it must not see core",
     ),
     _part("__main__", "*", "it builds everything and wires it together"),
