@@ -105,10 +105,16 @@ class Route:
     gateway: Address | None = None
     metric: int = 0
 
+    @property
+    def order(self) -> tuple[int, int, int, int, int]:
+        """One order for routes, so that equal tables are equal values."""
+        dst = self.dst
+        return (dst.version, int(dst.network_address), dst.prefixlen, self.metric, self.link or 0)
+
 
 @dataclass(frozen=True, slots=True)
 class Routing:
-    """Everything that we keep in routing: our rule per family, our table's routes (sorted), our sysctls.
+    """Everything that we keep in routing: our rule per family, our table's routes (by `Route.order`), our sysctls.
 
     ``shut`` are the families with a second rule behind ours that ends every look-up which our table did not answer: an
     IPv6 socket that is bound to a link skips the ``unreachable default``, which the kernel keeps on ``lo``. (For a

@@ -110,7 +110,7 @@ class Netlink:
         values = ((key, sysctl.read(key, self._proc_sys)) for key, _value in names.SYSCTLS)
         return Routing(
             rules=tuple(family for family in families for rule in rules[family] if rule == our_rule(family)),
-            routes=tuple(sorted(map(_as_ours, routes), key=_route_key)),
+            routes=tuple(sorted(map(_as_ours, routes), key=lambda route: route.order)),
             sysctls=tuple((key, value) for key, value in values if value is not None),
             shut=tuple(family for family in families for rule in rules[family] if rule == shut_rule(family)),
         )
@@ -292,11 +292,6 @@ def _as_ours(found: TableRoute) -> Route:
     """A route of our table as `Routing` shows it."""
     route = found.route
     return Route(route.dst, _NOT_OURS, route.gateway, route.metric) if found.odd else route
-
-
-def _route_key(route: Route) -> tuple[int, int, int, int, int]:
-    """The order of `Routing.routes`."""
-    return (route.dst.version, int(route.dst.network_address), route.dst.prefixlen, route.metric, route.link or 0)
 
 
 def _route(route: Route) -> dict[str, Any]:

@@ -44,16 +44,11 @@ def routing(config: Config, snapshot: Snapshot, now: View) -> Routing:
             }
     # Not for IPv4: a rule that ends look-ups would make the kernel refuse every default route ("invalid gateway").
     shut = tuple(family for family in families if family == IPV6 and now.grant is None)
-    return Routing(families, tuple(sorted(routes, key=route_key)), names.SYSCTLS, shut)
+    return Routing(families, tuple(sorted(routes, key=lambda route: route.order)), names.SYSCTLS, shut)
 
 
 def _default(family: int) -> Network:
     return ip_network("0.0.0.0/0" if family == IPV4 else "::/0")
-
-
-def route_key(route: Route) -> tuple[int, int, int, int, int]:
-    """One order for routes, so that equal tables are equal values."""
-    return (route.dst.version, int(route.dst.network_address), route.dst.prefixlen, route.metric, route.link or 0)
 
 
 def lans(config: Config, now: View) -> list[tuple[Uplink, tuple[Network, ...]]]:
