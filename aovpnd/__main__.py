@@ -53,6 +53,12 @@ def _options() -> argparse.Namespace:
     parser.add_argument("--config-dir", type=Path, default=Path(names.CONFIG_DIR), metavar="DIR")
     parser.add_argument("--state-dir", type=Path, default=Path(names.STATE_DIR), metavar="DIR")
     parser.add_argument("--runtime-dir", type=Path, default=Path(names.RUNTIME_DIR), metavar="DIR")
+    parser.add_argument(
+        "--bus-user",
+        default=names.BUS_USER,
+        metavar="USER",
+        help=f"who runs aovpnd-bus, by name or number (default: {names.BUS_USER})",
+    )
     parser.add_argument("--debug", action="store_true", help="log every pass")
     parser.add_argument("--version", action="version", version=f"aovpnd {__version__}")
     return parser.parse_args()
@@ -80,7 +86,7 @@ async def _run(options: argparse.Namespace, runtime: Runtime) -> None:
     )
     guard.died = lambda: daemon.wake.now("the guard died")
     _listen(daemon)
-    control = Control(runtime.control_socket, daemon.submit)
+    control = Control(runtime.control_socket, daemon.submit, bus_uid=_uid_of(options.bus_user))
     await control.open()
     try:
         await daemon.run(_announce)
@@ -88,6 +94,25 @@ async def _run(options: argparse.Namespace, runtime: Runtime) -> None:
         systemd.notify("STOPPING=1")
         await control.close()
         runtime.close()
+
+
+def _uid_of(user: str) -> int | None:
+    """The uid of the user that aovpnd-bus runs as, or None while there is none: then only root gives commands.
+
+    Read from passwd(5) itself, because getpwnam(3) may ask a directory, by a network that is closed.
+    """
+    if user.isascii() and user.isdigit():
+        return int(user)
+    try:
+        lines = Path(names.USERS_FILE).read_text(encoding="utf-8", errors="replace").splitlines()
+    except OSError:
+        return None
+    fields = (line.split(":") for line in lines)
+    found = next((words[2] for words in fields if len(words) > 3 and words[0] == user), "")  # noqa: PLR2004 - passwd(5)
+    if not found.isdigit() or int(found) == 0:
+        log.info("there is no user %s: only root gives commands", user)
+        return None
+    return int(found)
 
 
 def _configurator(options: argparse.Namespace) -> Callable[[Config | None], Config]:

@@ -7,6 +7,14 @@ One JSON object per line, both ways, over the unix stream socket RUNTIME/control
     < {"v": 1, "ok": true, "text": "temporary access is open", "expires_at": 5123.25}
     < {"v": 1, "ok": false, "code": "too-long", "text": "7200 s is not between 1 s and 3600 s", "hint": "ask for less"}
 
+Two may speak here, told apart by the uid that the kernel gives (SO_PEERCRED): root, and the user that aovpnd-bus runs
+as. What aovpnd-bus asks for, polkit has authorised: it says for whom (``user``), and it says itself what only a
+desktop's services know::
+
+    > {"v": 1, "command": "prepare-sleep"}          before the machine sleeps; the answer means that nothing is open
+    > {"v": 1, "command": "woke"}
+    > {"v": 1, "command": "name-networks", "names": {"wlan0": "CoffeeShop"}}        for people to read
+
 ``expires_at`` is seconds on CLOCK_BOOTTIME. The answer to a command is sent after the pass that carried it out, so
 "allowed" means loaded. Only a whole line counts: whoever hangs up earlier has asked for nothing; whoever hangs up later
 misses the answer, and the command is carried out all the same.
@@ -17,11 +25,15 @@ however wrong, stops the daemon.
 
 import asyncio
 import json
+import logging
 import os
+import re
 import socket
 import struct
+from collections import Counter
 from collections.abc import Awaitable, Callable, Mapping
 from dataclasses import dataclass
+from enum import StrEnum
 from pathlib import Path
 from typing import Any, Final
 
@@ -34,10 +46,15 @@ from aovpnd.orders import (
     Command,
     Connect,
     Disconnect,
+    NameNetworks,
+    PrepareSleep,
     Reload,
     SetBlock,
+    Woke,
 )
 from aovpnd.tunnel import TUNNEL_NAME
+
+log = logging.getLogger("aovpnd")
 
 Submit = Callable[[Command], Awaitable[Answer]]
 """Carries a command out and returns after the pass that did; raises `AovpndError` with what to tell the user."""
@@ -46,7 +63,8 @@ VERSION: Final = 1
 LINE_LIMIT: Final = 4096
 """Bytes of a request with its line end; the longest honest one, a reason in four-byte characters, has about 1000."""
 CONNECTIONS: Final = 32
-"""Clients at once. Only root gets this far, and every command is one line: more is a mistake in a loop."""
+"""Clients of one user at once: every command is one line, more is a mistake in a loop. aovpnd-bus can use up its own
+alone, and not root's."""
 LINE_TIMEOUT_S: Final = 10.0
 """How long a client may think before, and within, a line."""
 ANSWER_TIMEOUT_S: Final = 5.0
@@ -54,11 +72,25 @@ ANSWER_TIMEOUT_S: Final = 5.0
 REASON_LENGTH: Final = 200
 DURATION_LIMIT_S: Final = 10**9
 """Beyond any policy; only keeps arithmetic and messages sane."""
+NETWORKS: Final = 32
+"""Links that can have a name of a network."""
+NETWORK_NAME_LENGTH: Final = 32 * 4
+"""An SSID has at most 32 bytes (IEEE 802.11), each of which may be spelt ``\\xff``."""
+LINK_NAME: Final = re.compile(r"[!-.0-~]{1,15}")
+"""What the kernel lets a link be called: visible, no slash, shorter than IFNAMSIZ."""
 SOCKET_MODE: Final = 0o600
 USER_NAME_LENGTH: Final = 64
 
 _CREDENTIALS: Final = struct.Struct("3i")
 """struct ucred of unix(7): pid, uid, gid."""
+_ACL: Final = "system.posix_acl_access"
+"""The attribute of acl(5)."""
+_ACL_HEAD: Final = struct.Struct("<I")
+_ACL_ENTRY: Final = struct.Struct("<HHI")
+"""linux/posix_acl_xattr.h: a version, then entries of tag, permission, id."""
+_ACL_VERSION: Final = 2
+_NOBODY: Final = 0xFFFFFFFF
+_READ_WRITE: Final = 6
 
 
 # -- the words --------------------------------------------------------------------------------------------------------
@@ -120,6 +152,18 @@ def _connect(fields: dict[str, Any]) -> Command:
     return Connect(name)
 
 
+def _name_networks(fields: dict[str, Any]) -> Command:
+    found = fields.pop("names", None)
+    if not isinstance(found, dict) or len(found) > NETWORKS:
+        raise _bad("names is no table of links and networks", f"at most {NETWORKS} links")
+    for link, name in found.items():
+        if LINK_NAME.fullmatch(link) is None:
+            raise _bad(f"{_quoted(link)} cannot be the name of a link")
+        if not isinstance(name, str) or not 0 < len(name) <= NETWORK_NAME_LENGTH or not name.isprintable():
+            raise _bad(f"the network of {link} has no printable name", f"at most {NETWORK_NAME_LENGTH} characters")
+    return NameNetworks(tuple(sorted(found.items())))
+
+
 def _text(fields: dict[str, Any], key: str) -> str | None:
     value = fields.pop(key, None)
     if value is not None and not isinstance(value, str):
@@ -135,6 +179,9 @@ _PARSERS: Final[Mapping[str, Callable[[dict[str, Any]], Command]]] = {
     "unblock": lambda _: SetBlock(Block.OFF),
     "block": lambda _: SetBlock(Block.ON),
     "reload": lambda _: Reload(),
+    "prepare-sleep": lambda _: PrepareSleep(),
+    "woke": lambda _: Woke(),
+    "name-networks": _name_networks,
 }
 
 
@@ -170,18 +217,30 @@ class Limits:
 DEFAULT_LIMITS: Final = Limits()
 
 
+class Peer(StrEnum):
+    """Who may be at the other end."""
+
+    ROOT = "root"
+    BUS = "aovpnd-bus"
+
+
 class Control:
     """The listening socket; lives as long as the daemon.
 
-    ``uid`` is the one user who may command: root. Everybody else is told so, whatever the mode of the socket file.
+    ``uid`` and ``bus_uid`` are the two users who may speak: root, and aovpnd-bus (None where there is no such user).
+    Everybody else is told so, whatever the mode of the socket file.
     """
 
-    def __init__(self, path: Path, submit: Submit, *, uid: int = 0, limits: Limits = DEFAULT_LIMITS) -> None:
+    def __init__(
+        self, path: Path, submit: Submit, *, uid: int = 0, bus_uid: int | None = None, limits: Limits = DEFAULT_LIMITS
+    ) -> None:
         self._path = path
         self._submit = submit
         self._uid = uid
+        self._bus_uid = bus_uid
         self._limits = limits
         self._clients: set[asyncio.Task[None]] = set()
+        self._count: Counter[Peer] = Counter()
         self._server: asyncio.Server | None = None
 
     async def open(self) -> None:
@@ -195,10 +254,18 @@ class Control:
             os.fchmod(listener.fileno(), SOCKET_MODE)
             self._path.unlink(missing_ok=True)
             listener.bind(os.fspath(self._path))
+            if self._bus_uid is not None:
+                self._let_in(self._bus_uid)
             self._server = await asyncio.start_unix_server(self._accept, sock=listener, limit=LINE_LIMIT, backlog=16)
         except OSError as error:
             listener.close()
             raise StateError(f"cannot listen on {self._path}: {error.strerror or error}") from error
+
+    def _let_in(self, uid: int) -> None:
+        try:
+            let_in(self._path, uid)
+        except OSError as error:  # the block does not depend on it
+            log.warning("only root can give commands: no list of access for %s: %s", self._path, error.strerror)
 
     async def close(self) -> None:
         """Stop listening, hang up on everybody and remove the socket. May be called twice, and without `open`."""
@@ -218,27 +285,40 @@ class Control:
         task.add_done_callback(self._clients.discard)
 
     async def _serve(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        peer = self._who(peer_uid(writer))
+        if peer is not None:
+            self._count[peer] += 1
         try:
-            answer = self._refusal(peer_uid(writer)) or await self._converse(reader)
+            answer = self._refusal(peer) or await self._converse(reader, peer)
             while answer is not None and await self._send(writer, answer) and not isinstance(answer, _HangUp):
-                answer = await self._converse(reader)
+                answer = await self._converse(reader, peer)
         finally:
+            if peer is not None:
+                self._count[peer] -= 1
             if writer.transport.get_write_buffer_size():
                 writer.transport.abort()  # a client that does not read would keep the socket open for ever
             else:
                 writer.close()
 
-    def _refusal(self, uid: int) -> "_HangUp | None":
-        if uid != self._uid:
-            return _HangUp("only root may do this in this version", hint="try sudo", code="not-authorised")
-        if len(self._clients) > self._limits.connections:
+    def _who(self, uid: int) -> Peer | None:
+        if uid == self._uid:
+            return Peer.ROOT
+        return Peer.BUS if uid == self._bus_uid else None
+
+    def _refusal(self, peer: Peer | None) -> "_HangUp | None":
+        if peer is None:
+            text = "this is root's way in; everybody else asks over D-Bus"
+            return _HangUp(text, hint="aovpnctl does, or try sudo", code="not-authorised")
+        if self._count[peer] > self._limits.connections:
             return _HangUp("too many clients at once", hint="try again in a moment", code="busy")
         return None
 
-    async def _converse(self, reader: asyncio.StreamReader) -> Answer | AovpndError | None:
+    async def _converse(self, reader: asyncio.StreamReader, peer: Peer | None) -> Answer | AovpndError | None:
         """Read one line and carry it out; None when the client has hung up or says nothing."""
+        # aovpnd-bus stays on the line for life: so each of the two learns of the other's death.
+        patience = None if peer is Peer.BUS else self._limits.line_s
         try:
-            async with asyncio.timeout(self._limits.line_s):
+            async with asyncio.timeout(patience):
                 line = await reader.readuntil(b"\n")
         except asyncio.LimitOverrunError:
             return _HangUp("the request is too long", hint=f"at most {LINE_LIMIT} bytes", code="bad-request")
@@ -262,6 +342,19 @@ class Control:
 
 class _HangUp(CommandRefused):
     """A refusal after which nothing more is read from the client."""
+
+
+def let_in(path: Path, uid: int) -> None:
+    """Let a user connect who is neither owner nor group, by an access control list (acl(5)).
+
+    A group would do, but the daemon has no CAP_CHOWN to give the file to one. `OSError` where the file system has none.
+    """
+    entries = ((1, _NOBODY), (2, uid), (4, _NOBODY), (0x10, _NOBODY), (0x20, _NOBODY))
+    allowed = {1, 2, 0x10}  # the owner, that user, and the mask; not the group, not others
+    acl = _ACL_HEAD.pack(_ACL_VERSION) + b"".join(
+        _ACL_ENTRY.pack(tag, _READ_WRITE if tag in allowed else 0, who) for tag, who in entries
+    )
+    os.setxattr(path, _ACL, acl)
 
 
 def peer_uid(writer: asyncio.StreamWriter) -> int:

@@ -124,7 +124,6 @@ class Daemon:
         self._publish = publish
         self._alive = alive
         self._intent = intent
-        self._remembered: Intent | None = None
         self._config = configure(None)
         self._resync_s = resync_s
         self._pending: list[_Pending] = []
@@ -257,8 +256,10 @@ class Daemon:
             intent, answer = memory.update(self._config, self._intent, snapshot, pending.command)
             if isinstance(answer, Answer):
                 try:
-                    # Before the window opens: a budget that a crash forgets is no budget.
-                    await self._in_worker(partial(self._system.remember, intent))
+                    # Before the window opens: a budget that a crash forgets is no budget. What keeps nothing, such as
+                    # closing a window, must not fail because the disk is full.
+                    if memory.kept(intent) != memory.kept(self._intent):
+                        await self._in_worker(partial(self._system.remember, intent))
                 except SystemFault as error:
                     answer = Refusal(error.code, error.text, error.hint)
                 else:

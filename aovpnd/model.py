@@ -326,6 +326,12 @@ class Intent:
     failures: tuple[Failure, ...] = ()
     removed_by: str | None = None
     removed_at: float | None = None
+    network_names: tuple[tuple[str, str], ...] = ()
+    """What the networks of some links call themselves (SSID): shown, and never acted upon."""
+
+    def network_name(self, link: str) -> str | None:
+        """What the network of the link of that name calls itself, as far as a network manager says."""
+        return dict(self.network_names).get(link)
 
 
 # -- what should be ----------------------------------------------------------------------------------------------------

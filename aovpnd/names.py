@@ -83,6 +83,8 @@ DAEMON_LOCK_FILE: Final = "daemon.lock"
 PATH_FILE: Final = "path"
 """Fingerprint of the path over which the tunnel last proved itself, for the daemon that comes next."""
 CONTROL_SOCKET: Final = "control.sock"
+USERS_FILE: Final = "/etc/passwd"
+"""passwd(5): where systemd-sysusers(8) puts the users that it makes."""
 GUARD_LOCK_FILE: Final = "guard.lock"
 
 # -- sysctls ----------------------------------------------------------------------------------------------------------
@@ -93,7 +95,16 @@ SYSCTLS: Final = (
 """What we need of /proc/sys: no ARP answer for the tunnel's address (X41 MLLVD-CR-24-03), and reverse-path look-ups
 that see the mark, or strict rp_filter kills the handshake's answer."""
 
+# -- D-Bus ------------------------------------------------------------------------------------------------------------
+BUS_NAME: Final = "org.aovpnd1"
+"""On the system bus; interface ``org.aovpnd1.Manager``, errors ``org.aovpnd1.Error.*``, polkit actions
+``org.aovpnd1.*``."""
+BUS_PATH: Final = "/org/aovpnd1"
+BUS_USER: Final = "aovpnd-bus"
+"""The user that aovpnd-bus runs as, who alone may own the name; the daemon takes other people's commands from it."""
+
 # -- units ------------------------------------------------------------------------------------------------------------
 UNIT: Final = "aovpnd.service"
+BUS_UNIT: Final = "aovpnd-bus.service"
 GUARD_UNIT: Final = "aovpnd-guard.service"
 WIREGUARD_GO_UNIT: Final = "aovpnd-wireguard-go@{link}.service"

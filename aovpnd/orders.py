@@ -132,7 +132,28 @@ class Reload:
     """Read the configuration again."""
 
 
-Command = AllowTemporary | CancelTemporary | Connect | Disconnect | SetBlock | Reload
+@dataclass(frozen=True, slots=True)
+class PrepareSleep:
+    """The machine is about to sleep, and the kernel's timers with it: close what they would leave open."""
+
+
+@dataclass(frozen=True, slots=True)
+class Woke:
+    """The machine has slept: look at everything again."""
+
+
+@dataclass(frozen=True, slots=True)
+class NameNetworks:
+    """What the networks of some links call themselves, for people to read: pairs of link and name. It decides
+    nothing.
+    """
+
+    names: tuple[tuple[str, str], ...]
+
+
+Command = (
+    AllowTemporary | CancelTemporary | Connect | Disconnect | SetBlock | Reload | PrepareSleep | Woke | NameNetworks
+)
 
 
 @dataclass(frozen=True, slots=True)

@@ -36,7 +36,7 @@ def document(config: Config, intent: Intent, snapshot: Snapshot, desired: Desire
         "schema": SCHEMA,
         "protected": loaded and desired.phase not in OPEN,
         "phase": desired.phase.value,
-        "uplinks": [_uplink(uplink) for uplink in desired.uplinks],
+        "uplinks": [_uplink(uplink, intent) for uplink in desired.uplinks],
         "tunnels": [_tunnel(spec, intent, snapshot, desired) for spec in config.tunnels],
         "temporary_access": _temporary_access(intent, snapshot.now, desired.phase),
         "block": {
@@ -58,9 +58,9 @@ def managed_by(config: Config) -> str | None:
 
 
 # -- uplinks ----------------------------------------------------------------------------------------------------------
-def _uplink(uplink: Uplink) -> Document:
+def _uplink(uplink: Uplink, intent: Intent) -> Document:
     return {
-        "name": None,  # only a network manager knows it
+        "name": intent.network_name(uplink.link.name),
         "link": uplink.link.name,
         "kind": uplink_kind(uplink.link),
         "trusted": False,  # this version trusts no network

@@ -36,9 +36,12 @@ from aovpnd.orders import (
     Connect,
     Disconnect,
     EnsureTunnel,
+    NameNetworks,
+    PrepareSleep,
     Refusal,
     Reload,
     SetBlock,
+    Woke,
 )
 
 HOUR_S: Final = 3600.0
@@ -68,6 +71,12 @@ def update(config: Config, intent: Intent, snapshot: Snapshot, command: Command)
             return replace(intent, block=block), Answer("the block is on")
         case Reload():
             return intent, Answer("configuration read again")
+        case PrepareSleep():
+            return replace(intent, grant=None), Answer("nothing is left open")
+        case Woke():
+            return intent, Answer("looked again")
+        case NameNetworks(names):
+            return replace(intent, network_names=names), Answer("names taken down")
         case _:
             assert_never(command)
 
@@ -156,6 +165,11 @@ def _grant(
 
 def _this_hour(intent: Intent, now: float) -> tuple[float, ...]:
     return tuple(at for at in intent.used if now - at < HOUR_S)
+
+
+def kept(intent: Intent) -> tuple[object, ...]:
+    """What of the memory must be on disk before a command that changes it is carried out."""
+    return intent.used, intent.chosen
 
 
 # -- looking at the world ----------------------------------------------------------------------------------------------

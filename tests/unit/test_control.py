@@ -15,6 +15,7 @@ import pytest
 from hypothesis import example, given
 from hypothesis import strategies as st
 
+from aovpnd import control
 from aovpnd.control import LINE_LIMIT, Control, Limits, parse
 from aovpnd.errors import CommandRefused, StateError
 from aovpnd.model import Block
@@ -25,8 +26,11 @@ from aovpnd.orders import (
     Command,
     Connect,
     Disconnect,
+    NameNetworks,
+    PrepareSleep,
     Reload,
     SetBlock,
+    Woke,
 )
 
 DEADLINE_S = 10.0
@@ -53,6 +57,13 @@ DEADLINE_S = 10.0
         (b'{"v": 1, "command": "unblock"}', SetBlock(Block.OFF)),
         (b'{"v": 1, "command": "block"}', SetBlock(Block.ON)),
         (b'{"v": 1, "command": "reload"}', Reload()),
+        (b'{"v": 1, "command": "prepare-sleep"}', PrepareSleep()),
+        (b'{"v": 1, "command": "woke"}', Woke()),
+        (b'{"v": 1, "command": "name-networks", "names": {}}', NameNetworks(())),
+        (
+            '{"v": 1, "command": "name-networks", "names": {"wlan0": "Caf\u00e9", "eth0": "\\\\xff"}}'.encode(),
+            NameNetworks((("eth0", "\\xff"), ("wlan0", "Caf\u00e9"))),
+        ),
     ],
 )
 def test_command_is_understood(line: bytes, command: Command) -> None:
@@ -99,6 +110,25 @@ def test_command_is_understood(line: bytes, command: Command) -> None:
         (b'{"v": 1, "command": "allow-temp", "user": "a\\nb"}', "user is not a user name"),
         (b'{"v": 1, "command": "connect", "name": "../x"}', "this cannot be the name of a tunnel"),
         (b'{"v": 1, "command": "connect", "name": ""}', "this cannot be the name of a tunnel"),
+        (b'{"v": 1, "command": "woke", "user": "a"}', "woke has no field 'user'"),
+        (b'{"v": 1, "command": "name-networks"}', "names is no table of links and networks"),
+        (b'{"v": 1, "command": "name-networks", "names": ["wlan0"]}', "names is no table of links and networks"),
+        (
+            json.dumps({"v": 1, "command": "name-networks", "names": {f"eth{n}": "x" for n in range(33)}}).encode(),
+            "names is no table of links and networks",
+        ),
+        (b'{"v": 1, "command": "name-networks", "names": {"../x": "a"}}', "'../x' cannot be the name of a link"),
+        (b'{"v": 1, "command": "name-networks", "names": {"a b": "a"}}', "'a b' cannot be the name of a link"),
+        (b'{"v": 1, "command": "name-networks", "names": {"w": ""}}', "the network of w has no printable name"),
+        (b'{"v": 1, "command": "name-networks", "names": {"w": 5}}', "the network of w has no printable name"),
+        (
+            b'{"v": 1, "command": "name-networks", "names": {"w": "\\u001b[2J"}}',
+            "the network of w has no printable name",
+        ),
+        (
+            b'{"v": 1, "command": "name-networks", "names": {"w": "' + b"x" * 129 + b'"}}',
+            "the network of w has no printable name",
+        ),
     ],
 )
 def test_everything_else_is_refused(line: bytes, text: str) -> None:
@@ -115,8 +145,8 @@ JSON = st.recursive(
     max_leaves=10,
 )
 NEARLY = st.fixed_dictionaries(
-    {"v": st.just(1) | JSON, "command": st.sampled_from(["allow-temp", "connect", "block"]) | JSON},
-    optional={"duration_s": JSON, "reason": JSON, "name": JSON, "user": JSON, "x": JSON},
+    {"v": st.just(1) | JSON, "command": st.sampled_from(["allow-temp", "connect", "block", "name-networks"]) | JSON},
+    optional={"duration_s": JSON, "reason": JSON, "name": JSON, "names": JSON, "user": JSON, "x": JSON},
 )
 
 
@@ -155,7 +185,9 @@ Scene = Callable[[Control, Daemon, Path], Awaitable[None]]
 FAST = Limits(connections=3, line_s=0.3, answer_s=0.3)
 
 
-def play(directory: Path, scene: Scene, *, uid: int | None = None, limits: Limits = FAST) -> Daemon:
+def play(
+    directory: Path, scene: Scene, *, uid: int | None = None, bus_uid: int | None = None, limits: Limits = FAST
+) -> Daemon:
     """Open a control socket, play a scene on it, close it; nothing may be left in the loop."""
 
     async def run() -> Daemon:
@@ -164,11 +196,12 @@ def play(directory: Path, scene: Scene, *, uid: int | None = None, limits: Limit
         daemon = Daemon()
         daemon.pass_over.set()
         path = directory / "control.sock"
-        control = Control(path, daemon.submit, uid=os.getuid() if uid is None else uid, limits=limits)
-        await control.open()
+        root = os.getuid() if uid is None else uid
+        listening = Control(path, daemon.submit, uid=root, bus_uid=bus_uid, limits=limits)
+        await listening.open()
         async with asyncio.timeout(DEADLINE_S):
-            await scene(control, daemon, path)
-        await control.close()
+            await scene(listening, daemon, path)
+        await listening.close()
         assert not path.exists()
         assert asyncio.all_tasks() == {asyncio.current_task()}
         assert faults == []
@@ -265,12 +298,75 @@ def test_others_are_told_what_to_do(tmp_path: Path) -> None:
             "v": 1,
             "ok": False,
             "code": "not-authorised",
-            "text": "only root may do this in this version",
-            "hint": "try sudo",
+            "text": "this is root's way in; everybody else asks over D-Bus",
+            "hint": "aovpnctl does, or try sudo",
         }
         writer.close()
 
     assert play(tmp_path, scene, uid=os.getuid() + 1).asked == []
+
+
+def test_bus_may_speak_and_stay_on_the_line(tmp_path: Path) -> None:
+    """The user of aovpnd-bus is listened to as root is, and longer than root: its silence is no slowness."""
+
+    async def scene(_: Control, __: Daemon, path: Path) -> None:
+        reader, writer = await asyncio.open_unix_connection(path)
+        await asyncio.wait({asyncio.create_task(reader.readline())}, timeout=2 * FAST.line_s)
+        writer.close()
+        assert (await ask(path, b'{"v": 1, "command": "connect"}\n'))[0]["ok"] is True
+
+    daemon = play(tmp_path, scene, uid=os.getuid() + 1, bus_uid=os.getuid())
+    assert daemon.asked == [Connect()]
+
+
+def test_bus_has_places_of_its_own(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A bus process that holds all the connections it may have takes none of root's."""
+    root, bus = 0, 64001
+    who = [bus]
+    monkeypatch.setattr(control, "peer_uid", lambda _: who[0])
+
+    async def scene(_: Control, __: Daemon, path: Path) -> None:
+        held = [await asyncio.open_unix_connection(path) for _ in range(FAST.connections)]
+        for reader, writer in held:
+            writer.write(b'{"v": 1, "command": "woke"}\n')
+            assert json.loads(await reader.readline())["ok"] is True
+        assert (await ask(path, b"\n"))[0]["code"] == "busy"
+        who[0] = root
+        assert (await ask(path, b'{"v": 1, "command": "block"}\n'))[0]["ok"] is True
+        for _reader, writer in held:
+            writer.close()
+
+    assert play(tmp_path, scene, uid=root, bus_uid=bus).asked[-1] == SetBlock(Block.ON)
+
+
+def test_bus_is_let_in_by_name(tmp_path: Path) -> None:
+    """The socket's list of access (acl(5)) names the user of aovpnd-bus, and nobody else gets through."""
+
+    async def scene(_: Control, __: Daemon, path: Path) -> None:
+        acl = os.getxattr(path, "system.posix_acl_access")
+        assert acl == bytes.fromhex(
+            "02000000"  # version
+            "01000600ffffffff"  # the owner reads and writes
+            "0200060001fa0000"  # so does uid 64001
+            "04000000ffffffff"  # the group does not
+            "10000600ffffffff"  # the mask lets the two above
+            "20000000ffffffff"  # nobody else does
+        )
+
+    play(tmp_path, scene, bus_uid=64001)
+
+
+def test_file_system_without_lists_of_access(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Then root alone gives commands; nothing else depends on it."""
+
+    def refuse(*_: object) -> None:
+        raise OSError(95, "Operation not supported")
+
+    async def scene(_: Control, __: Daemon, path: Path) -> None:
+        assert (await ask(path, b'{"v": 1, "command": "block"}\n'))[0]["ok"] is True
+
+    monkeypatch.setattr(os, "setxattr", refuse)
+    play(tmp_path, scene, bus_uid=64001)
 
 
 def test_silence_and_slowness_end(tmp_path: Path) -> None:

@@ -239,7 +239,10 @@ def test_others_are_told_to_try_sudo(tmp_path: Path, capsys: pytest.CaptureFixtu
     with fake_daemon(tmp_path, uid=os.getuid() + 1) as daemon:
         assert main(["unblock", "--runtime-dir", str(tmp_path)]) == 1
     assert daemon.asked == []
-    assert capsys.readouterr().err == "aovpnctl: only root may do this in this version (try sudo)\n"
+    assert (
+        capsys.readouterr().err
+        == "aovpnctl: this is root's way in; everybody else asks over D-Bus (aovpnctl does, or try sudo)\n"
+    )
 
 
 def test_socket_that_may_not_be_opened(

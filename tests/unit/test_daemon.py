@@ -38,6 +38,7 @@ from aovpnd.orders import (
     EnsureRouting,
     LoadRuleset,
     MarkUnblocked,
+    PrepareSleep,
     Reload,
     SetBlock,
 )
@@ -233,6 +234,21 @@ def test_budget_is_on_disk_before_the_window_opens() -> None:
     stage = play(scene, world)
 
     assert stage.published[-1][1].phase is Phase.BLOCKED
+
+
+def test_closing_needs_no_disk() -> None:
+    """A window is closed, before sleep or on demand, although nothing can be written any more."""
+    world = World()
+
+    async def scene(stage: Stage) -> None:
+        for closing in (CancelTemporary(), PrepareSleep()):
+            world.remember_fault = None
+            await stage.daemon.submit(AllowTemporary(60))
+            world.remember_fault = StateError("disk full")
+            await stage.daemon.submit(closing)
+            assert stage.published[-1][1].phase is Phase.BLOCKED
+
+    play(scene, world)
 
 
 def test_refusal_changes_nothing() -> None:

@@ -8,6 +8,7 @@ from typing import Final
 import pytest
 
 from aovpnd.core import intent as memory
+from aovpnd.core.decide import decide
 from aovpnd.model import (
     Block,
     Config,
@@ -35,9 +36,12 @@ from aovpnd.orders import (
     EnsureGuard,
     EnsureTunnel,
     LoadRuleset,
+    NameNetworks,
+    PrepareSleep,
     Refusal,
     Reload,
     SetBlock,
+    Woke,
 )
 from aovpnd.tunnel import Endpoint
 from tests.unit.small_world import AOVPN, DEFAULT4, HOME, NOW, WORK, state_of
@@ -340,6 +344,35 @@ def test_what_cannot_be_connected(config: Config, command: Connect, refusal: Ref
 def test_reload_changes_no_memory() -> None:
     """The configuration is the loop's business."""
     assert memory.update(ONE, SHOOK, SHAKEN, Reload()) == (SHOOK, Answer("configuration read again"))
+
+
+# -- what only the desktop's services know ----------------------------------------------------------------------------
+def test_sleep_closes_the_window_and_keeps_the_rest() -> None:
+    """Before the machine sleeps the window is closed for good; what it cost stays counted."""
+    open_window = granted(Config(), Intent(), HOME_NET)
+    new, answer = memory.update(Config(), open_window, HOME_NET, PrepareSleep())
+
+    assert new == replace(open_window, grant=None)
+    assert answer == Answer("nothing is left open")
+    assert memory.kept(new) == memory.kept(open_window)
+
+
+def test_waking_changes_nothing() -> None:
+    """It only means: look again."""
+    open_window = granted(Config(), Intent(), HOME_NET)
+
+    assert memory.update(Config(), open_window, HOME_NET, Woke()) == (open_window, Answer("looked again"))
+
+
+def test_names_of_networks_are_shown_and_change_nothing() -> None:
+    """A name tells people where they are; the last report replaces the ones before, and decides nothing."""
+    named, answer = memory.update(Config(), Intent(), HOME_NET, NameNetworks((("wlan0", "CoffeeShop"),)))
+
+    assert named == replace(Intent(), network_names=(("wlan0", "CoffeeShop"),))
+    assert answer == Answer("names taken down")
+    assert (named.network_name("wlan0"), named.network_name("eth0")) == ("CoffeeShop", None)
+    assert decide(Config(), named, HOME_NET) == decide(Config(), Intent(), HOME_NET)
+    assert memory.update(Config(), named, HOME_NET, NameNetworks(()))[0] == Intent()
 
 
 # -- looking at the world ----------------------------------------------------------------------------------------------

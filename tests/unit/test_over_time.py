@@ -23,8 +23,10 @@ from aovpnd.orders import (
     Connect,
     Disconnect,
     LoadRuleset,
+    PrepareSleep,
     Reload,
     SetBlock,
+    Woke,
 )
 from aovpnd.ruleset import Device
 from aovpnd.tunnel import Endpoint
@@ -105,6 +107,15 @@ class Life(RuleBasedStateMachine):
         """Enough."""
         self._ask(CancelTemporary())
         self.open_until = self.clock
+
+    @rule(seconds=st.sampled_from([0.5, 3600.0]))
+    def sleep_and_wake(self, seconds: float) -> None:
+        """The lid is closed and opened; the daemon was told before and after."""
+        self._ask(PrepareSleep())
+        self.open_until = self.clock
+        self.clock += seconds
+        self.laptop.tick(seconds)
+        self._ask(Woke())
 
     @rule(name=st.sampled_from([None, "work", "home", "gone"]))
     def connect(self, name: str | None) -> None:

@@ -219,6 +219,15 @@ def test_time_that_is_over_is_none() -> None:
     assert replace(scenes.TEMPORARY_ACCESS, snapshot=late).document()["temporary_access"]["remaining_s"] == 0
 
 
+def test_networks_have_the_names_that_were_reported() -> None:
+    """Each uplink shows the name that a network manager gave for its link, and no other's."""
+    scene = scenes.CONNECTED
+    named = replace(scene, intent=replace(scene.intent, network_names=(("eth0", "x"), ("wlan0", "CoffeeShop"))))
+
+    assert [uplink["name"] for uplink in named.document()["uplinks"]] == ["CoffeeShop"]
+    assert [uplink["name"] for uplink in scene.document()["uplinks"]] == [None]
+
+
 @pytest.mark.parametrize(
     ("link", "kind"),
     [
