@@ -23,8 +23,8 @@ demo-shell: ## a shell on the laptop of that demo
 	@tools/in-lab python3 -m tests.lab.demo --shell $(ARGS)
 
 .PHONY: test
-test: ## everything: unit tests, the lab, virtual machines; at most half an hour
-	@tools/in-lab --vm timeout --foreground --signal=INT --kill-after=60 28m python3 -m pytest $(ARGS)
+test: ## everything: unit tests, the lab, containers, virtual machines; at most half an hour
+	@tools/in-lab --all timeout --foreground --signal=INT --kill-after=60 28m python3 -m pytest $(ARGS)
 
 .PHONY: check
 check: ## linters and unit tests, less than a minute, no root
@@ -33,6 +33,10 @@ check: ## linters and unit tests, less than a minute, no root
 .PHONY: test-vm-smoke
 test-vm-smoke: ## only the virtual machines: Debian 12's and 13's kernels from power-on
 	@tools/in-lab --vm python3 -m pytest tests/vm $(ARGS)
+
+.PHONY: test-containers
+test-containers: ## only the containers: whole Debians 12 and 13 with their systemd, D-Bus, polkit, resolved
+	@tools/in-lab --container python3 -m pytest tests/container $(ARGS)
 
 .PHONY: mutants
 mutants: ## weaken ruleset, permits, guard and plan on purpose, and show which test notices

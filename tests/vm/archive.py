@@ -6,50 +6,13 @@ be concatenated, which is how a machine gets its own files on top of a cached ba
 """
 
 import stat
-from collections.abc import Mapping
-from dataclasses import dataclass
-from pathlib import Path, PurePosixPath
+from pathlib import PurePosixPath
 from typing import Final
+
+from tests.lab.tree import Directory, Entry, File, Symlink, Tree
 
 _MAGIC: Final = "070701"
 _TRAILER: Final = "TRAILER!!!"
-
-
-@dataclass(frozen=True, slots=True)
-class File:
-    """A regular file; ``mode`` holds permission bits alone."""
-
-    data: bytes
-    mode: int = 0o644
-
-
-@dataclass(frozen=True, slots=True)
-class Symlink:
-    """A symbolic link; the target is not looked at."""
-
-    target: str
-
-
-@dataclass(frozen=True, slots=True)
-class Directory:
-    """A directory. Parents of other entries are made by themselves, as 0755."""
-
-    mode: int = 0o755
-
-
-Entry = File | Symlink | Directory
-Tree = Mapping[str, Entry]
-"""Absolute path in the target → what is there."""
-
-
-def text(content: str, mode: int = 0o644) -> File:
-    """Return a file that holds ``content`` as UTF-8."""
-    return File(content.encode(), mode)
-
-
-def copied(path: Path, mode: int | None = None) -> File:
-    """Return a copy of a file on this machine; its permission bits too unless ``mode`` is given."""
-    return File(path.read_bytes(), stat.S_IMODE(path.stat().st_mode) if mode is None else mode)
 
 
 def cpio(tree: Tree) -> bytes:

@@ -19,7 +19,8 @@ from pathlib import Path
 from typing import Final
 
 from tests.lab.rootdir import CACHE, RootdirError, rootdir
-from tests.vm.archive import Entry, Symlink, copied, cpio, text
+from tests.lab.tree import Entry, Symlink, copied, text
+from tests.vm.archive import cpio
 
 SUITES: Final = ("bookworm", "trixie")
 """Debian 12 (kernel 6.1, nft 1.0, systemd 252) and Debian 13 (kernel 6.12, nft 1.1, systemd 257)."""

@@ -15,8 +15,8 @@ from typing import Final, Self
 from tests.lab.frames import Frame, Kind
 from tests.lab.process import LabError, wait_for
 from tests.lab.record import Recorder, Recording
+from tests.lab.tree import Entry, Symlink, Tree, copied, text
 from tests.lab.world import World
-from tests.vm.archive import Entry, Symlink, Tree, copied, text
 from tests.vm.guest.chatty import SENDERS, UNBOUND
 from tests.vm.images import Image
 from tests.vm.machine import Card, Machine, MachineError

@@ -22,7 +22,8 @@ from pathlib import Path
 from types import TracebackType
 from typing import Any, Final, Self
 
-from tests.vm.archive import Entry, Symlink, Tree, copied, cpio, text
+from tests.lab.tree import Entry, Symlink, Tree, copied, text
+from tests.vm.archive import cpio
 from tests.vm.images import Image
 
 _AGENT: Final = Path(__file__).with_name("guest") / "agent.py"

@@ -11,7 +11,7 @@ from aovpnd.model import Phase
 from aovpnd.render import render
 from aovpnd.ruleset import Device
 from aovpnd.tunnel import Endpoint
-from tests.vm.product import CHECKOUT
+from tests.lab.product import CHECKOUT
 
 _UPLINK = Device(2, "wlan0")
 _RICHEST = Facts(

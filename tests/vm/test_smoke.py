@@ -15,12 +15,12 @@ import pytest
 from tests.lab import plan
 from tests.lab.frames import Kind
 from tests.lab.process import LabError, wait_for
+from tests.lab.product import CHECKOUT, installed
+from tests.lab.tree import Tree, text
 from tests.lab.world import World
-from tests.vm.archive import Tree, text
 from tests.vm.guest.chatty import ROUTED, SENDERS
 from tests.vm.images import SUITES, Image, image
 from tests.vm.laptop import CONTROL_CARDS, BootedLaptop, bound_senders, clear_kinds, names_of
-from tests.vm.product import CHECKOUT, installed
 from tests.vm.rulesets import every_ruleset
 
 pytestmark = [pytest.mark.vm, pytest.mark.root, pytest.mark.slow]

@@ -3,11 +3,12 @@
 
 import configparser
 import importlib.util
+import tomllib
 from collections.abc import Iterable, Iterator
 from pathlib import Path
-from typing import Final
+from typing import Any, Final
 
-from tests.vm.archive import Directory, Entry, Symlink, copied, text
+from tests.lab.tree import Directory, Entry, Symlink, copied, text
 
 CHECKOUT: Final = Path(__file__).resolve().parents[2]
 _DIST_PACKAGES: Final = "/usr/lib/python3/dist-packages"
@@ -15,15 +16,20 @@ _PLACES: Final = (
     ("systemd/*.service", "/usr/lib/systemd/system"),
     ("systemd/*.rules", "/usr/lib/udev/rules.d"),
     ("systemd/*.nft", "/usr/lib/aovpnd"),
-    ("etc/sysctl.d/*.conf", "/usr/lib/sysctl.d"),
-    ("etc/modules-load.d/*.conf", "/usr/lib/modules-load.d"),
     ("etc/aovpnd/*.toml", "/usr/lib/aovpnd"),
+    ("etc/dbus-1/*.conf", "/usr/share/dbus-1/system.d"),
+    ("etc/dbus-1/system.d/*.conf", "/usr/share/dbus-1/system.d"),
+    ("etc/dbus-1/system-services/*.service", "/usr/share/dbus-1/system-services"),
+    ("etc/modules-load.d/*.conf", "/usr/lib/modules-load.d"),
+    ("etc/polkit-1/*.policy", "/usr/share/polkit-1/actions"),
+    ("etc/polkit-1/actions/*.policy", "/usr/share/polkit-1/actions"),
+    ("etc/sysctl.d/*.conf", "/usr/lib/sysctl.d"),
+    ("etc/sysusers.d/*.conf", "/usr/lib/sysusers.d"),
+    ("etc/tmpfiles.d/*.conf", "/usr/lib/tmpfiles.d"),
 )
-_PROGRAMS: Final = {
-    "/usr/sbin/aovpnd": "aovpnd.__main__",
-    "/usr/sbin/aovpnd-guard": "aovpnd.guard.__main__",
-    "/usr/bin/aovpnctl": "aovpnd.ctl.__main__",
-}
+"""Where a package puts what lies in systemd/ and etc/: what is the vendor's below /usr, so that /etc is the user's."""
+_USERS_PROGRAMS: Final = frozenset({"aovpnctl"})
+"""Programs for everybody: /usr/bin. The others are services: /usr/sbin."""
 
 
 def installed(enabled: Iterable[str] = ()) -> dict[str, Entry]:
@@ -31,12 +37,40 @@ def installed(enabled: Iterable[str] = ()) -> dict[str, Entry]:
     tree: dict[str, Entry] = {"/etc/aovpnd/tunnels": Directory(0o700)}
     for pattern, place in _PLACES:
         tree |= {f"{place}/{path.name}": copied(path, 0o644) for path in CHECKOUT.glob(pattern)}
-    tree |= {path: text(_launcher(module), 0o755) for path, module in _PROGRAMS.items()}
+    for program, entry_point in _project()["scripts"].items():
+        directory = "/usr/bin" if program in _USERS_PROGRAMS else "/usr/sbin"
+        tree[f"{directory}/{program}"] = text(_launcher(entry_point.partition(":")[0]), 0o755)
     for package in (CHECKOUT / "aovpnd", _wgconfig()):
         tree |= dict(_package(package))
     for unit in enabled:
         tree |= _enabled(unit)
     return tree
+
+
+def debian_packages() -> tuple[str, ...]:
+    """The Debian packages that the product needs: the first part of tools/packages.txt."""
+    found: list[str] = []
+    lines = iter((CHECKOUT / "tools" / "packages.txt").read_text(encoding="utf-8").splitlines())
+    for line in lines:
+        if line == "# the product":
+            break
+    for line in lines:
+        if not line:
+            break
+        found.append(line.split()[0])
+    return tuple(found)
+
+
+def shipped() -> frozenset[str]:
+    """The files of systemd/ and etc/ that `installed` has a place for."""
+    return frozenset(str(path.relative_to(CHECKOUT)) for pattern, _ in _PLACES for path in CHECKOUT.glob(pattern))
+
+
+def _project() -> dict[str, Any]:
+    """The table [project] of pyproject.toml."""
+    with (CHECKOUT / "pyproject.toml").open("rb") as file:
+        project: dict[str, Any] = tomllib.load(file)["project"]
+    return project
 
 
 def _launcher(module: str) -> str:

@@ -1,0 +1,181 @@
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""A laptop that is a whole Debian, with the product installed, at home in the lab's world.
+
+`Booted.power_on` first shows that the far side sees every sender of an unprotected laptop in the very same network
+namespace; then it boots the container there, with senders and recorder running from before its first process.
+"""
+
+import json
+from contextlib import ExitStack
+from dataclasses import dataclass
+from enum import StrEnum
+from types import TracebackType
+from typing import Any, Final, Self
+
+from aovpnd import names
+from tests.lab import plan
+from tests.lab.container import Container
+from tests.lab.process import LabError, wait_for
+from tests.lab.product import installed
+from tests.lab.tree import Symlink, Tree, text
+from tests.lab.world import World
+from tests.netns.protected import Protected, Watch
+
+TUNNEL: Final = "/etc/aovpnd/tunnels/home.conf"
+ENABLED: Final = (names.UNIT, "aovpnd-lockdown.service")
+OURS: Final = "aovpnd*"
+"""The pattern of our units."""
+_UNITS: Final = "/etc/systemd/system"
+_SYSTEM_UNITS: Final = "/usr/lib/systemd/system"
+
+
+class Manager(StrEnum):
+    """Who manages the network of a laptop."""
+
+    NETWORK_MANAGER = "NetworkManager"
+    NETWORKD = "systemd-networkd"
+
+
+_PROFILE: Final = """[connection]
+id={link}
+type=ethernet
+interface-name={link}
+[ipv4]
+method=auto
+route-metric={metric}
+[ipv6]
+method=auto
+addr-gen-mode=eui64
+route-metric={metric}
+"""
+_CONNECTIVITY: Final = f"""[connectivity]
+uri=http://{plan.WEB_NAME}/generate_204
+interval=60
+"""
+_NETWORK: Final = """[Match]
+Name={link}
+[Network]
+DHCP=yes
+IPv6AcceptRA=yes
+[DHCPv4]
+RouteMetric={metric}
+[IPv6AcceptRA]
+RouteMetric={metric}
+"""
+METRICS: Final = {"wlan0": 600, "eth0": 100}
+
+
+def furniture(manager: Manager) -> Tree:
+    """What this laptop has besides the product: a network manager that takes every link of the lab."""
+    match manager:
+        case Manager.NETWORK_MANAGER:
+            place = "/etc/NetworkManager/system-connections"
+            profiles = {
+                f"{place}/{link}.nmconnection": text(_PROFILE.format(link=link, metric=metric), 0o600)
+                for link, metric in METRICS.items()
+            }
+            return {"/etc/NetworkManager/conf.d/connectivity.conf": text(_CONNECTIVITY), **profiles}
+        case Manager.NETWORKD:
+            networks = {
+                f"/etc/systemd/network/{link}.network": text(_NETWORK.format(link=link, metric=metric))
+                for link, metric in METRICS.items()
+            }
+            wanted = {
+                "multi-user.target.wants/systemd-networkd.service": f"{_SYSTEM_UNITS}/systemd-networkd.service",
+                "sockets.target.wants/systemd-networkd.socket": f"{_SYSTEM_UNITS}/systemd-networkd.socket",
+                "NetworkManager.service": "/dev/null",
+            }
+            return networks | {f"{_UNITS}/{name}": Symlink(target) for name, target in wanted.items()}
+
+
+@dataclass(slots=True)
+class Booted:
+    """A running laptop; a context manager that cuts the power and gives the world back."""
+
+    net: Protected
+    """The same laptop as the network tests see it: senders and recorders, `nothing_leaves`."""
+    system: Container
+    boot: Watch
+    """What left from before the first process until the tunnel worked."""
+    _stack: ExitStack
+
+    @classmethod
+    def power_on(cls, suite: str, manager: Manager) -> Self:
+        """Boot a laptop at home, the product installed and enabled; returns when its tunnel works."""
+        with ExitStack() as stack:
+            net = stack.enter_context(Protected.build(tunnel=False, start=False))
+            world = net.world
+            for link in world.links:  # as cards are before a boot: what is up already, NetworkManager leaves to others
+                world.laptop.host.ip(f"link set {link} down")
+                world.laptop.host.sysctl(**{f"ipv6__conf__{link}__disable_ipv6": 0})
+                world.laptop.udev_rule(link)  # a container has no udev; the virtual machines of tests/vm have
+            conf = text(world.laptop.tunnel_conf, 0o600)
+            files = {**installed(ENABLED), **furniture(manager), TUNNEL: conf}
+            with net.watch() as boot:
+                world.attach("wlan0", "home")
+                system = stack.enter_context(Container.boot(world.laptop.host, suite, files))
+                laptop = cls(net, system, boot, stack)
+                system.wait_booted()
+                laptop.wait_works()
+                boot.everybody_tries()
+            laptop._stack = stack.pop_all()
+            return laptop
+        raise AssertionError("unreachable")
+
+    @property
+    def world(self) -> World:
+        """Everything around it."""
+        return self.net.world
+
+    # -- the product --------------------------------------------------------------------------------------------------
+
+    def status(self) -> dict[str, Any]:
+        """``aovpnctl status --json``."""
+        answer: dict[str, Any] = json.loads(self.system.run("aovpnctl", "status", "--json").stdout)
+        return answer
+
+    def works(self) -> bool:
+        """Whether it is connected, protected and guarded, and both families reach the internet through the gateway."""
+        status = self.status()
+        if status["phase"] != "connected" or not status["protected"] or not status["block"]["guarded"]:
+            return False
+        outside = self.net.address_outside
+        return outside(4) == str(plan.GATEWAY4) and outside(6) == str(plan.GATEWAY6)
+
+    def wait_works(self, *, deadline_s: float = 30.0) -> None:
+        """Wait until it `works`; says what the laptop thinks of it when it does not."""
+        try:
+            wait_for("the tunnel to work", self.works, deadline_s=deadline_s, poll_s=0.1)
+        except LabError as error:
+            system = self.system
+            seen = [self.net.address_outside(family) for family in (4, 6)]
+            raise LabError(f"{error}\n{system.journal()[-6000:]}\n{self.status()}\nseen outside: {seen}") from None
+
+    def wait_phase(self, *phases: str, deadline_s: float = 20.0) -> dict[str, Any]:
+        """Wait for a phase; return the status."""
+
+        def reached() -> dict[str, Any] | None:
+            status = self.status()
+            return status if status["phase"] in phases else None
+
+        found = wait_for(f"phase {' or '.join(phases)}", reached, deadline_s=deadline_s, poll_s=0.05)
+        if found is None:
+            raise LabError("unreachable: wait_for returns what is true")
+        return found
+
+    def roam(self, site: str, *, link: str = "wlan0") -> None:
+        """Leave the network of a link and join another; its network manager does the rest."""
+        self.world.detach(link)
+        self.world.attach(link, site)
+
+    def close(self) -> None:
+        """Cut the power and give everything back; may be called twice."""
+        self._stack.close()
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self.close()
