@@ -16,8 +16,9 @@ desktop's services know::
     > {"v": 1, "command": "name-networks", "names": {"wlan0": "CoffeeShop"}}        for people to read
 
 ``expires_at`` is seconds on CLOCK_BOOTTIME. The answer to a command is sent after the pass that carried it out, so
-"allowed" means loaded. Only a whole line counts: whoever hangs up earlier has asked for nothing; whoever hangs up later
-misses the answer, and the command is carried out all the same.
+"allowed" means loaded. A question ("explain") changes nothing; its answer has ``data``, an object, where the others
+have null. Only a whole line counts: whoever hangs up earlier has asked for nothing; whoever hangs up later misses the
+answer, and the command is carried out all the same.
 
 What arrives is a stranger's: unknown fields, types and values are refused, never guessed or clamped, and no line,
 however wrong, stops the daemon.
@@ -37,6 +38,7 @@ from enum import StrEnum
 from pathlib import Path
 from typing import Any, Final
 
+from aovpnd import destinations
 from aovpnd.errors import AovpndError, CommandRefused, StateError
 from aovpnd.model import Block
 from aovpnd.orders import (
@@ -46,8 +48,10 @@ from aovpnd.orders import (
     Command,
     Connect,
     Disconnect,
+    Explain,
     NameNetworks,
     PrepareSleep,
+    Question,
     Reload,
     SetBlock,
     Woke,
@@ -56,8 +60,9 @@ from aovpnd.tunnel import TUNNEL_NAME
 
 log = logging.getLogger("aovpnd")
 
-Submit = Callable[[Command], Awaitable[Answer]]
-"""Carries a command out and returns after the pass that did; raises `AovpndError` with what to tell the user."""
+Submit = Callable[[Command | Question], Awaitable[Answer]]
+"""Carries a command out, or answers a question, and returns after the pass that did; raises `AovpndError` with what to
+tell the user."""
 
 VERSION: Final = 1
 LINE_LIMIT: Final = 4096
@@ -94,7 +99,7 @@ _READ_WRITE: Final = 6
 
 
 # -- the words --------------------------------------------------------------------------------------------------------
-def parse(line: bytes) -> Command:
+def parse(line: bytes) -> Command | Question:
     """Read one request line. `CommandRefused` (code ``bad-request``) says what is wrong with it."""
     fields = _fields(line)
     version = fields.pop("v", None)
@@ -171,7 +176,17 @@ def _text(fields: dict[str, Any], key: str) -> str | None:
     return value
 
 
-_PARSERS: Final[Mapping[str, Callable[[dict[str, Any]], Command]]] = {
+def _explain(fields: dict[str, Any]) -> Question:
+    text = _text(fields, "destination")
+    if text is None:
+        return Explain()
+    try:
+        return Explain(destinations.parse(text))
+    except destinations.DestinationError as error:
+        raise _bad(str(error), error.hint) from None
+
+
+_PARSERS: Final[Mapping[str, Callable[[dict[str, Any]], Command | Question]]] = {
     "allow-temp": _allow_temp,
     "cancel-temp": lambda _: CancelTemporary(),
     "connect": _connect,
@@ -182,6 +197,7 @@ _PARSERS: Final[Mapping[str, Callable[[dict[str, Any]], Command]]] = {
     "prepare-sleep": lambda _: PrepareSleep(),
     "woke": lambda _: Woke(),
     "name-networks": _name_networks,
+    "explain": _explain,
 }
 
 
@@ -197,8 +213,10 @@ def spell(answer: Answer | AovpndError) -> bytes:
     """One answer line."""
     value: dict[str, object] = {"v": VERSION, "ok": isinstance(answer, Answer)}
     match answer:
-        case Answer(text, expires_at):
+        case Answer(text, expires_at, data):
             value |= {"text": text, "expires_at": expires_at}
+            if data is not None:
+                value["data"] = data
         case AovpndError():
             value |= {"code": answer.code, "text": answer.text, "hint": answer.hint}
     return json.dumps(value).encode() + b"\n"

@@ -15,12 +15,14 @@ from functools import partial
 from typing import Final, Protocol, TypeVar
 
 from aovpnd.core import intent as memory
+from aovpnd.core.answers import answer as answer_to
 from aovpnd.core.decide import decide
+from aovpnd.core.picture import Picture
 from aovpnd.core.plan import diff, due
 from aovpnd.errors import AovpndError, CommandRefused, SystemFault
 from aovpnd.inquiries import Finding, Inquiry, Unanswered
 from aovpnd.model import Config, Desired, Intent, Phase, Snapshot
-from aovpnd.orders import Action, Answer, Command, Connect, LoadRuleset, Refusal, Reload
+from aovpnd.orders import Action, Answer, Command, Connect, LoadRuleset, Question, Refusal, Reload
 
 log = logging.getLogger("aovpnd")
 T = TypeVar("T")
@@ -58,8 +60,12 @@ class System(Protocol):
 
 @dataclass(slots=True)
 class _Pending:
-    command: Command
+    command: Command | Question
     answer: "asyncio.Future[Answer]"
+
+
+_Said = Answer | Refusal | Question
+"""What a pass has for who asked: a question is answered from what it saw at its end."""
 
 
 @dataclass(slots=True)
@@ -127,7 +133,7 @@ class Daemon:
         self._config = configure(None)
         self._resync_s = resync_s
         self._pending: list[_Pending] = []
-        self._answers: list[tuple[_Pending, Answer | Refusal]] = []
+        self._answers: list[tuple[_Pending, _Said]] = []
         self._culprit: str | None = None
         self._loaded_once = False
         self._stopping = False
@@ -138,8 +144,8 @@ class Daemon:
         self._asked: dict[Inquiry, asyncio.Future[Finding]] = {}
 
     # -- from outside -------------------------------------------------------------------------------------------------
-    async def submit(self, command: Command) -> Answer:
-        """Carry out ``command`` in the next pass and answer when that pass is over.
+    async def submit(self, command: Command | Question) -> Answer:
+        """Carry out ``command`` in the next pass, or answer a question, when that pass is over.
 
         `CommandRefused` when it cannot be done now, `SystemFault` when the system did not do it.
         """
@@ -232,7 +238,7 @@ class Daemon:
         if fault is not None or not actions:
             # Settled: what is published and answered now is what was looked at, not what is hoped for.
             self._publish(self._config, self._intent, snapshot, desired)
-            self._reply(fault)
+            self._reply(fault, Picture(self._config, self._intent, snapshot, desired, wanted))
             if not actions:
                 self._ready()
                 self._ready = _nothing
@@ -247,10 +253,13 @@ class Daemon:
         altered = self._loaded_once and snapshot.ruleset is None
         return replace(snapshot, culprit=culprit) if altered else snapshot
 
-    async def _carry_out(self, commands: list[_Pending], snapshot: Snapshot) -> list[tuple[_Pending, Answer | Refusal]]:
-        """Commands change the memory, never the system; the pass that follows does that."""
-        answers: list[tuple[_Pending, Answer | Refusal]] = []
+    async def _carry_out(self, commands: list[_Pending], snapshot: Snapshot) -> list[tuple[_Pending, _Said]]:
+        """Commands change the memory, never the system; the pass that follows does that. Questions wait for its end."""
+        answers: list[tuple[_Pending, _Said]] = []
         for pending in commands:
+            if isinstance(pending.command, Question):
+                answers.append((pending, pending.command))
+                continue
             if isinstance(pending.command, Connect | Reload):
                 self._config = await self._in_worker(partial(self._configure, self._config))
             intent, answer = memory.update(self._config, self._intent, snapshot, pending.command)
@@ -294,13 +303,15 @@ class Daemon:
         failed = (failure for failure in self._intent.failures if failure.action == LoadRuleset.__name__)
         return next((SystemFault(failure.text, hint=failure.hint) for failure in failed), None)
 
-    def _reply(self, fault: SystemFault | None) -> None:
+    def _reply(self, fault: SystemFault | None, picture: Picture) -> None:
         answers, self._answers = self._answers, []
         for pending, answer in answers:
             if pending.answer.done():
                 continue  # the caller has gone
             if isinstance(answer, Refusal):
                 pending.answer.set_exception(CommandRefused(answer.text, hint=answer.hint, code=answer.code))
+            elif isinstance(answer, Question):
+                pending.answer.set_result(answer_to(answer, picture))
             elif fault is not None:
                 pending.answer.set_exception(fault)
             else:

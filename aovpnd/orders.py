@@ -1,8 +1,10 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
 """What is to be done: an `Action` that the loop performs, a `Command` that a person gives, and the answer to it."""
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 
+from aovpnd.destinations import Destination
 from aovpnd.links import Link
 from aovpnd.model import Block, GuardState, Routing, TunnelWish
 from aovpnd.ruleset import Ruleset
@@ -157,11 +159,28 @@ Command = (
 
 
 @dataclass(frozen=True, slots=True)
+class Explain:
+    """What becomes of a packet to ``to``, and why; None: what was seen, what should be, and what is still to be done.
+
+    A question: it changes nothing, and whoever may read the status may ask it.
+    """
+
+    to: Destination | None = None
+
+
+Question = Explain
+
+
+@dataclass(frozen=True, slots=True)
 class Answer:
-    """What a command did, once the pass that carried it out is over."""
+    """What a command did, once the pass that carried it out is over, or what a question was answered with.
+
+    ``data`` is for programs: JSON, with the keys of aovpnctl(8).
+    """
 
     text: str
     expires_at: float | None = None
+    data: Mapping[str, object] | None = None
 
 
 @dataclass(frozen=True, slots=True)

@@ -289,32 +289,48 @@ class Packet:
     tagged: Protocol | None = None
 
 
+@dataclass(frozen=True, slots=True)
+class Step:
+    """A rule that a packet met and that applied to it, in the chain called ``chain``, counted from 1."""
+
+    chain: str
+    number: int
+    rule: Rule
+
+
 def verdict(ruleset: Ruleset, hook: Hook, packet: Packet, now: float = 0.0) -> tuple[Verdict, int]:
     """What ``ruleset``'s chains at ``hook`` say of ``packet`` at ``now`` (CLOCK_BOOTTIME), and the mark it then
     carries.
 
     A table without a chain at the hook accepts. Of several chains (egress: one per link) each must accept.
     """
+    return trace(ruleset, hook, packet, now)[:2]
+
+
+def trace(ruleset: Ruleset, hook: Hook, packet: Packet, now: float = 0.0) -> tuple[Verdict, int, tuple[Step, ...]]:
+    """As `verdict`, and every rule that applied on the way, the deciding one last."""
     mark = packet.mark
+    steps: list[Step] = []
     for chain in ruleset.chains:
         if chain.hook is not hook or (chain.device is not None and chain.device != (packet.oif and packet.oif.name)):
             continue
-        said, mark = _walk(ruleset, chain, replace(packet, mark=mark), now)
+        said, mark = _walk(ruleset, chain, replace(packet, mark=mark), now, steps)
         if said is Verdict.CONTINUE:
             said = chain.policy
         if said is not Verdict.ACCEPT:
-            return said, mark
-    return Verdict.ACCEPT, mark
+            return said, mark, tuple(steps)
+    return Verdict.ACCEPT, mark, tuple(steps)
 
 
-def _walk(ruleset: Ruleset, chain: Chain, packet: Packet, now: float) -> tuple[Verdict, int]:
-    for rule in chain.rules:
+def _walk(ruleset: Ruleset, chain: Chain, packet: Packet, now: float, steps: list[Step]) -> tuple[Verdict, int]:
+    for number, rule in enumerate(chain.rules, 1):
         if not _applies(ruleset, rule.match, packet, now):
             continue
+        steps.append(Step(chain.name, number, rule))
         if rule.set_mark is not None:
             packet = replace(packet, mark=packet.mark & ~rule.set_mark.mask | rule.set_mark.value)
         if rule.jump is not None:
-            said, mark = _walk(ruleset, ruleset.chain(rule.jump), packet, now)
+            said, mark = _walk(ruleset, ruleset.chain(rule.jump), packet, now, steps)
             packet = replace(packet, mark=mark)
             if said is not Verdict.CONTINUE:
                 return said, mark

@@ -49,8 +49,20 @@ class Peer:
 
 
 @dataclass(frozen=True, slots=True)
+class Written:
+    """A line of a tunnel's file: one value of a key, as it was written; never a key of WireGuard's."""
+
+    key: str
+    text: str
+    line: int
+
+
+@dataclass(frozen=True, slots=True)
 class WireGuard:
-    """A tunnel that a wg-quick(8) file describes. ``source`` is the file; ``mtu`` bytes or None for the default."""
+    """A tunnel that a wg-quick(8) file describes. ``source`` is the file; ``mtu`` bytes or None for the default.
+
+    ``written`` says where in it its values stand; a file whose lines were moved is the same tunnel.
+    """
 
     name: str
     source: str
@@ -62,6 +74,7 @@ class WireGuard:
     listen_port: int | None = None
     dns: tuple[Address, ...] = ()
     search: tuple[str, ...] = ()
+    written: tuple[Written, ...] = field(default=(), compare=False, repr=False)
 
     @property
     def endpoints(self) -> tuple[Endpoint, ...]:

@@ -9,6 +9,7 @@ what they let through, and what it read must be what they understood, or the fil
 import io
 import subprocess
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 from typing import Final, TypeVar
 
@@ -20,7 +21,7 @@ from aovpnd.config.wgquick import Block, Item, Section
 from aovpnd.errors import ConfigError, ToolError
 from aovpnd.model import Severity
 from aovpnd.ruleset import Address, Network
-from aovpnd.tunnel import TUNNEL_NAME, Endpoint, Interface, Peer, Secret, WireGuard
+from aovpnd.tunnel import TUNNEL_NAME, Endpoint, Interface, Peer, Secret, WireGuard, Written
 
 SUFFIX: Final = ".conf"
 IKE_SUFFIX: Final = ".toml"
@@ -28,6 +29,7 @@ WG: Final = "/usr/bin/wg"
 """From wireguard-tools. Deriving a public key with it takes 1 ms; a library for the same costs 15 ms of every start."""
 WG_TIMEOUT_S: Final = 5.0
 
+_PUBLIC: Final = frozenset({"Address", "DNS", "MTU", "AllowedIPs", "Endpoint"})
 _T = TypeVar("_T")
 
 
@@ -61,7 +63,14 @@ def parse(text: str, name: str, file: str) -> tuple[WireGuard | None, list[Findi
     if spec is None or _is_broken(findings):
         return None, findings
     _agree(blocks, file)
-    return spec, findings
+    return replace(spec, written=_written(blocks)), findings
+
+
+def _written(blocks: tuple[Block, ...]) -> tuple[Written, ...]:
+    """Where the values stand that somebody may want to find again; never a key."""
+    return tuple(
+        Written(item.key, item.text, item.line) for block in blocks for item in block.items if item.key in _PUBLIC
+    )
 
 
 def _is_broken(findings: list[Finding]) -> bool:

@@ -8,7 +8,7 @@ it. What is read off the world is in `view`, what may pass in `permits` and `fir
 from typing import Final
 
 from aovpnd.core import firewall, health, uplinks
-from aovpnd.core.permits import Facts, HostOnly, Lan, TemporaryAccess, Tunnel, permits
+from aovpnd.core.permits import Facts, HostOnly, Lan, Permit, TemporaryAccess, Tunnel, permits
 from aovpnd.core.problems import problems
 from aovpnd.core.routing import lans, routing
 from aovpnd.core.view import View, view
@@ -37,6 +37,12 @@ def decide(config: Config, intent: Intent, snapshot: Snapshot) -> Desired:
         problems=problems(config, intent, snapshot, now.phase, now.spec),
         wake_at=_wake_at(intent, snapshot, now),
     )
+
+
+def permitted(config: Config, intent: Intent, snapshot: Snapshot) -> tuple[Permit, ...]:
+    """The permits that `decide` compiles; none while unblocked, when there is no table."""
+    now = view(config, intent, snapshot)
+    return permits(now.phase, _facts(config, snapshot, now)) if now.phase is not Phase.UNBLOCKED else ()
 
 
 def _facts(config: Config, snapshot: Snapshot, now: View) -> Facts:

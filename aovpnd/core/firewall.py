@@ -86,6 +86,14 @@ def compile(permits: tuple[Permit, ...]) -> Ruleset:  # noqa: A001 - the word of
     )
 
 
+def permit_of(rule: Rule, permits: tuple[Permit, ...]) -> Permit | None:
+    """The permit that a rule of output or of the last look was compiled from; None for those that every table has."""
+    for permit in permits:
+        if any(rule in {_unstamped(written), _irrefutable(written)} for written in _leaving(permit)):
+            return permit
+    return None
+
+
 _CLEAR: Final = Rule(
     Match(), Verdict.CONTINUE, "the stamp is ours to give: clear it on everything first", set_mark=NO_STAMP
 )

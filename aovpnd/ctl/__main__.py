@@ -63,6 +63,10 @@ def run(arguments: Arguments) -> int:
             from aovpnd.ctl import check
 
             return check.run(arguments)
+        case "explain":
+            from aovpnd.ctl import explain
+
+            return explain.run(arguments)
         case "unblock" if arguments.has("--offline"):
             from aovpnd.ctl import offline
 

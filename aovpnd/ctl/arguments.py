@@ -38,6 +38,11 @@ COMMANDS: dict[str, tuple[str, str, dict[str, tuple[str, str, str]]]] = {
     "disconnect": ("", "take the tunnel down; the block stays", {}),
     "tunnels": ("", "list the tunnels", {}),
     "check": ("[FILE]", "check the configuration, or one file", {"--config-dir": CONFIG_DIR, "--state-dir": STATE_DIR}),
+    "explain": (
+        "[DESTINATION]",
+        "would it leave, and why (203.0.113.80:443/tcp)",
+        {},
+    ),
     "unblock": (
         "",
         "take the block off for good",

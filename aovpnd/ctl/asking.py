@@ -15,7 +15,8 @@ if TYPE_CHECKING:
     from typing import Any
 
 VERSION = 1
-ANSWER_LIMIT = 1 << 16
+ANSWER_LIMIT = 1 << 22
+"""Bytes; the explanation of a machine with a thousand links has some hundred thousand."""
 PATIENCE_S = 60.0
 """How long the daemon may take: a pass that changes everything takes well under one second."""
 
@@ -30,7 +31,7 @@ def ask(runtime_dir: str, command: str, **fields: object) -> dict[str, Any]:
     try:
         answer = json.loads(line)
         if answer["ok"] is True:
-            return {"text": str(answer["text"]), "expires_at": answer["expires_at"]}
+            return {"text": str(answer["text"]), "expires_at": answer["expires_at"], "data": answer.get("data")}
         raise CommandRefused(str(answer["text"]), hint=str(answer["hint"]), code=str(answer["code"]))
     except (ValueError, KeyError, TypeError) as error:
         hint = "aovpnctl and aovpnd must be of the same release"

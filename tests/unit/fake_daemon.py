@@ -14,7 +14,7 @@ from aovpnd.adapters.publish import Runtime
 from aovpnd.control import Control
 from aovpnd.errors import AovpndError
 from aovpnd.model import Clock
-from aovpnd.orders import Answer, Command
+from aovpnd.orders import Answer, Command, Question
 from tests.unit.scenes import NOW, Scene
 
 
@@ -24,7 +24,7 @@ class FakeDaemon:
 
     runtime: Runtime
     answer: Answer | AovpndError = field(default_factory=lambda: Answer("done"))
-    asked: list[Command] = field(default_factory=list)
+    asked: list[Command | Question] = field(default_factory=list)
 
     def publish(self, scene: Scene) -> None:
         """Publish a scene as if it were now."""
@@ -38,7 +38,7 @@ class FakeDaemon:
         snapshot = replace(scene.snapshot, now=Clock(boot, NOW.wall))
         self.runtime.publish(replace(scene, intent=intent, snapshot=snapshot).document())
 
-    async def submit(self, command: Command) -> Answer:
+    async def submit(self, command: Command | Question) -> Answer:
         """As the real one's."""
         self.asked.append(command)
         if isinstance(self.answer, AovpndError):

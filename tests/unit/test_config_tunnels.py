@@ -12,7 +12,7 @@ from aovpnd.config import tunnels
 from aovpnd.config.findings import Finding
 from aovpnd.errors import ConfigError, ToolError
 from aovpnd.model import Severity
-from aovpnd.tunnel import Endpoint, Peer, Secret, WireGuard
+from aovpnd.tunnel import Endpoint, Peer, Secret, WireGuard, Written
 
 # The keys of wg(8)'s and wg-quick(8)'s own examples: everybody has them.
 PRIVATE = "yAnz5TF+lXXJte14tji3zlMNq+hd2rYUIgJBgB3fBmk="
@@ -106,6 +106,22 @@ def test_fullest_file() -> None:
     )
 
     assert parse(FULLEST.removeprefix("\ufeff")) == (expected, [])
+
+
+def test_lines_are_remembered_and_make_no_difference() -> None:
+    """Where the values stand, never a key; a file whose lines were moved is the same tunnel."""
+    spec, _ = parse(SMALLEST)
+    moved, _ = parse(f"# mine\n{SMALLEST}")
+
+    assert spec is not None
+    assert moved is not None
+    assert spec.written == (
+        Written("Address", "10.0.0.2", 3),
+        Written("AllowedIPs", "0.0.0.0/0", 7),
+        Written("Endpoint", "192.0.2.1:51820", 8),
+    )
+    assert [line.line for line in moved.written] == [4, 8, 9]
+    assert (moved, moved.digest()) == (spec, spec.digest())
 
 
 def test_private_key_is_kept_as_the_kernel_shows_it() -> None:

@@ -8,6 +8,7 @@ import os
 import stat
 from collections.abc import Awaitable, Callable
 from dataclasses import dataclass, field
+from ipaddress import ip_address
 from pathlib import Path
 from typing import Any
 
@@ -16,7 +17,8 @@ from hypothesis import example, given
 from hypothesis import strategies as st
 
 from aovpnd import control
-from aovpnd.control import LINE_LIMIT, Control, Limits, parse
+from aovpnd.control import LINE_LIMIT, Control, Limits, parse, spell
+from aovpnd.destinations import Destination
 from aovpnd.errors import CommandRefused, StateError
 from aovpnd.model import Block
 from aovpnd.orders import (
@@ -26,8 +28,10 @@ from aovpnd.orders import (
     Command,
     Connect,
     Disconnect,
+    Explain,
     NameNetworks,
     PrepareSleep,
+    Question,
     Reload,
     SetBlock,
     Woke,
@@ -64,9 +68,14 @@ DEADLINE_S = 10.0
             '{"v": 1, "command": "name-networks", "names": {"wlan0": "Caf\u00e9", "eth0": "\\\\xff"}}'.encode(),
             NameNetworks((("eth0", "\\xff"), ("wlan0", "Caf\u00e9"))),
         ),
+        (b'{"v": 1, "command": "explain"}', Explain()),
+        (
+            b'{"v": 1, "command": "explain", "destination": "192.0.2.1:53/udp"}',
+            Explain(Destination(ip_address("192.0.2.1"), 53, "udp")),
+        ),
     ],
 )
-def test_command_is_understood(line: bytes, command: Command) -> None:
+def test_command_is_understood(line: bytes, command: Command | Question) -> None:
     """Every command has one spelling."""
     assert parse(line) == command
 
@@ -129,6 +138,8 @@ def test_command_is_understood(line: bytes, command: Command) -> None:
             b'{"v": 1, "command": "name-networks", "names": {"w": "' + b"x" * 129 + b'"}}',
             "the network of w has no printable name",
         ),
+        (b'{"v": 1, "command": "explain", "destination": 5}', "destination is not a text"),
+        (b'{"v": 1, "command": "explain", "destination": "\\u001b[2J"}', r"'\x1b[2J' is no destination"),
     ],
 )
 def test_everything_else_is_refused(line: bytes, text: str) -> None:
@@ -166,12 +177,12 @@ def test_no_line_raises_anything_but_a_refusal(line: bytes) -> None:
 class Daemon:
     """A stand-in for the loop: remembers what it was asked, answers when it is let."""
 
-    asked: list[Command] = field(default_factory=list)
+    asked: list[Command | Question] = field(default_factory=list)
     was_asked: asyncio.Event = field(default_factory=asyncio.Event)
     pass_over: asyncio.Event = field(default_factory=asyncio.Event)
     error: CommandRefused | None = None
 
-    async def submit(self, command: Command) -> Answer:
+    async def submit(self, command: Command | Question) -> Answer:
         """As the daemon's."""
         self.asked.append(command)
         self.was_asked.set()
@@ -244,6 +255,18 @@ def test_answers_what_the_daemon_says(tmp_path: Path) -> None:
         ]
 
     assert play(tmp_path, scene).asked == [SetBlock(Block.ON), AllowTemporary()]
+
+
+def test_question_is_answered_with_data() -> None:
+    """What a question was answered with comes as an object beside the sentence; other answers have none."""
+    assert json.loads(spell(Answer("it stays", data={"passes": True}))) == {
+        "v": 1,
+        "ok": True,
+        "text": "it stays",
+        "expires_at": None,
+        "data": {"passes": True},
+    }
+    assert "data" not in json.loads(spell(Answer("done")))
 
 
 def test_answer_comes_after_the_pass(tmp_path: Path) -> None:

@@ -69,7 +69,10 @@ def test_runtime_dir_by_option_environment_default(monkeypatch: pytest.MonkeyPat
 @pytest.mark.parametrize(
     ("line", "text"),
     [
-        ("", "which command? (status, allow-temp, connect, disconnect, tunnels, check, unblock, block, wait; see"),
+        (
+            "",
+            "which command? (status, allow-temp, connect, disconnect, tunnels, check, explain, unblock,",
+        ),
         ("stats", "there is no command 'stats' (there are: status, allow-temp, connect, disconnect, tunnels, check,"),
         ("status --wach", "there is no option '--wach' (see aovpnctl status --help)"),
         ("status --cancel", "there is no option '--cancel' here (it belongs to: allow-temp)"),

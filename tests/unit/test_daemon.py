@@ -9,6 +9,7 @@ from ipaddress import ip_address, ip_interface, ip_network
 
 import pytest
 
+from aovpnd import destinations
 from aovpnd.core import decide as deciding
 from aovpnd.daemon import Daemon
 from aovpnd.errors import CommandRefused, NftError, StateError, SystemFault
@@ -36,6 +37,7 @@ from aovpnd.orders import (
     EnsureCopies,
     EnsureGuard,
     EnsureRouting,
+    Explain,
     LoadRuleset,
     MarkUnblocked,
     PrepareSleep,
@@ -262,6 +264,31 @@ def test_refusal_changes_nothing() -> None:
         assert len(stage.world.done) == done
 
     play(scene)
+
+
+def test_question_is_answered_from_a_settled_pass() -> None:
+    """Even the first one, which has everything to do, answers when nothing is left to be done."""
+
+    async def scene(stage: Stage) -> None:
+        answer = await stage.daemon.submit(Explain(destinations.parse("192.0.2.1")))
+        assert answer.text.startswith("192.0.2.1:443/tcp is refused at once: there is no tunnel")
+        assert stage.world.remembered == []
+        everything = await stage.daemon.submit(Explain())
+        assert everything.text == "blocked: everything is as it should be"
+
+    play(scene)
+
+
+def test_question_is_answered_although_something_fails() -> None:
+    """That is when people ask."""
+
+    async def scene(stage: Stage) -> None:
+        answer = await stage.daemon.submit(Explain())
+        assert answer.text == "blocked: 3 things are still to be done"
+        assert answer.data is not None
+        assert "load ruleset: blocked; there was none" in str(answer.data["actions"])
+
+    play(scene, World(fails={LoadRuleset: NftError("refused")}))
 
 
 def test_failed_load_is_tried_again_and_routing_shuts_meanwhile() -> None:

@@ -58,9 +58,10 @@ PARTS: Final = (
         "the nouns that all share: whatever they imported, all would import",
         PURE,
     ),
+    _part("destinations", "", "where a packet would go is a text that somebody typed, and nothing else", PURE),
     _part(
         "orders",
-        "names errors links ruleset model tunnel",
+        "names errors links ruleset model tunnel destinations",
         "what to do is data; how it is done is the adapters' business",
         PURE,
     ),
@@ -76,6 +77,19 @@ PARTS: Final = (
         "core",
         "names errors links ruleset model tunnel inquiries orders",
         "decisions are pure: no clock, no logging, no input or output, so that a test can go through all of them",
+        PURE,
+    ),
+    _part(
+        "core.explain",
+        "names links ruleset render model destinations guard.rules",
+        "the guard's tables judge as well, and its rules are values that say how; rules are quoted as nft writes them",
+        PURE,
+    ),
+    _part("core.way", "names links ruleset model destinations", "as core, for a destination that somebody typed", PURE),
+    _part(
+        "core.sentences",
+        "names links ruleset model tunnel destinations",
+        "as core, for a destination that somebody typed",
         PURE,
     ),
     _part(
@@ -124,7 +138,7 @@ PARTS: Final = (
     ),
     _part(
         "control",
-        "names errors links model tunnel orders",
+        "names errors links model tunnel orders destinations",
         "it is given a submit(command): who asks must not reach what acts",
     ),
     _part(
@@ -138,7 +152,11 @@ PARTS: Final = (
         "it must outlive every mistake of the rest: nothing of core, model, daemon or the adapters' libraries",
     ),
     _part("bus", "names errors", "unprivileged and in a process of its own: it knows a protocol, not our decisions"),
-    _part("ctl", "names errors durations", "every command starts in the blink of an eye; work is done in the daemon"),
+    _part(
+        "ctl",
+        "names errors durations destinations",
+        "every command starts in the blink of an eye; work is done in the daemon",
+    ),
     _part(
         "ctl.check",
         "names errors config model tunnel links ruleset",

@@ -1,0 +1,32 @@
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""One pass as a whole: what a question is answered from."""
+
+from dataclasses import dataclass
+
+from aovpnd.core.decide import permitted
+from aovpnd.core.permits import Permit
+from aovpnd.core.view import choose
+from aovpnd.model import Config, Desired, Intent, Snapshot
+from aovpnd.orders import Action
+from aovpnd.tunnel import TunnelSpec
+
+
+@dataclass(frozen=True, slots=True)
+class Picture:
+    """What was written, wanted, seen and decided; ``actions`` are those that are still to be done."""
+
+    config: Config
+    intent: Intent
+    snapshot: Snapshot
+    desired: Desired
+    actions: tuple[Action, ...] = ()
+
+    @property
+    def spec(self) -> TunnelSpec | None:
+        """The chosen tunnel."""
+        return choose(self.config, self.intent)
+
+    @property
+    def permits(self) -> tuple[Permit, ...]:
+        """What may leave now; none while unblocked."""
+        return permitted(self.config, self.intent, self.snapshot)

@@ -1,0 +1,205 @@
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""An explanation in words for a person: one sentence that says what happens and why, what to do about it, and which
+line of which file it comes from.
+"""
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from ipaddress import ip_network
+from typing import assert_never
+
+from aovpnd.core.explain import OUTPUT, Explanation, Fate
+from aovpnd.core.permits import Handshake, HostOnly, Lan, LinkSetup, Loopback, Permit, TemporaryAccess, Tunnel
+from aovpnd.core.picture import Picture
+from aovpnd.core.way import Turn
+from aovpnd.destinations import Destination
+from aovpnd.model import Config, Origin, Phase, Uplink, Wish
+from aovpnd.model import Lan as LanSetting
+from aovpnd.tunnel import TunnelSpec
+
+SPECIFICATION = "docs/security.md"
+DNS_PORTS = (53, 853)
+UNPLUG = "to get online for a while without the tunnel: aovpnctl allow-temp"
+
+
+@dataclass(frozen=True, slots=True)
+class Told:
+    """The sentence, what to do (may be ""), and the lines of files behind it."""
+
+    text: str
+    hint: str = ""
+    origins: tuple[Origin, ...] = ()
+
+
+def words(permit: Permit) -> str:
+    """A permit as docs/security.md calls it."""
+    match permit:
+        case Loopback():
+            return "Loopback"
+        case LinkSetup():
+            return "Link set-up"
+        case Handshake():
+            return "Handshake"
+        case Tunnel():
+            return "Tunnel"
+        case TemporaryAccess():
+            return "Temporary access"
+        case HostOnly():
+            return "Host-only networks"
+        case Lan():
+            return "LAN"
+        case _:
+            assert_never(permit)
+
+
+def tell(picture: Picture, what: Explanation) -> Told:
+    """Put it in words."""
+    link = what.way.link.name if what.way.link is not None else ""
+    match what.fate:
+        case Fate.HERE:
+            return Told(f"{what.to} stays on this machine")
+        case Fate.TUNNEL:
+            return _through_the_tunnel(picture, what, link)
+        case Fate.GUESTS:
+            return Told(f"{what.to} goes to a guest of this machine, by {link}")
+        case Fate.LAN:
+            text = f"{what.to} leaves by {link}: the local network may be reached beside the tunnel"
+            return Told(text, "", _settings(picture.config, "lan.allow"))
+        case Fate.ACCESS:
+            whose = f" (granted to {picture.intent.grant.granted_to})" if picture.intent.grant is not None else ""
+            text = f"{what.to} leaves by {link} as temporary access{whose}"
+            return Told(
+                text,
+                "to end it now: aovpnctl allow-temp --cancel",
+                _settings(picture.config, "temporary_access.enabled"),
+            )
+        case Fate.OTHER:
+            return Told(f"{what.to} leaves by {link}: {_reason(what)}")
+        case Fate.OPEN:
+            return _open(picture, what.to, link)
+        case Fate.UNROUTED:
+            return _unrouted(picture, what)
+        case Fate.REFUSED | Fate.DROPPED:
+            return _stopped(picture, what, link)
+        case _:
+            assert_never(what.fate)
+
+
+def _through_the_tunnel(picture: Picture, what: Explanation, link: str) -> Told:
+    spec, route = picture.spec, what.way.route
+    name, endpoints = (spec.name, spec.endpoints) if spec is not None else (link, ())
+    carried = _lines(spec, "AllowedIPs", lambda text: route is not None and ip_network(text, strict=False) == route.dst)
+    origins = (*carried, *_lines(spec, "Endpoint"))
+    outside = "outside, nothing of it is seen but the tunnel's own packets to " + " or ".join(map(str, endpoints))
+    if picture.desired.phase is Phase.CONNECTED:
+        return Told(f"{what.to} leaves through the tunnel {name} ({link})", outside, origins)
+    text = f"{what.to} goes into the tunnel {name} ({link}) and waits there: the gateway has not answered yet"
+    return Told(text, outside, origins)
+
+
+def _open(picture: Picture, to: Destination, link: str) -> Told:
+    if picture.desired.phase is Phase.UNBLOCKED:
+        return Told(f"{to} leaves by {link} in clear: the block is off", "to put it on: aovpnctl block")
+    text = f"{to} leaves by {link} in clear: neither our table nor the guard's is there"
+    return Told(text, "journalctl -u aovpnd says why; systemctl restart aovpnd")
+
+
+# -- why not ----------------------------------------------------------------------------------------------------------
+def _unrouted(picture: Picture, what: Explanation) -> Told:
+    told = _because_of_the_place(picture, what) or _because_of_the_phase(picture)
+    return Told(f"{what.to} is refused at once: {told.text}", told.hint, told.origins)
+
+
+def _because_of_the_place(picture: Picture, what: Explanation) -> Told | None:
+    """What is special about where it would go."""
+    to, spec = what.to, picture.spec
+    if (
+        to.link
+        and what.way.turn is Turn.NOWHERE
+        and what.way.link is None
+        and not _is_uplink(picture.desired.uplinks, to.link)
+    ):
+        return Told(f"no network can be reached by the link {to.link}", "ip link shows the links")
+    if spec is not None and any(endpoint.addr == to.address for endpoint in spec.endpoints):
+        text = f"that is the gateway of the tunnel {spec.name}, where only the tunnel's own packets go"
+        return Told(text, "", _lines(spec, "Endpoint", lambda line: str(to.address) in line))
+    near = next((u for u in picture.desired.uplinks if to.link == u.link.name or _is_near(u, to)), None)
+    if near is None or picture.desired.phase is Phase.UNBLOCKED:
+        return None
+    if picture.config.lan is LanSetting.ALLOW:
+        text = f"it is on {near.link.name}, whose network is no private one, so that it counts as the internet"
+        return Told(text, "", _settings(picture.config, "lan.allow"))
+    locked = "lan.allow" in picture.config.locked
+    hint = "a policy keeps it so" if locked else "[lan] allow = true opens the private ones"
+    return Told(f"the local network of {near.link.name} stays closed", hint, _settings(picture.config, "lan.allow"))
+
+
+def _because_of_the_phase(picture: Picture) -> Told:
+    spec = picture.spec
+    match picture.desired.phase:
+        case Phase.OFFLINE:
+            return Told("there is no network, and without the tunnel nothing leaves")
+        case Phase.BLOCKED if picture.intent.wish is Wish.DISCONNECT:
+            return Told("the tunnel was disconnected, and the block stays", f"to connect: aovpnctl connect; {UNPLUG}")
+        case Phase.BLOCKED:
+            return Told("there is no tunnel to go through, and nothing leaves outside one", UNPLUG)
+        case Phase.CONNECTING:
+            name = spec.name if spec is not None else ""
+            return Told(f"the tunnel {name} is not up yet, and nothing leaves outside it", UNPLUG)
+        case Phase.CONNECTED:
+            name = spec.name if spec is not None else ""
+            hint = "AllowedIPs = 0.0.0.0/0, ::/0 sends everything through it"
+            return Told(
+                f"the tunnel {name} does not carry it, and nothing leaves outside the tunnel",
+                hint,
+                _lines(spec, "AllowedIPs"),
+            )
+        case Phase.TEMPORARY_ACCESS | Phase.UNBLOCKED:
+            return Told("no route leads there", "ip route shows the routes; the network may not have this kind of IP")
+        case _:
+            assert_never(picture.desired.phase)
+
+
+def _stopped(picture: Picture, what: Explanation, link: str) -> Told:
+    """A rule was against it."""
+    verb = "refused at once" if what.fate is Fate.REFUSED else "dropped"
+    if what.stages[-1].where in {"guard", "egress"}:
+        text = f"{what.to} is dropped by the guard: our table is not there to permit it"
+        return Told(text, "it is being loaded again; journalctl -u aovpnd says more")
+    if what.to.port in DNS_PORTS and what.to.protocol in {"tcp", "udp"}:
+        if isinstance(what.permit, TemporaryAccess):
+            resolvers = ", ".join(map(str, what.permit.resolvers)) or "none"
+            text = f"while temporary access is open, names are asked of the lease's resolvers alone: {resolvers}"
+            return Told(f"{what.to} is {verb}: {text}")
+        return Told(f"{what.to} is {verb}: DNS leaves by no link but the tunnel")
+    told = _because_of_the_place(picture, what)
+    reason = told.text if told is not None else f"nothing permits it to leave by {link}"
+    return Told(f"{what.to} is {verb}: {reason}", told.hint if told else "", told.origins if told else ())
+
+
+def _is_uplink(uplinks: tuple[Uplink, ...], link: str) -> bool:
+    return any(uplink.link.name == link for uplink in uplinks)
+
+
+def _is_near(uplink: Uplink, to: Destination) -> bool:
+    return any(to.address.version == prefix.version and to.address in prefix for prefix in uplink.prefixes)
+
+
+def _reason(what: Explanation) -> str:
+    return next(reversed([stage.why for stage in what.stages if stage.where == OUTPUT]))
+
+
+# -- where it is written ----------------------------------------------------------------------------------------------
+def _settings(config: Config, key: str) -> tuple[Origin, ...]:
+    return tuple(origin for origin in config.origins if origin.key == key)
+
+
+def _lines(spec: TunnelSpec | None, key: str, fits: Callable[[str], bool] | None = None) -> tuple[Origin, ...]:
+    """The lines of a tunnel's file with a key, all of them or those that fit."""
+    return tuple(
+        Origin(key, written.text, of.source, written.line)
+        for of in (spec,)
+        if of is not None
+        for written in of.written
+        if written.key == key and (fits is None or fits(written.text))
+    )
