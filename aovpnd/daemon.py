@@ -129,8 +129,8 @@ class Daemon:
         self._configure = configure
         self._publish = publish
         self._alive = alive
-        self._intent = intent
         self._config = configure(None)
+        self._intent = replace(intent, chosen=intent.chosen or self._config.chosen)
         self._resync_s = resync_s
         self._pending: list[_Pending] = []
         self._answers: list[tuple[_Pending, _Said]] = []

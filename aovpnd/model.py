@@ -6,10 +6,10 @@ Times called ``at``, ``since``, ``expires_at`` are seconds on CLOCK_BOOTTIME, wh
 seconds since the epoch. Spans end in ``_s``. ``None`` means unknown or absent.
 """
 
-import hashlib
 from dataclasses import dataclass
 from enum import StrEnum
 
+from aovpnd.gateways import FRESH, Gateways, Heard, Path, Provoked
 from aovpnd.inquiries import Inquiry
 from aovpnd.links import Link
 from aovpnd.ruleset import Address, Network, Ruleset
@@ -69,10 +69,12 @@ class Origin:
 
 @dataclass(frozen=True, slots=True)
 class Config:
-    """What the administrator and the user wrote, validated."""
+    """What was written, validated: ``prefer`` is the order, ``chosen`` the user's choice, ``probe`` whom to ask."""
 
     tunnels: tuple[TunnelSpec, ...] = ()
-    prefer: str | None = None
+    prefer: tuple[str, ...] = ()
+    chosen: str | None = None
+    probe: tuple[Endpoint, ...] = ()
     temporary_access: TemporaryAccessPolicy = TemporaryAccessPolicy()
     lan: Lan = Lan.BLOCK
     origins: tuple[Origin, ...] = ()
@@ -262,40 +264,6 @@ class Grant:
 
 
 @dataclass(frozen=True, slots=True)
-class Path:
-    """Over what the tunnel runs: when any of it changes, only a new handshake proves the tunnel."""
-
-    tunnel: str
-    digest: str
-    endpoints: tuple[Endpoint, ...]
-    link: int
-    networks: tuple[str, ...]
-
-    def fingerprint(self) -> str:
-        """A short digest, for the daemon that comes after this one."""
-        return hashlib.blake2b(repr(self).encode(), digest_size=16).hexdigest()
-
-
-@dataclass(frozen=True, slots=True)
-class Provoked:
-    """The last time that we made the tunnel shake hands, and how often on this path."""
-
-    path: Path
-    at: float
-    attempts: int = 1
-
-
-@dataclass(frozen=True, slots=True)
-class Heard:
-    """When the tunnel last received anything, and the counters then."""
-
-    at: float
-    rx_bytes: int
-    tx_bytes: int
-    handshake_wall: int | None
-
-
-@dataclass(frozen=True, slots=True)
 class Failure:
     """An action that failed: which, how often in a row, when to try again, and why."""
 
@@ -326,6 +294,7 @@ class Intent:
     failures: tuple[Failure, ...] = ()
     removed_by: str | None = None
     removed_at: float | None = None
+    gateways: Gateways = FRESH
     network_names: tuple[tuple[str, str], ...] = ()
     """What the networks of some links call themselves (SSID): shown, and never acted upon."""
 
@@ -385,7 +354,8 @@ class TunnelWish:
 class Desired:
     """What should be. ``ruleset`` and ``routing`` None mean: nothing of ours at all (unblocked).
 
-    ``inquiries`` are the questions that are open; they are asked while everything else is as it should be.
+    ``order`` names the tunnels that may carry, the preferred one first. ``inquiries`` are the questions that are open;
+    they are asked while everything else is as it should be.
     """
 
     phase: Phase
@@ -395,6 +365,7 @@ class Desired:
     guard: GuardState = GuardState.HELD
     unblocked: bool = False
     uplinks: tuple[Uplink, ...] = ()
+    order: tuple[str, ...] = ()
     problems: tuple[Problem, ...] = ()
     inquiries: tuple[Inquiry, ...] = ()
     wake_at: float | None = None

@@ -85,13 +85,13 @@ def uplink_kind(link: Link) -> str:
 
 # -- tunnels ----------------------------------------------------------------------------------------------------------
 def _tunnel(spec: TunnelSpec, intent: Intent, snapshot: Snapshot, desired: Desired) -> Document:
-    wish = next((wish for wish in desired.tunnels if wish.spec.name == spec.name), None)
+    wish = next((wish for wish in desired.tunnels[:1] if wish.spec.name == spec.name), None)
     state = _state(wish, snapshot)
     at = intent.connected_at if wish is not None else None
     return {
         "name": spec.name,
         "backend": state.backend if state is not None else "wireguard",
-        "role": "available" if wish is None else "chosen",
+        "role": _role(spec, wish, intent, desired),
         "link": state.link.name if state is not None else None,
         "state": "down" if wish is None else "connecting" if at is None else "connected",
         "endpoint": _endpoint(spec, state),
@@ -102,6 +102,18 @@ def _tunnel(spec: TunnelSpec, intent: Intent, snapshot: Snapshot, desired: Desir
         "_since_boot": at,
         "_handshake_wall": state.handshake_wall if state is not None else None,
     }
+
+
+def _role(spec: TunnelSpec, wish: TunnelWish | None, intent: Intent, desired: Desired) -> str:
+    """``chosen``: it carries, or is coming up to; ``failed``: it was left, for the time being; ``standby``: it waits
+    for its turn; ``available``: it is not of the order.
+    """
+    if wish is not None:
+        return "chosen"
+    entry = intent.gateways.entry(spec.name)
+    if entry is not None and entry.back_at is None:
+        return "failed"
+    return "standby" if spec.name in desired.order else "available"
 
 
 def _state(wish: TunnelWish | None, snapshot: Snapshot) -> TunnelState | None:

@@ -262,12 +262,13 @@ class Netlink:
         """Give a link exactly these addresses, without routes in main; IPv6 ones where the kernel speaks it."""
         wanted = {address for address in wished if address.version in self._families()}
         there = set(self.addresses_of(link))
-        for address in sorted(there - wanted, key=str):
-            with self._asking(f"cannot remove {address} from {link.name}", forgive=_GONE) as iproute:
-                iproute.addr("del", **_address(link, address))
+        # New ones first: with its last address of a family, a link loses its routes, and programs would be refused.
         for address in sorted(wanted - there, key=str):
             with self._asking(f"cannot add {address} to {link.name}") as iproute:
                 iproute.addr("add", **_address(link, address), flags=_NODAD_NOPREFIXROUTE)
+        for address in sorted(there - wanted, key=str):
+            with self._asking(f"cannot remove {address} from {link.name}", forgive=_GONE) as iproute:
+                iproute.addr("del", **_address(link, address))
         if set(self.addresses_of(link)) != wanted:
             raise NetlinkError(f"the addresses of {link.name} do not stay as they should be")
 

@@ -54,10 +54,12 @@ class State:
             raise StateError(f"{path}: {error.strerror}", hint="is the file system full or read-only?") from error
 
     def remember(self, intent: Intent, now: Clock) -> None:
-        """Keep the budget, and the chosen tunnel where there is one. `StateError` when that fails."""
+        """Keep the budget, and the tunnel that the user named, or that none was. `StateError` when that fails."""
         grants = [{"boot": at, "wall": now.wall - (now.boot - at)} for at in intent.used]
         self._write(BUDGET_FILE, json.dumps({"boot_id": _boot_id(), "grants": grants}) + "\n")
-        if intent.chosen is not None and TUNNEL_NAME.fullmatch(intent.chosen):
+        if intent.chosen is None:
+            self._remove(CHOICE_FILE)
+        elif TUNNEL_NAME.fullmatch(intent.chosen):
             self._write(CHOICE_FILE, f'[tunnel]\nprefer = "{intent.chosen}"\n')
 
     def _used(self, now: Clock) -> tuple[float, ...]:
@@ -74,6 +76,13 @@ class State:
         # Another boot's clock says nothing here; the wall clock may have been set back, which must not refill the
         # budget.
         return tuple(sorted(boot if same_boot else now.boot - max(now.wall - wall, 0.0) for boot, wall in pairs))
+
+    def _remove(self, name: str) -> None:
+        path = self.state_dir / name
+        try:
+            path.unlink(missing_ok=True)
+        except OSError as error:
+            raise StateError(f"{path}: {error.strerror}", hint="is the file system read-only?") from error
 
     def _write(self, name: str, text: str) -> None:
         path, new = self.state_dir / name, self.state_dir / f".{name}.new"

@@ -78,6 +78,8 @@ def reload(previous: Config | None, config_dir: Path, state_dir: Path, vendor_di
     return Config(
         tunnels=tuple(sorted((*read_tunnels.good, *kept), key=lambda spec: spec.name)),
         prefer=effective.prefer,
+        chosen=effective.chosen,
+        probe=effective.probe,
         temporary_access=effective.temporary_access,
         lan=effective.lan,
         origins=effective.origins,
@@ -99,13 +101,13 @@ def check(paths: Sequence[Path], config_dir: Path, state_dir: Path, vendor_dir: 
     found, findings = _read_settings(where)
     read_tunnels = _read_tunnels(where)
     findings += read_tunnels.findings
-    if found is not None and found.prefer is not None and read_tunnels.readable:
+    if found is not None and read_tunnels.readable:
         known = {spec.name for spec in read_tunnels.good} | read_tunnels.broken
         origin = next(origin for origin in found.origins if origin.key == "tunnel.prefer")
-        if found.prefer not in known:
+        wanted = found.prefer if found.chosen is None or origin.key in found.locked else (found.chosen,)
+        for name in (name for name in wanted if name not in known):
             hint = f"there are: {', '.join(sorted(known)) or 'none'}"
-            reason = f"there is no tunnel called '{found.prefer}'"
-            findings.append(Finding(origin.file, reason, hint, origin.line, origin.key))
+            findings.append(Finding(origin.file, f"there is no tunnel called '{name}'", hint, origin.line, origin.key))
     return tuple(findings)
 
 
@@ -159,7 +161,15 @@ def _settings_in_force(found: Settings | None, previous: Config | None) -> tuple
     if found is not None:
         return found, []
     if previous is not None:
-        kept = Settings(previous.prefer, previous.temporary_access, previous.lan, previous.origins, previous.locked)
+        kept = Settings(
+            prefer=previous.prefer,
+            chosen=previous.chosen,
+            probe=previous.probe,
+            temporary_access=previous.temporary_access,
+            lan=previous.lan,
+            origins=previous.origins,
+            locked=previous.locked,
+        )
         return kept, [_kept("settings: the last good ones are in force")]
     text = "settings: temporary access and the local network stay closed until the files can be read"
     return _TIGHTEST, [Problem(CLOSED, Severity.WARNING, text, "aovpnctl check says what to do")]

@@ -9,13 +9,14 @@ import difflib
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from enum import IntEnum
+from ipaddress import ip_address
 from typing import Final, TypeVar
 
 from aovpnd import durations
 from aovpnd.config import toml
 from aovpnd.config.findings import INVALID, OVERRULED, Finding, Findings, UnfitError, quoted
 from aovpnd.model import Enabled, Lan, Origin, Severity, TemporaryAccessPolicy, WhileConnected
-from aovpnd.tunnel import TUNNEL_NAME
+from aovpnd.tunnel import TUNNEL_NAME, Endpoint
 
 MAX_S: Final = 3600
 """No temporary access is longer than an hour, whatever the files say."""
@@ -34,8 +35,11 @@ class Layer(IntEnum):
     POLICY = 5
 
 
-Parsed = str | int | Enabled | Lan | WhileConnected
+Parsed = int | tuple[str, ...] | tuple[Endpoint, ...] | Enabled | Lan | WhileConnected
 _T = TypeVar("_T", bound=Parsed)
+_Item = TypeVar("_Item", str, Endpoint)
+MOST_ITEMS: Final = 16
+"""More tunnels or targets than that in one list are a mistake."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -67,7 +71,9 @@ _BUILT_IN_POLICY: Final = TemporaryAccessPolicy()
 class Settings:
     """The effective values, each with its origin."""
 
-    prefer: str | None = None
+    prefer: tuple[str, ...] = ()
+    chosen: str | None = None
+    probe: tuple[Endpoint, ...] = ()
     temporary_access: TemporaryAccessPolicy = _BUILT_IN_POLICY
     lan: Lan = Lan.BLOCK
     origins: tuple[Origin, ...] = ()
@@ -80,6 +86,46 @@ def _name(value: object) -> str:
     if TUNNEL_NAME.fullmatch(text) is None:
         raise UnfitError(f"{quoted(text)} is no tunnel name", "letters, digits, - and _, at most 32")
     return text
+
+
+def _order(value: object) -> tuple[str, ...]:
+    """One name, or several from the best on."""
+    return _several(value, _name)
+
+
+def _targets(value: object) -> tuple[Endpoint, ...]:
+    return _several(value, _target)
+
+
+def _several(value: object, parse: Callable[[object], _Item]) -> tuple[_Item, ...]:
+    """One value or a list of them, none twice."""
+    if not isinstance(value, list):
+        return (parse(value),)
+    found = tuple(map(parse, value))
+    if not 1 <= len(found) <= MOST_ITEMS:
+        raise UnfitError(f"a list of {len(found)} is out of range", f"write from 1 to {MOST_ITEMS}, or remove the line")
+    if len(set(found)) != len(found):
+        raise UnfitError("something stands twice in the list", "remove one of them")
+    return found
+
+
+def _target(value: object) -> Endpoint:
+    text = _text(value)
+    host, _, port = text.rpartition(":")
+    hint = 'write ADDRESS:PORT, "192.0.2.1:443" or "[2001:db8::1]:443"'
+    if host.startswith("[") and host.endswith("]"):
+        host = host[1:-1]
+    elif ":" in host:
+        raise UnfitError(f"{quoted(text)} is no address with a port", hint)
+    if not (port.isascii() and port.isdecimal() and len(port) <= 5 and 0 < int(port) < 1 << 16):  # noqa: PLR2004 - digits
+        raise UnfitError(f"{quoted(text)} is no address with a port", hint)
+    try:
+        address = ip_address(host)
+    except ValueError:
+        raise UnfitError(f"{quoted(text)} is no address with a port", hint) from None
+    if address.is_loopback or address.is_unspecified or address.is_multicast or address.is_link_local:
+        raise UnfitError(f"{quoted(text)} cannot be reached through a tunnel", "name a server on the other side")
+    return Endpoint(address, int(port))
 
 
 def _enabled(value: object) -> Enabled:
@@ -150,13 +196,14 @@ def _number(value: int) -> str:
 
 
 KEYS: Final = {
-    "tunnel.prefer": Key(_name, "", users=True),
+    "tunnel.prefer": Key(_order, "", users=True),
     "temporary_access.enabled": Key(_enabled, "true"),
     "temporary_access.duration": Key(_span, "3min"),
     "temporary_access.max": Key(_span, "1h"),
     "temporary_access.per_hour": Key(_per_hour, "3"),
     "temporary_access.while_connected": Key(_while_connected, "refuse"),
     "lan.allow": Key(_lan, "false"),
+    "health.probe": Key(_targets, ""),
 }
 """Every setting there is, by its dotted name."""
 _TABLES: Final = sorted({key.partition(".")[0] for key in KEYS})
@@ -213,7 +260,7 @@ def _written(value: object) -> str:
     """A value as `Origin` shows it."""
     if isinstance(value, bool):
         return "true" if value else "false"
-    return str(value)
+    return ", ".join(map(str, value)) if isinstance(value, list) else str(value)
 
 
 # -- all files --------------------------------------------------------------------------------------------------------
@@ -222,8 +269,9 @@ def merge(settings: Iterable[Setting]) -> tuple[Settings, list[Finding]]:
 
     An ERROR among the findings means that the settings contradict each other and may not be used.
     """
-    chosen: dict[str, Setting] = {}
-    for setting in sorted(settings, key=lambda setting: setting.layer):
+    settings, chosen = tuple(settings), dict[str, Setting]()
+    ranked = sorted(settings, key=lambda setting: setting.layer)
+    for setting in ranked:
         chosen[setting.key] = setting
     duration, findings = _duration(chosen)
     built_in = _BUILT_IN_POLICY
@@ -234,10 +282,21 @@ def merge(settings: Iterable[Setting]) -> tuple[Settings, list[Finding]]:
         per_hour=_value(chosen, "temporary_access.per_hour", built_in.per_hour),
         while_connected=_value(chosen, "temporary_access.while_connected", built_in.while_connected),
     )
-    prefer = _value(chosen, "tunnel.prefer", "") or None
+    # What the user named means that tunnel and no other, so it is kept apart from the order.
+    named = next((s.value for s in settings if s.key == "tunnel.prefer" and s.layer is Layer.CHOICE), None)
+    orders = [s for s in ranked if s.key == "tunnel.prefer" and s.layer is not Layer.CHOICE]
     origins = tuple(_origin(key, chosen, duration) for key in KEYS)
     locked = frozenset(key for key, setting in chosen.items() if setting.layer is Layer.POLICY)
-    return Settings(prefer, access, _value(chosen, "lan.allow", Lan.BLOCK), origins, locked), findings
+    effective = Settings(
+        prefer=_value({setting.key: setting for setting in orders}, "tunnel.prefer", ()),
+        chosen=named[0] if isinstance(named, tuple) and isinstance(named[0], str) else None,
+        probe=_value(chosen, "health.probe", ()),
+        temporary_access=access,
+        lan=_value(chosen, "lan.allow", Lan.BLOCK),
+        origins=origins,
+        locked=locked,
+    )
+    return effective, findings
 
 
 def _value(chosen: dict[str, Setting], key: str, otherwise: _T) -> _T:

@@ -7,13 +7,14 @@ it. What is read off the world is in `view`, what may pass in `permits` and `fir
 
 from typing import Final
 
-from aovpnd.core import firewall, health, uplinks
+from aovpnd.core import failover, firewall, health, uplinks
 from aovpnd.core.permits import Facts, HostOnly, Lan, Permit, TemporaryAccess, Tunnel, permits
 from aovpnd.core.problems import problems
 from aovpnd.core.routing import lans, routing
 from aovpnd.core.view import View, view
 from aovpnd.model import Config, Desired, GuardState, Intent, LinkWish, Phase, Snapshot, TunnelWish
 from aovpnd.ruleset import Device
+from aovpnd.tunnel import Endpoint
 
 GUARD_LOOK_S: Final = 0.5
 """How soon to look whether a guard that is starting holds its tables."""
@@ -34,7 +35,8 @@ def decide(config: Config, intent: Intent, snapshot: Snapshot) -> Desired:
         routing=routing(config, snapshot, now),
         tunnels=_tunnels(intent, snapshot, now),
         uplinks=now.uplinks,
-        problems=problems(config, intent, snapshot, now.phase, now.spec),
+        order=tuple(spec.name for spec in now.order),
+        problems=problems(config, intent, snapshot, now),
         wake_at=_wake_at(intent, snapshot, now),
     )
 
@@ -54,15 +56,24 @@ def _facts(config: Config, snapshot: Snapshot, now: View) -> Facts:
     tunnel = None
     if now.state is not None:
         link = now.state.link
-        tunnel = Tunnel(Device(link.index, link.name, link.kind), tuple(i.ip for i in now.state.addresses))
+        # Those that it is about to have as well, when it is being given another configuration in place.
+        own = dict.fromkeys((*now.state.addresses, *(now.spec.addresses if now.spec is not None else ())))
+        own4 = [interface.ip for interface in own if snapshot.ipv6 or interface.version == uplinks.IPV4]
+        tunnel = Tunnel(Device(link.index, link.name, link.kind), tuple(dict.fromkeys(own4)))
     return Facts(
-        endpoints=tuple(dict.fromkeys(now.spec.endpoints)) if now.spec is not None else (),
+        endpoints=tuple(dict.fromkeys(_endpoints(now))),
         tunnel=tunnel,
         access=access,
         neighbours=uplinks.on_link_gateways(now.uplinks),
         host_only=tuple(HostOnly(Device(link.index, link.name)) for link in uplinks.host_only(snapshot)),
         lan=tuple(Lan(Device(u.link.index, u.link.name), prefixes) for u, prefixes in lans(config, now)),
     )
+
+
+def _endpoints(now: View) -> tuple[Endpoint, ...]:
+    """Where handshakes may go: to the tunnel that carries, and to the one on trial."""
+    trial = now.trial.spec.endpoints if now.trial is not None else ()
+    return (*now.spec.endpoints, *trial) if now.spec is not None else ()
 
 
 def _tunnels(intent: Intent, snapshot: Snapshot, now: View) -> tuple[TunnelWish, ...]:
@@ -72,7 +83,17 @@ def _tunnels(intent: Intent, snapshot: Snapshot, now: View) -> tuple[TunnelWish,
     if now.state is None or now.sealed:
         return (TunnelWish(now.spec, now.link_name, LinkWish.DOWN),)
     shakes = now.state.link.up and health.must_provoke(intent, now.state, now.path, snapshot.now)
-    return (TunnelWish(now.spec, now.link_name, LinkWish.UP, now.path if shakes else None),)
+    return (TunnelWish(now.spec, now.link_name, LinkWish.UP, now.path if shakes else None), *_beside(now))
+
+
+def _beside(now: View) -> tuple[TunnelWish, ...]:
+    """The link of the tunnel on trial: made down, and shaken once as it is set up."""
+    if now.trial is None:
+        return ()
+    if now.trial.state is None:
+        return (TunnelWish(now.trial.spec, now.trial.link_name, LinkWish.DOWN),)
+    path = None if now.trial.state.link.up else now.trial.path
+    return (TunnelWish(now.trial.spec, now.trial.link_name, LinkWish.UP, path),)
 
 
 def _wake_at(intent: Intent, snapshot: Snapshot, now: View) -> float | None:
@@ -84,4 +105,5 @@ def _wake_at(intent: Intent, snapshot: Snapshot, now: View) -> float | None:
         moments += [now.grant.expires_at, snapshot.now.boot + GRANT_LOOK_S]
     if now.state is not None and now.path is not None:
         moments.append(health.next_look(intent, now.state, now.path, snapshot.now))
+        moments += failover.next_look(intent.gateways, now, snapshot.now.boot)
     return min((moment for moment in moments if moment > snapshot.now.boot), default=None)

@@ -11,7 +11,8 @@ a new handshake after 15 s of silence. Idle is not lost.
 
 from typing import Final
 
-from aovpnd.model import Clock, Heard, Intent, Path, TunnelState
+from aovpnd.gateways import Heard, Path
+from aovpnd.model import Clock, Intent, TunnelState
 
 LOST_AFTER_S: Final = 35.0
 """15 s until WireGuard asks for a new handshake (KEEPALIVE_TIMEOUT + REKEY_TIMEOUT), 20 s for it to succeed."""
@@ -83,7 +84,7 @@ def retry_at(intent: Intent) -> float:
     """When the handshake may be provoked anew on the same path."""
     if intent.provoked is None:
         return 0.0
-    return intent.provoked.at + RETRY_S[min(intent.provoked.attempts, len(RETRY_S)) - 1]
+    return intent.provoked.at + RETRY_S[max(min(intent.provoked.attempts, len(RETRY_S)) - 1, 0)]
 
 
 def next_look(intent: Intent, state: TunnelState, path: Path, now: Clock) -> float:

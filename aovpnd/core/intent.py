@@ -10,8 +10,9 @@
 from dataclasses import replace
 from typing import Final, assert_never
 
-from aovpnd.core import health, plan
-from aovpnd.core.view import PREFER, View, choose, view
+from aovpnd.core import failover, health, plan
+from aovpnd.core.view import PREFER, View, as_made, choose, is_configured, order, view
+from aovpnd.gateways import Gateways, Provoked
 from aovpnd.inquiries import Finding, LookedUp, Unanswered
 from aovpnd.model import (
     Block,
@@ -22,7 +23,6 @@ from aovpnd.model import (
     GrantKind,
     Intent,
     Phase,
-    Provoked,
     Snapshot,
     WhileConnected,
     Wish,
@@ -89,9 +89,20 @@ def _connect(config: Config, intent: Intent, name: str | None) -> tuple[Intent, 
             f"there is no tunnel called {name}",
             f"there are: {known}" if known else "none is configured",
         )
-    if name is not None and PREFER in config.locked and name != config.prefer:
-        return intent, Refusal("policy", f"policy says that the tunnel is {config.prefer}", "aovpnctl connect")
-    wanted = replace(intent, wish=Wish.CONNECT, chosen=name or intent.chosen)
+    if name is not None and PREFER in config.locked and (name,) != config.prefer:
+        said = ", then ".join(config.prefer)
+        return intent, Refusal("policy", f"policy says that the tunnel is {said}", "aovpnctl connect")
+    wanted = replace(intent, wish=Wish.CONNECT, chosen=name)
+    if name is None and not order(config, wanted):  # there is no order to go back to
+        wanted = replace(wanted, chosen=intent.chosen)
+    if wanted.chosen != intent.chosen or intent.wish is Wish.DISCONNECT:
+        # Whoever asks gets the first of the order, whatever was found out before.
+        wanted = replace(wanted, gateways=replace(intent.gateways, carrier=None, left=(), trial=None))
+        if intent.provoked is not None and intent.provoked.attempts:  # not connected: it begins anew, at once
+            wanted = replace(wanted, provoked=None)
+    elif name is None:  # the better ones are worth a trial now, beside the one that carries
+        soon = tuple(replace(left, retry_at=0.0) for left in intent.gateways.left)
+        wanted = replace(wanted, gateways=replace(intent.gateways, left=soon))
     spec = choose(config, wanted)
     if spec is None:
         hint = (
@@ -178,11 +189,25 @@ def settle(config: Config, intent: Intent, snapshot: Snapshot) -> Intent:
     intent = replace(intent, used=_this_hour(intent, snapshot.now.boot))
     if snapshot.culprit is not None:
         intent = replace(intent, removed_by=snapshot.culprit, removed_at=snapshot.now.boot)
+    intent = _take_over(config, intent, snapshot)
     seen = view(config, intent, snapshot)
-    intent = _listen(_adopt(intent, seen, snapshot.now), seen, snapshot.now)
+    intent = _listen(intent, seen, snapshot.now)
     connected = health.is_connected(intent, seen.state, seen.path, snapshot.now)
     intent = replace(intent, connected_at=(intent.connected_at or snapshot.now.boot) if connected else None)
-    return replace(intent, grant=_surviving(seen, connected=connected))
+    if connected and intent.provoked is not None:
+        intent = replace(intent, provoked=replace(intent.provoked, attempts=0))
+    intent = replace(intent, grant=_surviving(seen, connected=connected))
+    return replace(intent, gateways=_gateways(intent, view(config, intent, snapshot), snapshot))
+
+
+def _gateways(intent: Intent, seen: View, snapshot: Snapshot) -> Gateways:
+    """Remember the link as it was verified, and let fail-over look."""
+    made = intent.gateways.made
+    if seen.spec is not None and seen.state is not None and is_configured(seen.spec, seen.state, snapshot):
+        made = as_made(seen.state)
+    elif seen.state is None:
+        made = None
+    return failover.settle(replace(intent.gateways, made=made), intent, seen, snapshot.now.boot)
 
 
 def _surviving(seen: View, *, connected: bool) -> Grant | None:
@@ -190,6 +215,18 @@ def _surviving(seen: View, *, connected: bool) -> Grant | None:
     if seen.grant is not None and seen.grant.kind is GrantKind.ACCESS and connected:
         return None
     return seen.grant
+
+
+def _take_over(config: Config, intent: Intent, snapshot: Snapshot) -> Intent:
+    """After a restart, go on with the tunnel of the order that the daemon before us was connected by."""
+    if intent.provoked is not None or not intent.proved:
+        return intent
+    for spec in order(config, intent):
+        carried_on = replace(intent, gateways=replace(intent.gateways, carrier=spec.name))
+        adopted = _adopt(carried_on, view(config, carried_on, snapshot), snapshot.now)
+        if adopted.provoked is not None:
+            return adopted
+    return intent
 
 
 def _adopt(intent: Intent, seen: View, now: Clock) -> Intent:
@@ -212,6 +249,9 @@ def _listen(intent: Intent, seen: View, now: Clock) -> Intent:
 def performed(intent: Intent, action: Action, now: float) -> Intent:
     """The memory after ``action`` succeeded at ``now`` (CLOCK_BOOTTIME)."""
     intent = replace(intent, failures=plan.succeeded(intent.failures, action))
+    trial = intent.gateways.trial
+    if isinstance(action, EnsureTunnel) and trial is not None and action.wish.spec.name == trial.tunnel:
+        return intent
     if isinstance(action, EnsureTunnel) and action.wish.path is not None:
         again = intent.provoked is not None and intent.provoked.path == action.wish.path
         attempts = intent.provoked.attempts + 1 if again and intent.provoked is not None else 1

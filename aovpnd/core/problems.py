@@ -1,10 +1,11 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
 """What is wrong beside the phase, in words for a person. A problem goes when its cause goes."""
 
-from typing import Final
+from typing import Final, assert_never
 
 from aovpnd.core.health import IN_VAIN
-from aovpnd.core.view import PREFER
+from aovpnd.core.view import PREFER, View
+from aovpnd.gateways import Left, Why
 from aovpnd.links import Side, sides
 from aovpnd.model import Config, GuardState, Intent, Phase, Problem, Severity, Snapshot, Wish
 from aovpnd.tunnel import TunnelSpec
@@ -13,14 +14,13 @@ REMEMBER_CULPRIT_S: Final = 600.0
 """How long status names who removed our table."""
 
 
-def problems(
-    config: Config, intent: Intent, snapshot: Snapshot, phase: Phase, spec: TunnelSpec | None
-) -> tuple[Problem, ...]:
+def problems(config: Config, intent: Intent, snapshot: Snapshot, now: View) -> tuple[Problem, ...]:
     """Everything that somebody should know, the configuration's own problems first."""
     return (
         *config.problems,
-        *_choice(config, intent, spec),
-        *_tunnel(intent, phase, spec),
+        *_choice(config, intent, now.spec),
+        *_tunnel(intent, now.phase, now.spec),
+        *_left(intent, now),
         *_guard(snapshot),
         *_culprit(intent, snapshot),
         *_links(snapshot),
@@ -29,21 +29,34 @@ def problems(
 
 
 def _choice(config: Config, intent: Intent, spec: TunnelSpec | None) -> list[Problem]:
-    if intent.wish is Wish.DISCONNECT or spec is not None:
+    if intent.wish is Wish.DISCONNECT:
         return []
+    if spec is not None:
+        return _missing(config, intent, spec)
     if not config.tunnels:
         hint = (
             "put a wg-quick file into the tunnels directory and run: aovpnctl connect; until then: aovpnctl allow-temp"
         )
         return [Problem("no-tunnel", Severity.WARNING, "no tunnel is configured, so everything stays blocked", hint)]
     known = ", ".join(tunnel.name for tunnel in config.tunnels)
-    wanted = config.prefer if PREFER in config.locked else intent.chosen or config.prefer
-    if wanted is not None:
-        return [Problem("tunnel-unknown", Severity.ERROR, f"there is no tunnel called {wanted}", f"there are: {known}")]
+    is_named = intent.chosen is not None and PREFER not in config.locked
+    wanted = (intent.chosen,) if is_named else config.prefer
+    if wanted:
+        text = f"there is no tunnel called {' or '.join(map(str, wanted))}"
+        return [Problem("tunnel-unknown", Severity.ERROR, text, f"there are: {known}")]
     text = "there are several tunnels and none is preferred"
     if config.broken:
         text = f"the file of {', '.join(sorted(config.broken))} cannot be used, so which tunnel is meant is not clear"
     return [Problem("tunnel-not-chosen", Severity.WARNING, text, f"aovpnctl connect NAME, with one of: {known}")]
+
+
+def _missing(config: Config, intent: Intent, spec: TunnelSpec) -> list[Problem]:
+    """Those of the preferred order that are not there; the others carry on without them."""
+    if intent.chosen == spec.name and PREFER not in config.locked:
+        return []
+    gone = ", ".join(name for name in config.prefer if config.tunnel(name) is None)
+    hint = "put its file into the tunnels directory, or take it out of [tunnel] prefer"
+    return [Problem("tunnel-unknown", Severity.WARNING, f"there is no tunnel called {gone}", hint)] if gone else []
 
 
 def _tunnel(intent: Intent, phase: Phase, spec: TunnelSpec | None) -> list[Problem]:
@@ -51,7 +64,7 @@ def _tunnel(intent: Intent, phase: Phase, spec: TunnelSpec | None) -> list[Probl
         return []
     found = []
     if phase is Phase.CONNECTING and intent.provoked is not None and intent.provoked.attempts >= IN_VAIN:
-        where = ", ".join(map(str, spec.endpoints))
+        where = _where(spec)
         text = f"the gateway of {spec.name} ({where}) does not answer"
         hint = "a portal may be in the way: aovpnctl allow-temp; otherwise check the keys and the gateway"
         found.append(Problem("no-handshake", Severity.WARNING, text, hint))
@@ -62,6 +75,38 @@ def _tunnel(intent: Intent, phase: Phase, spec: TunnelSpec | None) -> list[Probl
             Problem("tunnel-is-narrow", Severity.INFO, text, "AllowedIPs = 0.0.0.0/0, ::/0 sends everything through it")
         )
     return found
+
+
+def _left(intent: Intent, now: View) -> list[Problem]:
+    """The tunnels that were left, and which one carries now instead."""
+    specs = {spec.name: spec for spec in now.order}
+    gone = (left for left in intent.gateways.left if left.back_at is None and left.tunnel in specs)
+    return [_why_left(left, specs[left.tunnel], now) for left in gone]
+
+
+def _why_left(left: Left, spec: TunnelSpec, now: View) -> Problem:
+    if now.spec is not None and now.phase is Phase.CONNECTED:
+        instead = f"{now.spec.name} carries instead"
+    else:
+        instead = f"{now.spec.name if now.spec is not None else 'the next one'} is tried instead"
+    match left.why:
+        case Why.SILENT:
+            text = f"the gateway of {spec.name} ({_where(spec)}) does not answer; {instead}"
+            hint = (
+                "it is off, something on the way filters UDP, or it no longer knows our key (WireGuard answers a"
+                " stranger with silence); it is tried again by itself"
+            )
+            return Problem("gateway-silent", Severity.WARNING, text, hint)
+        case Why.DEAD_EXIT:
+            text = f"the gateway of {spec.name} ({_where(spec)}) answers but leads nowhere; {instead}"
+            hint = "its own way to the internet is broken: tell whoever runs it; it is tried again by itself"
+            return Problem("exit-dead", Severity.WARNING, text, hint)
+        case _:
+            assert_never(left.why)
+
+
+def _where(spec: TunnelSpec) -> str:
+    return ", ".join(map(str, spec.endpoints))
 
 
 def _guard(snapshot: Snapshot) -> list[Problem]:

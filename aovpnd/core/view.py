@@ -1,14 +1,25 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
 """What one pass reads off configuration, wish and world before it decides anything, the phase included."""
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Final
 
 from aovpnd import names
 from aovpnd.core import health
 from aovpnd.core.uplinks import IPV4, uplinks
+from aovpnd.gateways import Made, Path
 from aovpnd.links import is_tunnel_shaped
-from aovpnd.model import Block, Config, Grant, Intent, Path, Phase, Snapshot, TunnelState, Uplink, Wish
+from aovpnd.model import (
+    Block,
+    Config,
+    Grant,
+    Intent,
+    Phase,
+    Snapshot,
+    TunnelState,
+    Uplink,
+    Wish,
+)
 from aovpnd.orders import LoadRuleset
 from aovpnd.tunnel import TunnelSpec
 
@@ -24,29 +35,35 @@ class View:
     spec: TunnelSpec | None
     link_name: str
     state: TunnelState | None
-    """The chosen tunnel's link, once it is verified ours."""
+    """The chosen tunnel's link, once it is verified ours, or verified as what it was a moment ago (`own_tunnel`)."""
     path: Path | None
     grant: Grant | None
     phase: Phase
     sealed: bool
     """The ruleset cannot be loaded and is not there: routing alone has to keep the machine shut."""
+    order: tuple[TunnelSpec, ...] = ()
+    trial: "Beside | None" = None
+
+
+@dataclass(frozen=True, slots=True)
+class Beside:
+    """A better tunnel on trial, on a link beside the one that carries: it may shake hands and do nothing else. Its
+    ``spec`` has no addresses, so the link can never be taken for the tunnel's.
+    """
+
+    spec: TunnelSpec
+    link_name: str
+    state: TunnelState | None
+    path: Path | None
 
 
 def view(config: Config, intent: Intent, snapshot: Snapshot) -> View:
     """Read what matters, and derive the phase: the first line of docs/security.md's table that fits."""
     found = uplinks(snapshot)
     spec = choose(config, intent)
-    link_name = free_link_name(snapshot)
-    state = own_tunnel(spec, snapshot)
-    path = None
-    if spec is not None and state is not None and found:
-        path = Path(
-            spec.name,
-            spec.digest(),
-            spec.endpoints,
-            state.link.index,
-            tuple(f"{u.link.index} {u.network}" for u in found),
-        )
+    state = own_tunnel(spec, snapshot, intent.gateways.made)
+    link_name = state.link.name if state is not None else free_link_name(snapshot)
+    path = path_of(spec, state, found)
     sealed = not snapshot.table_present and any(failure.action == LoadRuleset.__name__ for failure in intent.failures)
     grant = None if sealed else live_grant(intent, snapshot, found)
     if intent.block is Block.OFF:
@@ -61,31 +78,74 @@ def view(config: Config, intent: Intent, snapshot: Snapshot) -> View:
         phase = Phase.CONNECTED
     else:
         phase = Phase.CONNECTING
-    return View(found, spec, state.link.name if state else link_name, state, path, grant, phase, sealed)
+    beside = _beside(config, intent, snapshot, found, link_name)
+    return View(found, spec, link_name, state, path, grant, phase, sealed, order(config, intent), beside)
 
 
-def choose(config: Config, intent: Intent) -> TunnelSpec | None:
-    """The tunnel that the user named, else the preferred one, else the only one; none while disconnected.
+def path_of(spec: TunnelSpec | None, state: TunnelState | None, found: tuple[Uplink, ...]) -> Path | None:
+    """Over what a tunnel runs, where it can run at all."""
+    if spec is None or state is None or not found:
+        return None
+    networks = tuple(f"{uplink.link.index} {uplink.network}" for uplink in found)
+    return Path(spec.name, spec.digest(), spec.endpoints, state.link.index, networks)
+
+
+def order(config: Config, intent: Intent) -> tuple[TunnelSpec, ...]:
+    """The tunnels that may carry, the preferred one first: the one that the user named and no other, else those of the
+    preferred that are there, else the only one; none while disconnected.
 
     What a policy prefers, nobody names otherwise.
     """
     if intent.wish is Wish.DISCONNECT:
-        return None
+        return ()
     chosen = None if PREFER in config.locked else intent.chosen
-    for name in (chosen, config.prefer):
-        if name is not None:
-            return config.tunnel(name)
-    return config.tunnels[0] if len(config.tunnels) == 1 and not config.broken else None
+    wanted = (chosen,) if chosen is not None else config.prefer
+    if wanted:
+        return tuple(spec for name in wanted if (spec := config.tunnel(name)) is not None)
+    return config.tunnels if len(config.tunnels) == 1 and not config.broken else ()
 
 
-def own_tunnel(spec: TunnelSpec | None, snapshot: Snapshot) -> TunnelState | None:
-    """The link that carries this tunnel's key and nothing else; the name alone proves nothing (facts T3)."""
+def choose(config: Config, intent: Intent) -> TunnelSpec | None:
+    """The tunnel of the order that carries now: the first, until fail-over has moved on to another."""
+    found = order(config, intent)
+    carrier = intent.gateways.carrier
+    return next((spec for spec in found if spec.name == carrier), found[0] if found else None)
+
+
+def own_tunnel(spec: TunnelSpec | None, snapshot: Snapshot, made: Made | None = None) -> TunnelState | None:
+    """The link that carries this tunnel's key and nothing else; the name alone proves nothing (facts T3).
+
+    Where there is none, the one that was verified a moment ago and is still just as it was ``made``: it carried what
+    the tunnel's file said before it was changed, or the tunnel that is being left. It is given the new configuration in
+    place, so that packets wait for it, and no program is refused.
+    """
     if spec is None:
         return None
-    for state in snapshot.tunnels:
-        if is_tunnel_shaped(state.link) and is_configured(spec, state, snapshot):
-            return state
-    return None
+    ours = [state for state in snapshot.tunnels if is_tunnel_shaped(state.link)]
+    right = next((state for state in ours if is_configured(spec, state, snapshot)), None)
+    return right or next((state for state in ours if made is not None and as_made(state) == made), None)
+
+
+def as_made(state: TunnelState) -> Made | None:
+    """What a link is, as it would be remembered; None for one that is not configured, or has not our mark."""
+    if state.digest is None or state.fwmark != names.FWMARK:
+        return None
+    return Made(state.link.index, state.link.name, state.link.kind, state.digest, frozenset(state.addresses))
+
+
+def _beside(
+    config: Config, intent: Intent, snapshot: Snapshot, found: tuple[Uplink, ...], carrying: str
+) -> Beside | None:
+    trial = intent.gateways.trial
+    candidates = {spec.name: spec for spec in order(config, intent)}
+    spec = candidates.get(trial.tunnel) if trial is not None else None
+    if spec is None or spec == choose(config, intent):
+        return None
+    bare = replace(spec, addresses=())
+    link_name = free_link_name(snapshot, besides=carrying)
+    on_link = next((state for state in snapshot.tunnels if state.link.name == link_name), None)
+    state = on_link if on_link is not None and own_tunnel(bare, replace(snapshot, tunnels=(on_link,))) else None
+    return Beside(bare, link_name, state, path_of(bare, state, found))
 
 
 def is_configured(spec: TunnelSpec, state: TunnelState, snapshot: Snapshot) -> bool:
@@ -94,10 +154,10 @@ def is_configured(spec: TunnelSpec, state: TunnelState, snapshot: Snapshot) -> b
     return state.digest == spec.digest() and state.fwmark == names.FWMARK and set(state.addresses) == wanted
 
 
-def free_link_name(snapshot: Snapshot) -> str:
-    """The first of aovpn0, aovpn1, … that is not somebody else's."""
+def free_link_name(snapshot: Snapshot, besides: str = "") -> str:
+    """The first of aovpn0, aovpn1, … that is not somebody else's, nor ``besides``."""
     ours = {state.link.name for state in snapshot.tunnels}
-    foreign = {link.name for link in snapshot.links} - ours
+    foreign = {link.name for link in snapshot.links} - ours | {besides}
     number = 0
     while f"{names.LINK_PREFIX}{number}" in foreign:
         number += 1

@@ -21,9 +21,9 @@ from aovpnd.backends import wireguard
 from aovpnd.backends.userspace import SOCKETS
 from aovpnd.backends.wireguard import WireGuardBackend
 from aovpnd.errors import NetlinkError, ToolError
+from aovpnd.gateways import Path as TunnelPath
 from aovpnd.links import Link
 from aovpnd.model import LinkWish, TunnelState, TunnelWish
-from aovpnd.model import Path as TunnelPath
 from aovpnd.tunnel import Endpoint, Peer, Secret, WireGuard
 from tests.lab.process import run, stop, wait_for
 from tests.netns.space import Space

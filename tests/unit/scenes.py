@@ -90,7 +90,7 @@ class Scene:
         return dict(status.document(self.config, self.intent, self.snapshot, self.desired))
 
 
-_CONFIG: Final = Config(tunnels=(HOME, WORK), prefer="home")
+_CONFIG: Final = Config(tunnels=(HOME, WORK), prefer=("home",))
 _SNAPSHOT: Final = Snapshot(now=NOW, links=(WLAN,), ruleset=LOADED, table_present=True, guard=GuardState.HELD)
 _WISHES: Final = (TunnelWish(HOME, "aovpn0", LinkWish.UP),)
 

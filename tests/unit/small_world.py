@@ -14,18 +14,17 @@ from typing import Any, Final
 from aovpnd import names
 from aovpnd.core import intent as memory
 from aovpnd.core.view import view
+from aovpnd.gateways import FRESH, Gateways, Heard, Left, Made, Provoked, Trial, Why
 from aovpnd.links import ARPHRD_LOOPBACK, ARPHRD_NONE, Link
 from aovpnd.model import (
     Block,
     Clock,
     Config,
     Grant,
-    Heard,
     Intent,
     Lan,
     LinkAddress,
     PeerState,
-    Provoked,
     Route,
     Snapshot,
     TunnelState,
@@ -76,24 +75,58 @@ def state_of(spec: WireGuard, link: Link = AOVPN, handshake_wall: int | None = N
 
 # -- choices ----------------------------------------------------------------------------------------------------------
 _TWO: Final = Config((WORK, HOME))
+_ORDER: Final = replace(_TWO, prefer=("work", "home"))
+ROTATED: Final = replace(
+    WORK, private_key=Secret("new-key"), addresses=(*WORK.addresses[:1], ip_interface("fd64::7/128"))
+)
+"""The tunnel called work with the next version of its file: another key, and another of its addresses."""
+MADE: Final = Made(AOVPN.index, AOVPN.name, AOVPN.kind, WORK.digest(), frozenset(WORK.addresses))
+"""The link of the tunnel called work, as it was verified."""
 _WISHES: Final = {
     "no tunnel": (Config(), Intent()),
     "one tunnel": (Config((WORK,)), Intent()),
     "one tunnel on port 53": (Config((HOME,)), Intent()),
     "disconnected": (Config((WORK,)), Intent(wish=Wish.DISCONNECT)),
     "two, none preferred": (_TWO, Intent()),
-    "two, one preferred": (replace(_TWO, prefer="work"), Intent()),
-    "two, the other one named": (replace(_TWO, prefer="home"), Intent(chosen="work")),
-    "two, a missing one named": (replace(_TWO, prefer="home"), Intent(chosen="gone")),
-    "two, a missing one preferred": (replace(_TWO, prefer="gone"), Intent()),
+    "two, one preferred": (replace(_TWO, prefer=("work",)), Intent()),
+    "two, the other one named": (replace(_TWO, prefer=("home",)), Intent(chosen="work")),
+    "two, a missing one named": (replace(_TWO, prefer=("home",)), Intent(chosen="gone")),
+    "two, a missing one preferred": (replace(_TWO, prefer=("gone",)), Intent()),
     "two, policy prefers one, the other one named": (
-        replace(_TWO, prefer="work", locked=frozenset({"tunnel.prefer"})),
+        replace(_TWO, prefer=("work",), locked=frozenset({"tunnel.prefer"})),
         Intent(chosen="home"),
+    ),
+    "an order of two, moved on": (
+        _ORDER,
+        Intent(gateways=Gateways("home", (Left("work", Why.SILENT, NOW - 9, NOW + 30),), made=MADE)),
+    ),
+    "an order of two, the first on trial": (
+        _ORDER,
+        Intent(gateways=Gateways("home", (Left("work", Why.SILENT, NOW - 60, NOW - 1),), Trial("work", NOW - 1))),
+    ),
+    "an order of two, the second on trial in vain": (
+        _ORDER,
+        Intent(gateways=Gateways("work", trial=Trial("home", NOW - 1), made=replace(MADE, name="aovpn3"))),
+    ),
+    "an order of two, carried by one that is gone": (
+        replace(_ORDER, prefer=("gone", "work")),
+        Intent(gateways=Gateways("gone", trial=Trial("gone", NOW - 1))),
+    ),
+    "one that was named, in the middle of fail-over": (
+        _ORDER,
+        Intent(chosen="work", gateways=Gateways("home", trial=Trial("home", NOW - 1))),
+    ),
+    "a new key for the file": (Config((ROTATED,)), Intent(gateways=Gateways(made=MADE))),
+    "a new key, and the link has changed meanwhile": (
+        Config((ROTATED,)),
+        Intent(gateways=Gateways(made=replace(MADE, digest="of something else"))),
     ),
     "one tunnel, and a broken file": (Config((WORK,), broken=frozenset({"home"})), Intent()),
     "unblocked": (Config((WORK,)), Intent(block=Block.OFF)),
 }
 WISHES: Final = tuple(_WISHES)
+MOVING: Final = frozenset(wish for wish, (_, intent) in _WISHES.items() if intent.gateways != FRESH)
+"""Wishes in the middle of fail-over or key rotation, which have nothing to do with LANs and guests."""
 LANS: Final = (Lan.BLOCK, Lan.ALLOW)
 GRANTS: Final = (
     "none",
@@ -168,6 +201,8 @@ class Situation:
 def situations() -> Iterator[Situation]:
     """Every combination, about 60,000. What the resolvers are matters to a grant alone; elsewhere it is not varied."""
     for wish, lan, grant, up, tun, guests in itertools.product(WISHES, LANS, GRANTS, UPLINKS, TUNNELS, GUESTS):
+        if wish in MOVING and (lan, guests) != (Lan.BLOCK, "docker0"):
+            continue
         for resolvers in RESOLVERS if grant == "alive" else RESOLVERS[:1]:
             yield Situation(wish, lan, grant, up, tun, guests, resolvers)
 

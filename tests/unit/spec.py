@@ -15,7 +15,7 @@ from typing import Final
 
 from aovpnd import names
 from aovpnd.links import ARPHRD_ETHER, ARPHRD_LOOPBACK, ARPHRD_NONE, OUR_LINK, SAFE_NAME, Link
-from aovpnd.model import Block, Config, Grant, Intent, Lan, Snapshot, Wish
+from aovpnd.model import Block, Config, Grant, Intent, Lan, Snapshot, TunnelState, Wish
 from aovpnd.ruleset import L4, Address, Device, Framing, Network, Packet, Protocol
 from aovpnd.tunnel import TunnelSpec
 
@@ -71,12 +71,14 @@ def read(world: World) -> Reading:
     grant = _live_grant(world)
     granted = next((link for link in snapshot.links if grant is not None and link.index == grant.link), None)
     tunnels = frozenset(device_of(link) for link in snapshot.links if is_tunnel(world, link))
-    endpoints = [peer.endpoint for peer in tunnel.peers if peer.endpoint] if tunnel else []
+    asked = [found for found in (tunnel, tunnel_on_trial(world)) if found is not None]
+    endpoints = [peer.endpoint for found in asked for peer in found.peers if peer.endpoint]
+    carrying = [state for state in snapshot.tunnels if device_of(state.link) in tunnels]
     lan = [(device_of(link), private) for link in uplinks(world) if (private := _private(prefixes(snapshot, link)))]
     return Reading(
         phase=_phase(world),
         tunnels=tunnels,
-        tunnel_addresses=frozenset(interface.ip for interface in tunnel.addresses) if tunnel and tunnels else NONE,
+        tunnel_addresses=_own_addresses(world, tunnel, carrying),
         endpoints=frozenset((endpoint.addr, endpoint.port) for endpoint in endpoints),
         bridges=frozenset(device_of(link) for link in snapshot.links if _is_host_only_bridge(world, link)),
         near=frozenset(near for link in uplinks(world) for near in _on_link_gateways(snapshot, link)),
@@ -88,6 +90,14 @@ def read(world: World) -> Reading:
 
 
 NONE: Final[frozenset[Address]] = frozenset()
+
+
+def _own_addresses(world: World, tunnel: TunnelSpec | None, carrying: list[TunnelState]) -> frozenset[Address]:
+    """What the tunnel's link has, and what its file says it shall have, in families that the kernel speaks."""
+    if tunnel is None or not carrying:
+        return NONE
+    shall = {i.ip for i in tunnel.addresses if i.version == 4 or world.snapshot.ipv6}
+    return frozenset(shall | {i.ip for state in carrying for i in state.addresses})
 
 
 # -- words ------------------------------------------------------------------------------------------------------------
@@ -117,30 +127,61 @@ def is_outside(world: World, link: Link) -> bool:
     return not is_port and not _is_host_only_bridge(world, link)
 
 
-def chosen_tunnel(world: World) -> TunnelSpec | None:
-    """The tunnel that the user named, else the preferred one, else the only one."""
+def the_order(world: World) -> list[TunnelSpec]:
+    """The tunnel that the user named, alone; else the preferred ones that are there; else the only one."""
     if world.intent.wish is Wish.DISCONNECT:
-        return None
+        return []
     tunnels = {tunnel.name: tunnel for tunnel in world.config.tunnels}
-    is_policy = "tunnel.prefer" in world.config.locked
-    wanted = world.config.prefer if is_policy else world.intent.chosen or world.config.prefer
-    if wanted is not None:
-        return tunnels.get(wanted)
-    return world.config.tunnels[0] if len(tunnels) == 1 and not world.config.broken else None
+    if world.intent.chosen is not None and "tunnel.prefer" not in world.config.locked:
+        return [tunnels[world.intent.chosen]] if world.intent.chosen in tunnels else []
+    if world.config.prefer:
+        return [tunnels[name] for name in world.config.prefer if name in tunnels]
+    return list(world.config.tunnels) if len(tunnels) == 1 and not world.config.broken else []
+
+
+def chosen_tunnel(world: World) -> TunnelSpec | None:
+    """The tunnel of the order to which fail-over has moved on, else the first."""
+    order = the_order(world)
+    moved_to = [tunnel for tunnel in order if tunnel.name == world.intent.gateways.carrier]
+    return next(iter(moved_to or order), None)
+
+
+def tunnel_on_trial(world: World) -> TunnelSpec | None:
+    """A tunnel of the order that is asked whether it is back, while another one is the chosen."""
+    trial = world.intent.gateways.trial
+    asked = [tunnel for tunnel in the_order(world) if trial is not None and tunnel.name == trial.tunnel]
+    return asked[0] if asked and asked[0] != chosen_tunnel(world) else None
 
 
 def is_tunnel(world: World, link: Link) -> bool:
-    """The verified link of the chosen tunnel: name, index, kind and configuration are all as they must be."""
+    """The verified link of the chosen tunnel: name, index, kind and configuration are all as they must be.
+
+    Where there is none, the link that was verified a moment ago, still just as it was then.
+    """
     tunnel = chosen_tunnel(world)
     shaped = OUR_LINK.fullmatch(link.name) is not None and link.kind in names.TUNNEL_KINDS
     if tunnel is None or not shaped or (link.kind == "tun" and link.arphrd != ARPHRD_NONE):
         return False
+    verified = [state for state in world.snapshot.tunnels if _is_as_its_file_says(world, tunnel, state)]
+    states = verified or [state for state in world.snapshot.tunnels if _is_as_verified_before(world, state)]
     return any(
-        state.digest == tunnel.digest()
+        (state.link.index, state.link.name, state.link.kind) == (link.index, link.name, link.kind) for state in states
+    )
+
+
+def _is_as_its_file_says(world: World, tunnel: TunnelSpec, state: TunnelState) -> bool:
+    addresses = {i for i in tunnel.addresses if i.version == 4 or world.snapshot.ipv6}
+    same_keys = state.digest == tunnel.digest() and state.fwmark == names.FWMARK
+    shaped = state.link.kind != "tun" or state.link.arphrd == ARPHRD_NONE
+    return same_keys and shaped and set(state.addresses) == addresses
+
+
+def _is_as_verified_before(world: World, state: TunnelState) -> bool:
+    made = world.intent.gateways.made
+    return made is not None and (
+        (state.link.index, state.link.name, state.link.kind) == (made.index, made.name, made.kind)
         and state.fwmark == names.FWMARK
-        and set(state.addresses) == {i for i in tunnel.addresses if i.version == 4 or world.snapshot.ipv6}
-        and (state.link.index, state.link.name, state.link.kind) == (link.index, link.name, link.kind)
-        for state in world.snapshot.tunnels
+        and (state.digest, set(state.addresses)) == (made.digest, set(made.addresses))
     )
 
 

@@ -258,7 +258,7 @@ def _judge_settings(text: str) -> None:
         merged, contradictions = known.merge(found)
         _judge_messages(findings + contradictions)
         access = merged.temporary_access
-        assert merged.prefer is None or TUNNEL_NAME.fullmatch(merged.prefer)
+        assert all(map(TUNNEL_NAME.fullmatch, merged.prefer))
         assert 1 <= access.duration_s <= access.max_s <= 3600
         assert 1 <= access.per_hour <= 3
         assert (access.enabled in Enabled, access.while_connected in WhileConnected, merged.lan in Lan) == (True,) * 3

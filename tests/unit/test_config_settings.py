@@ -3,6 +3,7 @@
 
 import re
 from dataclasses import replace
+from ipaddress import IPv6Address
 from pathlib import Path
 
 import pytest
@@ -10,6 +11,7 @@ import pytest
 from aovpnd import config
 from aovpnd.config import settings
 from aovpnd.model import Config, Enabled, Lan, Origin, TemporaryAccessPolicy, WhileConnected
+from aovpnd.tunnel import Endpoint
 from tests.unit.imports import ROOT
 
 
@@ -65,6 +67,7 @@ def test_nothing_is_a_configuration(files: Files) -> None:
         "temporary_access.per_hour": ("3", "built-in", None),
         "temporary_access.while_connected": ("refuse", "built-in", None),
         "lan.allow": ("false", "built-in", None),
+        "health.probe": ("", "built-in", None),
     }
     assert config.load(files.etc, files.state, files.vendor) == found
 
@@ -79,7 +82,7 @@ def test_every_key_is_read(files: Files) -> None:
     found = files.load()
 
     assert found.problems == ()
-    assert (found.prefer, found.lan) == ("home", Lan.ALLOW)
+    assert (found.prefer, found.lan) == (("home",), Lan.ALLOW)
     assert found.temporary_access == TemporaryAccessPolicy(Enabled.NO, 90, 600, 1, WhileConnected.PAUSE)
     assert Origin("temporary_access.max", "10min", str(files.etc / "aovpnd.toml"), 6) in found.origins
 
@@ -119,6 +122,20 @@ def test_policy_locks_only_what_it_sets(files: Files) -> None:
 USERS_CANNOT = "lan.allow: users cannot choose this (remove the line; administrators set it in aovpnd.toml)"
 
 
+def test_an_order_of_tunnels(files: Files) -> None:
+    """One name is an order of one; a user's choice stands beside the order and does not change it."""
+    files.write("etc/aovpnd.toml", '[tunnel]\nprefer = ["office", "home"]\n[health]\nprobe = "[2001:db8::1]:443"\n')
+    alone = files.load()
+    files.write("state/choice.toml", '[tunnel]\nprefer = "home"\n')
+    beside = files.load()
+
+    assert (alone.prefer, alone.chosen) == (("office", "home"), None)
+    assert (beside.prefer, beside.chosen) == (("office", "home"), "home")
+    assert alone.probe == (Endpoint(IPv6Address("2001:db8::1"), 443),)
+    assert _origins(alone, files.home)["tunnel.prefer"] == ("office, home", "etc/aovpnd.toml", 2)
+    assert _origins(beside, files.home)["tunnel.prefer"] == ("home", "state/choice.toml", 2)
+
+
 def test_users_choose_a_tunnel_and_nothing_else(files: Files) -> None:
     """The file that `aovpnctl` writes cannot grant what administrators grant."""
     files.write("state/choice.toml", '[tunnel]\nprefer = "a"\n[lan]\nallow = true\n')
@@ -128,6 +145,7 @@ def test_users_choose_a_tunnel_and_nothing_else(files: Files) -> None:
 
 
 SPAN = "from 1s to 1h"
+NO_TARGET = 'is no address with a port (write ADDRESS:PORT, "192.0.2.1:443" or "[2001:db8::1]:443")'
 KEYS = "temporary_access.enabled, temporary_access.duration, temporary_access.max, temporary_access.per_hour, "
 BAD = {
     "[tunnel": (
@@ -154,7 +172,8 @@ BAD = {
     "x = [\n" + "1,\n" * 17 + "]": "1: a value has more than 16 lines (no setting needs that)",
     "prefer = 'a'": "1: 'prefer' stands in no table (write [tunnel] above it)",
     "[tunel]": (
-        f"1: 'tunel' is no setting (there are: tunnel.prefer, {KEYS}temporary_access.while_connected, lan.allow)"
+        f"1: 'tunel' is no setting (there are: tunnel.prefer, {KEYS}temporary_access.while_connected, "
+        "lan.allow, health.probe)"
     ),
     "tunnel = 3": "1: 'tunnel' is a table, not a value (write [tunnel] on a line of its own)",
     "[[lan]]\nallow = true": "1: 'lan' is a table, not a value (write [lan] on a line of its own)",
@@ -167,7 +186,16 @@ BAD = {
     "[lan]\nallow = 'true'": "2: lan.allow: must be true or false, not a text (write true or false, without quotes)",
     "[lan]\nallow = 1": "2: lan.allow: must be true or false, not a number (write true or false, without quotes)",
     "[tunnel]\nprefer = true": "2: tunnel.prefer: must be a text, not true or false (put it in double quotes)",
-    "[tunnel]\nprefer = ['a']": "2: tunnel.prefer: must be a text, not a list (put it in double quotes)",
+    "[tunnel]\nprefer = [1]": "2: tunnel.prefer: must be a text, not a number (put it in double quotes)",
+    "[tunnel]\nprefer = []": "2: tunnel.prefer: a list of 0 is out of range (write from 1 to 16, or remove the line)",
+    "[tunnel]\nprefer = ['a', 'a']": "2: tunnel.prefer: something stands twice in the list (remove one of them)",
+    "[health]\nprobe = '192.0.2.1'": f"2: health.probe: '192.0.2.1' {NO_TARGET}",
+    "[health]\nprobe = '2001:db8::1:443'": f"2: health.probe: '2001:db8::1:443' {NO_TARGET}",
+    "[health]\nprobe = 'example.com:443'": f"2: health.probe: 'example.com:443' {NO_TARGET}",
+    "[health]\nprobe = '192.0.2.1:65536'": f"2: health.probe: '192.0.2.1:65536' {NO_TARGET}",
+    "[health]\nprobe = ['[::1]:443']": (
+        "2: health.probe: '[::1]:443' cannot be reached through a tunnel (name a server on the other side)"
+    ),
     "[tunnel]\nprefer = 2026-01-01": "2: tunnel.prefer: must be a text, not a date or time (put it in double quotes)",
     "[tunnel]\nprefer = ''": "2: tunnel.prefer: '' is no tunnel name (letters, digits, - and _, at most 32)",
     '[tunnel]\nprefer = "a\\nb"': ("2: tunnel.prefer: 'a?b' is no tunnel name (letters, digits, - and _, at most 32)"),
@@ -292,7 +320,7 @@ def test_policy_that_contradicts_itself_is_broken(files: Files) -> None:
 
 def test_value_of_another_type_is_our_own_fault() -> None:
     """A parser in the table that returned the wrong type would be seen at once."""
-    wrong = settings.Setting("temporary_access.max", "1h", "1h", "x.toml", 1, settings.Layer.ADMIN)
+    wrong = settings.Setting("temporary_access.max", ("1h",), "1h", "x.toml", 1, settings.Layer.ADMIN)
 
     with pytest.raises(TypeError, match="has a value of the wrong type"):
         settings.merge([wrong])
@@ -324,7 +352,7 @@ def test_settings_that_were_never_good_are_the_tightest(files: Files) -> None:
     files.write("etc/policy.d/p.toml", "[lan]\nallow = false oops\n")
     found = files.load()
 
-    assert (found.lan, found.temporary_access.enabled, found.prefer) == (Lan.BLOCK, Enabled.NO, None)
+    assert (found.lan, found.temporary_access.enabled, found.prefer) == (Lan.BLOCK, Enabled.NO, ())
     assert _origins(found, files.home)["temporary_access.enabled"] == ("false", "built-in", None)
     assert [problem.code for problem in found.problems] == ["config-invalid", "config-closed"]
     assert found.problems[1].hint == "aovpnctl check says what to do"
@@ -337,13 +365,14 @@ def test_default_file_says_the_defaults(files: Files) -> None:
     as_is = files.load()
     files.write("etc/aovpnd.toml", re.sub(r"(?m)^#(?=\w+ = )", "", text))
     uncommented = files.load()
-    values = {origin.key: origin.value for origin in uncommented.origins if origin.key != "tunnel.prefer"}
+    without = {key for key, known in settings.KEYS.items() if not known.built_in}  # there the file shows an example
+    values = {origin.key: origin.value for origin in uncommented.origins if origin.key not in without}
 
     assert as_is == Config(origins=as_is.origins)
     assert {origin.file for origin in as_is.origins} == {"built-in"}
     assert uncommented.problems == ()
     assert {origin.file for origin in uncommented.origins} == {str(files.etc / "aovpnd.toml")}
-    assert values == {key: known.built_in for key, known in settings.KEYS.items() if key != "tunnel.prefer"}
+    assert values == {key: known.built_in for key, known in settings.KEYS.items() if key not in without}
 
 
 def test_manual_page_knows_every_key() -> None:

@@ -30,7 +30,7 @@ from aovpnd.orders import (
 from aovpnd.ruleset import Device, Hook, Ruleset, Verdict, verdict
 from tests.unit import spec
 from tests.unit.packets import DEVICES, LEAVING, by_link
-from tests.unit.small_world import AOVPN, HOME, WORK, Situation, main_situations, state_of
+from tests.unit.small_world import AOVPN, HOME, ROTATED, WORK, Situation, main_situations, state_of
 from tests.unit.world import Laptop
 
 IN_REACH: Final = frozenset({"private", "two", "public prefix, global IPv6 gateway", "IPv6 alone, gateway off-link"})
@@ -125,6 +125,23 @@ def test_foreign_link_with_our_name() -> None:
 
 
 # -- killed in the middle ----------------------------------------------------------------------------------------------
+def _gateway_gone(machine: Laptop) -> None:
+    """The gateway that carries goes, and there is another one in the order."""
+    machine.config = replace(machine.config, tunnels=(WORK, HOME), prefer=("work", "home"))
+    machine.silent = {"work"}
+    machine.wait(40.0)
+
+
+def _gateway_back(machine: Laptop) -> None:
+    """The better gateway is there again while the other one carries, and is about to be asked."""
+    machine.config = replace(machine.config, tunnels=(WORK, HOME), prefer=("home", "work"))
+
+
+def _new_key(machine: Laptop) -> None:
+    """The tunnel's file has another key."""
+    machine.config = replace(machine.config, tunnels=(ROTATED,))
+
+
 EVENTS: Final[dict[str, Callable[[Laptop], None]]] = {
     "first start": lambda machine: machine.join("home"),
     "flush": Laptop.flush,
@@ -133,6 +150,9 @@ EVENTS: Final[dict[str, Callable[[Laptop], None]]] = {
     "network gone": lambda machine: machine.leave("wlan0"),
     "tunnel link deleted": lambda machine: machine.lose_link("aovpn0"),
     "restart": lambda machine: machine.restart(),
+    "gateway gone": _gateway_gone,
+    "better gateway back": _gateway_back,
+    "new key": _new_key,
     "reboot": lambda machine: machine.restart(reboot=True),
 }
 COMMANDS: Final[dict[str, Command | None]] = {
@@ -224,10 +244,12 @@ def _check_cover(machine: Laptop) -> None:
     last = machine.done[-1]
     if isinstance(last, EnsureTunnel) and last.wish.state is LinkWish.UP:
         link = next(link for link in snapshot.links if link.name == last.wish.link_name)
-        assert _names(table, spec.device_of(link)), f"{link} was set up and the ruleset does not know it"
+        on_trial = not last.wish.spec.addresses
+        known = _names(table, spec.device_of(link))
+        assert known is not on_trial, f"{link} was set up and the ruleset does not know it, or knows one on trial"
     for route in snapshot.routing.routes:
         if route.metric == names.TUNNEL_METRIC:
-            assert route.link in {state.link.index for state in snapshot.tunnels if state.link.up}
+            assert route.link in {state.link.index for state in snapshot.tunnels if state.link.up and state.addresses}
     granted_in = snapshot if machine.intent.grant is not None else None
     reading = spec.read(spec.World(machine.config, machine.intent, snapshot, granted_in))
     for device in DEVICES[:9]:

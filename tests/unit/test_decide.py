@@ -10,6 +10,7 @@ import pytest
 
 from aovpnd import names
 from aovpnd.core.decide import decide
+from aovpnd.gateways import Heard, Path, Provoked
 from aovpnd.links import Link
 from aovpnd.model import (
     Block,
@@ -19,13 +20,10 @@ from aovpnd.model import (
     Grant,
     GrantKind,
     GuardState,
-    Heard,
     Intent,
     Lan,
     LinkAddress,
-    Path,
     Problem,
-    Provoked,
     Route,
     Severity,
     Snapshot,
@@ -158,7 +156,7 @@ CASES: Final = {
         replace(ONE, broken=frozenset({"home"})), Intent(), HOME_NET, "blocked", "", problems="tunnel-not-chosen"
     ),
     "policy prefers one, the other one is named": Case(
-        replace(TWO, prefer="work", locked=frozenset({"tunnel.prefer"})),
+        replace(TWO, prefer=("work",), locked=frozenset({"tunnel.prefer"})),
         Intent(chosen="home"),
         HOME_NET,
         "connecting",
@@ -169,7 +167,7 @@ CASES: Final = {
         ONE, Intent(chosen="gone"), HOME_NET, "blocked", "", problems="tunnel-unknown"
     ),
     "a tunnel is preferred that is gone": Case(
-        replace(ONE, prefer="gone"), Intent(), HOME_NET, "blocked", "", problems="tunnel-unknown"
+        replace(ONE, prefer=("gone",)), Intent(), HOME_NET, "blocked", "", problems="tunnel-unknown"
     ),
     "disconnected": Case(ONE, Intent(wish=Wish.DISCONNECT), HOME_NET, "blocked", ""),
     "disconnected, its link still up": Case(ONE, Intent(wish=Wish.DISCONNECT), SHAKEN, "blocked", ""),
@@ -177,10 +175,10 @@ CASES: Final = {
     "no network": Case(ONE, Intent(), NO_NET, "offline", "shake", tunnels="work:aovpn0:down"),
     "a network appears": Case(ONE, Intent(), HOME_NET, "connecting", "shake", tunnels="work:aovpn0:down"),
     "the preferred of two": Case(
-        replace(TWO, prefer="work"), Intent(), HOME_NET, "connecting", "shake", tunnels="work:aovpn0:down"
+        replace(TWO, prefer=("work",)), Intent(), HOME_NET, "connecting", "shake", tunnels="work:aovpn0:down"
     ),
     "the other one is named": Case(
-        replace(TWO, prefer="work"), Intent(chosen="home"), HOME_NET, "connecting", "", tunnels="home:aovpn0:down"
+        replace(TWO, prefer=("work",)), Intent(chosen="home"), HOME_NET, "connecting", "", tunnels="home:aovpn0:down"
     ),
     "its link is made, down": Case(
         ONE,

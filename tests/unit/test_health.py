@@ -7,7 +7,8 @@ from typing import Final
 import pytest
 
 from aovpnd.core import health
-from aovpnd.model import Clock, Heard, Intent, PeerState, Provoked, TunnelState
+from aovpnd.gateways import Heard, Provoked
+from aovpnd.model import Clock, Intent, PeerState, TunnelState
 from tests.unit.small_world import AOVPN, CLOCK, NOW, WORK, state_of
 from tests.unit.test_decide import PATH, SHOOK
 

@@ -49,12 +49,13 @@ PARTS: Final = (
         PURE,
     ),
     _part("tunnel", "links ruleset", "what a file says of a tunnel, and nothing of what the machine makes of it", PURE),
+    _part("gateways", "links ruleset tunnel", "what is remembered of tunnels is values; what follows is core's", PURE),
     _part(
         "inquiries", "links ruleset tunnel", "questions and answers are values; who asks is the loop's business", PURE
     ),
     _part(
         "model",
-        "names errors links ruleset tunnel inquiries",
+        "names errors links ruleset tunnel gateways inquiries",
         "the nouns that all share: whatever they imported, all would import",
         PURE,
     ),
@@ -75,7 +76,7 @@ PARTS: Final = (
     # decisions
     _part(
         "core",
-        "names errors links ruleset model tunnel inquiries orders",
+        "names errors links ruleset model tunnel gateways inquiries orders",
         "decisions are pure: no clock, no logging, no input or output, so that a test can go through all of them",
         PURE,
     ),

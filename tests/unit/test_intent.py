@@ -9,6 +9,7 @@ import pytest
 
 from aovpnd.core import intent as memory
 from aovpnd.core.decide import decide
+from aovpnd.gateways import Provoked
 from aovpnd.model import (
     Block,
     Config,
@@ -18,7 +19,6 @@ from aovpnd.model import (
     GrantKind,
     Intent,
     LinkWish,
-    Provoked,
     Route,
     Snapshot,
     TemporaryAccessPolicy,
@@ -287,7 +287,7 @@ def test_connect_and_disconnect() -> None:
 
 def test_nobody_connects_otherwise_than_policy_says() -> None:
     """What policy.d prefers is the tunnel, also for who had chosen another before."""
-    ruled = replace(TWO, prefer="work", locked=frozenset({"tunnel.prefer"}))
+    ruled = replace(TWO, prefer=("work",), locked=frozenset({"tunnel.prefer"}))
 
     intent, answer = memory.update(ruled, Intent(), HOME_NET, Connect("home"))
     assert intent == Intent()
@@ -404,7 +404,7 @@ def test_adoption_after_a_restart(age_s: int, *, link_up: bool, proved: str, ado
     snapshot = replace(HOME_NET, links=(*HOME_NET.links, state.link), tunnels=(state,))
     seen = memory.settle(ONE, Intent(proved=proved), snapshot)
 
-    assert (seen.provoked == Provoked(PATH, NOW)) is adopted
+    assert (seen.provoked == Provoked(PATH, NOW, 0)) is adopted
     assert (seen.connected_at == NOW) is adopted
 
 

@@ -32,7 +32,7 @@ from aovpnd.ruleset import Device
 from aovpnd.tunnel import Endpoint
 from tests.unit import spec
 from tests.unit.packets import LEAVING, by_link
-from tests.unit.small_world import HOME, WORK, tunnel
+from tests.unit.small_world import HOME, ROTATED, WORK, tunnel
 from tests.unit.world import SITES, Laptop
 
 PER_HOUR, LONGEST_S = 3, 3600
@@ -41,7 +41,9 @@ MOVED: Final = tunnel("work", Endpoint(ip_address("192.0.2.77"), 443))
 CONFIGS: Final = (
     Config((WORK,)),
     Config((WORK,), lan=Lan.ALLOW),
-    Config((WORK, HOME), prefer="home"),
+    Config((WORK, HOME), prefer=("home",)),
+    Config((WORK, HOME), prefer=("work", "home")),
+    Config((ROTATED, HOME), prefer=("work", "home")),
     Config((MOVED,), temporary_access=TemporaryAccessPolicy(while_connected=WhileConnected.PAUSE)),
     Config(),
 )
@@ -181,6 +183,12 @@ class Life(RuleBasedStateMachine):
     def gateway(self, *, answers: bool, seen: bool) -> None:
         """It goes away, and comes back."""
         self.laptop.answers = answers
+        self._look(seen=seen)
+
+    @rule(silent=st.sampled_from(["work", "home", None]), seen=awake)
+    def one_gateway(self, silent: str | None, *, seen: bool) -> None:
+        """One of them goes away, and the others are there."""
+        self.laptop.silent = {silent} if silent is not None else set()
         self._look(seen=seen)
 
     # -- what breaks --------------------------------------------------------------------------------------------------

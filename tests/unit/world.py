@@ -66,7 +66,11 @@ class Laptop:
     intent: Intent = field(default_factory=Intent)
     snapshot: Snapshot = field(default_factory=lambda: Snapshot(CLOCK, links=(LO, WLAN, ETH, DOCKER, VETH)))
     answers: bool = True
-    """Whether the gateway does."""
+    """Whether the gateways do."""
+    silent: set[str] = field(default_factory=set)
+    """Tunnels whose gateways are off, or do not know us."""
+    dead_exits: set[str] = field(default_factory=set)
+    """Tunnels whose gateways shake hands, and lead nowhere."""
     busy: bool = True
     """Whether programs send through the tunnel."""
     fails: set[type[Action]] = field(default_factory=set)
@@ -216,9 +220,15 @@ class Laptop:
         )
         self.snapshot = replace(self.snapshot, tunnels=tunnels)
 
+    def _answers(self, peer: PeerState) -> bool:
+        return self.answers and not any(peer.public_key.startswith(f"{name}-") for name in self.silent)
+
+    def _leads_on(self, peer: PeerState) -> bool:
+        return self._answers(peer) and not any(peer.public_key.startswith(f"{name}-") for name in self.dead_exits)
+
     def _may_shake(self, peer: PeerState, way: int | None) -> bool:
         link = next(link for link in self.snapshot.links if link.index == way)
-        if peer.endpoint is None or not self.answers:
+        if peer.endpoint is None or not self._answers(peer):
             return False
         outer = Packet(
             oif=Device(link.index, link.name, link.kind or None),
@@ -244,7 +254,8 @@ class Laptop:
     def _traffic(self, peer: PeerState) -> PeerState:
         if not self.busy:
             return peer
-        heard = 1000 if self.answers and peer.handshake_wall is not None else 0
+        heard = 1000 if self._leads_on(peer) else 32 if self._answers(peer) else 0
+        heard = heard if peer.handshake_wall is not None else 0
         return replace(peer, tx_bytes=peer.tx_bytes + 1000, rx_bytes=peer.rx_bytes + heard)
 
     def join(self, site: str, link: str = "wlan0") -> None:

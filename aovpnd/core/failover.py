@@ -1,0 +1,158 @@
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""Several tunnels in a preferred order: when one is left for the next, and when the better one is gone back to.
+
+* A tunnel that does not come up is left after a bounded time (`PATIENCE`), for the first of the order that is not
+  waiting out its back-off, or, when all of them are, for the one that waits shortest. So when nothing answers they take
+  turns, ever more slowly.
+* While a tunnel carries that is not the best, the better ones are tried again when their back-off is over: their
+  gateways are asked to shake hands on a link beside (`Trial`), and only one that answers is moved to.
+* A tunnel that was gone back to and fails again soon waits twice as long: nothing flaps faster than ever more slowly.
+
+Another network is another chance: a gateway that was silent there may answer here, at once.
+"""
+
+import hashlib
+from dataclasses import replace
+from typing import Final
+
+from aovpnd.core import health
+from aovpnd.core.view import View
+from aovpnd.gateways import Gateways, Left, Path, Trial, Why
+from aovpnd.model import Intent, Phase
+from aovpnd.tunnel import TunnelSpec
+
+PATIENCE: Final = (2, 3, 4, 5)
+"""Attempts at a handshake before a tunnel is left, by how often it was left already: 5, 10, 20, 40 s of `RETRY_S`."""
+FIRST_BACKOFF_S, LAST_BACKOFF_S = 30.0, 3600.0
+"""How long a tunnel that was left is let alone; doubled every time, give or take the jitter."""
+JITTER: Final = 0.25
+"""So that the laptops of an office do not all come back to a gateway in the same second."""
+TRIAL_S: Final = 6.0
+"""How long a trial may take: WireGuard asks twice in that time."""
+STABLE_S: Final = 600.0
+"""A tunnel that has carried for so long since it came back has a clean record again."""
+
+
+def settle(gateways: Gateways, intent: Intent, seen: View, now: float) -> Gateways:
+    """What looking at the world changes: which tunnel carries, and which is on trial."""
+    if seen.spec is None:
+        return replace(gateways, carrier=None, left=(), trial=None)
+    gateways = _forget(gateways, seen, now)
+    if seen.path is None or seen.state is None or seen.phase is Phase.UNBLOCKED:
+        return replace(gateways, trial=None)
+    gateways = _on_this_network(gateways, seen.path, now)
+    if seen.phase is Phase.CONNECTED:
+        return _better(gateways, seen, now)
+    gateways = replace(gateways, trial=None)
+    if in_vain(intent, seen.path, gateways.entry(seen.spec.name), now):
+        return leave(gateways, seen, Why.SILENT, now)
+    return gateways
+
+
+def in_vain(intent: Intent, path: Path, left: Left | None, now: float) -> bool:
+    """Whether the gateway has had its time to answer over this path."""
+    provoked = intent.provoked
+    if provoked is None or provoked.path != path:
+        return False
+    patience = PATIENCE[min(left.times if left is not None else 0, len(PATIENCE) - 1)]
+    return provoked.attempts >= patience and now >= health.retry_at(intent)
+
+
+def leave(gateways: Gateways, seen: View, why: Why, now: float) -> Gateways:
+    """Go on with the next tunnel of the order; nothing changes where there is no other."""
+    others = [spec.name for spec in seen.order if seen.spec is not None and spec.name != seen.spec.name]
+    if not others or seen.spec is None:
+        return gateways
+    gateways = _fail(gateways, seen.spec, why, seen.path, now)
+    ready = [name for name in others if _retry_at(gateways, name) <= now]
+    carrier = ready[0] if ready else min(others, key=lambda name: _retry_at(gateways, name))
+    return replace(_came_back(gateways, carrier, now), carrier=carrier, trial=None)
+
+
+def _fail(gateways: Gateways, spec: TunnelSpec, why: Why, path: Path | None, now: float) -> Gateways:
+    before = gateways.entry(spec.name)
+    times = 1 if before is None else before.times + 1
+    retry_at = now + backoff(spec.name, times, gateways.seed)
+    entry = Left(spec.name, why, now, retry_at, times, path.networks if path is not None else ())
+    return _with(gateways, entry)
+
+
+def backoff(tunnel: str, times: int, seed: int) -> float:
+    """Seconds until a tunnel that was left so often in a row is tried again."""
+    digest = hashlib.blake2b(f"{seed} {tunnel} {times}".encode(), digest_size=4).digest()
+    share = int.from_bytes(digest) / 2**32  # 0 to 1, the same for the same arguments
+    span = min(FIRST_BACKOFF_S * 2.0 ** min(times - 1, 16), LAST_BACKOFF_S)
+    return span * (1.0 - JITTER + 2.0 * JITTER * share)
+
+
+def _retry_at(gateways: Gateways, tunnel: str) -> float:
+    entry = gateways.entry(tunnel)
+    return entry.retry_at if entry is not None and entry.back_at is None else 0.0
+
+
+def _came_back(gateways: Gateways, tunnel: str, now: float) -> Gateways:
+    """A tunnel carries again: its record stays until it has shown that it lasts."""
+    entry = gateways.entry(tunnel)
+    return gateways if entry is None else _with(gateways, replace(entry, back_at=now))
+
+
+def _with(gateways: Gateways, entry: Left) -> Gateways:
+    kept = tuple(left for left in gateways.left if left.tunnel != entry.tunnel)
+    return replace(gateways, left=(*kept, entry))
+
+
+# -- while another one carries -----------------------------------------------------------------------------------------
+def _better(gateways: Gateways, seen: View, now: float) -> Gateways:
+    """Begin, end or win a trial; the tunnel that carries goes on meanwhile."""
+    trial, beside = gateways.trial, seen.trial
+    if trial is not None and beside is not None:
+        if beside.state is not None and beside.state.handshake_wall is not None:
+            return replace(_came_back(gateways, trial.tunnel, now), carrier=trial.tunnel, trial=None)
+        if now - trial.began < TRIAL_S:
+            return gateways
+        why = next((left.why for left in gateways.left if left.tunnel == trial.tunnel), Why.SILENT)
+        return replace(_fail(gateways, beside.spec, why, beside.path or seen.path, now), trial=None)
+    better = [spec.name for spec in _before(seen) if _retry_at(gateways, spec.name) <= now]
+    return replace(gateways, trial=Trial(better[0], now) if better else None)
+
+
+def _before(seen: View) -> tuple[TunnelSpec, ...]:
+    """The tunnels that are preferred to the one that carries."""
+    names = [spec.name for spec in seen.order]
+    return seen.order[: names.index(seen.spec.name)] if seen.spec is not None else ()
+
+
+def next_look(gateways: Gateways, seen: View, now: float) -> tuple[float, ...]:
+    """The moments at which time alone would change something here (CLOCK_BOOTTIME)."""
+    if seen.phase is not Phase.CONNECTED:
+        return ()
+    if gateways.trial is not None:
+        soon = now + min(max((now - gateways.trial.began) / 4, health.FIRST_LOOK_S), health.LAST_LOOK_S)
+        return (min(soon, gateways.trial.began + TRIAL_S),)
+    return tuple(_retry_at(gateways, spec.name) for spec in _before(seen))
+
+
+# -- what is forgotten -------------------------------------------------------------------------------------------------
+def _forget(gateways: Gateways, seen: View, now: float) -> Gateways:
+    """What no longer matters: tunnels that are not of the order, and records of those that have lasted."""
+    names = {spec.name for spec in seen.order}
+    kept = tuple(
+        left
+        for left in gateways.left
+        if left.tunnel in names and not (left.back_at is not None and now - left.back_at >= STABLE_S)
+    )
+    carrier = gateways.carrier if gateways.carrier in names else None
+    return replace(gateways, carrier=carrier, left=kept)
+
+
+def _on_this_network(gateways: Gateways, path: Path, now: float) -> Gateways:
+    """On another network, those that were silent on the last one may be tried again at once."""
+    return replace(
+        gateways,
+        left=tuple(
+            replace(left, retry_at=min(left.retry_at, now), times=1, networks=path.networks)
+            if left.why is Why.SILENT and left.networks != path.networks
+            else left
+            for left in gateways.left
+        ),
+    )

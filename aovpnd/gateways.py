@@ -1,0 +1,115 @@
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""What must be remembered of tunnels: over what one runs, when it was shaken and heard; and of several, which one
+carries, which were left and why, which one is on trial. Frozen values; `core` is how they change.
+
+Times are seconds on CLOCK_BOOTTIME.
+"""
+
+import hashlib
+from dataclasses import dataclass
+from enum import StrEnum
+from typing import Final
+
+from aovpnd.tunnel import Endpoint, Interface
+
+
+@dataclass(frozen=True, slots=True)
+class Path:
+    """Over what the tunnel runs: when any of it changes, only a new handshake proves the tunnel."""
+
+    tunnel: str
+    digest: str
+    endpoints: tuple[Endpoint, ...]
+    link: int
+    networks: tuple[str, ...]
+
+    def fingerprint(self) -> str:
+        """A short digest, for the daemon that comes after this one."""
+        return hashlib.blake2b(repr(self).encode(), digest_size=16).hexdigest()
+
+
+@dataclass(frozen=True, slots=True)
+class Provoked:
+    """The last time that we made the tunnel shake hands, and how often on this path."""
+
+    path: Path
+    at: float
+    attempts: int = 1
+
+
+@dataclass(frozen=True, slots=True)
+class Heard:
+    """When the tunnel last received anything, and the counters then."""
+
+    at: float
+    rx_bytes: int
+    tx_bytes: int
+    handshake_wall: int | None
+
+
+class Why(StrEnum):
+    """Why a tunnel of the order was left."""
+
+    SILENT = "silent"
+    """Its gateway answers no handshake: it is off, something on the way filters UDP, or it does not know our key.
+    WireGuard answers a stranger with silence, so the three look alike from here."""
+    DEAD_EXIT = "dead-exit"
+    """Its gateway shakes hands and sends keepalives, but nothing that was sent through it comes back."""
+
+
+@dataclass(frozen=True, slots=True)
+class Left:
+    """A tunnel that was left. ``times`` in a row, ``networks`` those of the path over which it failed; it is tried
+    again from ``retry_at`` on. ``back_at``: since when it carries again, and has yet to show that it stays.
+    """
+
+    tunnel: str
+    why: Why
+    at: float
+    retry_at: float
+    times: int = 1
+    networks: tuple[str, ...] = ()
+    back_at: float | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Trial:
+    """A better tunnel whose gateway is being asked, on a link beside the one that carries, whether it is back."""
+
+    tunnel: str
+    began: float
+
+
+@dataclass(frozen=True, slots=True)
+class Made:
+    """The tunnel link that was verified last: identity and whole configuration. As long as it is just that, it may be
+    given the next configuration in place.
+    """
+
+    index: int
+    name: str
+    kind: str
+    digest: str
+    addresses: frozenset[Interface]
+
+
+@dataclass(frozen=True, slots=True)
+class Gateways:
+    """The memory of fail-over. ``carrier`` names the tunnel of the order that carries, None the first.
+
+    ``seed`` makes the jitter of this machine another than its neighbour's, and the same in every test.
+    """
+
+    carrier: str | None = None
+    left: tuple[Left, ...] = ()
+    trial: Trial | None = None
+    made: Made | None = None
+    seed: int = 0
+
+    def entry(self, tunnel: str) -> Left | None:
+        """What is remembered of a tunnel that was left, whether it carries again or not."""
+        return next((left for left in self.left if left.tunnel == tunnel), None)
+
+
+FRESH: Final = Gateways()
+"""Nothing was found out yet."""

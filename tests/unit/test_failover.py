@@ -1,0 +1,261 @@
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""Fail-over over time: which tunnel carries, when it is left, and when the better one is gone back to."""
+
+from dataclasses import replace
+from itertools import pairwise
+from typing import Final
+
+import pytest
+
+from aovpnd.core import failover
+from aovpnd.gateways import Gateways, Left, Trial, Why
+from aovpnd.model import Config, LinkWish, Phase
+from aovpnd.orders import Connect, EnsureTunnel, LoadRuleset, RemoveTunnel
+from aovpnd.tunnel import Secret
+from tests.unit.small_world import ENDPOINT4, ENDPOINT6, HOME, ROTATED, WORK, tunnel
+from tests.unit.world import Laptop
+
+THIRD: Final = tunnel("third", ENDPOINT6)
+ORDER: Final = Config((HOME, THIRD, WORK), prefer=("work", "home"))
+
+
+def connected(config: Config = ORDER, *silent: str) -> Laptop:
+    """A laptop at home that has come to rest; gateways that are ``silent`` have been so from the start."""
+    machine = Laptop(config)
+    machine.silent = set(silent)
+    machine.join("home")
+    machine.wait(60.0)
+    assert machine.phase is Phase.CONNECTED
+    return machine
+
+
+def carrier(machine: Laptop) -> str:
+    """The tunnel whose configuration the one link that is routed has."""
+    routed = {route.link for route in machine.snapshot.routing.routes if route.link is not None}
+    (state,) = [state for state in machine.snapshot.tunnels if state.link.index in routed]
+    return next(spec.name for spec in machine.config.tunnels if spec.digest() == state.digest)
+
+
+def problems(machine: Laptop) -> dict[str, str]:
+    """What status would say: code to text."""
+    return {problem.code: problem.text for problem in machine.settle().problems}
+
+
+def until(machine: Laptop, name: str, *, deadline_s: float) -> float:
+    """Let time pass until a tunnel carries and is connected; returns the seconds that took."""
+    began = machine.snapshot.now.boot
+    while carrier(machine) != name or machine.phase is not Phase.CONNECTED:
+        assert machine.snapshot.now.boot - began < deadline_s, f"{carrier(machine)} still carries"
+        machine.wait(0.5)
+    return machine.snapshot.now.boot - began
+
+
+def test_the_first_of_the_order_carries() -> None:
+    """While it answers; the others have no link, and nobody asks them anything."""
+    machine = connected()
+
+    assert carrier(machine) == "work"
+    assert len(machine.snapshot.tunnels) == 1
+    assert not machine.intent.gateways.left
+
+
+def test_a_gateway_that_is_off_from_the_start() -> None:
+    """It has five seconds, then the next one carries, and status says why in words."""
+    machine = Laptop(ORDER)
+    machine.silent = {"work"}
+    machine.join("home")
+
+    machine.settle()
+    assert until(machine, "home", deadline_s=8) >= 4.5
+    assert problems(machine) == {
+        "gateway-silent": f"the gateway of work ({ENDPOINT4}, {ENDPOINT6}) does not answer; home carries instead"
+    }
+
+
+def test_a_gateway_that_goes_silent() -> None:
+    """Lost under traffic, it is left for the next in bounded time; the link stays, with index and name."""
+    machine = connected()
+    (before,) = machine.snapshot.tunnels
+    done = len(machine.done)
+    machine.silent = {"work"}
+
+    until(machine, "home", deadline_s=70)
+    (after,) = machine.snapshot.tunnels
+    assert (after.link.index, after.link.name) == (before.link.index, before.link.name)
+    assert not any(isinstance(action, RemoveTunnel) for action in machine.done[done:])
+    assert all(action.wish.state is LinkWish.UP for action in machine.done[done:] if isinstance(action, EnsureTunnel))
+
+
+def test_a_named_tunnel_is_not_replaced() -> None:
+    """Who names one gets that one or none, until they ask for the order again."""
+    machine = connected()
+    machine.settle(Connect("work"))
+    machine.silent = {"work"}
+    machine.wait(600.0)
+
+    assert carrier(machine) == "work"
+    assert "no-handshake" in problems(machine)
+
+    machine.settle(Connect())
+    until(machine, "home", deadline_s=20)
+
+
+def test_it_is_gone_back_to() -> None:
+    """When the better gateway answers again, on a link beside, it carries again; the other one goes on until then."""
+    machine = connected(ORDER, "work")
+    machine.silent = set()
+    done = len(machine.done)
+
+    until(machine, "work", deadline_s=60)
+    beside = [a.wish for a in machine.done[done:] if isinstance(a, EnsureTunnel) and a.wish.link_name == "aovpn1"]
+    assert [wish.state for wish in beside] == [LinkWish.DOWN, LinkWish.UP]
+    assert all(not wish.spec.addresses for wish in beside)
+    assert [state.link.name for state in machine.snapshot.tunnels] == ["aovpn0"]
+    assert problems(machine) == {}
+
+
+def test_a_trial_in_vain_costs_the_tunnel_nothing() -> None:
+    """While the better gateway is asked and does not answer, the other one carries without a break, ever longer."""
+    machine = connected(ORDER, "work")
+    began = machine.intent.connected_at
+    tries: list[float] = []
+
+    def watch(machine: Laptop) -> None:
+        last = machine.done[-1]
+        if isinstance(last, EnsureTunnel) and last.wish.link_name == "aovpn1" and last.wish.state is LinkWish.DOWN:
+            tries.append(machine.snapshot.now.boot)
+
+    machine.watch = watch
+    for _ in range(48):
+        machine.wait(300.0)
+    waits = [after - before for before, after in pairwise(tries)]
+
+    assert machine.intent.connected_at == began
+    assert 6 <= len(tries) <= 12
+    assert all(after > before for before, after in pairwise(waits) if before < 2000)
+    assert all(wait <= failover.LAST_BACKOFF_S * 1.25 + failover.TRIAL_S + 20 for wait in waits)
+
+
+def test_nothing_flaps() -> None:
+    """A gateway that answers trials and dies as soon as it carries is gone back to ever more seldom."""
+    machine = connected(ORDER, "work")
+    moves, seconds, before = 0, 0, carrier(machine)
+    while seconds < 3600:
+        machine.silent = {"work"} if carrier(machine) == "work" else set()
+        machine.wait(5.0)
+        seconds += 5
+        if carrier(machine) != before:
+            moves, before = moves + 1, carrier(machine)
+
+    assert 4 <= moves <= 16
+
+
+def test_a_clean_record_after_ten_minutes() -> None:
+    """A tunnel that lasts is forgiven; before that its record stays, so that its next failure weighs double."""
+    machine = connected(ORDER, "work")
+    machine.silent = set()
+    until(machine, "work", deadline_s=60)
+
+    assert machine.intent.gateways.entry("work") is not None
+    machine.wait(failover.STABLE_S + 30)
+    assert machine.intent.gateways.entry("work") is None
+
+
+def test_nobody_answers() -> None:
+    """They take turns, and each one that comes back is found."""
+    machine = Laptop(replace(ORDER, prefer=("work", "home", "third")))
+    machine.answers = False
+    machine.join("home")
+    machine.settle()
+    seen = set()
+    for _ in range(300):
+        machine.wait(1.0)
+        seen.add(carrier(machine))
+
+    assert seen == {"work", "home", "third"}
+    assert machine.phase is Phase.CONNECTING
+    machine.answers, machine.silent = True, {"work", "third"}
+    until(machine, "home", deadline_s=150)
+
+
+def test_another_network_is_another_chance() -> None:
+    """What was silent at home may answer in the café: it is tried there at once, beside the one that carries."""
+    machine = connected(ORDER, "work")
+    machine.wait(120.0)
+    machine.silent = set()
+    machine.join("cafe")
+    machine.settle()
+
+    assert until(machine, "work", deadline_s=10) < 6
+
+
+def test_a_restart_goes_on_with_what_carries() -> None:
+    """The daemon after us keeps the tunnel that was connected over this path, although it is not the first."""
+    machine = connected(ORDER, "work")
+    assert machine.intent.provoked is not None
+    proved = machine.intent.provoked.path.fingerprint()
+    machine.restart()
+    machine.intent = replace(machine.intent, proved=proved)
+    done = len(machine.done)
+    machine.settle()
+
+    assert carrier(machine) == "home"
+    assert machine.phase is Phase.CONNECTED
+    assert not any(isinstance(action, EnsureTunnel) and action.wish.spec is HOME for action in machine.done[done:])
+
+
+@pytest.mark.parametrize("new", [ROTATED, replace(WORK, private_key=Secret("k")), tunnel("work", ENDPOINT4)])
+def test_a_new_key_for_the_same_file(new: object) -> None:
+    """A file that changes is given to the link in place: it stays up, with its index, its routes and its permit."""
+    machine = connected(Config((WORK,)))
+    (before,) = machine.snapshot.tunnels
+    done = len(machine.done)
+    machine.config = replace(machine.config, tunnels=(new,))  # type: ignore[arg-type]
+    machine.settle()
+    machine.wait(1.0)
+    (after,) = machine.snapshot.tunnels
+
+    assert after.link == before.link
+    assert machine.phase is Phase.CONNECTED
+    for action in machine.done[done:]:
+        assert isinstance(action, LoadRuleset | EnsureTunnel), action
+        if isinstance(action, EnsureTunnel):
+            assert action.wish.state is LinkWish.UP
+
+
+def test_what_somebody_else_changed_is_not_kept() -> None:
+    """A link that is neither as its file says nor as it was made is taken down: only what was verified is trusted."""
+    machine = connected(Config((WORK,)))
+    (state,) = machine.snapshot.tunnels
+    machine.snapshot = replace(machine.snapshot, tunnels=(replace(state, digest=HOME.digest()),))
+    machine.config = replace(machine.config, tunnels=(ROTATED,))
+    done = len(machine.done)
+    machine.settle()
+
+    first = next(action for action in machine.done[done:] if isinstance(action, EnsureTunnel))
+    assert first.wish.state is LinkWish.DOWN
+
+
+def test_backoff() -> None:
+    """Doubled every time up to an hour, a quarter more or less, the same for the same machine."""
+    spans = [failover.backoff("work", times, seed=7) for times in range(1, 12)]
+
+    assert all(0.75 * 30 * 2**n <= span <= 1.25 * 30 * 2**n for n, span in enumerate(spans[:7]))
+    assert all(2700 <= span <= 4500 for span in spans[7:])
+    assert spans == [failover.backoff("work", times, seed=7) for times in range(1, 12)]
+    assert len({failover.backoff("work", 1, seed) for seed in range(50)}) > 40
+
+
+def test_the_order_is_what_is_remembered_of() -> None:
+    """Tunnels that are no longer of the order are forgotten, and disconnecting forgets all."""
+    machine = connected(ORDER, "work")
+    machine.config = replace(ORDER, prefer=("home",))
+    machine.settle()
+    assert machine.intent.gateways.left == ()
+
+    machine.intent = replace(
+        machine.intent, gateways=Gateways("home", (Left("work", Why.SILENT, 0, 0),), Trial("x", 0))
+    )
+    machine.config = Config()
+    machine.settle()
+    assert (machine.intent.gateways.carrier, machine.intent.gateways.left) == (None, ())
