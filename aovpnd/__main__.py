@@ -14,6 +14,7 @@ from typing import Final
 
 from aovpnd import __version__, names, rtnl, status
 from aovpnd.adapters import systemd
+from aovpnd.adapters.filewatch import FileWatch
 from aovpnd.adapters.nft import ForeignChanges
 from aovpnd.adapters.publish import Runtime
 from aovpnd.adapters.state import State, clock
@@ -28,6 +29,14 @@ from aovpnd.system import System
 
 log = logging.getLogger("aovpnd")
 
+NAME_FILES: Final = (
+    Path(names.RESOLV_CONF),
+    Path("/run/systemd/resolve/resolv.conf"),
+    Path("/run/systemd/resolve/io.systemd.Resolve"),
+    Path("/run/NetworkManager/no-stub-resolv.conf"),
+    *(Path("/run/resolvconf") / place / "*" for place in ("keys", "interfaces", "interface")),
+)
+"""What changes when somebody else decides who is asked for names; "*" stands for any file."""
 CAP_NET_ADMIN: Final = 12
 """linux/capability.h"""
 
@@ -76,16 +85,17 @@ async def _run(options: argparse.Namespace, runtime: Runtime) -> None:
     state = State(options.config_dir, options.state_dir)
     system = System(state, options.runtime_dir)
     guard = GuardWatch(options.runtime_dir)
+    files = FileWatch(NAME_FILES)
     daemon = Daemon(
         system,
         _configurator(options),
-        _publisher(runtime, guard),
+        _publisher(runtime, guard, files),
         lambda: systemd.notify("WATCHDOG=1"),
         intent=replace(state.recall(clock()), proved=runtime.proved()),
         resync_s=systemd.watchdog_s() or RESYNC_S,
     )
     guard.died = lambda: daemon.wake.now("the guard died")
-    _listen(daemon)
+    _listen(daemon, files)
     control = Control(runtime.control_socket, daemon.submit, bus_uid=_uid_of(options.bus_user))
     await control.open()
     try:
@@ -125,9 +135,12 @@ def _configurator(options: argparse.Namespace) -> Callable[[Config | None], Conf
     return configure
 
 
-def _publisher(runtime: Runtime, guard: "GuardWatch") -> Callable[[Config, Intent, Snapshot, Desired], None]:
+def _publisher(
+    runtime: Runtime, guard: "GuardWatch", files: FileWatch
+) -> Callable[[Config, Intent, Snapshot, Desired], None]:
     def publish(config: Config, intent: Intent, snapshot: Snapshot, desired: Desired) -> None:
         guard.follow()
+        files.follow()
         if desired.phase is Phase.CONNECTED and intent.provoked is not None:
             runtime.prove(intent.provoked.path.fingerprint())
         runtime.publish(status.document(config, intent, snapshot, desired))
@@ -141,13 +154,15 @@ def _announce() -> None:
     log.info("ready")
 
 
-def _listen(daemon: Daemon) -> None:
+def _listen(daemon: Daemon, files: FileWatch) -> None:
     """Everything that wakes the loop."""
     loop = asyncio.get_running_loop()
     loop.add_signal_handler(signal.SIGTERM, daemon.stop)
     loop.add_signal_handler(signal.SIGINT, daemon.stop)
     loop.add_signal_handler(signal.SIGHUP, _reload, daemon)
 
+    if files.fileno() >= 0:
+        loop.add_reader(files, _heard_files, files, daemon)
     links = rtnl.Watch()
     loop.add_reader(links, _heard_links, links, daemon)
     try:
@@ -161,6 +176,11 @@ def _listen(daemon: Daemon) -> None:
 def _heard_links(links: rtnl.Watch, daemon: Daemon) -> None:
     if links.drain():
         daemon.links_changed()
+
+
+def _heard_files(files: FileWatch, daemon: Daemon) -> None:
+    if files.drain():
+        daemon.wake.soon("resolv.conf")
 
 
 def _heard_nftables(changes: ForeignChanges, daemon: Daemon) -> None:

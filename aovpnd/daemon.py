@@ -22,7 +22,7 @@ from aovpnd.core.plan import diff, due
 from aovpnd.errors import AovpndError, CommandRefused, SystemFault
 from aovpnd.inquiries import Finding, Inquiry, Unanswered
 from aovpnd.model import Config, Desired, Intent, Phase, Snapshot
-from aovpnd.orders import Action, Answer, Command, Connect, LoadRuleset, Question, Refusal, Reload
+from aovpnd.orders import Action, Answer, Command, Connect, EnsureDns, LoadRuleset, Question, Refusal, Reload
 
 log = logging.getLogger("aovpnd")
 T = TypeVar("T")
@@ -287,6 +287,8 @@ class Daemon:
             except SystemFault as error:
                 self._intent = memory.failed(self._intent, action, snapshot.now.boot, error.text, error.hint)
                 log.error("%s: %s failed: %s", desired.phase, action.describe(), error)  # noqa: TRY400 - the text says it
+                if isinstance(action, EnsureDns):
+                    break  # the last one; no command is refused because names are not as they should be
                 return error
             self._intent = memory.performed(self._intent, action, snapshot.now.boot)
             self._loaded_once = self._loaded_once or isinstance(action, LoadRuleset)

@@ -9,6 +9,7 @@ seconds since the epoch. Spans end in ``_s``. ``None`` means unknown or absent.
 from dataclasses import dataclass
 from enum import StrEnum
 
+from aovpnd.dns import UNTOUCHED, Dns, DnsState
 from aovpnd.gateways import FRESH, Gateways, Heard, Path, Provoked
 from aovpnd.inquiries import Inquiry
 from aovpnd.links import Link
@@ -193,6 +194,7 @@ class Snapshot:
 
     ``main`` holds the routes of the main table; ``ruleset`` is the `Ruleset` that is loaded, or None when the table is
     absent, altered, or not known to be ours (after a start); ``culprit`` is who changed it ("nft[23515]"), if seen.
+    ``resolvers`` are the network's own, never the tunnel's;
     ``unblocked`` says whether the marker file is there; ``ipv6`` whether the kernel speaks it.
     """
 
@@ -207,6 +209,7 @@ class Snapshot:
     guard: GuardState = GuardState.MISSING
     copies: Copies = Copies.CURRENT
     routing: Routing = Routing((), ())
+    dns: DnsState = UNTOUCHED
     resolvers: tuple[Address, ...] = ()
     unblocked: bool = False
     ipv6: bool = True
@@ -362,6 +365,7 @@ class Desired:
     ruleset: Ruleset | None
     routing: Routing | None
     tunnels: tuple[TunnelWish, ...] = ()
+    dns: Dns | None = None
     guard: GuardState = GuardState.HELD
     unblocked: bool = False
     uplinks: tuple[Uplink, ...] = ()

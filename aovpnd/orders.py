@@ -5,6 +5,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 
 from aovpnd.destinations import Destination
+from aovpnd.dns import Dns
 from aovpnd.links import Link
 from aovpnd.model import Block, GuardState, Routing, TunnelWish
 from aovpnd.ruleset import Ruleset
@@ -92,7 +93,22 @@ class MarkUnblocked:
         return f"remember that the block is {self.block}"
 
 
-Action = LoadRuleset | EnsureCopies | RemoveTunnel | EnsureTunnel | EnsureRouting | EnsureGuard | MarkUnblocked
+@dataclass(frozen=True, slots=True)
+class EnsureDns:
+    """Let programs ask these servers for names, and forget what they heard before; None gives back what was there."""
+
+    dns: Dns | None
+    reason: str = ""
+
+    def describe(self) -> str:
+        """One line for the log."""
+        what = f"ask {self.dns}" if self.dns is not None else "as the network has them"
+        return f"names: {what}{f' ({self.reason})' if self.reason else ''}"
+
+
+Action = (
+    LoadRuleset | EnsureCopies | RemoveTunnel | EnsureTunnel | EnsureRouting | EnsureGuard | MarkUnblocked | EnsureDns
+)
 
 
 # -- what can be asked -------------------------------------------------------------------------------------------------

@@ -44,6 +44,7 @@ def document(config: Config, intent: Intent, snapshot: Snapshot, desired: Desire
             "managed_by": managed_by(config),
             "user_may_unblock": False,  # taking the block off is for administrators alone
         },
+        "dns": _dns(desired, snapshot),
         "problems": [
             {"code": problem.code, "severity": problem.severity.value, "text": problem.text, "hint": problem.hint}
             for problem in desired.problems
@@ -129,6 +130,21 @@ def _endpoint(spec: TunnelSpec, state: TunnelState | None) -> str | None:
     if heard:
         return str(max(heard, key=lambda peer: peer.handshake_wall or 0).endpoint)
     return str(spec.endpoints[0]) if spec.endpoints else None
+
+
+# -- names ------------------------------------------------------------------------------------------------------------
+def _dns(desired: Desired, snapshot: Snapshot) -> Document | None:
+    """Which servers of ours programs ask, as it is and not as it is wished; None while none of ours."""
+    dns = snapshot.dns.dns
+    if dns is None or dns != desired.dns or snapshot.dns.astray:
+        return None
+    return {
+        "servers": [str(server) for server in dns.servers],
+        "search": list(dns.search),
+        "routes": list(dns.routes),
+        "scope": dns.scope.value,
+        "by": [mechanism.value for mechanism in snapshot.dns.by],
+    }
 
 
 # -- temporary access -------------------------------------------------------------------------------------------------

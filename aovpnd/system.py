@@ -6,11 +6,11 @@ thread.
 from pathlib import Path
 from typing import assert_never
 
+from aovpnd.adapters.dns import NameService
 from aovpnd.adapters.egress import EgressCopies
 from aovpnd.adapters.guard import GuardProcess
 from aovpnd.adapters.netlink import Netlink
 from aovpnd.adapters.nft import Nftables, Seen
-from aovpnd.adapters.resolvers import resolvers
 from aovpnd.adapters.state import State, clock
 from aovpnd.backends.wireguard import WireGuardBackend
 from aovpnd.errors import NftError, SystemFault
@@ -21,6 +21,7 @@ from aovpnd.nftlib import Nft
 from aovpnd.orders import (
     Action,
     EnsureCopies,
+    EnsureDns,
     EnsureGuard,
     EnsureRouting,
     EnsureTunnel,
@@ -36,6 +37,7 @@ class System:
     def __init__(self, state: State, runtime_dir: Path) -> None:
         self._state = state
         self._guard = GuardProcess(runtime_dir)
+        self._names = NameService(state.state_dir)
         self._runtime_dir = runtime_dir
         # Made on first use: libnftables and pyroute2 stay in the thread, and the network namespace, that they were made
         # in.
@@ -60,7 +62,8 @@ class System:
             guard=self._guard.observe(tables.guard),
             copies=copies,
             routing=network.routing,
-            resolvers=resolvers(),
+            dns=self._names.observe(network.links),
+            resolvers=self._names.resolvers(),
             unblocked=self._state.unblocked(),
             ipv6=network.ipv6,
         )
@@ -82,6 +85,8 @@ class System:
                 self._guard.ensure(state)
             case MarkUnblocked(block):
                 self._state.mark(block)
+            case EnsureDns(dns):
+                self._names.ensure(dns)
             case _:
                 assert_never(action)
 

@@ -15,7 +15,12 @@ ENVIRONMENT: Final = {"PATH": "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin
 _KEY_LIKE: Final = re.compile(r"[A-Za-z0-9+/=]{20,}")
 """wg(8) quotes a key that it does not like; nobody shall find it in a log."""
 _QUOTED: Final = 300
-_PACKAGES: Final = {"wg": "wireguard-tools", "wireguard-go": "wireguard-go", "systemctl": "systemd"}
+_PACKAGES: Final = {
+    "wg": "wireguard-tools",
+    "wireguard-go": "wireguard-go",
+    "systemctl": "systemd",
+    "resolvectl": "systemd-resolved",
+}
 
 
 @cache

@@ -7,7 +7,7 @@ it. What is read off the world is in `view`, what may pass in `permits` and `fir
 
 from typing import Final
 
-from aovpnd.core import failover, firewall, health, uplinks
+from aovpnd.core import dns, failover, firewall, health, uplinks
 from aovpnd.core.permits import Facts, HostOnly, Lan, Permit, TemporaryAccess, Tunnel, permits
 from aovpnd.core.problems import problems
 from aovpnd.core.routing import lans, routing
@@ -28,12 +28,21 @@ def decide(config: Config, intent: Intent, snapshot: Snapshot) -> Desired:
     """What should be. The same arguments give the same answer."""
     now = view(config, intent, snapshot)
     if now.phase is Phase.UNBLOCKED:
-        return Desired(now.phase, None, None, guard=GuardState.MISSING, unblocked=True, uplinks=now.uplinks)
+        return Desired(
+            phase=now.phase,
+            ruleset=None,
+            routing=None,
+            guard=GuardState.MISSING,
+            unblocked=True,
+            uplinks=now.uplinks,
+            wake_at=_next(snapshot, [failure.retry_at for failure in intent.failures]),
+        )
     return Desired(
         phase=now.phase,
         ruleset=firewall.compile(permits(now.phase, _facts(config, snapshot, now))),
         routing=routing(config, snapshot, now),
         tunnels=_tunnels(intent, snapshot, now),
+        dns=dns.dns(snapshot, now),
         uplinks=now.uplinks,
         order=tuple(spec.name for spec in now.order),
         problems=problems(config, intent, snapshot, now),
@@ -106,4 +115,8 @@ def _wake_at(intent: Intent, snapshot: Snapshot, now: View) -> float | None:
     if now.state is not None and now.path is not None:
         moments.append(health.next_look(intent, now.state, now.path, snapshot.now))
         moments += failover.next_look(intent.gateways, now, snapshot.now.boot)
+    return _next(snapshot, moments)
+
+
+def _next(snapshot: Snapshot, moments: list[float]) -> float | None:
     return min((moment for moment in moments if moment > snapshot.now.boot), default=None)

@@ -2,8 +2,8 @@
 """``diff(desired, snapshot) -> actions``: what to do about it, in the one order that is safe.
 
 The lock moves first, both ways: LoadRuleset, EnsureCopies, RemoveTunnel, EnsureTunnel, EnsureRouting, EnsureGuard,
-MarkUnblocked (before all of them when the block comes back). A crash after any prefix leaves a state that the loaded
-ruleset already covers.
+MarkUnblocked (before all of them when the block comes back), EnsureDns. A crash after any prefix leaves a state that
+the loaded ruleset already covers. Names come last: no packet depends on them, and nothing may wait for them.
 """
 
 from typing import Final, assert_never
@@ -13,6 +13,7 @@ from aovpnd.model import Block, Copies, Desired, Failure, GuardState, LinkWish, 
 from aovpnd.orders import (
     Action,
     EnsureCopies,
+    EnsureDns,
     EnsureGuard,
     EnsureRouting,
     EnsureTunnel,
@@ -50,6 +51,8 @@ def diff(desired: Desired, snapshot: Snapshot) -> tuple[Action, ...]:
         actions.append(EnsureGuard(desired.guard))
     if desired.unblocked and not snapshot.unblocked:
         actions.append(MarkUnblocked(Block.OFF))
+    if desired.dns != snapshot.dns.dns or snapshot.dns.astray:
+        actions.append(EnsureDns(desired.dns, snapshot.dns.astray))
     return tuple(actions)
 
 
@@ -113,7 +116,7 @@ def _only_tightens(action: Action) -> bool:
             return state is GuardState.HELD
         case MarkUnblocked(block):
             return block is Block.ON
-        case LoadRuleset():
+        case LoadRuleset() | EnsureDns():
             return False
         case _:
             assert_never(action)

@@ -3,11 +3,13 @@
 
 from typing import Final, assert_never
 
+from aovpnd.core import dns
 from aovpnd.core.health import IN_VAIN
 from aovpnd.core.view import PREFER, View
 from aovpnd.gateways import Left, Why
 from aovpnd.links import Side, sides
 from aovpnd.model import Config, GuardState, Intent, Phase, Problem, Severity, Snapshot, Wish
+from aovpnd.orders import EnsureDns
 from aovpnd.tunnel import TunnelSpec
 
 REMEMBER_CULPRIT_S: Final = 600.0
@@ -20,6 +22,7 @@ def problems(config: Config, intent: Intent, snapshot: Snapshot, now: View) -> t
         *config.problems,
         *_choice(config, intent, now.spec),
         *_tunnel(intent, now.phase, now.spec),
+        *dns.problems(snapshot, now.spec),
         *_left(intent, now),
         *_guard(snapshot),
         *_culprit(intent, snapshot),
@@ -68,7 +71,7 @@ def _tunnel(intent: Intent, phase: Phase, spec: TunnelSpec | None) -> list[Probl
         text = f"the gateway of {spec.name} ({where}) does not answer"
         hint = "a portal may be in the way: aovpnctl allow-temp; otherwise check the keys and the gateway"
         found.append(Problem("no-handshake", Severity.WARNING, text, hint))
-    if not any(prefix.prefixlen <= 1 for prefix in spec.prefixes):
+    if not dns.carries_everything(spec):
         carried = ", ".join(map(str, spec.prefixes[:4]))
         text = f"{spec.name} carries only {carried}; everything else stays blocked"
         found.append(
@@ -141,5 +144,8 @@ def _links(snapshot: Snapshot) -> list[Problem]:
 
 def _failures(intent: Intent) -> list[Problem]:
     # One cause may make several actions fail; it is said once.
-    causes = dict.fromkeys((failure.text, failure.hint or "it is being tried again") for failure in intent.failures)
-    return [Problem("action-failed", Severity.ERROR, text, hint) for text, hint in causes]
+    causes = dict.fromkeys(
+        ("dns-failed" if failure.action == EnsureDns.__name__ else "action-failed", failure.text, failure.hint)
+        for failure in intent.failures
+    )
+    return [Problem(code, Severity.ERROR, text, hint or "it is being tried again") for code, text, hint in causes]

@@ -49,6 +49,7 @@ COMMANDS: dict[str, tuple[str, str, dict[str, tuple[str, str, str]]]] = {
         {
             "--offline": (FLAG, "", "without the daemon: remove what it loaded, by hand"),
             "--config-dir": CONFIG_DIR,
+            "--state-dir": STATE_DIR,
         },
     ),
     "block": ("", "put the block on", {}),

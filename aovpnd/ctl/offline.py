@@ -3,18 +3,21 @@
 
 It needs root, the standard library, nft(8) and ip(8), and neither bus, daemon nor any other package. It takes away what
 the daemon and the guard put on the system, piece by piece, and says of each piece what became of it: one that cannot be
-removed does not keep the others. The tunnel's link stays; without our routes and rules nothing depends on it.
+removed does not keep the others. The tunnel's link stays; without our routes, rules and name servers nothing depends on
+it.
 
 The order: first the mark that keeps a restarted daemon from blocking again, then the guard, whose tables nobody else
-can remove, then tables, then routing.
+can remove, then tables, then routing, then names.
 """
 
 from __future__ import annotations
 
 import os
+import re
 import select
 import signal
 import subprocess
+from pathlib import Path
 
 from aovpnd import names
 from aovpnd.ctl.arguments import Arguments
@@ -22,9 +25,13 @@ from aovpnd.ctl.reading import is_running
 from aovpnd.ctl.terminal import plain
 from aovpnd.errors import CommandRefused
 from aovpnd.lock import holder
+from aovpnd.resolvconf import ResolvConf
 
 DONE, FAILED = 0, 1
 NFT, IP, SYSTEMCTL = "/usr/sbin/nft", "/usr/sbin/ip", "/usr/bin/systemctl"
+RESOLVECTL, RESOLVCONF = "/usr/bin/resolvectl", "/usr/sbin/resolvconf"
+RECORDS = tuple(f"/run/resolvconf/{place}" for place in ("keys", "interfaces", "interface"))
+"""Where resolvconf(8) keeps its records, by version."""
 SYSTEMD = "/run/systemd/system"
 """Is there when systemd is the system's manager, sd_booted(3)."""
 PATIENCE_S = 10.0
@@ -93,7 +100,29 @@ def _steps(arguments: Arguments) -> list[Step]:
     for version in ("4", "6"):
         steps += [(f"IPv{version} rule {rule[0]}", remove_rule, (version, *rule)) for rule in RULES]
         steps.append((f"IPv{version} routes of table {names.ROUTE_TABLE}", remove_routes, (version,)))
-    return steps
+    kept = os.path.join(arguments.state_dir, names.RESOLV_CONF_SAVED)
+    return [
+        *steps,
+        *((f"names of link {link} in systemd-resolved", revert_link, (link,)) for link in _links()),
+        *((f"record {record} in resolvconf", remove_record, (record,)) for record in _records()),
+        (names.RESOLV_CONF, give_back, (names.RESOLV_CONF, kept)),
+    ]
+
+
+def _links() -> list[str]:
+    """The tunnels' links, where there is a resolved that may have been told of them."""
+    try:
+        found = os.listdir("/sys/class/net") if os.path.exists(RESOLVECTL) else []
+    except OSError:
+        return []
+    return sorted(link for link in found if re.fullmatch(rf"{names.LINK_PREFIX}\d{{1,3}}", link))
+
+
+def _records() -> list[str]:
+    """Our records in resolvconf."""
+    suffix = names.RESOLVCONF_RECORD.format(link="")
+    places = [place for place in RECORDS if os.path.isdir(place)] if os.path.exists(RESOLVCONF) else []
+    return sorted(record for place in places for record in os.listdir(place) if record.endswith(suffix))
 
 
 def _perform(step: Step) -> tuple[str, str, bool]:
@@ -164,6 +193,23 @@ def remove_routes(version: str) -> str:
     if not shown.stdout.strip():
         return NOT_THERE
     return _removed(_call(IP, f"-{version}", "route", "flush", "table", str(names.ROUTE_TABLE)))
+
+
+def revert_link(link: str) -> str:
+    """Let systemd-resolved forget what it was told of a link, and what it was answered over it."""
+    result = _removed(_call(RESOLVECTL, "revert", link))
+    _call(RESOLVECTL, "flush-caches")
+    return result
+
+
+def remove_record(record: str) -> str:
+    """Delete our record."""
+    return _removed(_call(RESOLVCONF, "-f", "-d", record))
+
+
+def give_back(path: str, kept: str) -> str:
+    """Put back the resolv.conf(5) that was there before ours; one that is not ours stays."""
+    return "given back" if ResolvConf(Path(path), Path(kept)).give_back() else "was not ours"
 
 
 def _removed(call: subprocess.CompletedProcess[str]) -> str:

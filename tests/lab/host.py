@@ -38,6 +38,8 @@ mount --bind "$ROOT" {_ROOT}
 for place in dev proc sys; do mount --rbind "/$place" "{_ROOT}/$place"; done
 mount --bind /run "{_ROOT}/run"
 mount --bind {WORLD_DIR} "{_ROOT}{WORLD_DIR}"
+mkdir "$DIR/run/machine-etc"
+mount --bind /etc "{_ROOT}/run/machine-etc"
 mount --bind /etc/resolv.conf "{_ROOT}/etc/resolv.conf"
 for place in tmp var/tmp; do mount -t tmpfs tmpfs "{_ROOT}/$place"; done
 echo ready
@@ -45,7 +47,8 @@ exec sleep infinity
 """
 """What the first process of a machine does: private mounts, and the root directory that services run from.
 
-/etc and /var/lib are overlays: what a daemon or a test writes there stays in the machine.
+/etc and /var/lib are overlays: what a daemon or a test writes there stays in the machine. Programs of the root
+directory find the machine's /etc at /run/machine-etc.
 """
 
 

@@ -21,10 +21,11 @@ SYSTEMD: Final = Path(__file__).resolve().parents[2] / "systemd"
 _HOOK: Final = """
 make_resolv_conf() {
   [ -n "$new_domain_name_servers" ] || return 0
-  for server in $new_domain_name_servers; do echo "nameserver $server"; done >/etc/resolv.conf
+  for server in $new_domain_name_servers; do echo "nameserver $server"; done >/run/machine-etc/resolv.conf.dhclient-new
+  mv -f /run/machine-etc/resolv.conf.dhclient-new /run/machine-etc/resolv.conf
 }
 """
-"""Debian's own function moves a file over /etc/resolv.conf, which is a mount point here."""
+"""As Debian's own function does it, with a file that is moved into its place."""
 _METRICS: Final = {"eth": 100, "wlan": 600}
 """NetworkManager's metrics of default routes: cable before radio before everything else."""
 _CLIENT: Final = """

@@ -66,7 +66,9 @@ def _tables(space: Space) -> str:
 
 
 def _unblock(space: Space, place: Path, *options: str) -> subprocess.CompletedProcess[str]:
-    where = ("--runtime-dir", str(place / "run"), "--config-dir", str(place / "etc"))
+    where = [
+        f"--{name}-dir={place / where}" for name, where in (("runtime", "run"), ("config", "etc"), ("state", "lib"))
+    ]
     return space.run(sys.executable, "-I", "-m", "aovpnd.ctl", "unblock", "--offline", *where, *options, check=False)
 
 
@@ -99,6 +101,7 @@ def test_everything_of_ours_goes(space: Space, tmp_path: Path) -> None:
         "IPv6 rule 10: removed\n"
         "IPv6 rule 11: removed\n"
         "IPv6 routes of table 24943: removed\n"
+        "/etc/resolv.conf: was not ours\n"
         "The block is off for good. To put it on: systemctl start aovpnd, then aovpnctl block\n"
     )
     assert _tables(space) == "table inet other\n"
@@ -117,7 +120,7 @@ def test_nothing_to_remove_is_no_failure(space: Space, tmp_path: Path) -> None:
         done = _unblock(space, tmp_path, "--json")
         steps = json.loads(done.stdout)["steps"]
         assert done.returncode == 0
-        assert [step["result"] for step in steps] == [marker, "does not run", *["was not there"] * 10]
+        assert [step["result"] for step in steps] == [marker, "does not run", *["was not there"] * 10, "was not ours"]
 
 
 def test_doubled_rules_all_go(space: Space, tmp_path: Path) -> None:

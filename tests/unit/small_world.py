@@ -52,6 +52,7 @@ FOREIGN: Final = Link(12, "aovpn9", "dummy")
 ENDPOINT4, ENDPOINT6 = Endpoint(ip_address("192.0.2.1"), 51820), Endpoint(ip_address("2001:db8:e::1"), 51820)
 ENDPOINT_53: Final = Endpoint(ip_address("192.0.2.53"), 53)
 TUNNEL_ADDRESS4, TUNNEL_ADDRESS6 = ip_address("10.64.0.2"), ip_address("fd64::2")
+SERVER4, SERVER6 = ip_address("10.64.0.1"), ip_address("fd64::1")
 RESOLVER4, RESOLVER6 = ip_address("192.168.1.1"), ip_address("2001:db8:53::53")
 
 
@@ -60,7 +61,8 @@ def tunnel(name: str, *endpoints: Endpoint) -> WireGuard:
     everything = (DEFAULT4, DEFAULT6)
     peers = tuple(Peer(f"{name}-peer{n}", everything if n == 0 else (), e) for n, e in enumerate(endpoints))
     addresses = (ip_interface(f"{TUNNEL_ADDRESS4}/32"), ip_interface(f"{TUNNEL_ADDRESS6}/128"))
-    return WireGuard(name, f"{name}.conf", Secret(f"{name}-key"), f"{name}-pub", addresses, peers)
+    key = Secret(f"{name}-key")
+    return WireGuard(name, f"{name}.conf", key, f"{name}-pub", addresses, peers, dns=(SERVER4, SERVER6))
 
 
 WORK: Final = tunnel("work", ENDPOINT4, ENDPOINT6)

@@ -19,6 +19,7 @@ from aovpnd.orders import (
     Command,
     Disconnect,
     EnsureCopies,
+    EnsureDns,
     EnsureGuard,
     EnsureRouting,
     EnsureTunnel,
@@ -34,7 +35,16 @@ from tests.unit.small_world import AOVPN, HOME, ROTATED, WORK, Situation, main_s
 from tests.unit.world import Laptop
 
 IN_REACH: Final = frozenset({"private", "two", "public prefix, global IPv6 gateway", "IPv6 alone, gateway off-link"})
-ORDER: Final = (LoadRuleset, EnsureCopies, RemoveTunnel, EnsureTunnel, EnsureRouting, EnsureGuard, MarkUnblocked)
+ORDER: Final = (
+    LoadRuleset,
+    EnsureCopies,
+    RemoveTunnel,
+    EnsureTunnel,
+    EnsureRouting,
+    EnsureGuard,
+    MarkUnblocked,
+    EnsureDns,
+)
 
 
 def _starts() -> list[Situation]:
@@ -205,7 +215,8 @@ def _where(machine: Laptop) -> tuple[object, ...]:
     phase = machine.phase
     routes = [(str(route.dst), route.link is None, route.metric) for route in seen.routing.routes]
     up = [(state.link.name, state.link.up, state.digest) for state in seen.tunnels]
-    return (phase, seen.ruleset is None, up, routes, seen.routing.rules, seen.guard, seen.unblocked)
+    names = (seen.dns.dns.servers if seen.dns.dns is not None else None, seen.dns.astray)
+    return (phase, seen.ruleset is None, up, routes, seen.routing.rules, seen.guard, seen.unblocked, names)
 
 
 # -- every prefix -----------------------------------------------------------------------------------------------------

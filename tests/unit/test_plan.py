@@ -8,6 +8,7 @@ import pytest
 
 from aovpnd.core.decide import decide
 from aovpnd.core.plan import diff, due
+from aovpnd.dns import DnsState, Mechanism
 from aovpnd.model import (
     Block,
     Copies,
@@ -50,6 +51,7 @@ def settled(intent: Intent, snapshot: Snapshot) -> tuple[Desired, Snapshot]:
         guard=desired.guard,
         copies=Copies.CURRENT if desired.guard is GuardState.HELD else Copies.ABSENT,
         unblocked=desired.unblocked,
+        dns=DnsState((Mechanism.FILE,), desired.dns),
     )
     return desired, there
 
@@ -150,6 +152,7 @@ def test_taking_the_block_off() -> None:
         "remove our rule and routes",
         "stop the guard",
         "remember that the block is off",
+        "names: as the network has them",
     ]
     assert words(desired, there) == []
     assert words(desired, replace(there, guard=GuardState.STARTING)) == ["stop the guard"]

@@ -58,6 +58,7 @@ def test_connected() -> None:
         ],
         "temporary_access": None,
         "block": GUARDED,
+        "dns": None,
         "problems": [],
         "version": __version__,
     }
@@ -80,6 +81,7 @@ def test_temporary_access() -> None:
             "_expires_boot": 5176.0,
         },
         "block": GUARDED,
+        "dns": None,
         "problems": [],
         "version": __version__,
     }
@@ -153,6 +155,7 @@ def test_keys_are_stable(name: str) -> None:
         "tunnels",
         "temporary_access",
         "block",
+        "dns",
         "problems",
         "version",
     ]

@@ -14,6 +14,7 @@ from aovpnd import names
 from aovpnd.core import intent as memory
 from aovpnd.core.decide import decide
 from aovpnd.core.plan import diff, due
+from aovpnd.dns import Dns, DnsState, Mechanism
 from aovpnd.links import ARPHRD_NONE, Link
 from aovpnd.model import (
     Block,
@@ -38,6 +39,7 @@ from aovpnd.orders import (
     Answer,
     Command,
     EnsureCopies,
+    EnsureDns,
     EnsureGuard,
     EnsureRouting,
     EnsureTunnel,
@@ -150,8 +152,14 @@ class Laptop:
                 self.snapshot = replace(self.snapshot, guard=state)
             case MarkUnblocked(block):
                 self.snapshot = replace(self.snapshot, unblocked=block is Block.OFF)
+            case EnsureDns(dns):
+                self.set_dns(dns)
             case _:
                 assert_never(action)
+
+    def set_dns(self, dns: Dns | None, astray: str = "") -> None:
+        """Let programs ask these servers."""
+        self.snapshot = replace(self.snapshot, dns=DnsState((Mechanism.FILE,), dns, astray))
 
     def _ensure_tunnel(self, wish: TunnelWish) -> None:
         states = {state.link.name: state for state in self.snapshot.tunnels}
@@ -313,11 +321,13 @@ class Laptop:
             used=self.intent.used,
         )
         self.snapshot = replace(self.snapshot, ruleset=None)
+        if self.snapshot.dns.dns is not None:  # a file that outlives us, of which we do not know whether it is right
+            self.set_dns(None, "not as we left it")
         if reboot:
             now = self.snapshot.now
             kept = replace(kept, used=tuple(at - now.boot for at in kept.used))
             fresh = Snapshot(Clock(0.0, now.wall), links=(LO, WLAN, ETH, DOCKER, VETH))
-            self.snapshot = replace(fresh, unblocked=self.snapshot.unblocked)
+            self.snapshot = replace(fresh, unblocked=self.snapshot.unblocked, dns=self.snapshot.dns)
         self.intent = kept
 
     # -- what is seen -------------------------------------------------------------------------------------------------

@@ -1,0 +1,193 @@
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""Names by systemd-resolved, with resolvectl(1): servers, domains and default route of our link, nothing of another's.
+
+resolved keeps what it was told through a restart and forgets it with the link. It is looked at when its own files say
+that something changed, when it was restarted, and now and then; a look costs a process, so not in every pass.
+"""
+
+import re
+import socket
+import time
+from dataclasses import dataclass
+from ipaddress import ip_address
+from pathlib import Path
+from typing import Final
+
+from aovpnd.adapters import process
+from aovpnd.dns import Dns, Scope
+from aovpnd.errors import ToolError
+from aovpnd.links import Link
+from aovpnd.ruleset import Address
+
+RUN: Final = Path("/run/systemd/resolve")
+SOCKET: Final = "io.systemd.Resolve"
+STUBS: Final = frozenset(map(ip_address, ("127.0.0.53", "127.0.0.54")))
+"""systemd-resolved.service(8): the addresses that it answers on."""
+DEADLINE_S: Final = 2.0
+"""For everything that is said to it in one pass; whatever hangs here would hold up the loop."""
+LOOK_S: Final = 60.0
+"""Look again after so long although nothing seems to have changed: not all that it holds shows in files that we see."""
+_HINT: Final = "names do not resolve; for the reason: systemctl status systemd-resolved"
+_LONGEST: Final = 1 << 16
+_MOST: Final = 64
+_FIELD: Final = re.compile(r" *([A-Z][A-Za-z. ]*): (.*)")
+_MORE: Final = re.compile(r" {10,}(\S.*)")
+"""A list that is too long for a line goes on in the next one."""
+_WORD: Final = re.compile(r"~?[A-Za-z0-9._-]{1,254}")
+
+
+@dataclass(frozen=True, slots=True)
+class LinkDns:
+    """What resolved holds for a link. Domains as it writes them, in lower case."""
+
+    servers: tuple[Address, ...] = ()
+    domains: tuple[str, ...] = ()
+    default_route: str = "-DefaultRoute"
+
+
+@dataclass(slots=True)
+class _Look:
+    """What was seen last, when, and how resolved's files looked then."""
+
+    signature: tuple[int, ...] = ()
+    at: float = 0.0
+    dns: Dns | None = None
+    astray: str = ""
+
+
+@dataclass(slots=True)
+class Resolved:
+    """The service. ``run`` is where its files are."""
+
+    run: Path = RUN
+    _last: Dns | None = None
+    _look: _Look | None = None
+    _looked_at: tuple[Link, ...] = ()
+
+    def runs(self) -> bool:
+        """Whether somebody listens on its socket; one that hangs still does."""
+        with socket.socket(socket.AF_UNIX, socket.SOCK_STREAM | socket.SOCK_NONBLOCK) as probe:
+            try:
+                probe.connect(str(self.run / SOCKET))
+            except BlockingIOError:  # so many wait already that it must hang
+                return True
+            except OSError:
+                return False
+            return True
+
+    def observe(self, links: tuple[Link, ...]) -> tuple[Dns | None, str]:
+        """What is in force of ours, and what is astray; ``links`` are the tunnels' that are there."""
+        if self._last is not None and self._last.link not in {link.index for link in links}:
+            return None, "the tunnel's link has gone"  # resolved has forgotten it, but not what it was answered
+        if self._look is None or self._looked_at != links:
+            # After a start, or with a new link: nobody knows what it holds, and `ensure` will find out.
+            return None, "not known yet" if links else ""
+        stale = self._look.signature != self._signature(links) or time.monotonic() - self._look.at > LOOK_S
+        if stale and not self._look.astray:
+            self._look = self._see(links)
+        return self._look.dns, self._look.astray
+
+    def ensure(self, dns: Dns | None, links: tuple[Link, ...]) -> None:
+        """Make it so for the tunnels' ``links``, forget all answers, and read it back. `ToolError` when that fails."""
+        until = time.monotonic() + DEADLINE_S
+        try:
+            self._tell(dns, links, until)
+        except ToolError as error:
+            if dns is None and not links:
+                self._forget(None, links, "")  # there is nothing that it could hold of ours
+                return
+            self._forget(self._last, links, "systemd-resolved does not answer")
+            raise ToolError(f"systemd-resolved does not do what it is told: {error.text}", hint=_HINT) from error
+        self._last = dns
+        self._look, self._looked_at = self._see(links), links
+        if self._look.astray or self._look.dns != dns:
+            raise ToolError("systemd-resolved holds something else than it was told", hint=_HINT)
+
+    def _forget(self, dns: Dns | None, links: tuple[Link, ...], astray: str) -> None:
+        self._last = dns
+        self._look, self._looked_at = _Look(self._signature(links), time.monotonic(), None, astray), links
+
+    def _tell(self, dns: Dns | None, links: tuple[Link, ...], until: float) -> None:
+        for link in links:
+            if dns is None or link.index != dns.link:
+                _resolvectl(until, "revert", link.name)
+        if dns is not None:
+            name = dns.link_name
+            # The tunnel hides what it carries, so its servers need no TLS; and nobody is to be asked by multicast.
+            for setting in ("dnsovertls", "llmnr", "mdns"):
+                _resolvectl(until, setting, name, "no")
+            _resolvectl(until, "default-route", name, "yes" if dns.scope is Scope.ALL else "no")
+            _resolvectl(until, "domain", name, *(dns.domains or ("",)))
+            _resolvectl(until, "dns", name, *map(str, dns.servers))
+        _resolvectl(until, "flush-caches")
+
+    def _see(self, links: tuple[Link, ...]) -> _Look:
+        """Ask what it holds for each link of ours."""
+        until = time.monotonic() + DEADLINE_S
+        signature, now = self._signature(links), time.monotonic()
+        astray = ""
+        try:
+            for link in links:
+                held = parse_status(_resolvectl(until, "status", link.name), link)
+                wanted = self._last if self._last is not None and self._last.link == link.index else None
+                if held != expected(wanted):
+                    astray = f"somebody changed what systemd-resolved holds for {link.name}"
+        except ToolError:
+            astray = "systemd-resolved does not answer"
+        return _Look(signature, now, None if astray else self._last, astray)
+
+    def _signature(self, links: tuple[Link, ...]) -> tuple[int, ...]:
+        """What changes when resolved is restarted, or told something: its socket and its files (those of links where we
+        may see them).
+        """
+        names = (SOCKET, "resolv.conf", *(f"netif/{link.index}" for link in links))
+        return tuple(number for name in names for number in _stamp(self.run / name))
+
+
+def expected(dns: Dns | None) -> LinkDns:
+    """What resolved holds when it does as it was told."""
+    if dns is None:
+        return LinkDns()
+    default = "+DefaultRoute" if dns.scope is Scope.ALL else "-DefaultRoute"
+    return LinkDns(dns.servers, dns.domains, default)
+
+
+def parse_status(text: str, link: Link) -> LinkDns:
+    """What ``resolvectl status LINK`` says. `ToolError` when it is not about that link, or not understood."""
+    lines = text[:_LONGEST].splitlines()
+    if not lines or lines[0] != f"Link {link.index} ({link.name})":
+        raise ToolError(f"resolvectl says nothing of {link.name}")
+    fields: dict[str, list[str]] = {}
+    current: list[str] | None = None
+    for line in lines[1:]:
+        if found := _FIELD.fullmatch(line):
+            current = fields.setdefault(found[1], [])
+            current += found[2].split()
+        elif (more := _MORE.fullmatch(line)) and current is not None:
+            current += more[1].split()
+        elif line.strip():
+            raise ToolError("resolvectl says something that is not understood")
+    servers, domains = fields.get("DNS Servers", []), fields.get("DNS Domain", [])
+    default = [word for word in fields.get("Protocols", []) if word in {"+DefaultRoute", "-DefaultRoute"}]
+    if len(servers) > _MOST or len(domains) > _MOST or len(default) != 1 or not all(map(_WORD.fullmatch, domains)):
+        raise ToolError("resolvectl says something that is not understood")
+    try:
+        addresses = tuple(map(ip_address, servers))
+    except ValueError:
+        raise ToolError("resolvectl names a server that is no address") from None
+    return LinkDns(addresses, tuple(domain.lower() for domain in domains), default[0])
+
+
+def _stamp(path: Path) -> tuple[int, int]:
+    try:
+        status = path.stat()
+    except OSError:
+        return (0, 0)
+    return (status.st_ino, status.st_mtime_ns)
+
+
+def _resolvectl(until: float, *arguments: str) -> str:
+    left = until - time.monotonic()
+    if left <= 0:
+        raise ToolError(f"resolvectl was not done after {DEADLINE_S:g} s")
+    return process.run("resolvectl", *arguments, deadline_s=left)

@@ -1,0 +1,70 @@
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""Who shall be asked for names. It decides nothing about packets: what may leave to port 53, `permits` says.
+
+While the tunnel's link is verified and up, its file's servers are asked: for all names when the tunnel carries
+everything; for those of its own domains alone when it is narrow and has any. A window takes that away, because the
+names that lead to a portal are known to the network's resolvers alone; and so does everything that takes the tunnel
+away. What remains then is what the network gave, and while the ruleset blocks that, names fail at once.
+"""
+
+from typing import Final
+
+from aovpnd.core.view import View
+from aovpnd.dns import Dns, Scope
+from aovpnd.model import Problem, Severity, Snapshot
+from aovpnd.ruleset import Address
+from aovpnd.tunnel import TunnelSpec
+
+MOST: Final = 8
+"""Servers, and domains of each kind, that are passed on; the C library asks three (MAXNS)."""
+EVERYTHING: Final = "~."
+_HALF: Final = 1
+"""Prefix length of ``0.0.0.0/1``: files with two halves mean everything."""
+
+
+def dns(snapshot: Snapshot, now: View) -> Dns | None:
+    """Whom to ask, or None: nothing of ours."""
+    if now.spec is None or now.state is None or not now.state.link.up or now.grant is not None or now.sealed:
+        return None
+    servers = servers_of(now.spec, ipv6=snapshot.ipv6)
+    if not servers:
+        return None
+    names = [name.lower() for name in now.spec.search]
+    search = tuple(dict.fromkeys(name.rstrip(".") for name in names if not name.startswith("~")))[:MOST]
+    routes = tuple(dict.fromkeys(name[1:].rstrip(".") for name in names if name.startswith("~") and name != EVERYTHING))
+    narrow = bool(search or routes) and EVERYTHING not in names and not carries_everything(now.spec)
+    link = now.state.link
+    return Dns(link.index, link.name, servers, search, routes[:MOST], Scope.DOMAINS if narrow else Scope.ALL)
+
+
+def carries_everything(spec: TunnelSpec) -> bool:
+    """Whether a tunnel has a default route of any family."""
+    return any(prefix.prefixlen <= _HALF for prefix in spec.prefixes)
+
+
+def servers_of(spec: TunnelSpec, *, ipv6: bool) -> tuple[Address, ...]:
+    """The servers of a tunnel's file that can be reached by it, or are on this host."""
+    usable = (server for server in spec.dns if ipv6 or server.version != 6)  # noqa: PLR2004 - the family
+    return tuple(dict.fromkeys(s for s in usable if s.is_loopback or _is_inside(s, spec)))[:MOST]
+
+
+def _is_inside(server: Address, spec: TunnelSpec) -> bool:
+    return any(server.version == prefix.version and server in prefix for prefix in spec.prefixes)
+
+
+def problems(snapshot: Snapshot, spec: TunnelSpec | None) -> list[Problem]:
+    """Names that will not resolve, and why. Where a resolver of the tunnel's own, or a public one, answers, nothing is
+    missing.
+    """
+    if spec is None or servers_of(spec, ipv6=snapshot.ipv6):
+        return []
+    if spec.dns:
+        text = f"the DNS servers of {spec.name} ({', '.join(map(str, spec.dns[:3]))}) are outside what it carries"
+        return [Problem("dns-outside", Severity.WARNING, text, "add them to AllowedIPs, or correct DNS in its file")]
+    lost = [resolver for resolver in snapshot.resolvers if not (resolver.is_global and _is_inside(resolver, spec))]
+    if not lost or len(lost) < len(snapshot.resolvers):
+        return []
+    text = f"{spec.name} names no DNS servers, and those of the network ({', '.join(map(str, lost[:3]))}) are blocked"
+    return [
+        Problem("no-dns", Severity.WARNING, text, "add a line DNS = ADDRESS to the [Interface] section of its file")
+    ]
