@@ -1,5 +1,7 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""One command to the daemon over the control socket, and its answer. The protocol is in the docstring of `control`."""
+"""One command to the daemon, and its answer: root's over the control socket (the protocol is in the docstring of
+`control`), everybody else's over the bus.
+"""
 
 from __future__ import annotations
 
@@ -26,6 +28,10 @@ def ask(runtime_dir: str, command: str, **fields: object) -> dict[str, Any]:
 
     `CommandRefused` when it was not, `DaemonUnreachable` when nobody answers.
     """
+    if not _is_ours(os.path.join(runtime_dir, names.CONTROL_SOCKET)):
+        from aovpnd.ctl import bus
+
+        return bus.ask(command, fields)
     request = {"v": VERSION, "command": command, **{key: value for key, value in fields.items() if value is not None}}
     line = _exchange(os.path.join(runtime_dir, names.CONTROL_SOCKET), json.dumps(request).encode() + b"\n")
     try:
@@ -38,6 +44,21 @@ def ask(runtime_dir: str, command: str, **fields: object) -> dict[str, Any]:
         raise AovpndError("the daemon's answer cannot be understood", hint=hint) from error
 
 
+def _is_ours(path: str) -> bool:
+    """Whether the socket is there for us: it is its owner's, which is root. `DaemonUnreachable` when there is none."""
+    try:
+        return os.geteuid() in {0, os.stat(path).st_uid}
+    except FileNotFoundError:
+        raise _absent() from None
+    except OSError:
+        return False
+
+
+def _absent() -> DaemonUnreachable:
+    text = "daemon not running; the block remains as loaded"
+    return DaemonUnreachable(text, hint="to start it: systemctl start aovpnd")
+
+
 def _exchange(path: str, line: bytes) -> bytes:
     with socket.socket(socket.AF_UNIX, socket.SOCK_STREAM) as daemon:
         daemon.settimeout(PATIENCE_S)
@@ -48,13 +69,11 @@ def _exchange(path: str, line: bytes) -> bytes:
             while not answer.endswith(b"\n") and len(answer) < ANSWER_LIMIT and (more := daemon.recv(ANSWER_LIMIT)):
                 answer += more
         except PermissionError:
-            hint = "try sudo"
-            raise CommandRefused("only root may do this in this version", hint=hint, code="not-authorised") from None
+            raise CommandRefused(f"{path} does not let you in", hint="try sudo", code="not-authorised") from None
         except TimeoutError:
             raise DaemonUnreachable("the daemon does not answer", hint="journalctl -u aovpnd") from None
         except (FileNotFoundError, ConnectionRefusedError):
-            text = "daemon not running; the block remains as loaded"
-            raise DaemonUnreachable(text, hint="to start it: systemctl start aovpnd") from None
+            raise _absent() from None
         except OSError as error:
             raise DaemonUnreachable(f"{path}: {error.strerror or error}", hint="is this the right place?") from error
     if not answer.endswith(b"\n"):

@@ -251,14 +251,15 @@ def test_others_are_told_to_try_sudo(tmp_path: Path, capsys: pytest.CaptureFixtu
 def test_socket_that_may_not_be_opened(
     tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """The mode of the socket refuses first; the words are the same."""
+    """The mode of the socket refuses first."""
 
     def refuse(*_: object) -> None:
         raise PermissionError(13, "Permission denied")
 
+    (tmp_path / "control.sock").touch()
     monkeypatch.setattr(socket.socket, "connect", refuse)
     assert main(["block", "--runtime-dir", str(tmp_path)]) == 1
-    assert capsys.readouterr().err == "aovpnctl: only root may do this in this version (try sudo)\n"
+    assert capsys.readouterr().err == f"aovpnctl: {tmp_path}/control.sock does not let you in (try sudo)\n"
 
 
 @contextlib.contextmanager

@@ -191,8 +191,8 @@ LIBRARIES: Final = {
     "systemd": (("adapters.systemd",), "optional: without systemd the daemon protects all the same"),
     "wgconfig": (("config.tunnels",), "accepts garbage: a strict border stands before and behind it"),
     "vici": (("backends.strongswan",), "blocking: it needs a thread of its own"),
-    "gi": (("bus",), "GLib's loop lives in the unprivileged process alone"),
-    "pydbus": (("bus",), "as gi"),
+    "gi": (("bus.dbus", "ctl.bus"), "GLib's loop lives in the unprivileged process; aovpnctl makes one call with it"),
+    "pydbus": (("bus.dbus",), "its faults are met in one place"),
 }
 
 LAZY: Final = {

@@ -1,0 +1,162 @@
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""NetworkManager: what the networks of the Wi-Fi links call themselves, and its connectivity check.
+
+Its D-Bus interface is the one of NetworkManager 1.42 and 1.52. Without NetworkManager there is nothing to do here.
+"""
+
+import asyncio
+import logging
+from pathlib import Path
+from typing import Final
+
+from aovpnd.bus.calls import PROPERTIES, Bus, BusError, Match, Target, Typed, owner_changes, read_property
+from aovpnd.bus.connectivity import Block, Check, Owner, Step, step
+from aovpnd.bus.daemon import Line
+
+log = logging.getLogger("aovpnd.bus")
+
+NAME: Final = "org.freedesktop.NetworkManager"
+MANAGER: Final = Target(NAME, "/org/freedesktop/NetworkManager", NAME)
+WIRELESS: Final = f"{NAME}.Device.Wireless"
+WIFI: Final = 2
+"""NM_DEVICE_TYPE_WIFI."""
+DEVICES: Final = 64
+"""More than a laptop has."""
+SSID_BYTES: Final = 32
+RECORD: Final = "connectivity-check"
+CHECK: Final = "ConnectivityCheckEnabled"
+
+
+class Networks:
+    """Keeps the daemon informed, on one connection to the bus."""
+
+    def __init__(self, bus: Bus, line: Line, state_dir: Path) -> None:
+        self._bus = bus
+        self._line = line
+        self._record = state_dir / RECORD
+        self._look = asyncio.Event()
+        self._told: dict[str, str] = {}
+        self._block = Block.UNKNOWN
+        self._settled: Block | None = None
+
+    def look(self) -> None:
+        """Look again: a network may have another name, or another daemon may have to be told."""
+        self._told = {} if not self._line.there else self._told
+        self._look.set()
+
+    def blocked(self, block: Block) -> None:
+        """What the daemon says of the block."""
+        if block is not self._block:
+            self._block = block
+            self._look.set()
+
+    async def run(self) -> None:
+        """Follow NetworkManager; never returns. `BusError` when the bus is lost."""
+        await self._bus.subscribe(owner_changes(NAME), lambda _: self._begin_anew())
+        for interface in (NAME, WIRELESS):
+            match = Match(NAME, PROPERTIES, "PropertiesChanged", arg0=interface)
+            await self._bus.subscribe(match, self._changed)
+        self._look.set()
+        while True:
+            await self._look.wait()
+            self._look.clear()
+            await self._tell(await names(self._bus))
+            await self._tame()
+
+    def _begin_anew(self) -> None:
+        self._settled = None
+        self._look.set()
+
+    def _changed(self, values: tuple[object, ...]) -> None:
+        """A device of ours has another access point, or there are other devices; bit rates and scans are no news."""
+        changed = values[1] if len(values) > 1 and isinstance(values[1], dict) else {}
+        if {"ActiveAccessPoint", "Devices", "AllDevices"} & changed.keys():
+            self._look.set()
+
+    async def _tell(self, found: dict[str, str]) -> None:
+        if found != self._told and await self._line.report({"command": "name-networks", "names": found}):
+            self._told = found
+
+    async def _tame(self) -> None:
+        """Once for each state of the block, and for each start of NetworkManager: what somebody sets meanwhile is his
+        business.
+        """
+        if self._block is self._settled or self._block is Block.UNKNOWN:
+            return
+        check = await _check(self._bus)
+        owner = Owner.WE if self._record.exists() else Owner.NOT_WE
+        try:
+            await self._perform(step(check, self._block, owner))
+        except (BusError, OSError) as error:
+            log.warning("NetworkManager's connectivity check stays as it is: %s", error)
+        self._settled = self._block
+
+    async def _perform(self, what: Step) -> None:
+        properties = Target(NAME, MANAGER.path, PROPERTIES)
+        match what:
+            case Step.TURN_OFF:
+                # Written first: a check that we turned off and do not know of would stay off for ever.
+                self._record.write_text("turned off while the block is on\n", encoding="ascii")
+                await self._bus.call(properties, "Set", "(ssv)", NAME, CHECK, Typed("b", False))  # noqa: FBT003
+                log.info("NetworkManager's connectivity check is off while the block is on")
+            case Step.TURN_ON:
+                await self._bus.call(properties, "Set", "(ssv)", NAME, CHECK, Typed("b", True))  # noqa: FBT003
+                self._record.unlink(missing_ok=True)
+                log.info("NetworkManager's connectivity check is on again")
+            case Step.LEAVE:
+                return
+
+
+async def _check(bus: Bus) -> Check:
+    try:
+        return Check.ON if await read_property(bus, MANAGER, CHECK) is True else Check.OFF
+    except BusError:
+        return Check.ABSENT
+
+
+async def names(bus: Bus) -> dict[str, str]:
+    """The SSIDs, by the name of the link; empty where there is no NetworkManager. Links that cannot be asked are left
+    out.
+    """
+    try:
+        devices = (await bus.call(MANAGER, "GetDevices")).values[0]
+    except BusError:
+        return {}
+    found = {}
+    for path in devices[:DEVICES] if isinstance(devices, list) else []:
+        try:
+            named = await _network(bus, str(path))
+        except BusError as error:
+            log.debug("%s: %s", path, error)
+            continue
+        if named is not None:
+            found[named[0]] = named[1]
+    return found
+
+
+async def _network(bus: Bus, path: str) -> tuple[str, str] | None:
+    device = Target(NAME, path, f"{NAME}.Device")
+    if await read_property(bus, device, "DeviceType") != WIFI:
+        return None
+    link = await read_property(bus, device, "Interface")
+    point = await read_property(bus, Target(NAME, path, WIRELESS), "ActiveAccessPoint")
+    if not isinstance(point, str) or len(point) <= 1:  # "/" where there is none
+        return None
+    ssid = await read_property(bus, Target(NAME, point, f"{NAME}.AccessPoint"), "Ssid")
+    text = spell(ssid)
+    return (str(link), text) if text else None
+
+
+def spell(ssid: object) -> str:
+    r"""An SSID for people: UTF-8 where it is, everything else, and whatever cannot be seen, as ``\xff``.
+
+    "" for what is none: an SSID has 1 to 32 bytes (IEEE 802.11), and hidden ones are zeros.
+    """
+    if not isinstance(ssid, list) or not 0 < len(ssid) <= SSID_BYTES or not any(ssid):
+        return ""
+    letters = bytes(ssid).decode("utf-8", "backslashreplace")
+    return "".join(letter if letter.isprintable() else _escaped(letter) for letter in letters)
+
+
+def _escaped(letter: str) -> str:
+    return "".join(f"\\x{byte:02x}" for byte in letter.encode("utf-8"))

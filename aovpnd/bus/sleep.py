@@ -1,0 +1,72 @@
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""logind: close what is open before the machine sleeps, and look again when it wakes.
+
+A kernel timer stands still in suspend (facts T12), so a window of temporary access would still be open after waking.
+The inhibitor of type ``delay`` makes sleep wait until the daemon has answered, for as long as logind permits
+(InhibitDelayMaxSec= of logind.conf(5), 5 s).
+"""
+
+import asyncio
+import logging
+import os
+from typing import Final
+
+from aovpnd.bus.calls import Bus, BusError, Match, Target, owner_changes
+from aovpnd.bus.daemon import Line
+
+log = logging.getLogger("aovpnd.bus")
+
+NAME: Final = "org.freedesktop.login1"
+MANAGER: Final = Target(NAME, "/org/freedesktop/login1", f"{NAME}.Manager")
+SLEEPS: Final = Match(NAME, MANAGER.interface, "PrepareForSleep", MANAGER.path)
+
+
+class Sleep:
+    """Follows logind, on one connection to the bus."""
+
+    def __init__(self, bus: Bus, line: Line) -> None:
+        self._bus = bus
+        self._line = line
+        self._news: asyncio.Queue[bool | None] = asyncio.Queue()
+        self._inhibitor = -1
+
+    async def run(self) -> None:
+        """Follow logind; never returns. `BusError` when the bus is lost."""
+        await self._bus.subscribe(SLEEPS, lambda values: self._news.put_nowait(values[0] is True))
+        await self._bus.subscribe(owner_changes(NAME), lambda _: self._news.put_nowait(None))
+        try:
+            await self._hold()
+            while True:
+                await self._heard(await self._news.get())
+        finally:
+            self._release()
+
+    async def _heard(self, sleeping: bool | None) -> None:  # noqa: FBT001 - logind's own word, None: logind is another
+        if sleeping is None:
+            self._release()
+            await self._hold()
+        elif sleeping:
+            await self._line.report({"command": "prepare-sleep"})
+            self._release()  # whatever the daemon said: whoever closes the lid is not kept waiting for ever
+        else:
+            await self._hold()
+            await self._line.report({"command": "woke"})
+
+    async def _hold(self) -> None:
+        if self._inhibitor >= 0:
+            return
+        try:
+            reply = await self._bus.call(
+                MANAGER, "Inhibit", "(ssss)", "sleep", "aovpnd", "Temporary internet access is closed first", "delay"
+            )
+        except BusError as error:
+            log.info("sleep will not wait for us, so a window may be open after waking: %s", error)
+            return
+        self._inhibitor, *others = reply.descriptors or (-1,)
+        for descriptor in others:
+            os.close(descriptor)
+
+    def _release(self) -> None:
+        if self._inhibitor >= 0:
+            os.close(self._inhibitor)
+            self._inhibitor = -1
