@@ -26,6 +26,7 @@ class Action(StrEnum):
 ACTIONS: Final[Mapping[str, tuple[Action, ...]]] = {
     "Status": (),
     "Connect": (Action.CONNECT,),
+    "Explain": (Action.CONNECT,),  # it changes nothing, but each question costs the daemon a pass
     # Ending a window only tightens; whoever sits at the machine may.
     "CancelTemporaryAccess": (Action.CONNECT,),
     # What it opens is still the whole machine, so it takes what opening the whole machine takes.
@@ -41,8 +42,8 @@ ACTIONS: Final[Mapping[str, tuple[Action, ...]]] = {
 DISMISSED: Final = "polkit.dismissed"
 """The detail by which polkit says that the person closed the dialogue."""
 
-_SITTING: Final = "whoever sits at this machine may"
-_ADMINISTRATOR: Final = "an administrator may"
+_SITTING: Final = "whoever sits at this machine"
+_ADMINISTRATOR: Final = "administrators"
 WORDS: Final[Mapping[Action, tuple[str, str]]] = {
     Action.CONNECT: ("connecting", _SITTING),
     Action.PORTAL: ("signing in to a portal", _SITTING),
@@ -51,7 +52,7 @@ WORDS: Final[Mapping[Action, tuple[str, str]]] = {
     Action.UNBLOCK: ("changing the block", _ADMINISTRATOR),
     Action.IMPORT: ("reading another configuration", _ADMINISTRATOR),
 }
-"""What each action is, and who may where the administrator has changed nothing."""
+"""What each action is, and whom it is for, where the administrator has made no rule."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -76,13 +77,13 @@ def judge(action: Action, verdict: Verdict) -> None:
             hint="run it in a terminal or in a desktop session, or try sudo",
             code="authentication-required",
         )
-    raise CommandRefused(f"polkit gives you no permission for {doing}", hint=f"{who}; try sudo", code="not-authorised")
+    raise CommandRefused(f"polkit says no: this is for {who}", hint="try sudo", code="not-authorised")
 
 
-def unanswered(action: Action, why: str) -> CommandRefused:
+def unanswered(why: str) -> CommandRefused:
     """The refusal for when polkit could not be asked, or did not answer: in doubt, no."""
     return CommandRefused(
-        f"polkit cannot be asked whether you have permission for {WORDS[action][0]}: {why}",
+        f"polkit cannot be asked whether you may do this: {why}",
         hint="systemctl status polkit; root needs no polkit: try sudo",
         code="polkit-unreachable",
     )

@@ -20,7 +20,8 @@ PATIENCE_S: Final = 60.0
 """How long the daemon may take: a pass that changes everything takes well under one second."""
 REPORT_PATIENCE_S: Final = 10.0
 """As `PATIENCE_S`, where nobody waits at a terminal; sleep waits for it, and not longer than logind lets us."""
-LINE_LIMIT: Final = 1 << 16
+LINE_LIMIT: Final = 1 << 22
+"""Bytes of an answer: the explanation of a machine with a thousand links has some hundred thousand."""
 _HINT: Final = "journalctl -u aovpnd"
 
 

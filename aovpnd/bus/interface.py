@@ -34,6 +34,15 @@ XML: Final = f"""
       <arg name="tunnel" type="s" direction="in"/>
       <arg name="text" type="s" direction="out"/>
     </method>
+    <!-- Would a packet to that destination leave, by which permit and rule? "" explains the state. Returns a sentence,
+         the end of what it depends on (CLOCK_BOOTTIME, microseconds, or 0), and the explanation as JSON, with the keys
+         of aovpnctl(8). polkit: org.aovpnd1.connect -->
+    <method name="Explain">
+      <arg name="destination" type="s" direction="in"/>
+      <arg name="text" type="s" direction="out"/>
+      <arg name="until_usec" type="t" direction="out"/>
+      <arg name="json" type="s" direction="out"/>
+    </method>
     <!-- Take the tunnel down; the block stays. polkit: org.aovpnd1.disconnect -->
     <method name="Disconnect">
       <arg name="text" type="s" direction="out"/>

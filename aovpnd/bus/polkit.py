@@ -38,7 +38,7 @@ async def authorise(bus: Bus, sender: str, action: Action, *, interactive: bool)
     try:
         forget = await bus.subscribe(owner_changes(sender), owner_changed)
     except BusError as error:
-        raise unanswered(action, error.text) from error
+        raise unanswered(error.text) from error
     try:
         await _ask(bus, sender, action, gone, interactive=interactive)
     finally:
@@ -74,7 +74,7 @@ async def _ask(bus: Bus, sender: str, action: Action, gone: "asyncio.Future[None
         answered = True
         judge(action, verdict)
     except BusError as error:
-        raise unanswered(action, error.text) from error
+        raise unanswered(error.text) from error
     finally:
         if not answered:
             asking.cancel()

@@ -53,6 +53,7 @@ _REQUESTS: Final[Mapping[str, Callable[..., Request]]] = {
     "OpenPortal": lambda seconds: _allow(seconds, PORTAL),
     "CancelTemporaryAccess": lambda: {"command": "cancel-temp"},
     "Connect": lambda name: {"command": "connect", "name": name or None},
+    "Explain": lambda destination: {"command": "explain", "destination": destination or None},
     "Disconnect": lambda: {"command": "disconnect"},
     "Block": lambda: {"command": "block"},
     "Unblock": lambda: {"command": "unblock"},
@@ -80,6 +81,8 @@ def answer(method: str, line: bytes) -> tuple[object, ...]:
     except (ValueError, KeyError, TypeError):
         hint = "aovpnd-bus and aovpnd must be of the same release"
         raise CommandRefused("the daemon's answer cannot be understood", hint=hint, code="protocol") from None
+    if method == "Explain":
+        return text, round(until * MICROSECONDS), json.dumps(found.get("data"))
     return (text, round(until * MICROSECONDS)) if method in OPENS else (text,)
 
 

@@ -32,6 +32,7 @@ METHODS = {
     "allow-temp": "AllowTemporaryAccess",
     "cancel-temp": "CancelTemporaryAccess",
     "connect": "Connect",
+    "explain": "Explain",
     "disconnect": "Disconnect",
     "block": "Block",
     "unblock": "Unblock",
@@ -86,8 +87,13 @@ def _call(command: str, fields: Mapping[str, Any]) -> dict[str, Any]:
         name = Gio.DBusError.get_remote_error(error) or ""
         text = str(error.message).removeprefix(f"GDBus.Error:{name}: ")
         raise _translated(name, text) from None
-    text, *until = answer.unpack()
-    return {"text": text, "expires_at": until[0] / 1_000_000 if until else None}
+    return _answered(*answer.unpack())
+
+
+def _answered(text: str, until_us: int = 0, data: str = "null") -> dict[str, Any]:
+    import json
+
+    return {"text": text, "expires_at": until_us / 1_000_000 if until_us else None, "data": json.loads(data)}
 
 
 def _arguments(command: str, fields: Mapping[str, Any]) -> tuple[str, tuple[Any, ...]]:
@@ -100,6 +106,8 @@ def _arguments(command: str, fields: Mapping[str, Any]) -> tuple[str, tuple[Any,
             return "(us)", (seconds, _encodable(fields.get("reason") or ""))
         case "connect":
             return "(s)", (_encodable(fields.get("name") or ""),)
+        case "explain":
+            return "(s)", (_encodable(fields.get("destination") or ""),)
         case _:
             return "()", ()
 

@@ -71,7 +71,7 @@ class StepFailed(Exception):
 def run(arguments: Arguments) -> int:
     """Remove everything of ours; exit status 1 when something is left."""
     if os.geteuid() != 0:
-        raise CommandRefused("only root may do this in this version", hint="try sudo", code="not-authorised")
+        raise CommandRefused("only root may do this", hint="try sudo", code="not-authorised")
     if is_running(arguments.runtime_dir):
         hint = "ask it: aovpnctl unblock; if it does not answer: systemctl stop aovpnd, then this again"
         raise CommandRefused("the daemon is running, and would put the block back at once", hint=hint, code="running")

@@ -12,7 +12,7 @@ from xml.etree import ElementTree as ET
 
 import pytest
 
-from aovpnd import names
+from aovpnd import destinations, names
 from aovpnd.bus import polkit, translate
 from aovpnd.bus.access import ACTIONS, WORDS, Action, Verdict, judge
 from aovpnd.bus.calls import BusError, Call, Cancel, Match, Reply, Target, Typed
@@ -30,6 +30,7 @@ from aovpnd.orders import (
     Command,
     Connect,
     Disconnect,
+    Explain,
     Reload,
     SetBlock,
 )
@@ -142,13 +143,15 @@ def test_bus_policy_lets_one_user_have_the_name() -> None:
         ("Connect", ("home",), Connect("home")),
         ("Connect", ("",), Connect(None)),
         ("Connect", ("../../etc",), None),
+        ("Explain", ("192.0.2.1",), Explain(destinations.parse("192.0.2.1"))),
+        ("Explain", ("",), Explain()),
         ("Disconnect", (), Disconnect()),
         ("Block", (), SetBlock(Wall.ON)),
         ("Unblock", (), SetBlock(Wall.OFF)),
         ("Reload", (), Reload()),
     ],
 )
-def test_method_is_a_command(method: str, arguments: tuple[object, ...], command: Command | None) -> None:
+def test_method_is_a_command(method: str, arguments: tuple[object, ...], command: Command | Explain | None) -> None:
     """Each method is one line for the daemon, which parses it as strictly as root's."""
     line = json.dumps(translate.on_behalf(translate.request(Call(":1.5", method, arguments)), "alice")).encode()
 
@@ -179,6 +182,8 @@ def test_answers_become_values() -> None:
     line = b'{"v": 1, "ok": true, "text": "temporary access is open", "expires_at": 5123.25}\n'
 
     assert translate.answer("AllowTemporaryAccess", line) == ("temporary access is open", 5_123_250_000)
+    question = b'{"ok": true, "text": "no", "expires_at": null, "data": {"passes": false}}'
+    assert translate.answer("Explain", question) == ("no", 0, '{"passes": false}')
     assert translate.answer("Connect", b'{"ok": true, "text": "connecting", "expires_at": null}') == ("connecting",)
 
 
