@@ -22,6 +22,8 @@ PORTLESS: Final = {"icmp": 1, "igmp": 2, "ipip": 4, "ipv6": 41, "gre": 47, "esp"
 PROTOCOLS: Final = PORTED | PORTLESS
 """By name, as in /etc/protocols; ``icmp`` to an IPv6 address is ICMPv6."""
 _ICMPV6: Final = 58
+_ON_ONE_LINK: Final = (1, 2)
+"""Scopes of multicast for which a socket may say the link (RFC 4291, 2.7; __ipv6_addr_needs_scope_id)."""
 
 _FORM: Final = re.compile(
     r"(?:\[(?P<six>[^\[\]]*)\]|(?P<plain>[^\[\]/]*?))(?::(?P<port>[0-9]{1,5}))?(?:/(?P<protocol>[A-Za-z0-9]{1,12}))?"
@@ -71,7 +73,7 @@ def parse(text: str) -> Destination:
         raise DestinationError(f"{shown} is no destination")
     host, _, link = (form["six"] if form["six"] is not None else form["plain"]).partition("%")
     address = _address(host, shown)
-    if form["six"] is not None and address.version == 4:  # noqa: PLR2004 - the IP version
+    if form["six"] is not None and ":" not in host:
         raise DestinationError(f"{shown}: brackets are for IPv6 alone")
     protocol = (form["protocol"] or "tcp").lower()
     if protocol == "icmpv6":
@@ -101,12 +103,18 @@ def _address(host: str, shown: str) -> IPv4Address | IPv6Address:
             hint = f"give an address; the names are the resolver's: getent ahosts {host}"
             raise DestinationError(f"{shown} is a name, and explain asks nobody for its address", hint) from None
         raise DestinationError(f"{shown} is no address") from None
+    if isinstance(address, IPv6Address) and address.ipv4_mapped is not None:
+        address = address.ipv4_mapped  # such a packet is an IPv4 one (RFC 4291, 2.5.5.2)
     if address.is_unspecified:
         raise DestinationError(f"{shown} is no address of anybody")
     return address
 
 
 def _link(address: IPv4Address | IPv6Address, link: str, shown: str) -> str:
+    if isinstance(address, IPv6Address) and address.is_multicast and address.packed[1] & 0xF not in _ON_ONE_LINK:
+        raise DestinationError(
+            f"{shown} is multicast beyond one link, and by which link it goes is the kernel's choice"
+        )
     scoped = isinstance(address, IPv6Address) and (address.is_link_local or address.is_multicast)
     if scoped and not link:
         raise DestinationError(f"{shown} is on every link", f"say on which: {address}%wlan0")

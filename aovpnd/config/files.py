@@ -68,7 +68,7 @@ def read(path: Path, holds: Holds) -> str | None:
         reason = error.strerror if isinstance(error, OSError) and error.strerror else "the path leads nowhere"
         raise ConfigError(f"cannot be read: {reason}", file=shown, hint=_hint(error)) from None
     try:
-        return _decoded(_content(descriptor, shown, holds), shown, LARGEST[holds])
+        return decoded(_content(descriptor, shown, holds), shown, LARGEST[holds])
     except OSError as error:
         raise ConfigError(f"cannot be read: {error.strerror}", file=shown) from None
     finally:
@@ -95,7 +95,8 @@ def _judge_owner(status: os.stat_result, shown: str) -> None:
         raise ConfigError("others can change it", file=shown, hint=f"chmod go-w {shown}")
 
 
-def _decoded(content: bytes, shown: str, most: int) -> str:
+def decoded(content: bytes, shown: str, most: int) -> str:
+    """The text of a file's bytes, without a byte order mark. ``ConfigError`` when they are too many, or not UTF-8."""
     if len(content) > most:
         raise ConfigError(f"is too large: at most {most // 1024} KiB", file=shown, hint="is it the right file?")
     try:

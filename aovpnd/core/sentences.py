@@ -4,14 +4,14 @@ line of which file it comes from.
 """
 
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from ipaddress import ip_network
 from typing import assert_never
 
 from aovpnd.core.explain import OUTPUT, Explanation, Fate
 from aovpnd.core.permits import Handshake, HostOnly, Lan, LinkSetup, Loopback, Permit, TemporaryAccess, Tunnel
 from aovpnd.core.picture import Picture
-from aovpnd.core.way import Turn
+from aovpnd.core.way import By, Turn
 from aovpnd.destinations import Destination
 from aovpnd.model import Config, Origin, Phase, Uplink, Wish
 from aovpnd.model import Lan as LanSetting
@@ -113,6 +113,10 @@ def _unrouted(picture: Picture, what: Explanation) -> Told:
 def _because_of_the_place(picture: Picture, what: Explanation) -> Told | None:
     """What is special about where it would go."""
     to, spec = what.to, picture.spec
+    if what.way.by is By.PROTOCOL:
+        return Told(
+            "TCP connects to one machine, and this is the address of many", f"try {replace(to, protocol='udp')}"
+        )
     if (
         to.link
         and what.way.turn is Turn.NOWHERE

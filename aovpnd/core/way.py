@@ -9,13 +9,17 @@ from collections.abc import Iterable
 from dataclasses import dataclass
 from enum import Enum
 from ipaddress import IPv4Address
+from typing import Final
 
 from aovpnd.destinations import Destination
 from aovpnd.links import Link
 from aovpnd.model import LinkAddress, Route, Snapshot
 from aovpnd.ruleset import Address
 
-LOOPBACK = 1
+IPV4: Final = 4
+LOOPBACK: Final = 1
+POINT_TO_POINT: Final = 31
+"""Bits of a prefix, or more, in which no address is left for a broadcast."""
 
 
 class By(Enum):
@@ -26,6 +30,7 @@ class By(Enum):
     SHUT = "our rule that ends every look-up"
     MAIN = "the main table"
     NOBODY = "no route"
+    PROTOCOL = "TCP connects to one machine, and this is the address of many"
 
 
 class Turn(Enum):
@@ -52,6 +57,8 @@ class Way:
 def way(snapshot: Snapshot, to: Destination) -> Way:
     """Route ``to`` as the kernel does, as far as ``snapshot`` knows."""
     links = {link.index: link for link in snapshot.links}
+    if to.protocol == "tcp" and _is_many(snapshot, links, to.address):
+        return Way(By.PROTOCOL, Turn.NOWHERE)
     bound = next((link for link in snapshot.links if to.link and link.name == to.link), None)
     if to.link and bound is None:
         return Way(By.NOBODY, Turn.NOWHERE)
@@ -79,26 +86,30 @@ def best(routes: Iterable[Route], address: Address) -> Route | None:
 def _local(snapshot: Snapshot, links: dict[int, Link], address: Address, bound: Link | None) -> Way | None:
     """The local table, which the kernel fills by itself: own addresses, broadcasts, and IPv6 multicast by any link."""
     own = {(own.link, own.interface.ip) for own in snapshot.addresses}
-    if _is_loopback(address) or any(ip == address and bound in {None, links.get(link)} for link, ip in own):
+    # 127.0.0.0/8 is local as a whole, of IPv6 one address (RFC 4291, 2.5.3).
+    if address.is_loopback or any(ip == address and bound in {None, links.get(link)} for link, ip in own):
         return Way(By.LOCAL, Turn.HERE, links.get(LOOPBACK), source=address)
     if bound is not None and address.is_multicast:
         return Way(By.LOCAL, Turn.OUT, bound) if bound.up else Way(By.NOBODY, Turn.NOWHERE)
+    there = _broadcast(snapshot, links, address)
+    return None if there is None else Way(By.LOCAL, Turn.OUT, links[there.link], source=there.interface.ip)
+
+
+def _is_many(snapshot: Snapshot, links: dict[int, Link], address: Address) -> bool:
+    """Whether it is a multicast or broadcast address; the kernel connects no TCP socket to one (tcp_v4_connect)."""
+    everybody = address.is_multicast or address == IPv4Address("255.255.255.255")
+    return everybody or _broadcast(snapshot, links, address) is not None
+
+
+def _broadcast(snapshot: Snapshot, links: dict[int, Link], address: Address) -> LinkAddress | None:
+    """Our address in the prefix whose directed broadcast this is; a prefix of two addresses has none (RFC 3021)."""
     for there in snapshot.addresses:
-        link = links.get(there.link)
-        if link is not None and link.up and _is_broadcast(there, address):
-            return Way(By.LOCAL, Turn.OUT, link, source=there.interface.ip)
+        network, link = there.interface.network, links.get(there.link)
+        if link is None or not link.up or network.version != IPV4 or network.prefixlen >= POINT_TO_POINT:
+            continue
+        if address == network.broadcast_address:
+            return there
     return None
-
-
-def _is_loopback(address: Address) -> bool:
-    """``127.0.0.0/8`` is local as a whole, of IPv6 one address (RFC 4291, 2.5.3)."""
-    return address.is_loopback
-
-
-def _is_broadcast(there: LinkAddress, address: Address) -> bool:
-    """Whether ``address`` is the directed broadcast of a prefix; links between two have none (RFC 3021)."""
-    network = there.interface.network
-    return isinstance(address, IPv4Address) and network.prefixlen < 31 and address == network.broadcast_address  # noqa: PLR2004
 
 
 def _by(by: By, route: Route, links: dict[int, Link], snapshot: Snapshot, address: Address) -> Way:

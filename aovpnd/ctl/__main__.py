@@ -67,6 +67,18 @@ def run(arguments: Arguments) -> int:
             from aovpnd.ctl import explain
 
             return explain.run(arguments)
+        case "import":
+            from aovpnd.ctl import import_
+
+            return import_.run(arguments)
+        case "export":
+            from aovpnd.ctl import export
+
+            return export.run(arguments)
+        case "policy":
+            from aovpnd.ctl import policy
+
+            return policy.run(arguments)
         case "unblock" if arguments.has("--offline"):
             from aovpnd.ctl import offline
 

@@ -38,6 +38,22 @@ COMMANDS: dict[str, tuple[str, str, dict[str, tuple[str, str, str]]]] = {
     "disconnect": ("", "take the tunnel down; the block stays", {}),
     "tunnels": ("", "list the tunnels", {}),
     "check": ("[FILE]", "check the configuration, or one file", {"--config-dir": CONFIG_DIR, "--state-dir": STATE_DIR}),
+    "policy": (
+        "",
+        "show every setting and where it comes from",
+        {"--config-dir": CONFIG_DIR, "--state-dir": STATE_DIR},
+    ),
+    "import": (
+        "FILE",
+        "make a tunnel of a wg-quick file (-: standard input)",
+        {
+            "--name": (VALUE, "NAME", "what to call it (default: as the file)"),
+            "--replace": (FLAG, "", "take the place of a tunnel of that name"),
+            "--dry-run": (FLAG, "", "only say what would become of the file"),
+            "--config-dir": CONFIG_DIR,
+        },
+    ),
+    "export": ("NAME", "write out a tunnel's file, keys and all", {"--config-dir": CONFIG_DIR}),
     "explain": (
         "[DESTINATION]",
         "would it leave, and why (203.0.113.80:443/tcp)",

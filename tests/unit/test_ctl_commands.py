@@ -71,7 +71,7 @@ def test_runtime_dir_by_option_environment_default(monkeypatch: pytest.MonkeyPat
     [
         (
             "",
-            "which command? (status, allow-temp, connect, disconnect, tunnels, check, explain, unblock,",
+            "which command? (status, allow-temp, connect, disconnect, tunnels, check, policy, import,",
         ),
         ("stats", "there is no command 'stats' (there are: status, allow-temp, connect, disconnect, tunnels, check,"),
         ("status --wach", "there is no option '--wach' (see aovpnctl status --help)"),

@@ -5,7 +5,7 @@ import json
 import re
 from collections.abc import Callable
 from dataclasses import replace
-from ipaddress import ip_address, ip_interface, ip_network
+from ipaddress import ip_interface, ip_network
 from typing import Any, Final
 
 import pytest
@@ -16,8 +16,6 @@ from aovpnd.core.decide import decide
 from aovpnd.core.explain import Fate, explain
 from aovpnd.core.picture import Picture
 from aovpnd.core.plan import diff
-from aovpnd.core.way import By, Turn, way
-from aovpnd.links import ARPHRD_NONE, Link
 from aovpnd.model import (
     Block,
     Config,
@@ -31,13 +29,11 @@ from aovpnd.model import (
     LinkAddress,
     Origin,
     Phase,
-    Route,
     Routing,
-    Snapshot,
 )
 from aovpnd.orders import AllowTemporary, Disconnect, EnsureTunnel, Explain, SetBlock
 from aovpnd.tunnel import Written
-from tests.unit.small_world import CLOCK, DEFAULT6, DOCKER, LO, WLAN, WORK, few_situations
+from tests.unit.small_world import CLOCK, DOCKER, WORK, few_situations
 from tests.unit.world import Laptop
 
 OFFICE: Final = replace(
@@ -196,6 +192,12 @@ ROWS: Final[tuple[tuple[Callable[[], Laptop], str, Fate, str], ...]] = (
         "fe80::1%wlan7",
         Fate.UNROUTED,
         "[fe80::1%wlan7]:443/tcp is refused at once: no network can be reached by the link wlan7",
+    ),
+    (
+        connected,
+        "192.168.1.255:80",
+        Fate.UNROUTED,
+        "192.168.1.255:80/tcp is refused at once: TCP connects to one machine, and this is the address of many",
     ),
     (narrow, "10.1.2.3", Fate.TUNNEL, "10.1.2.3:443/tcp leaves through the tunnel office (aovpn0)"),
     (
@@ -390,7 +392,7 @@ def test_where_it_is_written() -> None:
     assert origins(narrow, "192.0.2.1") == endpoints[:1]
     assert origins(narrow, PUBLIC) == [*carried, (file, 7, "AllowedIPs", "::/0")]
     assert origins(lan, "192.168.1.9") == [("/etc/aovpnd/aovpnd.toml", 2, "lan.allow", "true")]
-    assert origins(locked_lan, "192.168.1.255") == [("/etc/aovpnd/policy.d/corp.toml", 4, "lan.allow", "false")]
+    assert origins(locked_lan, "192.168.1.255:9/udp") == [("/etc/aovpnd/policy.d/corp.toml", 4, "lan.allow", "false")]
     assert origins(open_for_alice, PUBLIC) == [("built-in", None, "temporary_access.enabled", "true")]
     assert origins(blocked, PUBLIC) == []
 
@@ -398,8 +400,8 @@ def test_where_it_is_written() -> None:
 def test_hints_say_what_to_do() -> None:
     """Each refusal with the way out of it; a policy has none."""
     assert data_of(picture(blocked()), PUBLIC)["hint"].endswith("aovpnctl allow-temp")
-    assert data_of(picture(connected()), "192.168.1.255")["hint"] == "[lan] allow = true opens the private ones"
-    assert data_of(picture(locked_lan()), "192.168.1.255")["hint"] == "a policy keeps it so"
+    assert data_of(picture(connected()), "192.168.1.255:9/udp")["hint"] == "[lan] allow = true opens the private ones"
+    assert data_of(picture(locked_lan()), "192.168.1.255:9/udp")["hint"] == "a policy keeps it so"
 
 
 def test_window_says_when_it_ends() -> None:
@@ -438,72 +440,6 @@ def test_old_table_that_still_stands_speaks_for_itself() -> None:
     said = answer(Explain(destinations.parse(PUBLIC)), replace(seen, config=Config()))
 
     assert said.text == f"{PUBLIC}:443/tcp leaves by aovpn0: the verified tunnel: index and name and kind"
-
-
-# -- routing -----------------------------------------------------------------------------------------------------------
-PPP: Final = Link(4, "ppp0", "ppp", arphrd=512)
-ROUTED: Final = Snapshot(
-    CLOCK,
-    links=(LO, WLAN, PPP),
-    addresses=(
-        LinkAddress(2, ip_interface("192.168.1.23/24")),
-        LinkAddress(2, ip_interface("192.168.1.24/24")),
-        LinkAddress(2, ip_interface("2001:db8:1::23/64")),
-        LinkAddress(2, ip_interface("fe80::23/64")),
-        LinkAddress(4, ip_interface("10.7.7.7/32")),
-        LinkAddress(9, ip_interface("10.8.8.8/24")),
-    ),
-    main=(
-        Route(ip_network("0.0.0.0/0"), 2, ip_address("192.168.1.1"), 600),
-        Route(ip_network("0.0.0.0/0"), 4, None, 700),
-        Route(ip_network("10.0.0.0/8"), 4, None, 0),
-        Route(ip_network("10.9.0.0/16"), 77, None, 0),
-        Route(DEFAULT6, 2, ip_address("fe80::1"), 600),
-        Route(ip_network("fe80::/64"), 2, None, 256),
-    ),
-)
-
-
-@pytest.mark.parametrize(
-    ("to", "by", "turn", "link", "source"),
-    [
-        (PUBLIC, By.MAIN, Turn.OUT, "wlan0", None),
-        ("10.1.1.1", By.MAIN, Turn.OUT, "ppp0", "10.7.7.7"),
-        ("10.9.1.1", By.MAIN, Turn.NOWHERE, None, None),
-        ("10.7.7.7", By.LOCAL, Turn.HERE, "lo", "10.7.7.7"),
-        ("10.8.8.255", By.MAIN, Turn.OUT, "ppp0", "10.7.7.7"),
-        ("192.168.1.255", By.LOCAL, Turn.OUT, "wlan0", "192.168.1.23"),
-        ("2001:db8:9::9", By.MAIN, Turn.OUT, "wlan0", "2001:db8:1::23"),
-        ("fe80::9%wlan0", By.MAIN, Turn.OUT, "wlan0", "fe80::23"),
-        ("fe80::23%wlan0", By.LOCAL, Turn.HERE, "lo", "fe80::23"),
-        ("fe80::23%ppp0", By.NOBODY, Turn.NOWHERE, None, None),
-        ("ff02::1%wlan0", By.LOCAL, Turn.OUT, "wlan0", None),
-    ],
-)
-def test_way(to: str, by: By, turn: Turn, link: str | None, source: str | None) -> None:
-    """The longest prefix, then the smallest metric; own addresses and broadcasts before everything."""
-    found = way(ROUTED, destinations.parse(to))
-
-    assert (found.by, found.turn) == (by, turn)
-    assert (found.link.name if found.link else None) == link
-    assert (str(found.source) if found.source else None) == source
-
-
-def test_link_that_is_down_leads_nowhere() -> None:
-    """No multicast and no broadcast by it; its own address is still this machine."""
-    down = replace(ROUTED, links=(LO, replace(WLAN, up=False)), main=())
-
-    assert way(down, destinations.parse("ff02::1%wlan0")).turn is Turn.NOWHERE
-    assert way(down, destinations.parse("192.168.1.255")).turn is Turn.NOWHERE
-    assert way(down, destinations.parse("192.168.1.23")).turn is Turn.HERE
-
-
-def test_link_without_frames_and_with_an_odd_name() -> None:
-    """A modem's link has no Ethernet header, and a name that no rule can hold stops nothing but the rule."""
-    seen = picture(unblocked())
-    for link in (PPP, replace(WLAN, index=4, name="wlan+")):
-        snapshot = replace(ROUTED, links=(LO, link), guard=GuardState.MISSING, copies=Copies.ABSENT)
-        assert explain(replace(seen, snapshot=snapshot), destinations.parse("10.1.1.1")).fate is Fate.OPEN
 
 
 # -- everything --------------------------------------------------------------------------------------------------------
@@ -556,7 +492,7 @@ TO: Final = tuple(
     map(
         destinations.parse,
         f"{PUBLIC} 192.0.2.1:51820/udp 9.9.9.9:53/udp 172.17.0.9 192.168.1.1:53 10.0.0.9 255.255.255.255:67/udp "
-        "2001:db8::80 [2001:db8:e::1]:51820/udp fe80::1%wlan0 ff02::fb%wlan0 ::1 fd00::9/icmp".split(),
+        "2001:db8::80 [2001:db8:e::1]:51820/udp fe80::1%wlan0 [ff02::fb%wlan0]:5353/udp ::1 fd00::9".split(),
     )
 )
 
@@ -587,13 +523,3 @@ def test_nothing_that_is_asked_fails_or_shows_a_key() -> None:
             if what.fate in {Fate.OPEN, Fate.OTHER}:
                 assert desired.phase is Phase.UNBLOCKED, f"{situation}: {said.text}"
         assert not any("-key" in text for text in texts)
-
-
-def test_picture_of_a_link_that_is_not_ethernet() -> None:
-    """The tunnel's own link has no frames either."""
-    tun = Link(9, "aovpn0", "tun", arphrd=ARPHRD_NONE)
-    snapshot = replace(ROUTED, links=(LO, tun), main=(Route(DEFAULT6, 9, None),), addresses=())
-    found = way(snapshot, destinations.parse("2001:db8::1"))
-
-    assert found.link == tun
-    assert found.source is None

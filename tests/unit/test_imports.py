@@ -165,9 +165,10 @@ PARTS: Final = (
         "names errors config model tunnel links ruleset",
         "works without a daemon: reads the files as the daemon would",
     ),
+    _part("ctl.export", "names errors config model tunnel", "reads one file, as the daemon would"),
     _part("ctl.policy", "names errors config model tunnel links ruleset", "as check"),
     _part(
-        "ctl.import", "names errors config importers model tunnel links ruleset", "as check, and writes what it read"
+        "ctl.import_", "names errors config importers model tunnel links ruleset", "as check, and writes what it read"
     ),
     _part("ctl.offline", "names errors lock resolvconf", "the way out when all else fails: no daemon, no library"),
     _part("ctl.status", "names errors", "a status bar asks every second: it reads one published file"),
