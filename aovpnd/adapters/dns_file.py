@@ -10,8 +10,9 @@ from aovpnd.dns import Dns
 from aovpnd.errors import StateError
 from aovpnd.resolvconf import ResolvConf
 
-FIGHT_TIMES, FIGHT_S = 5, 10.0
-"""Written anew so often in so many seconds, the file has another master, and he is left in peace for a while."""
+FIGHT_TIMES, FIGHT_S = 6, 10.0
+"""Overwritten so often in so many seconds, the file has another master, and he is left in peace for a while. (A network
+manager writes it two or three times in a row when a network comes up.)"""
 _HINT: Final = "names do not go through the tunnel; is the file immutable (lsattr), or its file system read-only?"
 
 
@@ -56,6 +57,9 @@ class ResolvConfFile:
         return self._conf.read()
 
     def _judge_fight(self) -> None:
+        """`StateError` when ours has been overwritten too often."""
+        if self._conf.is_ours() or not self._conf.save.exists():
+            return
         now = time.monotonic()
         if len(self._written) == FIGHT_TIMES and now - self._written[0] < FIGHT_S:
             hint = "let it leave the file alone (NetworkManager: dns=none in its [main] section)"

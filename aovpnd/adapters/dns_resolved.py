@@ -62,7 +62,7 @@ class Resolved:
     run: Path = RUN
     _last: Dns | None = None
     _look: _Look | None = None
-    _looked_at: tuple[Link, ...] = ()
+    _looked_at: tuple[tuple[int, str], ...] = ()
 
     def runs(self) -> bool:
         """Whether somebody listens on its socket; one that hangs still does."""
@@ -79,13 +79,13 @@ class Resolved:
         """What is in force of ours, and what is astray; ``links`` are the tunnels' that are there."""
         if self._last is not None and self._last.link not in {link.index for link in links}:
             return None, "the tunnel's link has gone"  # resolved has forgotten it, but not what it was answered
-        if self._look is None or self._looked_at != links:
-            # After a start, or with a new link: nobody knows what it holds, and `ensure` will find out.
-            return None, "not known yet" if links else ""
-        stale = self._look.signature != self._signature(links) or time.monotonic() - self._look.at > LOOK_S
-        if stale and not self._look.astray:
-            self._look = self._see(links)
-        return self._look.dns, self._look.astray
+        if not links:
+            self._forget(None, links, "")
+        elif self._look is None:
+            return None, "not known since the start"  # what an earlier daemon told it, `ensure` will find out
+        elif self._is_stale(self._look, links):
+            self._look, self._looked_at = self._see(links), _key(links)
+        return (self._look.dns, self._look.astray) if self._look is not None else (None, "")
 
     def ensure(self, dns: Dns | None, links: tuple[Link, ...]) -> None:
         """Make it so for the tunnels' ``links``, forget all answers, and read it back. `ToolError` when that fails."""
@@ -99,13 +99,18 @@ class Resolved:
             self._forget(self._last, links, "systemd-resolved does not answer")
             raise ToolError(f"systemd-resolved does not do what it is told: {error.text}", hint=_HINT) from error
         self._last = dns
-        self._look, self._looked_at = self._see(links), links
+        self._look, self._looked_at = self._see(links), _key(links)
         if self._look.astray or self._look.dns != dns:
             raise ToolError("systemd-resolved holds something else than it was told", hint=_HINT)
 
     def _forget(self, dns: Dns | None, links: tuple[Link, ...], astray: str) -> None:
         self._last = dns
-        self._look, self._looked_at = _Look(self._signature(links), time.monotonic(), None, astray), links
+        self._look, self._looked_at = _Look(self._signature(links), time.monotonic(), None, astray), _key(links)
+
+    def _is_stale(self, look: _Look, links: tuple[Link, ...]) -> bool:
+        """Whether another look may see something else. One that hangs is not looked at again for its age alone."""
+        old = time.monotonic() - look.at > LOOK_S and not look.astray
+        return old or look.signature != self._signature(links) or self._looked_at != _key(links)
 
     def _tell(self, dns: Dns | None, links: tuple[Link, ...], until: float) -> None:
         for link in links:
@@ -144,6 +149,10 @@ class Resolved:
         return tuple(number for name in names for number in _stamp(self.run / name))
 
 
+def _key(links: tuple[Link, ...]) -> tuple[tuple[int, str], ...]:
+    return tuple((link.index, link.name) for link in links)
+
+
 def expected(dns: Dns | None) -> LinkDns:
     """What resolved holds when it does as it was told."""
     if dns is None:
@@ -172,7 +181,8 @@ def parse_status(text: str, link: Link) -> LinkDns:
     if len(servers) > _MOST or len(domains) > _MOST or len(default) != 1 or not all(map(_WORD.fullmatch, domains)):
         raise ToolError("resolvectl says something that is not understood")
     try:
-        addresses = tuple(map(ip_address, servers))
+        # The zone of a link-local one is the link that this is about.
+        addresses = tuple(ip_address(server.removesuffix(f"%{link.name}")) for server in servers)
     except ValueError:
         raise ToolError("resolvectl names a server that is no address") from None
     return LinkDns(addresses, tuple(domain.lower() for domain in domains), default[0])

@@ -156,6 +156,7 @@ def _silent(code: str, text: str, hint: str) -> dict[str, Any]:
         "tunnels": [],
         "temporary_access": None,
         "block": {"guarded": None, "managed_by": None, "user_may_unblock": False},
+        "dns": None,
         "problems": [{"code": code, "severity": "error", "text": text, "hint": hint}],
         "version": __version__,
     }

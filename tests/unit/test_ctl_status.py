@@ -213,6 +213,7 @@ def test_no_daemon_as_json(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -
         "tunnels": [],
         "temporary_access": None,
         "block": {"guarded": None, "managed_by": None, "user_may_unblock": False},
+        "dns": None,
         "problems": [
             {
                 "code": "daemon-not-running",

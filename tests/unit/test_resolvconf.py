@@ -269,7 +269,7 @@ def test_another_master_is_left_in_peace(tmp_path: Path) -> None:
     """A program that overwrites the file again and again is named, and the loop does not spin."""
     conf = place(tmp_path, USERS["a file"])
     file = ResolvConfFile(conf.path, conf.save)
-    for _ in range(FIGHT_TIMES):
+    for _ in range(FIGHT_TIMES + 1):
         file.ensure(DNS)
         conf.path.write_text("nameserver 192.0.2.77\n", encoding="utf-8")
     with pytest.raises(StateError, match="another program keeps overwriting"):
