@@ -23,6 +23,7 @@ from aovpnd.control import Control
 from aovpnd.daemon import RESYNC_S, Daemon
 from aovpnd.errors import AovpndError, SystemFault
 from aovpnd.lock import holder
+from aovpnd.messages import Entry, Message
 from aovpnd.model import Config, Desired, Intent, Phase, Snapshot
 from aovpnd.orders import Reload
 from aovpnd.system import System
@@ -102,6 +103,7 @@ async def _run(options: argparse.Namespace, runtime: Runtime) -> None:
         await daemon.run(_announce)
     finally:
         systemd.notify("STOPPING=1")
+        log.info("stopped; the block stays as it is loaded", extra=Entry(Message.STOPPED, "").extra)
         await control.close()
         runtime.close()
 
@@ -151,7 +153,7 @@ def _publisher(
 def _announce() -> None:
     """The first pass has settled: the block stands. Only now may units that are ordered after us start."""
     systemd.notify("READY=1")
-    log.info("ready")
+    log.info("ready", extra=Entry(Message.STARTED, "", (("VERSION", __version__),)).extra)
 
 
 def _listen(daemon: Daemon, files: FileWatch) -> None:

@@ -15,13 +15,15 @@ from functools import partial
 from typing import Final, Protocol, TypeVar
 
 from aovpnd.core import intent as memory
+from aovpnd.core import journal
 from aovpnd.core.answers import answer as answer_to
 from aovpnd.core.decide import decide
 from aovpnd.core.picture import Picture
 from aovpnd.core.plan import diff, due
 from aovpnd.errors import AovpndError, CommandRefused, SystemFault
 from aovpnd.inquiries import Finding, Inquiry, Unanswered
-from aovpnd.model import Config, Desired, Intent, Phase, Snapshot
+from aovpnd.messages import Entry, Message, printable
+from aovpnd.model import Config, Desired, Intent, Snapshot
 from aovpnd.orders import Action, Answer, Command, Connect, EnsureDns, LoadRuleset, Question, Refusal, Reload
 
 log = logging.getLogger("aovpnd")
@@ -137,7 +139,7 @@ class Daemon:
         self._culprit: str | None = None
         self._loaded_once = False
         self._stopping = False
-        self._phase: Phase | None = None
+        self._last = journal.Last()
         self._ready: Callable[[], None] = _nothing
         self._worker = ThreadPoolExecutor(max_workers=1, thread_name_prefix="system")
         self._inquirers = ThreadPoolExecutor(max_workers=INQUIRERS, thread_name_prefix="inquiry")
@@ -175,6 +177,7 @@ class Daemon:
     async def run(self, ready: Callable[[], None]) -> None:
         """Pass after pass until `stop`; ``ready`` is called once, when the first pass has settled."""
         self._ready = ready
+        _say(journal.configured(self._config))
         self.wake.now("start")
         passes = 0
         try:
@@ -185,7 +188,8 @@ class Daemon:
                     return
                 passes = passes + 1 if busy else 0
                 if passes >= MAX_PASSES:
-                    log.warning("%d passes in a row changed something: is another program fighting us?", passes)
+                    text = f"{passes} passes in a row changed something: is another program fighting us?"
+                    _say(Entry(Message.NOT_SETTLING, text))
                     fight = SystemFault("the system does not settle", hint="is another program changing it too?")
                     self._fail_pending(fight)
                     busy, wake_at, passes = False, FIGHT_PAUSE_S, 0
@@ -210,7 +214,7 @@ class Daemon:
         try:
             result = await self._pass(reason)
         except SystemFault as error:
-            log.error("the system cannot be read, the block stays as it is: %s", error)  # noqa: TRY400 - the text says it
+            _say(Entry(Message.SYSTEM_UNREADABLE, f"the system cannot be read, the block stays as it is: {error}"))
             self._fail_pending(error)
             return False, FIGHT_PAUSE_S
         except Exception as error:  # the one place: a defect of ours must not end the daemon
@@ -261,7 +265,7 @@ class Daemon:
                 answers.append((pending, pending.command))
                 continue
             if isinstance(pending.command, Connect | Reload):
-                self._config = await self._in_worker(partial(self._configure, self._config))
+                await self._read_configuration(pending.command)
             intent, answer = memory.update(self._config, self._intent, snapshot, pending.command)
             if isinstance(answer, Answer):
                 try:
@@ -276,26 +280,33 @@ class Daemon:
             answers.append((pending, answer))
         return answers
 
+    async def _read_configuration(self, command: Connect | Reload) -> None:
+        before = self._config
+        self._config = await self._in_worker(partial(self._configure, before))
+        if isinstance(command, Reload) or self._config != before:
+            _say(journal.configured(self._config))
+
     async def _apply(
         self, actions: Iterable[Action], snapshot: Snapshot, reason: str, desired: Desired
     ) -> SystemFault | None:
         """Perform actions in order; the first failure ends the pass, and the next one starts from what is."""
-        done: list[str] = []
+        done: list[Action] = []
+        picture = Picture(self._config, self._intent, snapshot, desired)
         for action in actions:
             try:
                 await self._in_worker(partial(self._system.apply, action))
             except SystemFault as error:
                 self._intent = memory.failed(self._intent, action, snapshot.now.boot, error.text, error.hint)
-                log.error("%s: %s failed: %s", desired.phase, action.describe(), error)  # noqa: TRY400 - the text says it
+                _say(journal.failed(picture, action, tuple(done), str(error)))
                 if isinstance(action, EnsureDns):
                     break  # the last one; no command is refused because names are not as they should be
                 return error
             self._intent = memory.performed(self._intent, action, snapshot.now.boot)
             self._loaded_once = self._loaded_once or isinstance(action, LoadRuleset)
-            done.append(action.describe())
-        if done or desired.phase is not self._phase:
-            log.info("%s (woken by: %s)", ": ".join(filter(None, (desired.phase, "; ".join(done)))), reason)
-        self._phase = desired.phase
+            done.append(action)
+        for entry in journal.entries(self._last, picture, tuple(done), reason):
+            _say(entry)
+        self._last = journal.last(picture)
         return None
 
     def _unloaded(self, wanted: tuple[Action, ...]) -> SystemFault | None:
@@ -357,6 +368,10 @@ def _finding(inquiry: Inquiry, asked: "asyncio.Future[Finding]") -> Finding:
     except Exception as error:  # a defect of ours must not end the daemon
         log.exception("%s failed", inquiry.describe())
         return Unanswered(inquiry, f"internal error: {type(error).__name__}", "see the journal")
+
+
+def _say(entry: Entry) -> None:
+    log.log(entry.message.level, "%s", printable(entry.text), extra=entry.extra)
 
 
 def _nothing() -> None:

@@ -6,6 +6,8 @@ import os
 import sys
 from pathlib import Path
 
+from aovpnd.messages import printable
+
 log = logging.getLogger("aovpnd")
 
 _BOOTED = Path("/run/systemd/system")
@@ -55,14 +57,18 @@ def _handler() -> logging.Handler:
         except ImportError:
             pass
         else:
-            handler.addFilter(_without_arguments)
+            handler.addFilter(_in_one_line)
             return handler
     handler = logging.StreamHandler(sys.stderr)
     handler.setFormatter(logging.Formatter("aovpnd: %(levelname)s: %(message)s"))
+    handler.addFilter(_in_one_line)
     return handler
 
 
-def _without_arguments(record: logging.LogRecord) -> bool:
-    """Melt the arguments into the message: JournalHandler exports ``args`` as a field of its own (facts, section 2)."""
-    record.msg, record.args = record.getMessage(), ()
+def _in_one_line(record: logging.LogRecord) -> bool:
+    """Melt the arguments into the message, and let nothing through that a terminal obeys or that begins a line.
+
+    JournalHandler exports ``args`` as a field of its own (facts, section 2), and messages quote other programs.
+    """
+    record.msg, record.args = printable(record.getMessage()), ()
     return True

@@ -68,6 +68,7 @@ PARTS: Final = (
         "what to do is data; how it is done is the adapters' business",
         PURE,
     ),
+    _part("messages", "", "ids and names of fields are the same for whoever logs, and for whoever searches", PURE),
     _part("durations", "", "the quick commands read spans of time with it: it must cost nothing", PURE),
     _part(
         "status",
@@ -86,6 +87,12 @@ PARTS: Final = (
         "core.explain",
         "names links ruleset render model destinations guard.rules",
         "the guard's tables judge as well, and its rules are values that say how; rules are quoted as nft writes them",
+        PURE,
+    ),
+    _part(
+        "core.journal",
+        "names links ruleset model tunnel orders messages",
+        "what is said of a pass; who says it, the loop",
         PURE,
     ),
     _part("core.way", "names links ruleset model destinations", "as core, for a destination that somebody typed", PURE),
@@ -113,7 +120,7 @@ PARTS: Final = (
     _part("rtnl", "names errors links", "a raw socket that guard and adapters share: small enough for the guard"),
     _part(
         "adapters",
-        "names errors links ruleset render model tunnel dns inquiries orders nftlib rtnl lock resolvconf",
+        "names errors links ruleset render model tunnel dns inquiries orders messages nftlib rtnl lock resolvconf",
         "they observe and ensure; an adapter that imported core, config or daemon could decide",
     ),
     _part(
@@ -146,7 +153,7 @@ PARTS: Final = (
     ),
     _part(
         "daemon",
-        "names errors links ruleset render model tunnel inquiries orders core config status",
+        "names errors links ruleset render model tunnel inquiries orders messages core config status",
         "adapters, backends and control are handed in, so that tests hand in fakes",
     ),
     _part(
