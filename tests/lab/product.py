@@ -17,6 +17,7 @@ _PLACES: Final = (
     ("systemd/*.rules", "/usr/lib/udev/rules.d"),
     ("systemd/*.nft", "/usr/lib/aovpnd"),
     ("etc/aovpnd/*.toml", "/usr/lib/aovpnd"),
+    ("etc/catalog/*.catalog", "/usr/lib/systemd/catalog"),
     ("etc/dbus-1/system.d/*.conf", "/usr/share/dbus-1/system.d"),
     ("etc/modules-load.d/*.conf", "/usr/lib/modules-load.d"),
     ("etc/polkit-1/actions/*.policy", "/usr/share/polkit-1/actions"),
