@@ -18,7 +18,9 @@ from tests.lab import plan
 from tests.lab.process import LabError
 
 Endpoint = tuple[IPv4Address | IPv6Address, int]
-ENDPOINTS: Final[tuple[Endpoint, ...]] = ((plan.GATEWAY4, plan.GATEWAY_PORT), (plan.GATEWAY6, plan.GATEWAY_PORT))
+ENDPOINTS: Final[tuple[Endpoint, ...]] = tuple(
+    (address, plan.GATEWAY_PORT) for place in plan.PLACES for address in (place.wan4, place.wan6)
+)
 TCP_BASE: Final = 40000
 """Senders' TCP SYNs carry no payload: their kind is the destination port less this."""
 _WELL_KNOWN_SYN: Final = {"53": TCP_BASE + 18, "853": TCP_BASE + 19}

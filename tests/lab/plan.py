@@ -61,6 +61,41 @@ TUNNEL4: Final = IPv4Address("10.66.0.2")
 TUNNEL6: Final = IPv6Address("fd66::2")
 """The laptop's addresses inside the tunnel."""
 
+
+@dataclass(frozen=True, slots=True)
+class Place:
+    """Where a gateway stands: its addresses, those inside its tunnel, and the laptop's there."""
+
+    name: str
+    wan4: IPv4Address
+    wan4_gateway: IPv4Address
+    wan6: IPv6Address
+    wan6_gateway: IPv6Address
+    inside4: IPv4Address
+    inside6: IPv6Address
+    laptop4: IPv4Address
+    laptop6: IPv6Address
+
+
+def _place(number: int) -> Place:
+    """The addresses of another gateway."""
+    wan4, inside4 = IPv4Address("203.0.113.0") + 4 * number, IPv4Address("10.66.0.0") + 256 * number
+    wan6, inside6 = IPv6Address(f"2001:db8:{number}113::"), IPv6Address(f"fd66:{number}::")
+    return Place(
+        f"gateway{number}", wan4 + 2, wan4 + 1, wan6 + 2, wan6 + 1, inside4 + 1, inside6 + 1, inside4 + 2, inside6 + 2
+    )
+
+
+PLACES: Final = (
+    Place(
+        *("gateway", GATEWAY4, IPv4Address("203.0.113.1"), GATEWAY6, IPv6Address("2001:db8:113::1")),
+        *(GATEWAY_INSIDE4, GATEWAY_INSIDE6, TUNNEL4, TUNNEL6),
+    ),
+    _place(2),
+    _place(3),
+)
+"""The gateway that every world has, and two more, made on demand (`World.another_gateway`)."""
+
 WEB4: Final = IPv4Address("203.0.113.80")
 WEB6: Final = IPv6Address("2001:db8:80::80")
 DNS4: Final = IPv4Address("203.0.113.53")

@@ -32,6 +32,13 @@ table inet cafe {
   }
 }
 """
+_GATEWAY: Final = """
+table inet gateway {
+  chain postrouting { type nat hook postrouting priority 100; iifname "wg0" oifname "wan0" masquerade; }
+  chain exit { type filter hook forward priority 0; }
+  chain way { type filter hook prerouting priority -300; }
+}
+"""
 
 
 @dataclass(frozen=True, slots=True)
@@ -95,12 +102,17 @@ def start_internet(host: Host) -> None:
         host.ip(f"addr add {site.wan4_gateway}/30 dev {site.name}")
         host.ip(f"addr add {site.wan6_gateway}/64 dev {site.name}")
         host.ip(f"-6 route add {site.lan6}::/64 via {site.wan6}")
-    host.sysctl(ipv6__conf__gateway__accept_dad=0)
-    host.ip("link set gateway up")
-    host.ip("addr add 203.0.113.1/30 dev gateway")
-    host.ip("addr add 2001:db8:113::1/64 dev gateway")
+    connect_gateway(host, plan.PLACES[0])
     host.spawn(sys.executable, "-m", "tests.lab.web_server", log="web")
     dnsmasq.start(host, dnsmasq.internet_config())
+
+
+def connect_gateway(host: Host, place: plan.Place) -> None:
+    """Bring up the internet's end of a gateway's cable."""
+    host.sysctl(**{f"ipv6__conf__{place.name}__accept_dad": 0})
+    host.ip(f"link set {place.name} up")
+    host.ip(f"addr add {place.wan4_gateway}/30 dev {place.name}")
+    host.ip(f"addr add {place.wan6_gateway}/64 dev {place.name}")
 
 
 def internet_ready(host: Host) -> None:
@@ -119,27 +131,25 @@ def _wait_for_ports(host: Host, ports: tuple[int, ...]) -> None:
 
 @dataclass(slots=True)
 class Gateway:
-    """The WireGuard gateway: wireguard-go, NAT behind it for both families, a resolver inside the tunnel."""
+    """A WireGuard gateway: wireguard-go, NAT behind it for both families, a resolver inside the tunnel."""
 
     host: Host
     private_key: str
     peer_public_key: str
     preshared_key: str
+    place: plan.Place = plan.PLACES[0]
     _process: subprocess.Popen[bytes] | None = None
 
     def configure(self) -> None:
         """Give it addresses, NAT and its tunnel."""
-        host = self.host
+        host, place = self.host, self.place
         host.sysctl(ipv4__ip_forward=1, ipv6__conf__all__forwarding=1, ipv6__conf__wan0__accept_dad=0)
         host.ip("link set wan0 up")
-        host.ip(f"addr add {plan.GATEWAY4}/30 dev wan0")
-        host.ip(f"addr add {plan.GATEWAY6}/64 dev wan0")
-        host.ip("route add default via 203.0.113.1")
-        host.ip("-6 route add default via 2001:db8:113::1")
-        host.nft(
-            "table inet gateway { chain postrouting { type nat hook postrouting priority 100;"
-            ' iifname "wg0" oifname "wan0" masquerade; }; }\n'
-        )
+        host.ip(f"addr add {place.wan4}/30 dev wan0")
+        host.ip(f"addr add {place.wan6}/64 dev wan0")
+        host.ip(f"route add default via {place.wan4_gateway}")
+        host.ip(f"-6 route add default via {place.wan6_gateway}")
+        host.nft(_GATEWAY)
         self.on()
         dnsmasq.start(host, dnsmasq.resolver_config("wg0"))
 
@@ -150,18 +160,59 @@ class Gateway:
         host = self.host
         self._process = host.spawn("wireguard-go", "-f", "wg0", log="wireguard")
         wait_for("the gateway's tunnel", lambda: host.run("wg", "show", "wg0", check=False).returncode == 0)
+        self._set()
+        host.ip("link set wg0 mtu 1420 up")
+        host.ip(f"addr add {self.place.inside4}/24 dev wg0")
+        host.ip(f"addr add {self.place.inside6}/64 dev wg0 nodad")
+
+    def _set(self) -> None:
+        """Give the tunnel's end its keys and its peer; a session that goes on is not disturbed."""
         config = f"""[Interface]
 PrivateKey = {self.private_key}
 ListenPort = {plan.GATEWAY_PORT}
 [Peer]
 PublicKey = {self.peer_public_key}
 PresharedKey = {self.preshared_key}
-AllowedIPs = {plan.TUNNEL4}/32, {plan.TUNNEL6}/128
+AllowedIPs = {self.place.laptop4}/32, {self.place.laptop6}/128
 """
-        host.run("wg", "setconf", "wg0", "/dev/stdin", stdin=config)
-        host.ip("link set wg0 mtu 1420 up")
-        host.ip(f"addr add {plan.GATEWAY_INSIDE4}/24 dev wg0")
-        host.ip(f"addr add {plan.GATEWAY_INSIDE6}/64 dev wg0 nodad")
+        self.host.run("wg", "syncconf", "wg0", "/dev/stdin", stdin=config)
+
+    def revoke(self) -> None:
+        """Forget the laptop's key: it gets no answer any more. `admit` takes it back."""
+        self.host.run("wg", "set", "wg0", "peer", self.peer_public_key, "remove")
+
+    def admit(self, peer_public_key: str = "", private_key: str = "") -> None:
+        """Know the laptop, by this key from now on; with ``private_key`` the gateway has another one itself."""
+        self.peer_public_key = peer_public_key or self.peer_public_key
+        self.private_key = private_key or self.private_key
+        self._set()
+
+    def shut_exit(self, *, dead: bool) -> None:
+        """Whether the gateway's own way to the internet is dead: it shakes hands, and forwards nothing."""
+        self._rules("exit", 'iifname "wg0" drop' if dead else "")
+
+    def filter_udp(self, *, filtered: bool) -> None:
+        """Whether the tunnel's port is filtered on the way: nothing arrives, and nobody is told."""
+        self._rules("way", f"udp dport {plan.GATEWAY_PORT} drop" if filtered else "")
+
+    def _rules(self, chain: str, rule: str) -> None:
+        added = f"add rule inet gateway {chain} {rule}\n" if rule else ""
+        self.host.nft(f"flush chain inet gateway {chain}\n{added}")
+
+    def tunnel_conf(self, laptop_key: str) -> str:
+        """A file as a provider hands it out, wg-quick(8)'s format."""
+        place = self.place
+        return f"""[Interface]
+PrivateKey = {laptop_key}
+Address = {place.laptop4}/32, {place.laptop6}/128
+DNS = {place.inside4}, {place.inside6}
+
+[Peer]
+PublicKey = {self.public_key()}
+PresharedKey = {self.preshared_key}
+AllowedIPs = 0.0.0.0/0, ::/0
+Endpoint = {place.wan4}:{plan.GATEWAY_PORT}
+"""
 
     def off(self) -> None:
         """Stop the tunnel's end: handshakes get no answer any more (an ICMP port unreachable, as from a real host)."""

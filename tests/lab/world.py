@@ -18,6 +18,7 @@ from tests.lab.record import Recorder
 from tests.lab.sites import (
     Gateway,
     Router,
+    connect_gateway,
     internet_ready,
     make_certificates,
     new_key,
@@ -44,6 +45,8 @@ class World:
     ca: Path
     """Certificate of the authority that signed the captive portal's."""
     links: list[str] = field(default_factory=list)
+    more_gateways: list[Gateway] = field(default_factory=list)
+    """Those that were asked for with `another_gateway`."""
     _recorders: list[Recorder] = field(default_factory=list)
 
     @classmethod
@@ -62,7 +65,7 @@ class World:
             laptop_key, gateway_key, preshared = keys.result()
             ca, certificate, key = certificates.result()
             gateway = Gateway(hosts["gateway"], gateway_key, public_key(laptop_key), preshared)
-            conf = _tunnel_conf(laptop_key, gateway.public_key(), preshared)
+            conf = gateway.tunnel_conf(laptop_key)
             world = cls(
                 directory,
                 laptop=Laptop(hosts["laptop"], conf, lease_s),
@@ -103,6 +106,18 @@ class World:
         _veth(self.internet, "gateway", self.gateway.host, "wan0")
         for link in links:
             self.add_link(link)
+
+    def another_gateway(self) -> tuple[Gateway, str]:
+        """Put up one more gateway (two at most, a third of a second each); returns it, and the laptop's file for it."""
+        place = plan.PLACES[1 + len(self.more_gateways)]
+        laptop_key = new_key()
+        host = Host.boot(place.name, self.dir)
+        gateway = Gateway(host, new_key(), public_key(laptop_key), new_preshared_key(), place)
+        self.more_gateways.append(gateway)
+        _veth(self.internet, place.name, host, "wan0")
+        connect_gateway(self.internet, place)
+        gateway.configure()
+        return gateway, gateway.tunnel_conf(laptop_key)
 
     # -- what happens to the laptop -----------------------------------------------------------------------------------
 
@@ -163,7 +178,8 @@ class World:
         """Kill everything in this world, and give it back; may be called twice."""
         for recorder in self._recorders:
             recorder.stop()
-        for host in (self.laptop.host, self.home.host, self.cafe.host, self.internet, self.gateway.host, self.air):
+        gateways = (gateway.host for gateway in (self.gateway, *self.more_gateways))
+        for host in (self.laptop.host, self.home.host, self.cafe.host, self.internet, *gateways, self.air):
             host.close()
 
     def __enter__(self) -> Self:
@@ -179,18 +195,3 @@ def _veth(one: Host, name: str, other: Host, other_name: str, *, mac: str | None
     """Join two machines; the other's end gets ``mac``."""
     address = f"address {mac}" if mac else ""
     one.ip(f"link add name {name} type veth peer name {other_name} {address} netns {other.holder.pid}")
-
-
-def _tunnel_conf(laptop_key: str, gateway_public_key: str, preshared: str) -> str:
-    """A file as a provider hands it out, wg-quick(8)'s format."""
-    return f"""[Interface]
-PrivateKey = {laptop_key}
-Address = {plan.TUNNEL4}/32, {plan.TUNNEL6}/128
-DNS = {plan.GATEWAY_INSIDE4}, {plan.GATEWAY_INSIDE6}
-
-[Peer]
-PublicKey = {gateway_public_key}
-PresharedKey = {preshared}
-AllowedIPs = 0.0.0.0/0, ::/0
-Endpoint = {plan.GATEWAY4}:{plan.GATEWAY_PORT}
-"""
