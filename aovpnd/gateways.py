@@ -47,6 +47,18 @@ class Heard:
     handshake_wall: int | None
 
 
+@dataclass(frozen=True, slots=True)
+class Doubt:
+    """What came of the probes of one path (its fingerprint), since data last came back by itself: so many in a row went
+    unanswered, or were answered. ``at`` the last one; None until the pass that learns of it.
+    """
+
+    path: str
+    at: float | None
+    unanswered: int = 0
+    answered: int = 0
+
+
 class Why(StrEnum):
     """Why a tunnel of the order was left."""
 

@@ -9,6 +9,7 @@ them once, beside its passes and only while the ruleset is loaded that permits i
 from dataclasses import dataclass
 
 from aovpnd.ruleset import Address
+from aovpnd.tunnel import Endpoint
 
 
 @dataclass(frozen=True, slots=True)
@@ -25,7 +26,24 @@ class LookUp:
         return f"look up {self.host}"
 
 
-Inquiry = LookUp
+@dataclass(frozen=True, slots=True)
+class ProbeTunnel:
+    """Whether anything behind the tunnel's gateway answers: ``targets`` by TCP, or ``resolvers`` with a look-up of
+    theirs. Asked over the tunnel's link alone; ``path`` is the fingerprint of the path that is in doubt.
+    """
+
+    link: int
+    link_name: str
+    path: str
+    targets: tuple[Endpoint, ...] = ()
+    resolvers: tuple[Address, ...] = ()
+
+    def describe(self) -> str:
+        """One line for the log."""
+        return f"probe through {self.link_name}"
+
+
+Inquiry = LookUp | ProbeTunnel
 
 
 @dataclass(frozen=True, slots=True)
@@ -37,6 +55,13 @@ class LookedUp:
 
 
 @dataclass(frozen=True, slots=True)
+class Reached:
+    """Something behind the gateway answered."""
+
+    inquiry: ProbeTunnel
+
+
+@dataclass(frozen=True, slots=True)
 class Unanswered:
     """Nothing was found out, and why."""
 
@@ -45,4 +70,4 @@ class Unanswered:
     hint: str = ""
 
 
-Finding = LookedUp | Unanswered
+Finding = LookedUp | Reached | Unanswered

@@ -10,7 +10,7 @@ from dataclasses import dataclass
 from enum import StrEnum
 
 from aovpnd.dns import UNTOUCHED, Dns, DnsState
-from aovpnd.gateways import FRESH, Gateways, Heard, Path, Provoked
+from aovpnd.gateways import FRESH, Doubt, Gateways, Heard, Path, Provoked
 from aovpnd.inquiries import Inquiry
 from aovpnd.links import Link
 from aovpnd.ruleset import Address, Network, Ruleset
@@ -292,6 +292,11 @@ class Intent:
     used: tuple[float, ...] = ()
     provoked: Provoked | None = None
     heard: Heard | None = None
+    returned: Heard | None = None
+    """As ``heard``, of data alone: keepalives and handshakes say nothing of what is behind the gateway."""
+    data_at: float | None = None
+    """When it was last seen that data came back."""
+    doubt: Doubt | None = None
     connected_at: float | None = None
     proved: str = ""
     failures: tuple[Failure, ...] = ()

@@ -11,10 +11,11 @@ from aovpnd.adapters.egress import EgressCopies
 from aovpnd.adapters.guard import GuardProcess
 from aovpnd.adapters.netlink import Netlink
 from aovpnd.adapters.nft import Nftables, Seen
+from aovpnd.adapters.probe import probe
 from aovpnd.adapters.state import State, clock
 from aovpnd.backends.wireguard import WireGuardBackend
 from aovpnd.errors import NftError, SystemFault
-from aovpnd.inquiries import Finding, Inquiry
+from aovpnd.inquiries import Finding, Inquiry, LookUp, ProbeTunnel
 from aovpnd.links import Link
 from aovpnd.model import Copies, GuardState, Intent, Snapshot
 from aovpnd.nftlib import Nft
@@ -96,7 +97,13 @@ class System:
 
     def inquire(self, inquiry: Inquiry) -> Finding:
         """Find something out; called from any thread, several at once. `SystemFault` when nothing can be."""
-        raise SystemFault(f"{inquiry.describe()}: nobody can answer that yet")
+        match inquiry:
+            case ProbeTunnel():
+                return probe(inquiry)
+            case LookUp():
+                raise SystemFault(f"{inquiry.describe()}: nobody can answer that yet")
+            case _:
+                assert_never(inquiry)
 
     def _tables(self, links: tuple[Link, ...]) -> tuple[Seen, Copies]:
         try:

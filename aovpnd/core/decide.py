@@ -12,9 +12,10 @@ from aovpnd.core.permits import Facts, HostOnly, Lan, Permit, TemporaryAccess, T
 from aovpnd.core.problems import problems
 from aovpnd.core.routing import lans, routing
 from aovpnd.core.view import View, view
+from aovpnd.inquiries import Inquiry, ProbeTunnel
 from aovpnd.model import Config, Desired, GuardState, Intent, LinkWish, Phase, Snapshot, TunnelWish
-from aovpnd.ruleset import Device
-from aovpnd.tunnel import Endpoint
+from aovpnd.ruleset import Address, Device
+from aovpnd.tunnel import Endpoint, TunnelSpec
 
 GUARD_LOOK_S: Final = 0.5
 """How soon to look whether a guard that is starting holds its tables."""
@@ -45,6 +46,7 @@ def decide(config: Config, intent: Intent, snapshot: Snapshot) -> Desired:
         dns=dns.dns(snapshot, now),
         uplinks=now.uplinks,
         order=tuple(spec.name for spec in now.order),
+        inquiries=_inquiries(config, intent, snapshot, now),
         problems=problems(config, intent, snapshot, now),
         wake_at=_wake_at(intent, snapshot, now),
     )
@@ -83,6 +85,29 @@ def _endpoints(now: View) -> tuple[Endpoint, ...]:
     """Where handshakes may go: to the tunnel that carries, and to the one on trial."""
     trial = now.trial.spec.endpoints if now.trial is not None else ()
     return (*now.spec.endpoints, *trial) if now.spec is not None else ()
+
+
+def _inquiries(config: Config, intent: Intent, snapshot: Snapshot, now: View) -> tuple[Inquiry, ...]:
+    """The probe through the tunnel, while what is seen of it leaves a doubt."""
+    if now.spec is None or now.state is None or now.path is None:
+        return ()
+    in_doubt = health.must_probe(intent, now.state, now.path, snapshot.now)
+    if not in_doubt and not failover.must_prove(intent.gateways, intent, now):
+        return ()
+    targets = tuple(target for target in config.probe if _is_behind(now.spec, target.addr))
+    resolvers = () if targets else tuple(address for address in now.spec.dns if _is_behind(now.spec, address))
+    if not targets and not resolvers:
+        return ()
+    link = now.state.link
+    return (ProbeTunnel(link.index, link.name, now.path.fingerprint(), targets, resolvers),)
+
+
+def _is_behind(spec: TunnelSpec, address: Address) -> bool:
+    """Whether the tunnel carries packets to an address, and has one of its family itself."""
+    families = {interface.version for interface in spec.addresses}
+    return address.version in families and any(
+        address.version == prefix.version and address in prefix for prefix in spec.prefixes
+    )
 
 
 def _tunnels(intent: Intent, snapshot: Snapshot, now: View) -> tuple[TunnelWish, ...]:

@@ -41,12 +41,35 @@ def settle(gateways: Gateways, intent: Intent, seen: View, now: float) -> Gatewa
     if seen.path is None or seen.state is None or seen.phase is Phase.UNBLOCKED:
         return replace(gateways, trial=None)
     gateways = _on_this_network(gateways, seen.path, now)
-    if seen.phase is Phase.CONNECTED:
-        return _better(gateways, seen, now)
+    if health.is_dead_end(intent) or _has_relapsed(gateways, intent, seen.spec):
+        gateways = leave(gateways, seen, Why.DEAD_EXIT, now)
+    elif seen.phase is Phase.CONNECTED:
+        gateways = _better(gateways, seen, now)
+    if seen.phase is Phase.CONNECTED or gateways.carrier not in {None, seen.spec.name}:
+        return gateways
     gateways = replace(gateways, trial=None)
     if in_vain(intent, seen.path, gateways.entry(seen.spec.name), now):
         return leave(gateways, seen, Why.SILENT, now)
     return gateways
+
+
+def must_prove(gateways: Gateways, intent: Intent, seen: View) -> bool:
+    """Whether a tunnel that was left because it led nowhere carries again, and nothing has yet come back through it."""
+    entry = gateways.entry(seen.spec.name) if seen.spec is not None else None
+    if entry is None or not _on_probation(entry) or seen.phase is not Phase.CONNECTED:
+        return False
+    has_returned = intent.data_at is not None and intent.data_at > (entry.back_at or 0.0)
+    return health.doubt_of(intent) is None and not has_returned
+
+
+def _has_relapsed(gateways: Gateways, intent: Intent, spec: TunnelSpec) -> bool:
+    """One that came back from leading nowhere gets no second probe."""
+    entry, doubt = gateways.entry(spec.name), health.doubt_of(intent)
+    return entry is not None and _on_probation(entry) and doubt is not None and doubt.unanswered > 0
+
+
+def _on_probation(entry: Left) -> bool:
+    return entry.back_at is not None and entry.why is Why.DEAD_EXIT
 
 
 def in_vain(intent: Intent, path: Path, left: Left | None, now: float) -> bool:
@@ -63,8 +86,10 @@ def leave(gateways: Gateways, seen: View, why: Why, now: float) -> Gateways:
     others = [spec.name for spec in seen.order if seen.spec is not None and spec.name != seen.spec.name]
     if not others or seen.spec is None:
         return gateways
-    gateways = _fail(gateways, seen.spec, why, seen.path, now)
     ready = [name for name in others if _retry_at(gateways, name) <= now]
+    if not ready and why is Why.DEAD_EXIT:
+        return gateways  # a gateway that answers is no worse than one that is known to be no better
+    gateways = _fail(gateways, seen.spec, why, seen.path, now)
     carrier = ready[0] if ready else min(others, key=lambda name: _retry_at(gateways, name))
     return replace(_came_back(gateways, carrier, now), carrier=carrier, trial=None)
 
@@ -129,7 +154,7 @@ def next_look(gateways: Gateways, seen: View, now: float) -> tuple[float, ...]:
     if gateways.trial is not None:
         soon = now + min(max((now - gateways.trial.began) / 4, health.FIRST_LOOK_S), health.LAST_LOOK_S)
         return (min(soon, gateways.trial.began + TRIAL_S),)
-    return tuple(_retry_at(gateways, spec.name) for spec in _before(seen))
+    return tuple(_retry_at(gateways, spec.name) for spec in seen.order)
 
 
 # -- what is forgotten -------------------------------------------------------------------------------------------------

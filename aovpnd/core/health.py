@@ -7,11 +7,17 @@ change of path resets the peers (`TunnelWish.path`), so that any handshake at al
 Lost: data sent, and for `LOST_AFTER_S` neither anything received nor a handshake. A healthy WireGuard peer answers data
 within 10 s even if it has nothing to say (passive keepalive, WireGuard paper section 6.5), and WireGuard itself starts
 a new handshake after 15 s of silence. Idle is not lost.
+
+In doubt: data sent, and for `SUSPECT_S` no data received, whatever keepalives say. That may be a user who sends what
+nobody answers, so a probe through the tunnel decides (`inquiries.ProbeTunnel`); nothing is asked while no data is sent.
+Unanswered once: lost, at once, so that a handshake shows whether the gateway is there at all. Unanswered again behind
+that handshake: the gateway is there and leads nowhere (`is_dead_end`). Answered: all is well, and it is not asked again
+for a while.
 """
 
 from typing import Final
 
-from aovpnd.gateways import Heard, Path
+from aovpnd.gateways import Doubt, Heard, Path
 from aovpnd.model import Clock, Intent, TunnelState
 
 LOST_AFTER_S: Final = 35.0
@@ -21,14 +27,27 @@ RETRY_S: Final = (2.0, 3.0, 5.0, 10.0, 20.0, 40.0, 60.0)
 90 s. Soon at first: a gateway that comes back, or a portal that has opened, is found within moments."""
 IN_VAIN: Final = 3
 """Attempts after which somebody should know that the gateway does not answer."""
-BUSY_LOOK_S: Final = 20.0
-IDLE_LOOK_S: Final = 60.0
+SUSPECT_S: Final = 5.0
+"""No data back for so long is worth a question: longer than a slow page, shorter than a person waits."""
+COOL_S: Final = (60.0, 120.0, 300.0, 600.0)
+"""How long a probe that was answered holds, by how many were in a row; somebody then sends what nobody answers."""
+AGAIN_S: Final = (0.0, 10.0, 30.0, 60.0, 300.0)
+"""How long after a probe that went unanswered the next one comes: the second decides, so it comes at once."""
+DEAD_END: Final = 2
+"""Probes in vain, with a handshake in between."""
+BUSY_LOOK_S: Final = 5.0
+IDLE_LOOK_S: Final = 30.0
 """How often a connected tunnel is looked at, with traffic and without."""
 FIRST_LOOK_S, LAST_LOOK_S = 0.02, 5.0
 """Nothing tells us that a handshake succeeded (the kernel sends no event), so we look: soon at first, then less and
 less often."""
 KEEPALIVE_BYTES: Final = 32
 """A keepalive is a data message without data: 16 bytes of header, 16 of tag."""
+INITIATION_BYTES, RESPONSE_BYTES = 148, 92
+PASSIVE_S, REKEY_S = 10.0, 120.0
+"""KEEPALIVE_TIMEOUT and REKEY_AFTER_TIME: how often the two are sent while all is well."""
+RETRANSMIT_S: Final = 5.0
+"""REKEY_TIMEOUT: how often a handshake is asked for that is not answered."""
 FRESH_SESSION_S: Final = 180.0
 """A session older than REJECT_AFTER_TIME is no proof of anything."""
 
@@ -41,7 +60,10 @@ def is_connected(intent: Intent, state: TunnelState | None, path: Path | None, n
 
 
 def is_lost(intent: Intent, state: TunnelState, now: Clock) -> bool:
-    """Whether data went out and nothing, not even a handshake, came back for too long."""
+    """Whether data went out and nothing, not even a handshake, came back for too long, or a probe has said so."""
+    doubt, provoked = doubt_of(intent), intent.provoked
+    if doubt is not None and doubt.unanswered == 1 and provoked is not None and provoked.at < (doubt.at or now.boot):
+        return True
     heard = intent.heard
     return (
         heard is not None
@@ -69,6 +91,68 @@ def _has_sent(heard: Heard, state: TunnelState, now: Clock) -> bool:
     return state.tx_bytes - heard.tx_bytes > keepalives * KEEPALIVE_BYTES
 
 
+# -- in doubt ---------------------------------------------------------------------------------------------------------
+def doubt_of(intent: Intent) -> Doubt | None:
+    """What probes have said of the path that is in use; those of another path say nothing."""
+    doubt, provoked = intent.doubt, intent.provoked
+    return doubt if doubt is not None and provoked is not None and doubt.path == provoked.path.fingerprint() else None
+
+
+def is_dead_end(intent: Intent) -> bool:
+    """Whether the gateway shakes hands and leads nowhere."""
+    doubt = doubt_of(intent)
+    return doubt is not None and doubt.unanswered >= DEAD_END
+
+
+def listen_for_data(returned: Heard | None, state: TunnelState, now: Clock) -> Heard:
+    """What we know of behind the gateway: the moment moves on when data came back, or none went out."""
+    if returned is not None and not has_data_come(returned, state, now) and has_data_gone(returned, state, now):
+        return returned
+    return Heard(now.boot, state.rx_bytes, state.tx_bytes, state.handshake_wall)
+
+
+def has_data_come(returned: Heard, state: TunnelState, now: Clock) -> bool:
+    """Whether more was received than keepalives and handshakes account for."""
+    span = now.boot - returned.at
+    shaken = state.handshake_wall != returned.handshake_wall
+    handshakes = (INITIATION_BYTES + RESPONSE_BYTES) * (1 + int(span // REKEY_S)) if shaken else 0
+    keepalives = KEEPALIVE_BYTES * (2 + int(span // PASSIVE_S))
+    return state.rx_bytes - returned.rx_bytes > (handshakes + keepalives) * max(len(state.peers), 1)
+
+
+def has_data_gone(returned: Heard, state: TunnelState, now: Clock) -> bool:
+    """Whether more was sent than keepalives and handshakes account for, those that nobody answers included."""
+    span = now.boot - returned.at
+    intervals = [PASSIVE_S, *(peer.keepalive_s for peer in state.peers if peer.keepalive_s)]
+    keepalives = KEEPALIVE_BYTES * sum(1 + int(span // interval) for interval in intervals)
+    handshakes = INITIATION_BYTES * (1 + int(max(span - PASSIVE_S, 0) // RETRANSMIT_S))
+    return state.tx_bytes - returned.tx_bytes > keepalives + handshakes
+
+
+def probe_at(intent: Intent, now: Clock) -> float | None:
+    """When to ask through the tunnel that is connected, or None while nothing speaks for it."""
+    doubt, returned = doubt_of(intent), intent.returned
+    if doubt is not None and doubt.unanswered == 1:
+        return doubt.at  # behind the handshake that the first one has caused, whether anybody sends or not
+    if returned is None or returned.at >= now.boot:
+        return None
+    suspect_at = returned.at + SUSPECT_S
+    if doubt is None or doubt.at is None:
+        return suspect_at
+    if doubt.unanswered:
+        return max(suspect_at, doubt.at + AGAIN_S[min(doubt.unanswered, len(AGAIN_S)) - 1])
+    return max(suspect_at, doubt.at + COOL_S[min(doubt.answered, len(COOL_S)) - 1])
+
+
+def must_probe(intent: Intent, state: TunnelState | None, path: Path | None, now: Clock) -> bool:
+    """Whether to ask through the tunnel now."""
+    if not is_connected(intent, state, path, now):
+        return False
+    moment = probe_at(intent, now)
+    return moment is not None and moment <= now.boot
+
+
+# -- when to shake hands, when to look --------------------------------------------------------------------------------
 def must_provoke(intent: Intent, state: TunnelState, path: Path | None, now: Clock) -> bool:
     """Whether to reset the session and shake hands now: on a new path at once, otherwise when the last attempt has had
     its time.
@@ -90,10 +174,13 @@ def retry_at(intent: Intent) -> float:
 def next_look(intent: Intent, state: TunnelState, path: Path, now: Clock) -> float:
     """When to look at the tunnel again (CLOCK_BOOTTIME)."""
     if is_connected(intent, state, path, now):
-        heard = intent.heard
+        heard, probe = intent.heard, probe_at(intent, now)
+        is_idle = heard is not None and heard.tx_bytes == state.tx_bytes
+        looks = [now.boot + (IDLE_LOOK_S if is_idle else BUSY_LOOK_S)]
+        looks += [probe] if probe is not None and probe > now.boot else []
         if heard is not None and heard.at < now.boot:  # data is out, and no answer yet
-            return heard.at + LOST_AFTER_S
-        return now.boot + (IDLE_LOOK_S if heard is not None and heard.tx_bytes == state.tx_bytes else BUSY_LOOK_S)
+            looks.append(heard.at + LOST_AFTER_S)
+        return min(looks)
     if intent.provoked is None or intent.provoked.path != path:
         return now.boot + FIRST_LOOK_S
     waited = now.boot - intent.provoked.at

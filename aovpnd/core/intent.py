@@ -12,8 +12,8 @@ from typing import Final, assert_never
 
 from aovpnd.core import failover, health, plan
 from aovpnd.core.view import PREFER, View, as_made, choose, is_configured, order, view
-from aovpnd.gateways import Gateways, Provoked
-from aovpnd.inquiries import Finding, LookedUp, Unanswered
+from aovpnd.gateways import Doubt, Gateways, Provoked
+from aovpnd.inquiries import Finding, LookedUp, ProbeTunnel, Reached, Unanswered
 from aovpnd.model import (
     Block,
     Clock,
@@ -240,9 +240,21 @@ def _adopt(intent: Intent, seen: View, now: Clock) -> Intent:
 
 
 def _listen(intent: Intent, seen: View, now: Clock) -> Intent:
+    doubt = intent.doubt
+    if doubt is not None and doubt.at is None:
+        doubt = replace(doubt, at=now.boot)
     if seen.state is None:
-        return replace(intent, heard=None)
-    return replace(intent, heard=health.listen(intent.heard, seen.state, now))
+        return replace(intent, heard=None, returned=None, doubt=doubt)
+    if intent.returned is not None and health.has_data_come(intent.returned, seen.state, now):
+        doubt = None
+        intent = replace(intent, data_at=now.boot)
+    heard, returned = intent.heard, intent.returned
+    return replace(
+        intent,
+        heard=health.listen(heard, seen.state, now),
+        returned=health.listen_for_data(returned, seen.state, now),
+        doubt=doubt,
+    )
 
 
 # -- after an action ---------------------------------------------------------------------------------------------------
@@ -255,7 +267,7 @@ def performed(intent: Intent, action: Action, now: float) -> Intent:
     if isinstance(action, EnsureTunnel) and action.wish.path is not None:
         again = intent.provoked is not None and intent.provoked.path == action.wish.path
         attempts = intent.provoked.attempts + 1 if again and intent.provoked is not None else 1
-        return replace(intent, provoked=Provoked(action.wish.path, now, attempts), heard=None)
+        return replace(intent, provoked=Provoked(action.wish.path, now, attempts), heard=None, returned=None)
     return intent
 
 
@@ -274,7 +286,24 @@ def failed(intent: Intent, action: Action, now: float, text: str, hint: str) -> 
 def learn(intent: Intent, finding: Finding) -> Intent:
     """The memory after a question was answered, or was not."""
     match finding:
-        case LookedUp() | Unanswered():
+        case LookedUp():
+            return intent
+        case Reached(inquiry):
+            return replace(intent, doubt=_doubt(intent, inquiry, unanswered=0, answered=1))
+        case Unanswered(ProbeTunnel() as inquiry):
+            return replace(intent, doubt=_doubt(intent, inquiry, unanswered=1, answered=0))
+        case Unanswered():
             return intent
         case _:
             assert_never(finding)
+
+
+def _doubt(intent: Intent, inquiry: ProbeTunnel, *, unanswered: int, answered: int) -> Doubt:
+    """One more probe of this path went the one way or the other; the next pass says when."""
+    before = intent.doubt if intent.doubt is not None and intent.doubt.path == inquiry.path else None
+    return Doubt(
+        inquiry.path,
+        None,
+        unanswered + (before.unanswered if before is not None and unanswered else 0),
+        answered + (before.answered if before is not None and answered else 0),
+    )

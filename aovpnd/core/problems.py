@@ -3,7 +3,7 @@
 
 from typing import Final, assert_never
 
-from aovpnd.core import dns
+from aovpnd.core import dns, health
 from aovpnd.core.health import IN_VAIN
 from aovpnd.core.view import PREFER, View
 from aovpnd.gateways import Left, Why
@@ -71,6 +71,10 @@ def _tunnel(intent: Intent, phase: Phase, spec: TunnelSpec | None) -> list[Probl
         text = f"the gateway of {spec.name} ({where}) does not answer"
         hint = "a portal may be in the way: aovpnctl allow-temp; otherwise check the keys and the gateway"
         found.append(Problem("no-handshake", Severity.WARNING, text, hint))
+    if phase is Phase.CONNECTED and health.is_dead_end(intent):
+        text = f"the gateway of {spec.name} ({_where(spec)}) answers but leads nowhere"
+        hint = "its own way to the internet is broken: tell whoever runs it; another tunnel: aovpnctl connect NAME"
+        found.append(Problem("exit-dead", Severity.WARNING, text, hint))
     if not dns.carries_everything(spec):
         carried = ", ".join(map(str, spec.prefixes[:4]))
         text = f"{spec.name} carries only {carried}; everything else stays blocked"

@@ -2,6 +2,7 @@
 """Fail-over over time: which tunnel carries, when it is left, and when the better one is gone back to."""
 
 from dataclasses import replace
+from ipaddress import ip_address
 from itertools import pairwise
 from typing import Final
 
@@ -11,7 +12,7 @@ from aovpnd.core import failover
 from aovpnd.gateways import Gateways, Left, Trial, Why
 from aovpnd.model import Config, LinkWish, Phase
 from aovpnd.orders import Connect, EnsureTunnel, LoadRuleset, RemoveTunnel
-from aovpnd.tunnel import Secret
+from aovpnd.tunnel import Endpoint, Secret, WireGuard
 from tests.unit.small_world import ENDPOINT4, ENDPOINT6, HOME, ROTATED, WORK, tunnel
 from tests.unit.world import Laptop
 
@@ -84,6 +85,128 @@ def test_a_gateway_that_goes_silent() -> None:
     assert (after.link.index, after.link.name) == (before.link.index, before.link.name)
     assert not any(isinstance(action, RemoveTunnel) for action in machine.done[done:])
     assert all(action.wish.state is LinkWish.UP for action in machine.done[done:] if isinstance(action, EnsureTunnel))
+
+
+# -- what only a probe can tell ---------------------------------------------------------------------------------------
+PROBED: Final = replace(ORDER, probe=(Endpoint(ip_address("198.51.100.9"), 443),))
+
+
+def test_a_gateway_that_leads_nowhere() -> None:
+    """It shakes hands and sends keepalives, and nothing else comes back: two probes decide."""
+    machine = connected(PROBED)
+    machine.dead_exits = {"work"}
+
+    assert until(machine, "home", deadline_s=20) >= 5
+    assert len(machine.asked) == 2
+    assert problems(machine) == {
+        "exit-dead": f"the gateway of work ({ENDPOINT4}, {ENDPOINT6}) answers but leads nowhere; home carries instead"
+    }
+
+
+def test_one_that_leads_nowhere_is_not_gone_back_to() -> None:
+    """Its handshake is no proof: it gets one probe, and is left again; ever more seldom. Mended, it carries."""
+    machine = connected(PROBED)
+    machine.dead_exits = {"work"}
+    until(machine, "home", deadline_s=20)
+    machine.asked.clear()
+    carried = {"work": 0, "home": 0}
+    for _ in range(900):
+        machine.wait(1.0)
+        carried[carrier(machine)] += 1
+
+    assert carried["work"] <= 10
+    assert 3 <= len(machine.asked) <= 6
+    machine.dead_exits = set()
+    until(machine, "work", deadline_s=900)
+    machine.wait(30.0)
+    assert carrier(machine) == "work"
+
+
+def test_a_silent_gateway_is_found_sooner_by_a_probe() -> None:
+    """Nothing comes back, a probe says so, and a handshake that nobody answers."""
+    machine = connected(PROBED)
+    machine.silent = {"work"}
+
+    assert until(machine, "home", deadline_s=70) < 20
+
+
+def test_who_sends_what_nobody_answers_keeps_the_tunnel() -> None:
+    """A user whose packets get no answer, over a tunnel that is good: asked now and then, and never moved."""
+    machine = connected(PROBED)
+    (before,) = machine.snapshot.tunnels
+    machine.one_way = True
+    began, done = machine.intent.connected_at, len(machine.done)
+    for _ in range(60):
+        machine.wait(60.0)
+
+    assert machine.intent.connected_at == began
+    assert machine.snapshot.tunnels[0].link == before.link
+    assert machine.done[done:] == []
+    assert 5 <= len(machine.asked) <= 12
+
+
+@pytest.mark.parametrize("seconds", [600.0, 3600.0, 86400.0])
+def test_an_idle_tunnel_is_left_alone(seconds: float) -> None:
+    """Nobody sends: nothing is asked, nothing is shaken, nothing is moved, whether the gateway is there or not."""
+    machine = connected(PROBED)
+    machine.busy, machine.silent = False, {"work"}
+    machine.wait(60.0)
+    done = len(machine.done)
+    machine.wait(seconds)
+
+    assert (machine.asked, machine.done[done:]) == ([], [])
+    assert machine.phase is Phase.CONNECTED
+
+
+def test_the_only_tunnel_leads_nowhere() -> None:
+    """It is kept, and status says so; the question is repeated ever more seldom while somebody sends."""
+    machine = connected(replace(PROBED, prefer=("work",)))
+    machine.dead_exits = {"work"}
+    for _ in range(60):
+        machine.wait(60.0)
+
+    assert carrier(machine) == "work"
+    assert problems(machine)["exit-dead"] == f"the gateway of work ({ENDPOINT4}, {ENDPOINT6}) answers but leads nowhere"
+    assert 8 <= len(machine.asked) <= 18
+    machine.dead_exits = set()
+    machine.wait(30.0)
+    assert problems(machine) == {}
+
+
+def test_everything_leads_nowhere() -> None:
+    """No better one is known, so the one that carries is kept until another's time has come."""
+    machine = connected(PROBED)
+    machine.dead_exits = {"work", "home"}
+    moves, before = 0, carrier(machine)
+    for _ in range(1800):
+        machine.wait(1.0)
+        moves, before = moves + (carrier(machine) != before), carrier(machine)
+
+    assert 2 <= moves <= 16
+
+
+def test_without_anybody_to_ask_nothing_is_asked() -> None:
+    """Neither targets nor name servers, or none that the tunnel carries: then the counters alone decide."""
+    far = Endpoint(ip_address("2001:db8::9"), 443)
+    for config in (ORDER, replace(ORDER, probe=(far,), tunnels=tuple(map(_v4, ORDER.tunnels)))):
+        machine = connected(config)
+        machine.dead_exits = {"work"}
+        machine.wait(300.0)
+        assert machine.asked == []
+        assert carrier(machine) == "work"
+
+
+def test_name_servers_of_the_tunnel_are_asked() -> None:
+    """Where no targets are configured, the tunnel's own name servers are."""
+    with_dns = replace(WORK, dns=(ip_address("10.64.0.1"),))
+    machine = connected(replace(ORDER, tunnels=(HOME, with_dns)))
+    machine.dead_exits = {"work"}
+
+    assert until(machine, "home", deadline_s=20) >= 5
+
+
+def _v4(spec: WireGuard) -> WireGuard:
+    return replace(spec, addresses=spec.addresses[:1])
 
 
 def test_a_named_tunnel_is_not_replaced() -> None:

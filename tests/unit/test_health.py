@@ -103,10 +103,12 @@ def test_a_new_path_is_provoked_at_once() -> None:
         pytest.param(Intent(provoked=Provoked(PATH, NOW - 29, 7)), SILENT, 5.0, id="never less than every 5 s"),
         pytest.param(Intent(provoked=Provoked(PATH, NOW - 9, 4)), SILENT, 1.0, id="when it is provoked anew"),
         pytest.param(Intent(provoked=Provoked(PATH, NOW - 999)), SILENT, 0.02, id="overdue"),
-        pytest.param(SHOOK, tunnel(), 20, id="connected, never listened"),
-        pytest.param(replace(SHOOK, heard=replace(HEARD, at=NOW)), tunnel(), 60, id="connected and idle"),
-        pytest.param(replace(SHOOK, heard=replace(HEARD, at=NOW)), tunnel(tx=7001), 20, id="connected and busy"),
-        pytest.param(replace(SHOOK, heard=replace(HEARD, at=NOW - 5)), tunnel(tx=7001), 30, id="data out, no answer"),
+        pytest.param(SHOOK, tunnel(), 5, id="connected, never listened"),
+        pytest.param(replace(SHOOK, heard=replace(HEARD, at=NOW)), tunnel(), 30, id="connected and idle"),
+        pytest.param(replace(SHOOK, heard=replace(HEARD, at=NOW)), tunnel(tx=7001), 5, id="connected and busy"),
+        pytest.param(replace(SHOOK, heard=replace(HEARD, at=NOW - 5)), tunnel(tx=7001), 5, id="data out, no answer"),
+        pytest.param(replace(SHOOK, heard=replace(HEARD, at=NOW - 33)), tunnel(tx=7001), 2, id="it will be lost"),
+        pytest.param(replace(SHOOK, returned=replace(HEARD, at=NOW - 3)), tunnel(tx=9000), 2, id="it will be asked"),
     ],
 )
 def test_next_look(intent: Intent, state: TunnelState, look_in_s: float) -> None:

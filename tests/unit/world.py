@@ -15,6 +15,7 @@ from aovpnd.core import intent as memory
 from aovpnd.core.decide import decide
 from aovpnd.core.plan import diff, due
 from aovpnd.dns import Dns, DnsState, Mechanism
+from aovpnd.inquiries import Inquiry, ProbeTunnel, Reached, Unanswered
 from aovpnd.links import ARPHRD_NONE, Link
 from aovpnd.model import (
     Block,
@@ -80,6 +81,10 @@ class Laptop:
     """Everything that was ever performed."""
     watch: Callable[["Laptop"], None] | None = None
     """Called after every action."""
+    asked: list[float] = field(default_factory=list)
+    """When a probe was sent through the tunnel."""
+    one_way: bool = False
+    """Whether programs send only what nobody answers."""
     next_index: int = 50
 
     # -- the loop -----------------------------------------------------------------------------------------------------
@@ -105,7 +110,18 @@ class Laptop:
             self.intent = memory.performed(self.intent, action, now)
             if self.watch is not None:
                 self.watch(self)
+        if not actions:
+            for inquiry in desired.inquiries:
+                self._ask(inquiry)
         return desired, len(actions)
+
+    def _ask(self, inquiry: Inquiry) -> None:
+        """The loop's questions, answered at once."""
+        assert isinstance(inquiry, ProbeTunnel)
+        self.asked.append(self.snapshot.now.boot)
+        (state,) = [state for state in self.snapshot.tunnels if state.link.index == inquiry.link]
+        reached = any(self._leads_on(peer) and peer.handshake_wall is not None for peer in state.peers)
+        self.intent = memory.learn(self.intent, Reached(inquiry) if reached else Unanswered(inquiry, "nothing"))
 
     last_answer: Answer | Refusal | None = None
 
@@ -252,17 +268,21 @@ class Laptop:
         """Let time pass on both clocks, with traffic through the tunnel where it is up."""
         now = self.snapshot.now
         tunnels = tuple(
-            replace(state, peers=tuple(self._traffic(peer) for peer in state.peers)) if state.link.up else state
+            replace(state, peers=tuple(self._traffic(peer, seconds) for peer in state.peers))
+            if state.link.up
+            else state
             for state in self.snapshot.tunnels
         )
         later = Clock(now.boot + seconds, now.wall + seconds)
         guard = self.snapshot.guard if self.snapshot.guard is not GuardState.STARTING else GuardState.HELD
         self.snapshot = replace(self.snapshot, now=later, tunnels=tunnels, guard=guard)
 
-    def _traffic(self, peer: PeerState) -> PeerState:
+    def _traffic(self, peer: PeerState, seconds: float) -> PeerState:
         if not self.busy:
             return peer
-        heard = 1000 if self._leads_on(peer) else 32 if self._answers(peer) else 0
+        now = self.snapshot.now.boot
+        passive = 32 * int((now + seconds) // 10 - now // 10)  # WireGuard answers data within 10 s, with nothing to say
+        heard = 1000 if self._leads_on(peer) and not self.one_way else passive if self._answers(peer) else 0
         heard = heard if peer.handshake_wall is not None else 0
         return replace(peer, tx_bytes=peer.tx_bytes + 1000, rx_bytes=peer.rx_bytes + heard)
 

@@ -1,0 +1,123 @@
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""Two gateways in a preferred order, and everything that can be wrong with the better one: the next one carries, in
+bounded time, under senders of all kinds, with nothing in clear; and the better one carries again when it answers.
+"""
+
+import json
+import time
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from typing import Final
+
+import pytest
+
+from tests.lab import plan
+from tests.lab.frames import Kind
+from tests.lab.process import wait_for
+from tests.lab.sites import Gateway
+from tests.netns.protected import Protected, counted
+
+pytestmark = pytest.mark.root
+
+ORDER: Final = f"""
+[tunnel]
+prefer = ["office", "home"]
+[health]
+probe = ["{plan.WEB4}:80"]
+"""
+
+
+@dataclass(slots=True)
+class Two:
+    """A laptop whose order is the gateways of office and home."""
+
+    laptop: Protected
+    office: Gateway
+    home: Gateway
+
+    def carries(self, gateway: Gateway) -> bool:
+        """Whether the internet sees us come from a gateway, and the daemon says that all is well."""
+        status = self.laptop.lab.status()
+        connected = status["phase"] == "connected" and status["protected"]
+        return connected and self.laptop.address_outside(4) == str(gateway.place.wan4)
+
+    def until(self, gateway: Gateway, *, deadline_s: float) -> float:
+        """Wait until a gateway carries; returns the seconds that took."""
+        began = time.monotonic()
+        wait_for(f"{gateway.place.name} to carry", lambda: self.carries(gateway), deadline_s=deadline_s, poll_s=0.05)
+        return time.monotonic() - began
+
+    def roles(self) -> dict[str, str]:
+        """What status says of each tunnel."""
+        return {tunnel["name"]: tunnel["role"] for tunnel in self.laptop.lab.status()["tunnels"]}
+
+
+@pytest.fixture(scope="module")
+def two() -> Iterator[Two]:
+    """One world for this file, connected by the better gateway."""
+    with Protected.build(start=False, tunnel=False) as laptop:
+        gateway, conf = laptop.world.another_gateway()
+        laptop.lab.install_tunnel("office")
+        laptop.lab.install_tunnel("home", conf)
+        laptop.lab.write_config(ORDER)
+        laptop.lab.start_daemon()
+        laptop.world.roam("home")
+        made = Two(laptop, laptop.world.gateway, gateway)
+        made.until(made.office, deadline_s=20)
+        yield made
+
+
+BREAKS: Final[dict[str, tuple[Callable[[Gateway], None], Callable[[Gateway], None], str]]] = {
+    "off": (Gateway.off, Gateway.on, "gateway-silent"),
+    "key revoked": (Gateway.revoke, Gateway.admit, "gateway-silent"),
+    "UDP filtered": (
+        lambda gateway: gateway.filter_udp(filtered=True),
+        lambda gateway: gateway.filter_udp(filtered=False),
+        "gateway-silent",
+    ),
+    "exit dead": (
+        lambda gateway: gateway.shut_exit(dead=True),
+        lambda gateway: gateway.shut_exit(dead=False),
+        "exit-dead",
+    ),
+}
+
+
+@pytest.mark.parametrize("name", BREAKS)
+def test_the_next_one_carries(two: Two, name: str, record_property: Callable[[str, object], None]) -> None:
+    """Whatever is wrong with the better gateway: the next one carries soon, status says why, and it is gone back to."""
+    breaks, mends, code = BREAKS[name]
+    two.until(two.office, deadline_s=20)
+    with two.laptop.nothing_leaves() as watch:
+        breaks(two.office)
+        seconds = two.until(two.home, deadline_s=40)
+        watch.everybody_tries()
+        roles, problems = two.roles(), two.laptop.problems()
+        mends(two.office)
+        two.laptop.lab.ctl("connect")  # what its back-off would have brought by itself
+        back = two.until(two.office, deadline_s=30)
+
+    record_property("failed over in", f"{seconds:.1f} s")
+    print(f"{name}: the next gateway carried after {seconds:.1f} s, the better one again after {back:.1f} s")
+    assert roles == {"office": "failed", "home": "chosen"}
+    assert "home carries instead" in problems[code]
+    assert seconds < 25
+    assert two.laptop.problems() == {}
+    assert counted(watch.recording, Kind.TUNNEL) > 100
+
+
+def test_a_named_tunnel_is_not_replaced(two: Two) -> None:
+    """Who names a tunnel gets that one or none; asking for the order again brings the next one."""
+    two.laptop.lab.ctl("connect", "office")
+    two.until(two.office, deadline_s=10)
+    two.office.off()
+    try:
+        with two.laptop.nothing_leaves():
+            wait_for("the daemon to say so", lambda: "no-handshake" in two.laptop.problems(), deadline_s=40)
+            assert two.roles() == {"office": "chosen", "home": "available"}
+            two.laptop.lab.ctl("connect")
+            two.until(two.home, deadline_s=20)
+    finally:
+        two.office.on()
+    two.laptop.lab.ctl("connect")
+    two.until(two.office, deadline_s=30)
