@@ -207,11 +207,12 @@ def _provoke(name: str, spec: WireGuard, device: Device) -> None:
     Peers that are set anew begin without an interval. Those that shall have none lose it again; what is on its way
     stays.
     """
-    # A gateway for which one of the two keys is new has seen nothing of this pair that could count as a replay. Then
-    # the device is never without its peers, and no program's packet is refused.
+    # A gateway for which one of the two keys is new has heard nothing of this pair from this device. Then the device is
+    # never without its peers, and no program's packet is refused.
     known = {peer.public_key for peer in spec.peers} if device.public_key == spec.public_key else set()
     if any(peer.tx_bytes for peer in device.peers if peer.public_key in known):
         _write(name, replace(spec, peers=()), {})  # silent from here on
+    if any(peer.tx_bytes for peer in device.peers):  # or a device beside this one may have shaken hands for the pair
         time.sleep(_INITIATION_GAP_S)
     called = [peer for peer in spec.peers if peer.endpoint is not None]
     _set(name, spec, {peer.public_key: peer.keepalive_s or _KEEPALIVE_S for peer in called})

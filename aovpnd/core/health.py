@@ -29,7 +29,7 @@ IN_VAIN: Final = 3
 """Attempts after which somebody should know that the gateway does not answer."""
 SUSPECT_S: Final = 5.0
 """No data back for so long is worth a question: longer than a slow page, shorter than a person waits."""
-COOL_S: Final = (60.0, 120.0, 300.0, 600.0)
+COOL_S: Final = (15.0, 60.0, 300.0, 600.0)
 """How long a probe that was answered holds, by how many were in a row; somebody then sends what nobody answers."""
 AGAIN_S: Final = (0.0, 10.0, 30.0, 60.0, 300.0)
 """How long after a probe that went unanswered the next one comes: the second decides, so it comes at once."""

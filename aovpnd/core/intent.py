@@ -197,7 +197,9 @@ def settle(config: Config, intent: Intent, snapshot: Snapshot) -> Intent:
     if connected and intent.provoked is not None:
         intent = replace(intent, provoked=replace(intent.provoked, attempts=0))
     intent = replace(intent, grant=_surviving(seen, connected=connected))
-    return replace(intent, gateways=_gateways(intent, view(config, intent, snapshot), snapshot))
+    gateways = _gateways(intent, view(config, intent, snapshot), snapshot)
+    moved = gateways.carrier != intent.gateways.carrier  # what was doubted of this path was found out in another time
+    return replace(intent, gateways=gateways, doubt=None if moved else intent.doubt)
 
 
 def _gateways(intent: Intent, seen: View, snapshot: Snapshot) -> Gateways:

@@ -3,7 +3,6 @@
 bounded time, under senders of all kinds, with nothing in clear; and the better one carries again when it answers.
 """
 
-import json
 import time
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
@@ -90,7 +89,7 @@ def test_the_next_one_carries(two: Two, name: str, record_property: Callable[[st
     two.until(two.office, deadline_s=20)
     with two.laptop.nothing_leaves() as watch:
         breaks(two.office)
-        seconds = two.until(two.home, deadline_s=40)
+        seconds = two.until(two.home, deadline_s=45)
         watch.everybody_tries()
         roles, problems = two.roles(), two.laptop.problems()
         mends(two.office)
@@ -101,7 +100,7 @@ def test_the_next_one_carries(two: Two, name: str, record_property: Callable[[st
     print(f"{name}: the next gateway carried after {seconds:.1f} s, the better one again after {back:.1f} s")
     assert roles == {"office": "failed", "home": "chosen"}
     assert "home carries instead" in problems[code]
-    assert seconds < 25
+    assert seconds < 35
     assert two.laptop.problems() == {}
     assert counted(watch.recording, Kind.TUNNEL) > 100
 
