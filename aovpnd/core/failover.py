@@ -154,6 +154,8 @@ def next_look(gateways: Gateways, seen: View, now: float) -> tuple[float, ...]:
     if gateways.trial is not None:
         soon = now + min(max((now - gateways.trial.began) / 4, health.FIRST_LOOK_S), health.LAST_LOOK_S)
         return (min(soon, gateways.trial.began + TRIAL_S),)
+    if any(_retry_at(gateways, spec.name) <= now for spec in _before(seen)):
+        return (now + health.FIRST_LOOK_S,)  # somebody has just asked for the better one
     return tuple(_retry_at(gateways, spec.name) for spec in seen.order)
 
 

@@ -12,7 +12,7 @@ from aovpnd.core import failover
 from aovpnd.gateways import Gateways, Left, Trial, Why
 from aovpnd.model import Config, LinkWish, Phase
 from aovpnd.orders import Connect, EnsureTunnel, LoadRuleset, RemoveTunnel
-from aovpnd.tunnel import Endpoint, Secret, WireGuard
+from aovpnd.tunnel import Endpoint, Secret
 from tests.unit.small_world import ENDPOINT4, ENDPOINT6, HOME, ROTATED, WORK, tunnel
 from tests.unit.world import Laptop
 
@@ -188,7 +188,10 @@ def test_everything_leads_nowhere() -> None:
 def test_without_anybody_to_ask_nothing_is_asked() -> None:
     """Neither targets nor name servers, or none that the tunnel carries: then the counters alone decide."""
     far = Endpoint(ip_address("2001:db8::9"), 443)
-    for config in (ORDER, replace(ORDER, probe=(far,), tunnels=tuple(map(_v4, ORDER.tunnels)))):
+    narrow = replace(
+        ORDER, tunnels=tuple(replace(spec, dns=(), addresses=spec.addresses[:1]) for spec in ORDER.tunnels)
+    )
+    for config in (narrow, replace(narrow, probe=(far,))):
         machine = connected(config)
         machine.dead_exits = {"work"}
         machine.wait(300.0)
@@ -203,10 +206,6 @@ def test_name_servers_of_the_tunnel_are_asked() -> None:
     machine.dead_exits = {"work"}
 
     assert until(machine, "home", deadline_s=20) >= 5
-
-
-def _v4(spec: WireGuard) -> WireGuard:
-    return replace(spec, addresses=spec.addresses[:1])
 
 
 def test_a_named_tunnel_is_not_replaced() -> None:
@@ -271,6 +270,15 @@ def test_nothing_flaps() -> None:
             moves, before = moves + 1, carrier(machine)
 
     assert 4 <= moves <= 16
+
+
+def test_asking_again_tries_the_better_one_at_once() -> None:
+    """``connect`` without a name, while another one carries: the better one is asked now, and idleness is no excuse."""
+    machine = connected(ORDER, "work")
+    machine.silent, machine.busy = set(), False
+    machine.settle(Connect())
+
+    assert until(machine, "work", deadline_s=3) <= 1
 
 
 def test_a_clean_record_after_ten_minutes() -> None:
