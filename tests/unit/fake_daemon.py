@@ -25,6 +25,11 @@ class FakeDaemon:
     runtime: Runtime
     answer: Answer | AovpndError = field(default_factory=lambda: Answer("done"))
     asked: list[Command | Question] = field(default_factory=list)
+    may_answer: threading.Event = field(default_factory=threading.Event)
+    """Cleared: it hears commands, and does not answer yet."""
+
+    def __post_init__(self) -> None:
+        self.may_answer.set()
 
     def publish(self, scene: Scene) -> None:
         """Publish a scene as if it were now."""
@@ -41,17 +46,21 @@ class FakeDaemon:
     async def submit(self, command: Command | Question) -> Answer:
         """As the real one's."""
         self.asked.append(command)
+        if not self.may_answer.is_set():
+            await asyncio.get_running_loop().run_in_executor(None, self.may_answer.wait, 20)
         if isinstance(self.answer, AovpndError):
             raise self.answer
         return self.answer
 
 
 @contextmanager
-def fake_daemon(directory: Path, *, uid: int | None = None) -> Iterator[FakeDaemon]:
-    """A daemon on a runtime directory, in a thread of its own; ``uid`` is who may command it, by default we."""
+def fake_daemon(directory: Path, *, uid: int | None = None, bus_uid: int | None = None) -> Iterator[FakeDaemon]:
+    """A daemon on a runtime directory, in a thread of its own; ``uid`` is who may command it, by default we, and
+    ``bus_uid`` who may on behalf of others.
+    """
     runtime = Runtime(directory)
     daemon = FakeDaemon(runtime)
-    control = Control(runtime.control_socket, daemon.submit, uid=os.getuid() if uid is None else uid)
+    control = Control(runtime.control_socket, daemon.submit, uid=os.getuid() if uid is None else uid, bus_uid=bus_uid)
     loop = asyncio.new_event_loop()
     thread = threading.Thread(target=loop.run_forever, name="fake daemon")
     thread.start()

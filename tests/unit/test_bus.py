@@ -117,7 +117,7 @@ def test_bus_policy_lets_one_user_have_the_name() -> None:
             {"context": "default"},
             [
                 ("deny", {"own": "org.aovpnd1"}),
-                ("deny", us),
+                ("deny", us | {"send_type": "method_call"}),
                 ("allow", us | {"send_interface": INTERFACE}),
                 ("allow", us | {"send_interface": "org.freedesktop.DBus.Introspectable"}),
                 ("allow", us | {"send_interface": "org.freedesktop.DBus.Peer"}),

@@ -1,0 +1,66 @@
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""A program on the bus, as some user: does what it reads on standard input, one JSON object per line, and writes what
+came of it. The first line that it writes is its bus name.
+"""
+
+import json
+import os
+import sys
+from typing import Any
+
+from gi.repository import Gio, GLib
+
+NAME, PATH = "org.aovpnd1", "/org/aovpnd1"
+FLAGS = Gio.DBusConnectionFlags.AUTHENTICATION_CLIENT | Gio.DBusConnectionFlags.MESSAGE_BUS_CONNECTION
+
+
+def connect() -> Any:
+    """Another connection to the bus."""
+    return Gio.DBusConnection.new_for_address_sync(os.environ["DBUS_SYSTEM_BUS_ADDRESS"], FLAGS, None, None)
+
+
+def call(bus: Any, order: dict[str, Any]) -> dict[str, Any]:
+    """Make one call, or many of the same."""
+    where = (order.get("name", NAME), order.get("path", PATH), order.get("interface", f"{NAME}.Manager"))
+    flags = Gio.DBusCallFlags.NO_AUTO_START
+    if order.get("interactive"):
+        flags |= Gio.DBusCallFlags.ALLOW_INTERACTIVE_AUTHORIZATION
+    arguments = [argument * order.get("times", 1) for argument in order.get("arguments", ())]
+    answer = None
+    try:
+        parameters = GLib.Variant(order.get("signature", "()"), tuple(arguments))
+        for _ in range(order.get("count", 1)):
+            answer = bus.call_sync(*where, order["method"], parameters, None, flags, 60_000, None)
+    except GLib.Error as error:
+        name = Gio.DBusError.get_remote_error(error) or ""
+        return {"error": name, "text": error.message.removeprefix(f"GDBus.Error:{name}: ")}
+    return {"values": () if answer is None else answer.unpack()}
+
+
+def vanish(order: dict[str, Any]) -> dict[str, Any]:
+    """Connect many times, make a call on each connection, and hang up without waiting."""
+    connections = [connect() for _ in range(order["count"])]
+    parameters = GLib.Variant(order.get("signature", "()"), tuple(order.get("arguments", ())))
+    for bus in connections:
+        bus.call(NAME, PATH, f"{NAME}.Manager", order["method"], parameters, None, 0, 60_000, None, None)
+        bus.flush_sync(None)
+    print(json.dumps({"values": [bus.get_unique_name() for bus in connections]}), flush=True)
+    sys.stdin.readline()
+    for bus in connections:
+        bus.close_sync(None)
+    return {"values": []}
+
+
+def main() -> None:
+    """Until standard input ends."""
+    bus = connect()
+    bus.set_exit_on_close(False)
+    print(json.dumps(bus.get_unique_name()), flush=True)
+    for line in sys.stdin:
+        order = json.loads(line)
+        answer = vanish(order) if order.get("vanish") else call(bus, order)
+        print(json.dumps(answer), flush=True)
+
+
+if __name__ == "__main__":
+    main()
