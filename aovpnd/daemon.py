@@ -24,7 +24,18 @@ from aovpnd.errors import AovpndError, CommandRefused, SystemFault
 from aovpnd.inquiries import Finding, Inquiry, Unanswered
 from aovpnd.messages import Entry, Message, printable
 from aovpnd.model import Config, Desired, Intent, Snapshot
-from aovpnd.orders import Action, Answer, Command, Connect, EnsureDns, LoadRuleset, Question, Refusal, Reload
+from aovpnd.orders import (
+    Action,
+    Answer,
+    CloseSockets,
+    Command,
+    Connect,
+    EnsureDns,
+    LoadRuleset,
+    Question,
+    Refusal,
+    Reload,
+)
 
 log = logging.getLogger("aovpnd")
 T = TypeVar("T")
@@ -298,8 +309,8 @@ class Daemon:
             except SystemFault as error:
                 self._intent = memory.failed(self._intent, action, snapshot.now.boot, error.text, error.hint)
                 _say(journal.failed(picture, action, tuple(done), str(error)))
-                if isinstance(action, EnsureDns):
-                    break  # the last one; no command is refused because names are not as they should be
+                if isinstance(action, CloseSockets | EnsureDns):
+                    continue  # no command is refused, and nothing waits, because programs notice late
                 return error
             self._intent = memory.performed(self._intent, action, snapshot.now.boot)
             self._loaded_once = self._loaded_once or isinstance(action, LoadRuleset)

@@ -14,6 +14,7 @@ from aovpnd.gateways import FRESH, Doubt, Gateways, Heard, Path, Provoked
 from aovpnd.inquiries import Inquiry
 from aovpnd.links import Link
 from aovpnd.ruleset import Address, Network, Ruleset
+from aovpnd.sockets import Sweep
 from aovpnd.tunnel import Endpoint, Interface, TunnelSpec
 
 
@@ -303,6 +304,8 @@ class Intent:
     removed_by: str | None = None
     removed_at: float | None = None
     gateways: Gateways = FRESH
+    swept: tuple[str, ...] | None = None
+    """The state of things for which old sockets were closed last (`Sweep.why`)."""
     network_names: tuple[tuple[str, str], ...] = ()
     """What the networks of some links call themselves (SSID): shown, and never acted upon."""
 
@@ -370,6 +373,7 @@ class Desired:
     ruleset: Ruleset | None
     routing: Routing | None
     tunnels: tuple[TunnelWish, ...] = ()
+    sweep: Sweep | None = None
     dns: Dns | None = None
     guard: GuardState = GuardState.HELD
     unblocked: bool = False

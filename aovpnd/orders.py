@@ -9,6 +9,7 @@ from aovpnd.dns import Dns
 from aovpnd.links import Link
 from aovpnd.model import Block, GuardState, Routing, TunnelWish
 from aovpnd.ruleset import Ruleset
+from aovpnd.sockets import Sweep
 
 
 # -- what to do about it -----------------------------------------------------------------------------------------------
@@ -72,6 +73,17 @@ class EnsureRouting:
 
 
 @dataclass(frozen=True, slots=True)
+class CloseSockets:
+    """Close the sockets of programs whose connections go a way that is closed or gone."""
+
+    sweep: Sweep
+
+    def describe(self) -> str:
+        """One line for the log."""
+        return "close old sockets"
+
+
+@dataclass(frozen=True, slots=True)
 class EnsureGuard:
     """Start the guard, or stop it."""
 
@@ -107,7 +119,15 @@ class EnsureDns:
 
 
 Action = (
-    LoadRuleset | EnsureCopies | RemoveTunnel | EnsureTunnel | EnsureRouting | EnsureGuard | MarkUnblocked | EnsureDns
+    LoadRuleset
+    | EnsureCopies
+    | RemoveTunnel
+    | EnsureTunnel
+    | EnsureRouting
+    | CloseSockets
+    | EnsureGuard
+    | MarkUnblocked
+    | EnsureDns
 )
 
 

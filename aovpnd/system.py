@@ -6,6 +6,7 @@ thread.
 from pathlib import Path
 from typing import assert_never
 
+from aovpnd.adapters import sockets
 from aovpnd.adapters.dns import NameService
 from aovpnd.adapters.egress import EgressCopies
 from aovpnd.adapters.guard import GuardProcess
@@ -21,6 +22,7 @@ from aovpnd.model import Copies, GuardState, Intent, Snapshot
 from aovpnd.nftlib import Nft
 from aovpnd.orders import (
     Action,
+    CloseSockets,
     EnsureCopies,
     EnsureDns,
     EnsureGuard,
@@ -82,6 +84,8 @@ class System:
                 self._tunnels().ensure(wish)
             case EnsureRouting(routing):
                 self._network().ensure(routing)
+            case CloseSockets(sweep):
+                sockets.close(sweep)
             case EnsureGuard(state):
                 self._guard.ensure(state)
             case MarkUnblocked(block):

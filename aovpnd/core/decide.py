@@ -7,7 +7,7 @@ it. What is read off the world is in `view`, what may pass in `permits` and `fir
 
 from typing import Final
 
-from aovpnd.core import dns, failover, firewall, health, uplinks
+from aovpnd.core import dns, failover, firewall, health, sockets, uplinks
 from aovpnd.core.permits import Facts, HostOnly, Lan, Permit, TemporaryAccess, Tunnel, permits
 from aovpnd.core.problems import problems
 from aovpnd.core.routing import lans, routing
@@ -43,6 +43,7 @@ def decide(config: Config, intent: Intent, snapshot: Snapshot) -> Desired:
         ruleset=firewall.compile(permits(now.phase, _facts(config, snapshot, now))),
         routing=routing(config, snapshot, now),
         tunnels=_tunnels(intent, snapshot, now),
+        sweep=sockets.sweep(config, intent, snapshot, now),
         dns=dns.dns(snapshot, now),
         uplinks=now.uplinks,
         order=tuple(spec.name for spec in now.order),

@@ -10,7 +10,7 @@
 from dataclasses import replace
 from typing import Final, assert_never
 
-from aovpnd.core import failover, health, plan
+from aovpnd.core import failover, health, plan, sockets
 from aovpnd.core.view import PREFER, View, as_made, choose, is_configured, order, view
 from aovpnd.gateways import Doubt, Gateways, Provoked
 from aovpnd.inquiries import Finding, LookedUp, ProbeTunnel, Reached, Unanswered
@@ -32,6 +32,7 @@ from aovpnd.orders import (
     AllowTemporary,
     Answer,
     CancelTemporary,
+    CloseSockets,
     Command,
     Connect,
     Disconnect,
@@ -196,7 +197,7 @@ def settle(config: Config, intent: Intent, snapshot: Snapshot) -> Intent:
     intent = replace(intent, connected_at=(intent.connected_at or snapshot.now.boot) if connected else None)
     if connected and intent.provoked is not None:
         intent = replace(intent, provoked=replace(intent.provoked, attempts=0))
-    intent = replace(intent, grant=_surviving(seen, connected=connected))
+    intent = sockets.forget(replace(intent, grant=_surviving(seen, connected=connected)), seen.phase)
     gateways = _gateways(intent, view(config, intent, snapshot), snapshot)
     moved = gateways.carrier != intent.gateways.carrier  # what was doubted of this path was found out in another time
     return replace(intent, gateways=gateways, doubt=None if moved else intent.doubt)
@@ -263,6 +264,8 @@ def _listen(intent: Intent, seen: View, now: Clock) -> Intent:
 def performed(intent: Intent, action: Action, now: float) -> Intent:
     """The memory after ``action`` succeeded at ``now`` (CLOCK_BOOTTIME)."""
     intent = replace(intent, failures=plan.succeeded(intent.failures, action))
+    if isinstance(action, CloseSockets):
+        return replace(intent, swept=action.sweep.why)
     trial = intent.gateways.trial
     if isinstance(action, EnsureTunnel) and trial is not None and action.wish.spec.name == trial.tunnel:
         return intent

@@ -1,9 +1,9 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
 """``diff(desired, snapshot) -> actions``: what to do about it, in the one order that is safe.
 
-The lock moves first, both ways: LoadRuleset, EnsureCopies, RemoveTunnel, EnsureTunnel, EnsureRouting, EnsureGuard,
-MarkUnblocked (before all of them when the block comes back), EnsureDns. A crash after any prefix leaves a state that
-the loaded ruleset already covers. Names come last: no packet depends on them, and nothing may wait for them.
+The lock moves first, both ways: LoadRuleset, EnsureCopies, RemoveTunnel, EnsureTunnel, EnsureRouting, CloseSockets,
+EnsureGuard, MarkUnblocked (before all of them when the block comes back), EnsureDns. A crash after any prefix leaves a
+state that the loaded ruleset already covers. Names come last: no packet depends on them, and nothing may wait for them.
 """
 
 from typing import Final, assert_never
@@ -12,6 +12,7 @@ from aovpnd.core.view import is_configured
 from aovpnd.model import Block, Copies, Desired, Failure, GuardState, LinkWish, Snapshot, TunnelState, TunnelWish
 from aovpnd.orders import (
     Action,
+    CloseSockets,
     EnsureCopies,
     EnsureDns,
     EnsureGuard,
@@ -47,6 +48,8 @@ def diff(desired: Desired, snapshot: Snapshot) -> tuple[Action, ...]:
     ]
     if desired.routing != (snapshot.routing if desired.routing is not None else None) or _leftover(desired, snapshot):
         actions.append(EnsureRouting(desired.routing))
+    if desired.sweep is not None:
+        actions.append(CloseSockets(desired.sweep))  # behind routing: what a program opens next finds the tunnel
     if _guard_differs(desired.guard, snapshot.guard):
         actions.append(EnsureGuard(desired.guard))
     if desired.unblocked and not snapshot.unblocked:
@@ -104,7 +107,7 @@ def due(actions: tuple[Action, ...], failures: tuple[Failure, ...], now: float) 
 
 def _only_tightens(action: Action) -> bool:
     match action:
-        case RemoveTunnel():
+        case RemoveTunnel() | CloseSockets():
             return True
         case EnsureTunnel(wish):
             return wish.state is LinkWish.DOWN

@@ -9,9 +9,11 @@ from aovpnd.core.view import PREFER, View
 from aovpnd.gateways import Left, Why
 from aovpnd.links import Side, sides
 from aovpnd.model import Config, GuardState, Intent, Phase, Problem, Severity, Snapshot, Wish
-from aovpnd.orders import EnsureDns
+from aovpnd.orders import CloseSockets, EnsureDns
 from aovpnd.tunnel import TunnelSpec
 
+_CODES: Final = {EnsureDns.__name__: "dns-failed", CloseSockets.__name__: "sockets-left"}
+"""What failed without anything being less shut."""
 REMEMBER_CULPRIT_S: Final = 600.0
 """How long status names who removed our table."""
 
@@ -149,7 +151,6 @@ def _links(snapshot: Snapshot) -> list[Problem]:
 def _failures(intent: Intent) -> list[Problem]:
     # One cause may make several actions fail; it is said once.
     causes = dict.fromkeys(
-        ("dns-failed" if failure.action == EnsureDns.__name__ else "action-failed", failure.text, failure.hint)
-        for failure in intent.failures
+        (_CODES.get(failure.action, "action-failed"), failure.text, failure.hint) for failure in intent.failures
     )
     return [Problem(code, Severity.ERROR, text, hint or "it is being tried again") for code, text, hint in causes]

@@ -18,6 +18,7 @@ FIREWALL: Final = "tests/unit/test_firewall.py"
 CONVERGENCE: Final = "tests/unit/test_convergence.py"
 OVER_TIME: Final = "tests/unit/test_over_time.py"
 STATIC_FILES: Final = "tests/unit/test_static_files.py"
+SOCKETS: Final = "tests/unit/test_sockets.py"
 KERNEL: Final = "tests/netns/test_kernel_agrees.py"
 
 

@@ -16,6 +16,7 @@ from aovpnd.links import Link
 from aovpnd.model import Block, Config, Lan, LinkWish, Phase, TunnelState
 from aovpnd.orders import (
     AllowTemporary,
+    CloseSockets,
     Command,
     Disconnect,
     EnsureCopies,
@@ -41,6 +42,7 @@ ORDER: Final = (
     RemoveTunnel,
     EnsureTunnel,
     EnsureRouting,
+    CloseSockets,
     EnsureGuard,
     MarkUnblocked,
     EnsureDns,

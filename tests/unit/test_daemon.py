@@ -33,6 +33,7 @@ from aovpnd.orders import (
     Action,
     AllowTemporary,
     CancelTemporary,
+    CloseSockets,
     Disconnect,
     EnsureCopies,
     EnsureGuard,
@@ -89,6 +90,8 @@ class World:
                 self.snapshot = replace(self.snapshot, copies=Copies.ABSENT if links is None else Copies.CURRENT)
             case EnsureRouting(routing):
                 self.snapshot = replace(self.snapshot, routing=routing or Routing((), ()))
+            case CloseSockets():
+                pass
             case EnsureGuard(state):
                 self.snapshot = replace(self.snapshot, guard=state)
             case MarkUnblocked(block):
@@ -182,7 +185,7 @@ def test_first_pass_shuts_before_anything_else() -> None:
 
     stage = play(scene)
 
-    assert [type(action) for action in stage.world.done] == [LoadRuleset, EnsureRouting, EnsureGuard]
+    assert [type(action) for action in stage.world.done] == [LoadRuleset, EnsureRouting, CloseSockets, EnsureGuard]
     assert stage.published[-1][1].phase is Phase.BLOCKED
 
 
@@ -284,7 +287,7 @@ def test_question_is_answered_although_something_fails() -> None:
 
     async def scene(stage: Stage) -> None:
         answer = await stage.daemon.submit(Explain())
-        assert answer.text == "blocked: 3 things are still to be done"
+        assert answer.text == "blocked: 4 things are still to be done"
         assert answer.data is not None
         assert "load ruleset: blocked; there was none" in str(answer.data["actions"])
 

@@ -11,7 +11,7 @@ import pytest
 from aovpnd.core import failover
 from aovpnd.gateways import Gateways, Left, Trial, Why
 from aovpnd.model import Config, LinkWish, Phase
-from aovpnd.orders import Connect, EnsureTunnel, LoadRuleset, RemoveTunnel
+from aovpnd.orders import CloseSockets, Connect, EnsureTunnel, LoadRuleset, RemoveTunnel
 from aovpnd.tunnel import Endpoint, Secret
 from tests.unit.small_world import ENDPOINT4, ENDPOINT6, HOME, ROTATED, WORK, tunnel
 from tests.unit.world import Laptop
@@ -349,7 +349,7 @@ def test_a_new_key_for_the_same_file(new: object) -> None:
     assert after.link == before.link
     assert machine.phase is Phase.CONNECTED
     for action in machine.done[done:]:
-        assert isinstance(action, LoadRuleset | EnsureTunnel), action
+        assert isinstance(action, LoadRuleset | EnsureTunnel | CloseSockets), action
         if isinstance(action, EnsureTunnel):
             assert action.wish.state is LinkWish.UP
 

@@ -51,20 +51,21 @@ PARTS: Final = (
     _part("tunnel", "links ruleset", "what a file says of a tunnel, and nothing of what the machine makes of it", PURE),
     _part("gateways", "links ruleset tunnel", "what is remembered of tunnels is values; what follows is core's", PURE),
     _part("dns", "links ruleset", "whom to ask for names is data, shared by core and adapters", PURE),
+    _part("sockets", "names links ruleset", "which sockets go is data, shared by core and adapter", PURE),
     _part("resolvconf", "names", "the way out when all else fails writes resolv.conf with it, as the daemon does"),
     _part(
         "inquiries", "links ruleset tunnel", "questions and answers are values; who asks is the loop's business", PURE
     ),
     _part(
         "model",
-        "names errors links ruleset tunnel dns gateways inquiries",
+        "names errors links ruleset tunnel dns gateways inquiries sockets",
         "the nouns that all share: whatever they imported, all would import",
         PURE,
     ),
     _part("destinations", "", "where a packet would go is a text that somebody typed, and nothing else", PURE),
     _part(
         "orders",
-        "names errors links ruleset model tunnel dns destinations",
+        "names errors links ruleset model tunnel dns destinations sockets",
         "what to do is data; how it is done is the adapters' business",
         PURE,
     ),
@@ -79,7 +80,7 @@ PARTS: Final = (
     # decisions
     _part(
         "core",
-        "names errors links ruleset model tunnel dns gateways inquiries orders",
+        "names errors links ruleset model tunnel dns gateways inquiries sockets orders",
         "decisions are pure: no clock, no logging, no input or output, so that a test can go through all of them",
         PURE,
     ),
@@ -120,7 +121,8 @@ PARTS: Final = (
     _part("rtnl", "names errors links", "a raw socket that guard and adapters share: small enough for the guard"),
     _part(
         "adapters",
-        "names errors links ruleset render model tunnel dns inquiries orders messages nftlib rtnl lock resolvconf",
+        "names errors links ruleset render model tunnel dns inquiries sockets orders messages nftlib rtnl lock"
+        " resolvconf",
         "they observe and ensure; an adapter that imported core, config or daemon could decide",
     ),
     _part(

@@ -38,6 +38,7 @@ from aovpnd.model import (
 from aovpnd.orders import (
     Action,
     Answer,
+    CloseSockets,
     Command,
     EnsureCopies,
     EnsureDns,
@@ -164,6 +165,8 @@ class Laptop:
                 self._ensure_tunnel(wish)
             case EnsureRouting(routing):
                 self._ensure_routing(routing)
+            case CloseSockets():
+                pass
             case EnsureGuard(state):
                 self.snapshot = replace(self.snapshot, guard=state)
             case MarkUnblocked(block):

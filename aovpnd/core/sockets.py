@@ -1,0 +1,56 @@
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""When sockets of a direct or dead path are closed, and which are spared."""
+
+from dataclasses import replace
+from typing import Final
+
+from aovpnd.core.routing import lans
+from aovpnd.core.view import View
+from aovpnd.links import Side, sides
+from aovpnd.model import Config, Intent, Phase, Snapshot
+from aovpnd.ruleset import Address
+from aovpnd.sockets import Sweep
+
+_OPEN: Final = frozenset({Phase.UNBLOCKED, Phase.TEMPORARY_ACCESS})
+
+
+def sweep(config: Config, intent: Intent, snapshot: Snapshot, now: View) -> Sweep | None:
+    """What has to be swept, or None: the block is not on, or it was done for the present state of things.
+
+    That state is where the uplinks lead and what addresses the tunnel has. So sockets are swept when the daemon starts,
+    when the block comes back or a window closes (`forget`), and when an uplink goes, comes or is another one.
+    """
+    if now.phase in _OPEN:
+        return None
+    tunnels = (now.spec,) if now.spec is not None else config.tunnels
+    addresses = frozenset(interface.ip for spec in tunnels for interface in spec.addresses)
+    networks = (f"{uplink.link.index} {uplink.network}" for uplink in now.uplinks)
+    why = (*networks, *sorted(map(str, addresses)), config.lan.value)
+    if why == intent.swept:
+        return None
+    return Sweep(
+        why,
+        inside=addresses | _inside(snapshot),
+        own=frozenset(address.interface.ip for address in snapshot.addresses),
+        lan=frozenset(
+            (address.interface.ip, prefix)
+            for uplink, prefixes in lans(config, now)
+            for address in snapshot.addresses
+            for prefix in prefixes
+            if address.link == uplink.link.index and address.interface.ip in prefix
+        ),
+    )
+
+
+def forget(intent: Intent, phase: Phase) -> Intent:
+    """While programs may connect directly, nothing counts as swept."""
+    return replace(intent, swept=None) if phase in _OPEN else intent
+
+
+def _inside(snapshot: Snapshot) -> frozenset[Address]:
+    side = sides(snapshot.links)
+    return frozenset(
+        address.interface.ip
+        for address in snapshot.addresses
+        if side.get(address.link, Side.OUTSIDE) is not Side.OUTSIDE
+    )

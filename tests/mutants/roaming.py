@@ -1,0 +1,53 @@
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""Weakenings of what happens from network to network: old sockets, sleep, the way of the tunnel."""
+
+from typing import Final
+
+from tests.mutants.mutant import SOCKETS, Mutant
+
+_LEAF: Final = "aovpnd/sockets.py"
+_SOCKETS: Final = "aovpnd/core/sockets.py"
+
+ROAMING: Final = (
+    # -- old sockets ---------------------------------------------------------------------------------------------------
+    Mutant(
+        "tunnel-sockets-are-closed",
+        _SOCKETS,
+        "inside=addresses | _inside(snapshot)",
+        "inside=_inside(snapshot)",
+        "each roam tears every connection through the tunnel",
+        (SOCKETS,),
+    ),
+    Mutant(
+        "direct-sockets-stay",
+        _LEAF,
+        "or (socket.local in self.own and socket.remote in self.own)",
+        "or socket.local in self.own",
+        "programs wait for minutes on connections that are dead",
+        (SOCKETS,),
+    ),
+    Mutant(
+        "stamp-is-ours",
+        _LEAF,
+        "socket.mark & names.FWMARK_MASK == names.FWMARK",
+        "socket.mark",
+        "whoever marks its packets keeps its direct connections",
+        (SOCKETS,),
+    ),
+    Mutant(
+        "sockets-closed-in-a-window",
+        _SOCKETS,
+        "    if now.phase in _OPEN:\n        return None\n",
+        "",
+        "a window of temporary access that lets nobody connect",
+        (SOCKETS,),
+    ),
+    Mutant(
+        "swept-once-for-all",
+        _SOCKETS,
+        "return replace(intent, swept=None) if phase in _OPEN else intent",
+        "return intent",
+        "what was opened in a window lives on behind it",
+        (SOCKETS,),
+    ),
+)
