@@ -20,6 +20,7 @@ from aovpnd.core.answers import answer as answer_to
 from aovpnd.core.decide import decide
 from aovpnd.core.picture import Picture
 from aovpnd.core.plan import diff, due
+from aovpnd.destinations import Destination, Routed
 from aovpnd.errors import AovpndError, CommandRefused, SystemFault
 from aovpnd.inquiries import Finding, Inquiry, Unanswered
 from aovpnd.messages import Entry, Message, printable
@@ -66,6 +67,9 @@ class System(Protocol):
 
     def remember(self, intent: Intent) -> None:
         """Keep what must survive a restart."""
+
+    def routes(self, asked: tuple[Destination, ...]) -> dict[Destination, Routed]:
+        """What the kernel says of the ways there, where it says anything. Sends nothing."""
 
     def inquire(self, inquiry: Inquiry) -> Finding:
         """Find something out. Runs in a thread of its own, beside all else, and ends by itself within its deadline."""
@@ -253,7 +257,9 @@ class Daemon:
         if fault is not None or not actions:
             # Settled: what is published and answered now is what was looked at, not what is hoped for.
             self._publish(self._config, self._intent, snapshot, desired)
-            self._reply(fault, Picture(self._config, self._intent, snapshot, desired, wanted))
+            asked = self._asked_about()
+            routes = await self._in_worker(partial(self._system.routes, asked)) if asked else {}
+            self._reply(fault, Picture(self._config, self._intent, snapshot, desired, wanted), routes)
             if not actions:
                 self._ready()
                 self._ready = _nothing
@@ -327,7 +333,10 @@ class Daemon:
         failed = (failure for failure in self._intent.failures if failure.action == LoadRuleset.__name__)
         return next((SystemFault(failure.text, hint=failure.hint) for failure in failed), None)
 
-    def _reply(self, fault: SystemFault | None, picture: Picture) -> None:
+    def _asked_about(self) -> tuple[Destination, ...]:
+        return tuple(said.to for _, said in self._answers if isinstance(said, Question) and said.to is not None)
+
+    def _reply(self, fault: SystemFault | None, picture: Picture, routes: dict[Destination, Routed]) -> None:
         answers, self._answers = self._answers, []
         for pending, answer in answers:
             if pending.answer.done():
@@ -335,7 +344,7 @@ class Daemon:
             if isinstance(answer, Refusal):
                 pending.answer.set_exception(CommandRefused(answer.text, hint=answer.hint, code=answer.code))
             elif isinstance(answer, Question):
-                pending.answer.set_result(answer_to(answer, picture))
+                pending.answer.set_result(answer_to(answer, picture, routes.get(answer.to) if answer.to else None))
             elif fault is not None:
                 pending.answer.set_exception(fault)
             else:

@@ -63,6 +63,19 @@ class Destination:
         return f"{f'[{host}]' if ':' in host else host}:{self.port}/{self.protocol}"
 
 
+@dataclass(frozen=True, slots=True)
+class Routed:
+    """What the kernel says of the way to a destination: by the link with the index ``link`` (None: nowhere), ``here``
+    where it is an address of this machine, with the source address and the gateway, found in which table.
+    """
+
+    link: int | None = None
+    here: bool = False
+    source: IPv4Address | IPv6Address | None = None
+    gateway: IPv4Address | IPv6Address | None = None
+    table: int = 0
+
+
 def parse(text: str) -> Destination:
     """Read a destination. `DestinationError` for everything else; names are not resolved, since asking for one would
     itself be a packet.

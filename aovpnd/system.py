@@ -3,6 +3,7 @@
 thread.
 """
 
+from contextlib import suppress
 from pathlib import Path
 from typing import assert_never
 
@@ -13,9 +14,11 @@ from aovpnd.adapters.guard import GuardProcess
 from aovpnd.adapters.netlink import Netlink
 from aovpnd.adapters.nft import Nftables, Seen
 from aovpnd.adapters.probe import probe
+from aovpnd.adapters.routeget import look_up
 from aovpnd.adapters.state import State, clock
 from aovpnd.backends.wireguard import WireGuardBackend
-from aovpnd.errors import NftError, SystemFault
+from aovpnd.destinations import Destination, Routed
+from aovpnd.errors import NetlinkError, NftError, SystemFault
 from aovpnd.inquiries import Finding, Inquiry, LookUp, ProbeTunnel
 from aovpnd.links import Link
 from aovpnd.model import Copies, GuardState, Intent, Snapshot
@@ -98,6 +101,14 @@ class System:
     def remember(self, intent: Intent) -> None:
         """Keep what must survive a restart. `StateError` when that fails."""
         self._state.remember(intent, clock())
+
+    def routes(self, asked: tuple[Destination, ...]) -> dict[Destination, Routed]:
+        """What the kernel says of the ways there, where it says anything; nothing is sent."""
+        found = {}
+        for to in asked:
+            with suppress(NetlinkError):
+                found[to] = look_up(to)
+        return found
 
     def inquire(self, inquiry: Inquiry) -> Finding:
         """Find something out; called from any thread, several at once. `SystemFault` when nothing can be."""

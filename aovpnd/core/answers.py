@@ -9,6 +9,7 @@ from collections.abc import Mapping
 from aovpnd.core.explain import Explanation, Fate, explain, route_text
 from aovpnd.core.picture import Picture
 from aovpnd.core.sentences import SPECIFICATION, tell, words
+from aovpnd.destinations import Routed
 from aovpnd.model import Clock, Intent, LinkWish, Origin, Routing, Snapshot
 from aovpnd.orders import Answer, Question
 from aovpnd.ruleset import Ruleset
@@ -16,14 +17,14 @@ from aovpnd.ruleset import Ruleset
 Document = dict[str, object]
 
 
-def answer(question: Question, picture: Picture) -> Answer:
-    """Answer from what the last pass saw."""
+def answer(question: Question, picture: Picture, said: Routed | None = None) -> Answer:
+    """Answer from what the last pass saw, and from what the kernel ``said`` of the way."""
     if question.to is None:
         count = len(picture.actions)
         pending = f"{count} things are still to be done" if count != 1 else "one thing is still to be done"
         text = f"{picture.desired.phase}: {pending if count else 'everything is as it should be'}"
         return Answer(text, data=overview(picture))
-    what = explain(picture, question.to)
+    what = explain(picture, question.to, said)
     told = tell(picture, what)
     grant = picture.intent.grant
     ends = grant.expires_at if what.fate is Fate.ACCESS and grant is not None else None

@@ -14,8 +14,8 @@ from typing import Final, assert_never
 from aovpnd.core import firewall
 from aovpnd.core.permits import Handshake, HostOnly, Lan, LinkSetup, Loopback, Permit, TemporaryAccess, Tunnel
 from aovpnd.core.picture import Picture
-from aovpnd.core.way import Turn, Way, way
-from aovpnd.destinations import Destination
+from aovpnd.core.way import Turn, Way, corrected, way
+from aovpnd.destinations import Destination, Routed
 from aovpnd.guard import rules as guard
 from aovpnd.links import ARPHRD_ETHER, Link
 from aovpnd.model import Copies, Desired, GuardState, Route, Snapshot
@@ -75,10 +75,12 @@ class Explanation:
         return self.fate in PASSES
 
 
-def explain(picture: Picture, to: Destination) -> Explanation:
-    """What the kernel does with a packet to ``to`` now."""
+def explain(picture: Picture, to: Destination, kernel: Routed | None = None) -> Explanation:
+    """What the kernel does with a packet to ``to`` now; ``kernel`` is what it says of the way, where it was asked."""
     snapshot = picture.snapshot
     found = way(snapshot, to)
+    if kernel is not None:
+        found = corrected(found, kernel, snapshot, to)
     routed = Stage("routing", _looked_up(found, snapshot), found.by.value, found.turn.value)
     if found.turn is Turn.NOWHERE or found.link is None:
         return Explanation(to, Fate.UNROUTED, found, (routed,))

@@ -127,6 +127,8 @@ def _because_of_the_place(picture: Picture, what: Explanation) -> Told | None:
     if spec is not None and any(endpoint.addr == to.address for endpoint in spec.endpoints):
         text = f"that is the gateway of the tunnel {spec.name}, where only the tunnel's own packets go"
         return Told(text, "", _lines(spec, "Endpoint", lambda line: str(to.address) in line))
+    if what.way.by is By.OTHERS and what.way.turn is Turn.NOWHERE:
+        return Told("the kernel knows no way there, by a rule or route that is not ours", f"ip route get {to.address}")
     near = next((u for u in picture.desired.uplinks if to.link == u.link.name or _is_near(u, to)), None)
     if near is None or picture.desired.phase is Phase.UNBLOCKED:
         return None

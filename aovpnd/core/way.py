@@ -2,16 +2,17 @@
 """Which way the kernel routes a packet of an ordinary program: unmarked, from a socket that is bound to nothing.
 
 The rules in their order, as in ip-rule(8): what is local; ours, which leads to our route table; behind it, for IPv6,
-the one that ends the look-up; then main. Rules and tables of other programs are not known here.
+the one that ends the look-up; then main. Rules and tables of other programs are not known here; what the kernel says
+when it is asked (`corrected`) makes up for them.
 """
 
 from collections.abc import Iterable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from enum import Enum
-from ipaddress import IPv4Address
+from ipaddress import IPv4Address, ip_network
 from typing import Final
 
-from aovpnd.destinations import Destination
+from aovpnd.destinations import Destination, Routed
 from aovpnd.links import Link
 from aovpnd.model import LinkAddress, Route, Snapshot
 from aovpnd.ruleset import Address
@@ -30,6 +31,7 @@ class By(Enum):
     SHUT = "our rule that ends every look-up"
     MAIN = "the main table"
     NOBODY = "no route"
+    OTHERS = "a rule or route that is not ours, as the kernel says"
     PROTOCOL = "TCP connects to one machine, and this is the address of many"
 
 
@@ -75,6 +77,22 @@ def way(snapshot: Snapshot, to: Destination) -> Way:
     if (route := best([r for r in snapshot.main if bound is None or r.link == bound.index], to.address)) is not None:
         return _by(By.MAIN, route, links, snapshot, to.address)
     return Way(By.NOBODY, Turn.NOWHERE)
+
+
+def corrected(found: Way, said: Routed, snapshot: Snapshot, to: Destination) -> Way:
+    """The way as the kernel has ``said`` it is. What is known here explains it; where it does not, rules or routes of
+    others do, and then the kernel is believed.
+    """
+    if found.by is By.PROTOCOL:
+        return found
+    link = next((link for link in snapshot.links if link.index == (LOOPBACK if said.here else said.link)), None)
+    turn = Turn.NOWHERE if link is None else Turn.HERE if said.here else Turn.OUT
+    known = said.gateway is None or any(route.gateway == said.gateway for route in snapshot.main)
+    if (turn, link) == (found.turn, found.link) and known:
+        return replace(found, source=said.source or found.source)
+    if link is None or said.here:
+        return Way(By.OTHERS, turn, link, source=said.source)
+    return Way(By.OTHERS, turn, link, Route(ip_network(to.address), link.index, said.gateway), said.source)
 
 
 def best(routes: Iterable[Route], address: Address) -> Route | None:

@@ -12,6 +12,7 @@ import pytest
 from aovpnd import destinations
 from aovpnd.core import decide as deciding
 from aovpnd.daemon import Daemon
+from aovpnd.destinations import Destination, Routed
 from aovpnd.errors import CommandRefused, NftError, StateError, SystemFault
 from aovpnd.inquiries import Finding, Inquiry, LookedUp, LookUp, Unanswered
 from aovpnd.links import ARPHRD_LOOPBACK, Link
@@ -70,6 +71,7 @@ class World:
     remember_fault: SystemFault | None = None
     asked: list[Inquiry] = field(default_factory=list)
     answers: dict[Inquiry, Finding] = field(default_factory=dict)
+    ways: dict[Destination, Routed] = field(default_factory=dict)
     may_answer: threading.Event = field(default_factory=threading.Event)
 
     def observe(self) -> Snapshot:
@@ -99,6 +101,10 @@ class World:
             case _:
                 msg = f"no tunnel here: {action}"
                 raise AssertionError(msg)
+
+    def routes(self, asked: tuple[Destination, ...]) -> dict[Destination, Routed]:
+        """What the test says that the kernel says."""
+        return {to: self.ways[to] for to in asked if to in self.ways}
 
     def inquire(self, inquiry: Inquiry) -> Finding:
         """Answer what the test has an answer for, when it wants it to be answered."""
@@ -280,6 +286,17 @@ def test_question_is_answered_from_a_settled_pass() -> None:
         assert everything.text == "blocked: everything is as it should be"
 
     play(scene)
+
+
+def test_kernel_is_believed_about_the_way() -> None:
+    """Another program's rule leads elsewhere than our tables say: what is judged is where it really goes."""
+    to = destinations.parse("192.0.2.1")
+
+    async def scene(stage: Stage) -> None:
+        answer = await stage.daemon.submit(Explain(to))
+        assert answer.text == "192.0.2.1:443/tcp is refused at once: nothing permits it to leave by wlan0"
+
+    play(scene, World(ways={to: Routed(2, gateway=ip_address("192.168.1.77"))}))
 
 
 def test_question_is_answered_although_something_fails() -> None:

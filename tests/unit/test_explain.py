@@ -5,7 +5,7 @@ import json
 import re
 from collections.abc import Callable
 from dataclasses import replace
-from ipaddress import ip_interface, ip_network
+from ipaddress import ip_address, ip_interface, ip_network
 from typing import Any, Final
 
 import pytest
@@ -16,6 +16,7 @@ from aovpnd.core.decide import decide
 from aovpnd.core.explain import Fate, explain
 from aovpnd.core.picture import Picture
 from aovpnd.core.plan import diff
+from aovpnd.destinations import Routed
 from aovpnd.model import (
     Block,
     Config,
@@ -402,6 +403,21 @@ def test_hints_say_what_to_do() -> None:
     assert data_of(picture(blocked()), PUBLIC)["hint"].endswith("aovpnctl allow-temp")
     assert data_of(picture(connected()), "192.168.1.255:9/udp")["hint"] == "[lan] allow = true opens the private ones"
     assert data_of(picture(locked_lan()), "192.168.1.255:9/udp")["hint"] == "a policy keeps it so"
+
+
+def test_way_that_others_have_made_is_said() -> None:
+    """Another program's rule, seen only in the kernel's answer: where it goes and what our rules say to that."""
+    seen = picture(open_for_alice())
+    by_card = Routed(3, gateway=ip_address("10.9.9.9"))
+    nowhere_at_all = answer(Explain(destinations.parse(PUBLIC)), seen, Routed())
+    said = answer(Explain(destinations.parse(PUBLIC)), seen, by_card)
+
+    assert said.text == f"{PUBLIC}:443/tcp is refused at once: nothing permits it to leave by eth0"
+    stages = explain(seen, destinations.parse(PUBLIC), by_card).stages
+    assert stages[0].rule == f"{PUBLIC}/32 via 10.9.9.9 dev eth0 metric 0"
+    assert nowhere_at_all.text == (
+        f"{PUBLIC}:443/tcp is refused at once: the kernel knows no way there, by a rule or route that is not ours"
+    )
 
 
 def test_window_says_when_it_ends() -> None:

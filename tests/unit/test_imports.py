@@ -96,6 +96,9 @@ PARTS: Final = (
         "what is said of a pass; who says it, the loop",
         PURE,
     ),
+    _part(
+        "core.answers", "names ruleset model destinations orders", "as core, of a destination that somebody typed", PURE
+    ),
     _part("core.way", "names links ruleset model destinations", "as core, for a destination that somebody typed", PURE),
     _part(
         "core.sentences",
@@ -125,6 +128,7 @@ PARTS: Final = (
         " resolvconf",
         "they observe and ensure; an adapter that imported core, config or daemon could decide",
     ),
+    _part("adapters.routeget", "errors rtnl destinations", "one question to the kernel, and its answer"),
     _part(
         "adapters.egress",
         "names links model guard.rules nftlib",
@@ -155,7 +159,7 @@ PARTS: Final = (
     ),
     _part(
         "daemon",
-        "names errors links ruleset render model tunnel inquiries orders messages core config status",
+        "names errors links ruleset render model tunnel inquiries orders messages destinations core config status",
         "adapters, backends and control are handed in, so that tests hand in fakes",
     ),
     _part(
@@ -188,7 +192,7 @@ PARTS: Final = (
     ),
     _part(
         "system",
-        "names errors links ruleset model tunnel inquiries orders adapters backends nftlib",
+        "names errors links ruleset model tunnel destinations inquiries orders adapters backends nftlib",
         "it puts the adapters behind one door; it decides nothing, so it must not see core",
     ),
     _part("__main__", "*", "it builds everything and wires it together"),

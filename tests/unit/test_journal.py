@@ -17,6 +17,7 @@ from aovpnd.core import journal
 from aovpnd.core.journal import Last, configured, entries, failed
 from aovpnd.core.picture import Picture
 from aovpnd.daemon import Daemon
+from aovpnd.destinations import Destination, Routed
 from aovpnd.errors import NetlinkError, SystemFault
 from aovpnd.inquiries import Finding, Inquiry, Unanswered
 from aovpnd.messages import Entry, Message, printable
@@ -316,6 +317,10 @@ class _Machine:
 
     def remember(self, intent: Intent) -> None:
         """Nothing is kept."""
+
+    def routes(self, asked: tuple[Destination, ...]) -> dict[Destination, Routed]:
+        """Nothing fits what is known."""
+        return dict.fromkeys(asked, Routed())
 
     def inquire(self, inquiry: Inquiry) -> Finding:
         """Nobody knows."""

@@ -9,7 +9,8 @@ import pytest
 
 from aovpnd import destinations
 from aovpnd.core.explain import Fate, explain
-from aovpnd.core.way import By, Turn, way
+from aovpnd.core.way import By, Turn, corrected, way
+from aovpnd.destinations import Routed
 from aovpnd.links import ARPHRD_NONE, Link
 from aovpnd.model import Copies, GuardState, LinkAddress, Route, Snapshot
 from tests.unit.small_world import CLOCK, DEFAULT6, LO, WLAN
@@ -32,6 +33,7 @@ ROUTED: Final = Snapshot(
         Route(ip_network("0.0.0.0/0"), 4, None, 700),
         Route(ip_network("10.0.0.0/8"), 4, None, 0),
         Route(ip_network("10.9.0.0/16"), 77, None, 0),
+        Route(ip_network("198.51.100.0/24"), 4, None, 900),
         Route(DEFAULT6, 2, ip_address("fe80::1"), 600),
         Route(ip_network("fe80::/64"), 2, None, 256),
     ),
@@ -43,6 +45,7 @@ ROUTED: Final = Snapshot(
     [
         (PUBLIC, By.MAIN, Turn.OUT, "wlan0", None),
         ("10.1.1.1", By.MAIN, Turn.OUT, "ppp0", "10.7.7.7"),
+        ("198.51.100.1", By.MAIN, Turn.OUT, "ppp0", "10.7.7.7"),
         ("10.9.1.1", By.MAIN, Turn.NOWHERE, None, None),
         ("10.7.7.7", By.LOCAL, Turn.HERE, "lo", "10.7.7.7"),
         ("10.8.8.255:9/udp", By.MAIN, Turn.OUT, "ppp0", "10.7.7.7"),
@@ -88,3 +91,31 @@ def test_picture_of_a_link_that_is_not_ethernet() -> None:
 
     assert found.link == tun
     assert found.source is None
+
+
+@pytest.mark.parametrize(
+    ("to", "said", "by", "turn", "link", "source"),
+    [
+        (PUBLIC, Routed(2, source=ip_address("192.168.1.24")), By.MAIN, Turn.OUT, "wlan0", "192.168.1.24"),
+        (PUBLIC, Routed(2, gateway=ip_address("192.168.1.1")), By.MAIN, Turn.OUT, "wlan0", None),
+        (PUBLIC, Routed(2, gateway=ip_address("192.168.1.7")), By.OTHERS, Turn.OUT, "wlan0", None),
+        (PUBLIC, Routed(4, source=ip_address("10.7.7.7")), By.OTHERS, Turn.OUT, "ppp0", "10.7.7.7"),
+        (PUBLIC, Routed(), By.OTHERS, Turn.NOWHERE, None, None),
+        (PUBLIC, Routed(99), By.OTHERS, Turn.NOWHERE, None, None),
+        (PUBLIC, Routed(2, here=True), By.OTHERS, Turn.HERE, "lo", None),
+        ("10.7.7.7", Routed(1, here=True), By.LOCAL, Turn.HERE, "lo", "10.7.7.7"),
+        ("255.255.255.255", Routed(2), By.PROTOCOL, Turn.NOWHERE, None, None),
+    ],
+)
+def test_kernel_has_the_last_word(
+    to: str, said: Routed, by: By, turn: Turn, link: str | None, source: str | None
+) -> None:
+    """What is known here explains its answer; what does not fit is somebody else's doing. How TCP connects is no
+    question of routes.
+    """
+    destination = destinations.parse(to)
+    found = corrected(way(ROUTED, destination), said, ROUTED, destination)
+
+    assert (found.by, found.turn) == (by, turn)
+    assert (found.link.name if found.link else None) == link
+    assert (str(found.source) if found.source else None) == source
