@@ -21,7 +21,7 @@ from aovpnd.adapters.state import State, clock
 from aovpnd.config import load, reload
 from aovpnd.control import Control
 from aovpnd.daemon import RESYNC_S, Daemon
-from aovpnd.errors import AovpndError, SystemFault
+from aovpnd.errors import AovpndError, StateError, SystemFault
 from aovpnd.lock import holder
 from aovpnd.messages import Entry, Message
 from aovpnd.model import Config, Desired, Intent, Phase, Snapshot
@@ -90,7 +90,7 @@ async def _run(options: argparse.Namespace, runtime: Runtime) -> None:
     daemon = Daemon(
         system,
         _configurator(options),
-        _publisher(runtime, guard, files),
+        _publisher(runtime, state, guard, files),
         lambda: systemd.notify("WATCHDOG=1"),
         intent=replace(state.recall(clock()), proved=runtime.proved()),
         resync_s=systemd.watchdog_s() or RESYNC_S,
@@ -138,16 +138,24 @@ def _configurator(options: argparse.Namespace) -> Callable[[Config | None], Conf
 
 
 def _publisher(
-    runtime: Runtime, guard: "GuardWatch", files: FileWatch
+    runtime: Runtime, state: State, guard: "GuardWatch", files: FileWatch
 ) -> Callable[[Config, Intent, Snapshot, Desired], None]:
     def publish(config: Config, intent: Intent, snapshot: Snapshot, desired: Desired) -> None:
         guard.follow()
         files.follow()
         if desired.phase is Phase.CONNECTED and intent.provoked is not None:
             runtime.prove(intent.provoked.path.fingerprint())
+            _keep_addresses(state, intent)
         runtime.publish(status.document(config, intent, snapshot, desired))
 
     return publish
+
+
+def _keep_addresses(state: State, intent: Intent) -> None:
+    try:
+        state.keep_addresses(intent.hosts)
+    except StateError as error:  # the next start has to look names up, no more
+        log.warning("%s", error)
 
 
 def _announce() -> None:

@@ -4,22 +4,39 @@
 `decide` names the questions that are open (`Desired.inquiries`), equal values being one question. The loop asks each of
 them once, beside its passes and only while the ruleset is loaded that permits it, and hands the answer to
 `core.intent.learn`. A question that is no longer desired when its answer comes was asked in vain.
+
+Below: what is known of gateways that have names, which is all that is looked up.
 """
 
 from dataclasses import dataclass
+from enum import StrEnum
+from typing import Final
 
 from aovpnd.ruleset import Address
 from aovpnd.tunnel import Endpoint
 
 
+class Dnssec(StrEnum):
+    """Whether an answer must prove itself by DNSSEC (RFC 4035)."""
+
+    OFF = "off"
+    REQUIRED = "required"
+
+
 @dataclass(frozen=True, slots=True)
 class LookUp:
-    """The addresses of ``host``, asked of an uplink's resolvers and over that link alone."""
+    """The addresses of ``host``, asked of these resolvers in turn and over that link alone.
+
+    ``tls_name`` is the name that the resolvers' certificate must have; then they are asked over TLS (RFC 7858), and
+    otherwise over UDP and TCP in clear.
+    """
 
     host: str
     link: int
     link_name: str
     resolvers: tuple[Address, ...]
+    tls_name: str = ""
+    dnssec: Dnssec = Dnssec.OFF
 
     def describe(self) -> str:
         """One line for the log."""
@@ -48,10 +65,11 @@ Inquiry = LookUp | ProbeTunnel
 
 @dataclass(frozen=True, slots=True)
 class LookedUp:
-    """The addresses that were found, IPv4 and IPv6, in the order of the answer; none when there are none."""
+    """The addresses that ``resolver`` said, IPv4 and IPv6, in the order of the answer; none when there are none."""
 
     inquiry: LookUp
     addresses: tuple[Address, ...]
+    resolver: Address
 
 
 @dataclass(frozen=True, slots=True)
@@ -71,3 +89,57 @@ class Unanswered:
 
 
 Finding = LookedUp | Reached | Unanswered
+
+
+# -- gateways by name ------------------------------------------------------------------------------------------------
+@dataclass(frozen=True, slots=True)
+class Pinned:
+    """A resolver that is asked over TLS instead of the network's own, and the name in its certificate."""
+
+    addr: Address
+    name: str
+
+
+@dataclass(frozen=True, slots=True)
+class EndpointPolicy:
+    """``[endpoint]``: how the names of gateways are looked up."""
+
+    resolver: Pinned | None = None
+    dnssec: Dnssec = Dnssec.OFF
+
+
+BUILT_IN_ENDPOINT: Final = EndpointPolicy()
+
+
+@dataclass(frozen=True, slots=True)
+class Host:
+    """What is known of a gateway's name, and how far the trial of its addresses has come.
+
+    ``good`` are those where a handshake succeeded, the last one first; ``answered`` is the last answer, as it came from
+    the ``network`` of that time. ``current`` is the one that is tried now. ``vain`` counts trials in vain since the
+    last answer, ``turns`` those since the last handshake or change of network. After ``attempts`` look-ups since the
+    last handshake the next one begins not before ``retry_at`` (CLOCK_BOOTTIME), in the network where it was
+    ``asked_in``; ``said`` is why the last one failed, in words.
+    """
+
+    name: str
+    good: tuple[Address, ...] = ()
+    answered: tuple[Address, ...] = ()
+    network: str = ""
+    current: Address | None = None
+    vain: int = 0
+    turns: int = 0
+    attempts: int = 0
+    retry_at: float = 0.0
+    asked_in: str = ""
+    said: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class OpenLookUp:
+    """The one look-up that runs, on the network where it was begun; its permit ends at ``expires_at``."""
+
+    inquiry: LookUp
+    network: str
+    asked_at: float
+    expires_at: float

@@ -1,6 +1,5 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""The nouns that everybody shares: frozen values, in the field's own words. No behaviour beyond what a value knows of
-itself.
+"""The nouns that everybody shares: frozen values in the field's own words, which know of themselves alone.
 
 Times called ``at``, ``since``, ``expires_at`` are seconds on CLOCK_BOOTTIME, which runs on through suspend; ``wall`` is
 seconds since the epoch. Spans end in ``_s``. ``None`` means unknown or absent.
@@ -11,7 +10,7 @@ from enum import StrEnum
 
 from aovpnd.dns import UNTOUCHED, Dns, DnsState
 from aovpnd.gateways import FRESH, Doubt, Gateways, Heard, Path, Provoked
-from aovpnd.inquiries import Inquiry
+from aovpnd.inquiries import BUILT_IN_ENDPOINT, EndpointPolicy, Host, Inquiry, OpenLookUp
 from aovpnd.links import Link
 from aovpnd.ruleset import Address, Network, Ruleset
 from aovpnd.sockets import Sweep
@@ -79,6 +78,7 @@ class Config:
     probe: tuple[Endpoint, ...] = ()
     temporary_access: TemporaryAccessPolicy = TemporaryAccessPolicy()
     lan: Lan = Lan.BLOCK
+    endpoint: EndpointPolicy = BUILT_IN_ENDPOINT
     origins: tuple[Origin, ...] = ()
     locked: frozenset[str] = frozenset()
     """Keys that a mandatory policy has set; what the user asks for does not change them."""
@@ -145,9 +145,7 @@ class PeerState:
 
 @dataclass(frozen=True, slots=True)
 class TunnelState:
-    """A link of ours as it is. ``digest`` compares with `WireGuard.digest`; None when the device is not (yet)
-    configured.
-    """
+    """A link of ours as it is; ``digest`` as `WireGuard.digest`, None when the device is not (yet) configured."""
 
     link: Link
     backend: str
@@ -300,6 +298,8 @@ class Intent:
     doubt: Doubt | None = None
     connected_at: float | None = None
     proved: str = ""
+    hosts: tuple[Host, ...] = ()
+    look_up: OpenLookUp | None = None
     failures: tuple[Failure, ...] = ()
     removed_by: str | None = None
     removed_at: float | None = None

@@ -95,7 +95,7 @@ def _tunnel(spec: TunnelSpec, intent: Intent, snapshot: Snapshot, desired: Desir
         "role": _role(spec, wish, intent, desired),
         "link": state.link.name if state is not None else None,
         "state": "down" if wish is None else "connecting" if at is None else "connected",
-        "endpoint": _endpoint(spec, state),
+        "endpoint": _endpoint(spec if wish is None else wish.spec, state),
         "since": None if at is None else rfc3339(wall(at, snapshot.now)),
         "last_handshake": rfc3339(state.handshake_wall) if state is not None and state.handshake_wall else None,
         "rx_bytes": state.rx_bytes if state is not None else None,
@@ -129,7 +129,8 @@ def _endpoint(spec: TunnelSpec, state: TunnelState | None) -> str | None:
     heard = [peer for peer in state.peers if peer.handshake_wall and peer.endpoint] if state is not None else []
     if heard:
         return str(max(heard, key=lambda peer: peer.handshake_wall or 0).endpoint)
-    return str(spec.endpoints[0]) if spec.endpoints else None
+    hosts = [peer.host for peer in spec.peers if peer.host is not None]
+    return next((str(where) for where in (*spec.endpoints, *hosts)), None)
 
 
 # -- names ------------------------------------------------------------------------------------------------------------

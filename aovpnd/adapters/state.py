@@ -7,14 +7,20 @@ import json
 import os
 import time
 from dataclasses import dataclass
+from ipaddress import ip_address
 from pathlib import Path
 from typing import Final
 
 from aovpnd import names
 from aovpnd.errors import StateError
+from aovpnd.inquiries import Host
 from aovpnd.model import Block, Clock, Intent
-from aovpnd.tunnel import TUNNEL_NAME
+from aovpnd.ruleset import Address
+from aovpnd.tunnel import HOST_NAME, LONGEST_NAME, TUNNEL_NAME, unfit
 
+ADDRESSES_FILE: Final = "addresses.json"
+MOST_HOSTS, MOST_ADDRESSES = 32, 2
+"""What is kept of gateways' names."""
 BUDGET_FILE: Final = "temporary-access.json"
 CHOICE_FILE: Final = "choice.toml"
 _BOOT_ID: Final = Path("/proc/sys/kernel/random/boot_id")
@@ -35,7 +41,7 @@ class State:
 
     def recall(self, now: Clock) -> Intent:
         """The memory to start with. A budget that cannot be read counts as used up: when in doubt, closed."""
-        return Intent(block=Block.OFF if self.unblocked() else Block.ON, used=self._used(now))
+        return Intent(block=Block.OFF if self.unblocked() else Block.ON, used=self._used(now), hosts=self._addresses())
 
     def unblocked(self) -> bool:
         """Whether an administrator has taken the block off for good."""
@@ -61,6 +67,30 @@ class State:
             self._remove(CHOICE_FILE)
         elif TUNNEL_NAME.fullmatch(intent.chosen):
             self._write(CHOICE_FILE, f'[tunnel]\nprefer = "{intent.chosen}"\n')
+
+    def keep_addresses(self, hosts: tuple[Host, ...]) -> None:
+        """Keep the addresses at which gateways answered; writes nothing when the file has them. `StateError` when that
+        fails.
+        """
+        kept = {host.name: list(map(str, host.good)) for host in hosts if host.good}
+        old = {host.name: list(map(str, host.good)) for host in self._addresses()}
+        # Those of other tunnels stay, as long as there is room.
+        merged = dict(
+            list({**kept, **{name: good for name, good in old.items() if name not in kept}}.items())[:MOST_HOSTS]
+        )
+        if merged != old:
+            self._write(ADDRESSES_FILE, json.dumps({"good": merged}) + "\n")
+
+    def _addresses(self) -> tuple[Host, ...]:
+        """The addresses that were kept; a file that is not just as we write it is as good as none."""
+        try:
+            with (self.state_dir / ADDRESSES_FILE).open("rb") as file:
+                good = json.loads(file.read(_LARGEST))["good"]
+            if not isinstance(good, dict) or len(good) > MOST_HOSTS:
+                return ()
+            return tuple(Host(_host(name), good=_fit(texts)) for name, texts in good.items())
+        except (OSError, ValueError, KeyError, TypeError, RecursionError):
+            return ()
 
     def _used(self, now: Clock) -> tuple[float, ...]:
         path = self.state_dir / BUDGET_FILE
@@ -96,6 +126,25 @@ class State:
             new.replace(path)
         except OSError as error:
             raise StateError(f"{path}: {error.strerror}", hint="is the file system full or read-only?") from error
+
+
+def _host(name: str) -> str:
+    if HOST_NAME.fullmatch(name) is None or len(name) > LONGEST_NAME:
+        raise ValueError("no host name")
+    return name
+
+
+def _fit(texts: object) -> tuple[Address, ...]:
+    if (
+        not isinstance(texts, list)
+        or not 0 < len(texts) <= MOST_ADDRESSES
+        or not all(isinstance(t, str) for t in texts)
+    ):
+        raise ValueError("no list of addresses")
+    found = tuple(map(ip_address, texts))
+    if any(unfit(addr) is not None or "%" in str(addr) for addr in found):
+        raise ValueError("an address that no gateway has")
+    return found
 
 
 def _boot_id() -> str:

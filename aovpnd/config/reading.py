@@ -82,6 +82,7 @@ def reload(previous: Config | None, config_dir: Path, state_dir: Path, vendor_di
         probe=effective.probe,
         temporary_access=effective.temporary_access,
         lan=effective.lan,
+        endpoint=effective.endpoint,
         origins=effective.origins,
         locked=effective.locked,
         broken=read_tunnels.broken - {spec.name for spec in kept},
@@ -167,6 +168,7 @@ def _settings_in_force(found: Settings | None, previous: Config | None) -> tuple
             probe=previous.probe,
             temporary_access=previous.temporary_access,
             lan=previous.lan,
+            endpoint=previous.endpoint,
             origins=previous.origins,
             locked=previous.locked,
         )

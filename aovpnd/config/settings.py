@@ -6,6 +6,7 @@ what it sets. `KEYS` is the whole list; aovpnd.conf(5) is the same list in words
 """
 
 import difflib
+import re
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from enum import IntEnum
@@ -13,16 +14,18 @@ from ipaddress import ip_address
 from typing import Final, TypeVar
 
 from aovpnd import durations
-from aovpnd.config import toml
+from aovpnd.config import hosts, toml
 from aovpnd.config.findings import INVALID, OVERRULED, Finding, Findings, UnfitError, quoted
+from aovpnd.inquiries import BUILT_IN_ENDPOINT, Dnssec, EndpointPolicy, Pinned
 from aovpnd.model import Enabled, Lan, Origin, Severity, TemporaryAccessPolicy, WhileConnected
-from aovpnd.tunnel import TUNNEL_NAME, Endpoint
+from aovpnd.tunnel import TUNNEL_NAME, Endpoint, unfit
 
 MAX_S: Final = 3600
 """No temporary access is longer than an hour, whatever the files say."""
 MAX_PER_HOUR: Final = 3
 """Nor are there more than three in any hour: with more, "temporary" would mean nothing."""
 BUILT_IN: Final = "built-in"
+_RESOLVER: Final = re.compile(r"tls://(?:\[(?P<six>[0-9A-Fa-f:.]+)\]|(?P<four>[0-9.]+))#(?P<name>.+)")
 
 
 class Layer(IntEnum):
@@ -35,7 +38,7 @@ class Layer(IntEnum):
     POLICY = 5
 
 
-Parsed = int | tuple[str, ...] | tuple[Endpoint, ...] | Enabled | Lan | WhileConnected
+Parsed = str | int | tuple[str, ...] | tuple[Endpoint, ...] | Enabled | Lan | WhileConnected | Pinned | Dnssec
 _T = TypeVar("_T", bound=Parsed)
 _Item = TypeVar("_Item", str, Endpoint)
 MOST_ITEMS: Final = 16
@@ -76,6 +79,7 @@ class Settings:
     probe: tuple[Endpoint, ...] = ()
     temporary_access: TemporaryAccessPolicy = _BUILT_IN_POLICY
     lan: Lan = Lan.BLOCK
+    endpoint: EndpointPolicy = BUILT_IN_ENDPOINT
     origins: tuple[Origin, ...] = ()
     locked: frozenset[str] = frozenset()
 
@@ -134,6 +138,31 @@ def _enabled(value: object) -> Enabled:
 
 def _lan(value: object) -> Lan:
     return Lan.ALLOW if _boolean(value) else Lan.BLOCK
+
+
+def _resolver(value: object) -> Pinned | str:
+    """``tls://ADDRESS#NAME``: where the resolver is, and the name in its certificate; "" is none."""
+    text = _text(value)
+    if not text:
+        return ""
+    hint = 'write it like "tls://9.9.9.9#dns.quad9.net" or "tls://[2620:fe::fe]#dns.quad9.net"'
+    matched = _RESOLVER.fullmatch(text)
+    if matched is None:
+        raise UnfitError(f"{quoted(text)} is no resolver", hint)
+    try:
+        addr = ip_address(matched["six"] or matched["four"])
+    except ValueError:
+        raise UnfitError(f"{quoted(text)} has no address", hint) from None
+    if (why := unfit(addr)) is not None:
+        raise UnfitError(f"{quoted(str(addr))} is {why}: no resolver can be there", hint)
+    return Pinned(addr, hosts.name(matched["name"]))
+
+
+def _dnssec(value: object) -> Dnssec:
+    if _boolean(value):
+        reason = "answers cannot be validated by this version"
+        raise UnfitError(reason, 'resolver = "tls://..." asks a resolver that you trust, which validates them')
+    return Dnssec.OFF
 
 
 def _span(value: object) -> int:
@@ -204,6 +233,8 @@ KEYS: Final = {
     "temporary_access.while_connected": Key(_while_connected, "refuse"),
     "lan.allow": Key(_lan, "false"),
     "health.probe": Key(_targets, ""),
+    "endpoint.resolver": Key(_resolver, ""),
+    "endpoint.dnssec": Key(_dnssec, "false"),
 }
 """Every setting there is, by its dotted name."""
 _TABLES: Final = sorted({key.partition(".")[0] for key in KEYS})
@@ -287,12 +318,18 @@ def merge(settings: Iterable[Setting]) -> tuple[Settings, list[Finding]]:
     orders = [s for s in ranked if s.key == "tunnel.prefer" and s.layer is not Layer.CHOICE]
     origins = tuple(_origin(key, chosen, duration) for key in KEYS)
     locked = frozenset(key for key, setting in chosen.items() if setting.layer is Layer.POLICY)
+    pinned = chosen.get("endpoint.resolver")
+    endpoint = EndpointPolicy(
+        resolver=pinned.value if pinned is not None and isinstance(pinned.value, Pinned) else None,
+        dnssec=_value(chosen, "endpoint.dnssec", Dnssec.OFF),
+    )
     effective = Settings(
         prefer=_value({setting.key: setting for setting in orders}, "tunnel.prefer", ()),
         chosen=named[0] if isinstance(named, tuple) and isinstance(named[0], str) else None,
         probe=_value(chosen, "health.probe", ()),
         temporary_access=access,
         lan=_value(chosen, "lan.allow", Lan.BLOCK),
+        endpoint=endpoint,
         origins=origins,
         locked=locked,
     )

@@ -21,7 +21,7 @@ from aovpnd.config.wgquick import Block, Item, Section
 from aovpnd.errors import ConfigError, ToolError
 from aovpnd.model import Severity
 from aovpnd.ruleset import Address, Network
-from aovpnd.tunnel import TUNNEL_NAME, Endpoint, Interface, Peer, Secret, WireGuard, Written
+from aovpnd.tunnel import TUNNEL_NAME, Endpoint, HostPort, Interface, Peer, Secret, WireGuard, Written
 
 SUFFIX: Final = ".conf"
 IKE_SUFFIX: Final = ".toml"
@@ -165,7 +165,7 @@ class _Builder(Findings):
                     self.fault(block.line, reason, "give it to one of them", "AllowedIPs")
             found.append(peer)
         if blocks and not any(block.one("Endpoint") for block in blocks):
-            self.fault(blocks[0].line, "is missing: no peer can be reached", "Endpoint = ADDRESS:PORT", "Endpoint")
+            self.fault(blocks[0].line, "is missing: no peer can be reached", "Endpoint = HOST:PORT", "Endpoint")
         return found
 
     def peer(self, block: Block) -> Peer | None:
@@ -185,9 +185,10 @@ class _Builder(Findings):
         return Peer(
             public_key=public_key,
             allowed=tuple(dict.fromkeys(allowed)),
-            endpoint=endpoint,
+            endpoint=endpoint if isinstance(endpoint, Endpoint) else None,
             preshared_key=None if preshared is None else Secret(preshared),
             keepalive_s=keepalive_s or 0,
+            host=endpoint if isinstance(endpoint, HostPort) else None,
         )
 
     def own_addresses(self, addresses: list[Interface], peers: list[Peer], interface: Block) -> None:

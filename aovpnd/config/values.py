@@ -7,15 +7,15 @@ No message quotes a key, or anything that stands where a key belongs.
 import base64
 import binascii
 import re
-from ipaddress import IPv4Address, IPv6Address, ip_address, ip_interface, ip_network
+from ipaddress import IPv6Address, ip_address, ip_interface, ip_network
 from typing import Final
 
+from aovpnd.config import hosts
 from aovpnd.config.findings import UnfitError, quoted
 from aovpnd.ruleset import Address, Network
-from aovpnd.tunnel import Endpoint, Interface
+from aovpnd.tunnel import LARGEST_PORT, Endpoint, HostPort, Interface, is_reserved, unfit
 
 KEY_BYTES: Final = 32
-LARGEST_PORT: Final = 65535
 SMALLEST_MTU_IPV6: Final = 1280
 """RFC 8200, section 5; below it the kernel switches IPv6 off on the link."""
 SMALLEST_MTU_IPV4: Final = 576
@@ -87,7 +87,7 @@ def interface(text: str) -> Interface:
         value = ip_interface(_prefixed(text))
     except ValueError:
         raise UnfitError(f"{quoted(text)} is no address", "write it like 10.0.0.2/32 or fd00::2/128") from None
-    if value.ip.is_unspecified or value.ip.is_multicast or value.ip.is_loopback or _is_reserved(value.ip):
+    if value.ip.is_unspecified or value.ip.is_multicast or value.ip.is_loopback or is_reserved(value.ip):
         raise UnfitError(f"{quoted(text)} cannot be the address of a machine", "take the one that the gateway gave you")
     return value
 
@@ -113,52 +113,32 @@ def dns(text: str) -> Address | str:
         value = ip_address(_plain(text))
     except ValueError:
         raise UnfitError(f"{quoted(text)} is no address", "write it like 10.0.0.1 or fd00::1") from None
-    if value.is_unspecified or value.is_multicast or _is_reserved(value):
+    if value.is_unspecified or value.is_multicast or is_reserved(value):
         raise UnfitError(f"{quoted(text)} cannot be the address of a resolver")
     return value
 
 
-def endpoint(text: str) -> Endpoint:
-    """Where the gateway listens: ``192.0.2.1:51820`` or ``[2001:db8::1]:51820``."""
+def endpoint(text: str) -> Endpoint | HostPort:
+    """Where the gateway listens: ``192.0.2.1:51820``, ``[2001:db8::1]:51820`` or ``vpn.example.org:51820``."""
     host, colon, port_text = text.rpartition(":")
     bracketed = host.startswith("[") and host.endswith("]")
     if not colon or not host or (":" in host and not bracketed):
-        hint = "write it like 192.0.2.1:51820 or [2001:db8::1]:51820"
-        raise UnfitError(f"{quoted(text)} is not an address and a port", hint)
+        hint = "write it like 192.0.2.1:51820, [2001:db8::1]:51820 or vpn.example.org:51820"
+        raise UnfitError(f"{quoted(text)} is not an address or name and a port", hint)
     host = host[1:-1] if bracketed else host
     try:
         addr = ip_address(_plain(host))
     except ValueError:
         if "%" in host:
             raise UnfitError("a zone (%) cannot be used", "write an address that is not link-local") from None
-        if _DOMAIN.fullmatch(host) is not None and not re.fullmatch(r"[0-9.]+", host):
-            reason = f"{quoted(host)} is a host name; names come with a later version"
-            raise UnfitError(reason, "write the address") from None
-        raise UnfitError(f"{quoted(host)} is no address", "write it like 192.0.2.1 or [2001:db8::1]") from None
+        if bracketed:
+            raise UnfitError(f"{quoted(host)} is no IPv6 address", "write it like [2001:db8::1]:51820") from None
+        return HostPort(hosts.name(host), number(port_text, 1, LARGEST_PORT))
     if bracketed != isinstance(addr, IPv6Address):
         raise UnfitError(f"{quoted(text)}: brackets are for IPv6 alone", "write it like 192.0.2.1:51820")
-    if (why := _unreachable(addr)) is not None:
+    if (why := unfit(addr)) is not None:
         raise UnfitError(f"{quoted(host)} is {why}: no gateway can be there", "write the gateway's own address")
     return Endpoint(addr, number(port_text, 1, LARGEST_PORT))
-
-
-def _unreachable(addr: Address) -> str | None:
-    """Why no gateway can have this address. Private ones are fine: a gateway may stand in the same house."""
-    kinds = (
-        (addr.is_unspecified, "the unspecified address"),
-        (addr.is_loopback, "a loopback address"),
-        (addr.is_multicast, "a multicast address"),
-        (addr == IPv4Address("255.255.255.255"), "the broadcast address"),
-        (_is_reserved(addr), "a reserved address"),
-        (isinstance(addr, IPv6Address) and addr.is_link_local, "a link-local address"),
-        (isinstance(addr, IPv6Address) and addr.ipv4_mapped is not None, "an IPv4 address in IPv6 clothes"),
-    )
-    return next((name for applies, name in kinds if applies), None)
-
-
-def _is_reserved(addr: Address) -> bool:
-    """0.0.0.0/8 and 240.0.0.0/4 (RFC 6890) are nobody's."""
-    return isinstance(addr, IPv4Address) and (addr.packed[0] == 0 or addr.packed[0] >= 240)  # noqa: PLR2004 - RFC 6890
 
 
 def _prefixed(text: str) -> str:

@@ -12,7 +12,8 @@ from dataclasses import dataclass
 from enum import Enum
 from typing import Final, assert_never
 
-from aovpnd.config.findings import NOT_HONOURED, Finding, Findings, quoted
+from aovpnd.config import hosts
+from aovpnd.config.findings import NOT_HONOURED, Finding, Findings, UnfitError, quoted
 from aovpnd.model import Severity
 
 LONGEST_LINE: Final = 16 * 1024
@@ -20,6 +21,8 @@ LONGEST_LINE: Final = 16 * 1024
 _CONTROL: Final = re.compile("[\x00-\x08\x0b-\x1f\x7f-\x9f\u2028\u2029\u202a-\u202e\u2066-\u2069]")
 """Control characters but the tab, line ends that only some programs know, and what turns the direction of text."""
 _WORD: Final = re.compile(r"[A-Za-z]{1,24}")
+_ENDPOINT: Final = re.compile(r"Endpoint[ \t]*=", re.IGNORECASE)
+"""The one key whose value may hold other letters: a name in the script of its owner."""
 _WG_QUICK_COMMENT: Final = re.compile(r"#!\s*(\w+)\s*=")
 
 
@@ -119,7 +122,7 @@ class _Reader(Findings):
             self.scripts[number] = f"#! {script}"
         if not text:
             return None
-        if not text.isascii():
+        if not text.isascii() and not _ENDPOINT.match(text):
             return self.fault(number, "the line holds letters that are not ASCII", "look for typographic characters")
         return self.head(number, text) if text.startswith("[") else self.entry(number, text)
 
@@ -173,7 +176,7 @@ class _Reader(Findings):
             case Takes.ONE:
                 if "," in value:
                     return self.fault(number, "takes one value, not a list", "keep one of them", key)
-                self.items[-1].append(Item(key, value, number))
+                return self.one(number, key, value)
             case Takes.LIST:
                 parts = [part.strip(" \t") for part in value.split(",")]
                 if not all(parts):
@@ -182,6 +185,18 @@ class _Reader(Findings):
             case _:
                 assert_never(takes)
         return None
+
+    def one(self, number: int, key: str, value: str) -> None:
+        """Keep a value that stands alone, in ASCII: the parser behind this border knows nothing else."""
+        if not value.isascii():
+            host, colon, port = value.rpartition(":")
+            try:
+                value = f"{hosts.name(host)}{colon}{port}" if port.isascii() else value
+            except UnfitError as error:
+                return self.fault(number, error.reason, error.hint, key)
+        if not value.isascii():
+            return self.fault(number, "the port holds letters that are not ASCII", "it is a number", key)
+        return self.items[-1].append(Item(key, value, number))
 
     def reports(self) -> list[Finding]:
         """What was left alone: one finding for all commands of a file, one for all other keys."""

@@ -7,8 +7,8 @@ it. What is read off the world is in `view`, what may pass in `permits` and `fir
 
 from typing import Final
 
-from aovpnd.core import dns, failover, firewall, health, sockets, uplinks
-from aovpnd.core.permits import Facts, HostOnly, Lan, Permit, TemporaryAccess, Tunnel, permits
+from aovpnd.core import dns, failover, firewall, health, lookups, sockets, uplinks
+from aovpnd.core.permits import Asks, Facts, HostOnly, Lan, LookUp, Permit, TemporaryAccess, Tunnel, permits
 from aovpnd.core.problems import problems
 from aovpnd.core.routing import lans, routing
 from aovpnd.core.view import View, view
@@ -47,9 +47,9 @@ def decide(config: Config, intent: Intent, snapshot: Snapshot) -> Desired:
         dns=dns.dns(snapshot, now),
         uplinks=now.uplinks,
         order=tuple(spec.name for spec in now.order),
-        inquiries=_inquiries(config, intent, snapshot, now),
+        inquiries=(*_look_ups(now), *_probes(config, intent, snapshot, now)),
         problems=problems(config, intent, snapshot, now),
-        wake_at=_wake_at(intent, snapshot, now),
+        wake_at=_wake_at(config, intent, snapshot, now),
     )
 
 
@@ -72,9 +72,16 @@ def _facts(config: Config, snapshot: Snapshot, now: View) -> Facts:
         own = dict.fromkeys((*now.state.addresses, *(now.spec.addresses if now.spec is not None else ())))
         own4 = [interface.ip for interface in own if snapshot.ipv6 or interface.version == uplinks.IPV4]
         tunnel = Tunnel(Device(link.index, link.name, link.kind), tuple(dict.fromkeys(own4)))
+    look_up = None
+    if now.look_up is not None:
+        asked = now.look_up.inquiry
+        asks = Asks.TLS if asked.tls_name else Asks.PLAIN
+        device = Device(asked.link, asked.link_name)
+        look_up = LookUp(device, asked.resolvers, asks, now.look_up.asked_at, now.look_up.expires_at)
     return Facts(
         endpoints=tuple(dict.fromkeys(_endpoints(now))),
         tunnel=tunnel,
+        look_up=look_up,
         access=access,
         neighbours=uplinks.on_link_gateways(now.uplinks),
         host_only=tuple(HostOnly(Device(link.index, link.name)) for link in uplinks.host_only(snapshot)),
@@ -88,7 +95,12 @@ def _endpoints(now: View) -> tuple[Endpoint, ...]:
     return (*now.spec.endpoints, *trial) if now.spec is not None else ()
 
 
-def _inquiries(config: Config, intent: Intent, snapshot: Snapshot, now: View) -> tuple[Inquiry, ...]:
+def _look_ups(now: View) -> tuple[Inquiry, ...]:
+    """The look-up that runs, which has its permit."""
+    return (now.look_up.inquiry,) if now.look_up is not None else ()
+
+
+def _probes(config: Config, intent: Intent, snapshot: Snapshot, now: View) -> tuple[Inquiry, ...]:
     """The probe through the tunnel, while what is seen of it leaves a doubt."""
     if now.spec is None or now.state is None or now.path is None:
         return ()
@@ -131,7 +143,7 @@ def _beside(now: View) -> tuple[TunnelWish, ...]:
     return (TunnelWish(now.trial.spec, now.trial.link_name, LinkWish.UP, path),)
 
 
-def _wake_at(intent: Intent, snapshot: Snapshot, now: View) -> float | None:
+def _wake_at(config: Config, intent: Intent, snapshot: Snapshot, now: View) -> float | None:
     """The next moment at which time alone would change the answer."""
     moments = [failure.retry_at for failure in intent.failures]
     if snapshot.guard is not GuardState.HELD:
@@ -141,6 +153,8 @@ def _wake_at(intent: Intent, snapshot: Snapshot, now: View) -> float | None:
     if now.state is not None and now.path is not None:
         moments.append(health.next_look(intent, now.state, now.path, snapshot.now))
         moments += failover.next_look(intent.gateways, now, snapshot.now.boot)
+    if now.spec is not None and now.reach is not None and now.phase is not Phase.CONNECTED:
+        moments += lookups.next_look(now.spec, intent, now.reach, now.uplinks, config.endpoint)
     return _next(snapshot, moments)
 
 

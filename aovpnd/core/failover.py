@@ -16,6 +16,7 @@ from dataclasses import replace
 from typing import Final
 
 from aovpnd.core import health
+from aovpnd.core.endpoints import known, place
 from aovpnd.core.view import View
 from aovpnd.gateways import Gateways, Left, Path, Trial, Why
 from aovpnd.model import Intent, Phase
@@ -23,6 +24,8 @@ from aovpnd.tunnel import TunnelSpec
 
 PATIENCE: Final = (2, 3, 4, 5)
 """Attempts at a handshake before a tunnel is left, by how often it was left already: 5, 10, 20, 40 s of `RETRY_S`."""
+NAMELESS: Final = 2
+"""Look-ups in vain before a tunnel without any known address is left."""
 FIRST_BACKOFF_S, LAST_BACKOFF_S = 30.0, 3600.0
 """How long a tunnel that was left is let alone; doubled every time, give or take the jitter."""
 JITTER: Final = 0.25
@@ -38,6 +41,8 @@ def settle(gateways: Gateways, intent: Intent, seen: View, now: float) -> Gatewa
     if seen.spec is None:
         return replace(gateways, carrier=None, left=(), trial=None)
     gateways = _forget(gateways, seen, now)
+    if _is_nameless(intent, seen):
+        return leave(replace(gateways, trial=None), seen, Why.SILENT, now)
     if seen.path is None or seen.state is None or seen.phase is Phase.UNBLOCKED:
         return replace(gateways, trial=None)
     gateways = _on_this_network(gateways, seen.path, now)
@@ -48,7 +53,7 @@ def settle(gateways: Gateways, intent: Intent, seen: View, now: float) -> Gatewa
     if seen.phase is Phase.CONNECTED or gateways.carrier not in {None, seen.spec.name}:
         return gateways
     gateways = replace(gateways, trial=None)
-    if in_vain(intent, seen.path, gateways.entry(seen.spec.name), now):
+    if in_vain(intent, seen.spec, seen.path, gateways.entry(seen.spec.name), now):
         return leave(gateways, seen, Why.SILENT, now)
     return gateways
 
@@ -72,13 +77,24 @@ def _on_probation(entry: Left) -> bool:
     return entry.back_at is not None and entry.why is Why.DEAD_EXIT
 
 
-def in_vain(intent: Intent, path: Path, left: Left | None, now: float) -> bool:
-    """Whether the gateway has had its time to answer over this path."""
+def in_vain(intent: Intent, spec: TunnelSpec, path: Path, left: Left | None, now: float) -> bool:
+    """Whether the gateway has had its time to answer over this path; one with a name, at several addresses in turn."""
     provoked = intent.provoked
-    if provoked is None or provoked.path != path:
+    if provoked is None or (provoked.path.tunnel, provoked.path.networks) != (path.tunnel, path.networks):
         return False
     patience = PATIENCE[min(left.times if left is not None else 0, len(PATIENCE) - 1)]
-    return provoked.attempts >= patience and now >= health.retry_at(intent)
+    turns = max((known(intent.hosts, name).turns for name in spec.hosts), default=0)
+    if provoked.path != path:  # the next address has its turn: all before have had their time
+        return turns >= patience
+    return max(provoked.attempts, turns) >= patience and now >= health.retry_at(intent)
+
+
+def _is_nameless(intent: Intent, seen: View) -> bool:
+    """Whether there is nowhere to shake hands, and names were looked up in vain more than once."""
+    if seen.spec is None or seen.spec.endpoints or not seen.uplinks or seen.phase is Phase.UNBLOCKED:
+        return False
+    hosts = [known(intent.hosts, name) for name in seen.spec.hosts]
+    return bool(hosts) and all(host.attempts >= NAMELESS for host in hosts)
 
 
 def leave(gateways: Gateways, seen: View, why: Why, now: float) -> Gateways:
@@ -89,16 +105,16 @@ def leave(gateways: Gateways, seen: View, why: Why, now: float) -> Gateways:
     ready = [name for name in others if _retry_at(gateways, name) <= now]
     if not ready and why is Why.DEAD_EXIT:
         return gateways  # a gateway that answers is no worse than one that is known to be no better
-    gateways = _fail(gateways, seen.spec, why, seen.path, now)
+    gateways = _fail(gateways, seen.spec, why, tuple(map(place, seen.uplinks)), now)
     carrier = ready[0] if ready else min(others, key=lambda name: _retry_at(gateways, name))
     return replace(_came_back(gateways, carrier, now), carrier=carrier, trial=None)
 
 
-def _fail(gateways: Gateways, spec: TunnelSpec, why: Why, path: Path | None, now: float) -> Gateways:
+def _fail(gateways: Gateways, spec: TunnelSpec, why: Why, networks: tuple[str, ...], now: float) -> Gateways:
     before = gateways.entry(spec.name)
     times = 1 if before is None else before.times + 1
     retry_at = now + backoff(spec.name, times, gateways.seed)
-    entry = Left(spec.name, why, now, retry_at, times, path.networks if path is not None else ())
+    entry = Left(spec.name, why, now, retry_at, times, networks)
     return _with(gateways, entry)
 
 
@@ -136,7 +152,7 @@ def _better(gateways: Gateways, seen: View, now: float) -> Gateways:
         if now - trial.began < TRIAL_S:
             return gateways
         why = next((left.why for left in gateways.left if left.tunnel == trial.tunnel), Why.SILENT)
-        return replace(_fail(gateways, beside.spec, why, beside.path or seen.path, now), trial=None)
+        return replace(_fail(gateways, beside.spec, why, tuple(map(place, seen.uplinks)), now), trial=None)
     better = [spec.name for spec in _before(seen) if _retry_at(gateways, spec.name) <= now]
     return replace(gateways, trial=Trial(better[0], now) if better else None)
 

@@ -2,10 +2,10 @@
 """Permits into rules: ``compile(permits) -> Ruleset``, the whole of ``table inet aovpnd``.
 
 The tiers have one fixed order that nobody writes by hand. First what is decided by an inside link alone, without the
-stamp: loopback · tunnel · host-only networks. Then what may use an outside link: link set-up · handshake · temporary
-access · no other DNS · LAN · explicit end. What leaves is judged twice, by the same rules: at ``output``, so that
-programs are refused at once, and at ``postrouting`` behind everybody else's hooks, on the link by which the packet
-really leaves (facts T6). Only the second look stamps. Nothing that leaves is matched by conntrack (facts T2).
+stamp: loopback · tunnel · host-only networks. Then what may use an outside link: link set-up · handshake · look-up ·
+temporary access · no other DNS · LAN · explicit end. What leaves is judged twice, by the same rules: at ``output``, so
+that programs are refused at once, and at ``postrouting`` behind everybody else's hooks, on the link by which the
+packet really leaves (facts T6). Only the second look stamps. Nothing that leaves is matched by conntrack (facts T2).
 """
 
 from collections.abc import Iterable
@@ -14,7 +14,18 @@ from ipaddress import ip_network
 from typing import Final, assert_never
 
 from aovpnd import names
-from aovpnd.core.permits import Handshake, HostOnly, Lan, LinkSetup, Loopback, Permit, TemporaryAccess, Tunnel
+from aovpnd.core.permits import (
+    Asks,
+    Handshake,
+    HostOnly,
+    Lan,
+    LinkSetup,
+    LookUp,
+    Loopback,
+    Permit,
+    TemporaryAccess,
+    Tunnel,
+)
 from aovpnd.ruleset import (
     L4,
     LOOPBACK,
@@ -39,6 +50,7 @@ STAMP: Final = Mark(names.STAMP, names.STAMP)
 NO_STAMP: Final = Mark(0, names.STAMP)
 FWMARK: Final = Mark(names.FWMARK, names.FWMARK_MASK)
 GRANT: Final = SetRef(names.GRANT_SET)
+LOOK_UP: Final = SetRef(names.LOOK_UP_SET)
 DNS_PORTS: Final = (53, 853)
 ANSWERS: Final = (Conntrack.ESTABLISHED, Conntrack.RELATED)
 
@@ -64,11 +76,11 @@ def compile(permits: tuple[Permit, ...]) -> Ruleset:  # noqa: A001 - the word of
         family="inet",
         table=names.TABLE,
         comment="aovpnd: what may leave this machine; docs/security.md",
-        sets=(_grant_set(permits),),
+        sets=(_grant_set(permits), *_look_up_set(permits)),
         chains=(
             Chain(
                 "prerouting",
-                tuple(rule for permit in permits for rule in _prerouting(permit)),
+                tuple(rule for permit in tiers for rule in _prerouting(permit)),
                 Hook.PREROUTING,
                 names.PRIORITY_PREROUTING,
                 policy=Verdict.ACCEPT,
@@ -105,10 +117,11 @@ _INPUT_END: Final = (
     Rule(Match(), Verdict.DROP, "inbound is closed, without an answer"),
 )
 _DNS: Final = Match(l4=(L4.TCP, L4.UDP), dport=DNS_PORTS)
+_ASKS: Final = {Asks.PLAIN: ((L4.TCP, L4.UDP), (53,)), Asks.TLS: ((L4.TCP,), (853,))}
 _NO_OTHER_DNS: Final = Rule(_DNS, Verdict.REJECT, "no DNS by a link that is not the tunnel")
 
 
-_TIERS: Final = (Loopback, Tunnel, HostOnly, LinkSetup, Handshake, TemporaryAccess, Lan)
+_TIERS: Final = (Loopback, Tunnel, HostOnly, LinkSetup, Handshake, LookUp, TemporaryAccess, Lan)
 """The inside first: so nothing that leaves by an inside link is stamped, and nothing that comes in by another link
 reaches the tunnel's own address."""
 
@@ -140,6 +153,8 @@ def _leaving(permit: Permit) -> Iterable[Rule]:
         case Handshake(endpoint):
             match = Match(mark=FWMARK, daddr=(ip_network(endpoint.addr),), l4=(L4.UDP,), dport=(endpoint.port,))
             yield _stamped(match, "handshake and tunnel: mark and protocol and address and port")
+        case LookUp():
+            yield from _look_up(permit)
         case TemporaryAccess():
             yield from _temporary_access(permit)
         case Tunnel(device):
@@ -167,6 +182,14 @@ def _link_setup(permit: LinkSetup) -> Iterable[Rule]:
     yield _stamped(Match(daddr=nodes, icmp_type=(_NS,), hop_limit=255), "neighbour solicitation, on the link only")
     nodes = (_ALL_NODES, _LINK_LOCAL, *gateways)
     yield _stamped(Match(daddr=nodes, icmp_type=(_NA,), hop_limit=255), "neighbour advertisement, on the link only")
+
+
+def _look_up(permit: LookUp) -> Iterable[Rule]:
+    l4, ports = _ASKS[permit.asks]
+    for resolvers in _by_family(tuple(map(ip_network, permit.resolvers))):
+        link = Match(oif=Device(name=permit.device.name), oif_in=LOOK_UP, mark=FWMARK)
+        dns = replace(link, daddr=resolvers, l4=l4, dport=ports)
+        yield _stamped(dns, "our own look-up: mark and link and resolver and port, until the kernel's timer ends it")
 
 
 def _temporary_access(permit: TemporaryAccess) -> Iterable[Rule]:
@@ -215,7 +238,7 @@ def _arriving(permit: Permit) -> Iterable[Rule]:
                     Verdict.ACCEPT,
                     "the local network, where the configuration allows it",
                 )
-        case Handshake() | TemporaryAccess():
+        case Handshake() | LookUp() | TemporaryAccess():
             return  # answers alone, by the chain's end: a spoofed gateway must not reach our UDP services
         case _:
             assert_never(permit)
@@ -226,6 +249,13 @@ def _prerouting(permit: Permit) -> Iterable[Rule]:
         match = _from_endpoint(permit.endpoint.addr, permit.endpoint.port)
         comment = "strict rp_filter looks the answer up as we route the question"
         yield Rule(match, Verdict.CONTINUE, comment, set_mark=FWMARK)
+
+    elif isinstance(permit, LookUp):
+        l4, ports = _ASKS[permit.asks]
+        for resolvers in _by_family(tuple(map(ip_network, permit.resolvers))):
+            link = Match(iif=Device(name=permit.device.name), iif_in=LOOK_UP)
+            match = replace(link, saddr=resolvers, l4=l4, sport=ports)
+            yield Rule(match, Verdict.CONTINUE, "as for the handshake, while a look-up runs", set_mark=FWMARK)
 
 
 def _from_endpoint(addr: Address, port: int) -> Match:
@@ -242,6 +272,14 @@ def _forwarded(permits: tuple[Permit, ...]) -> Iterable[Rule]:
             yield Rule(Match(iif=tunnel, oif=guest, ct=ANSWERS), Verdict.ACCEPT, "and get their answers")
         for other in guests:
             yield Rule(Match(iif=guest, oif=other), Verdict.ACCEPT, "between guests of this host")
+
+
+def _look_up_set(permits: tuple[Permit, ...]) -> Iterable[LinkSet]:
+    """The set of links that a look-up may use, where one runs; timed, so that the kernel closes it."""
+    for permit in permits:
+        if isinstance(permit, LookUp):
+            lifetime = permit.expires_at - permit.asked_at
+            yield LinkSet(LOOK_UP, (Element(Device(permit.device.index), permit.expires_at, lifetime),), timed=True)
 
 
 def _grant_set(permits: tuple[Permit, ...]) -> LinkSet:

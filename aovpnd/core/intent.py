@@ -10,7 +10,7 @@
 from dataclasses import replace
 from typing import Final, assert_never
 
-from aovpnd.core import failover, health, plan, sockets
+from aovpnd.core import endpoints, failover, health, lookups, plan, sockets
 from aovpnd.core.view import PREFER, View, as_made, choose, is_configured, order, view
 from aovpnd.gateways import Doubt, Gateways, Provoked
 from aovpnd.inquiries import Finding, LookedUp, ProbeTunnel, Reached, Unanswered
@@ -197,6 +197,7 @@ def settle(config: Config, intent: Intent, snapshot: Snapshot) -> Intent:
     intent = replace(intent, connected_at=(intent.connected_at or snapshot.now.boot) if connected else None)
     if connected and intent.provoked is not None:
         intent = replace(intent, provoked=replace(intent.provoked, attempts=0))
+    intent = _look_up(config, intent, seen, snapshot, connected=connected)
     intent = sockets.forget(replace(intent, grant=_surviving(seen, connected=connected)), seen.phase)
     gateways = _gateways(intent, view(config, intent, snapshot), snapshot)
     moved = gateways.carrier != intent.gateways.carrier  # what was doubted of this path was found out in another time
@@ -211,6 +212,20 @@ def _gateways(intent: Intent, seen: View, snapshot: Snapshot) -> Gateways:
     elif seen.state is None:
         made = None
     return failover.settle(replace(intent.gateways, made=made), intent, seen, snapshot.now.boot)
+
+
+def _look_up(config: Config, intent: Intent, seen: View, snapshot: Snapshot, *, connected: bool) -> Intent:
+    """Whose turn it is of a gateway's addresses, and whether its name has to be looked up."""
+    if seen.spec is None or seen.reach is None:
+        return replace(intent, look_up=None)
+    names = seen.spec.hosts
+    if connected:
+        hosts = endpoints.succeed(intent.hosts, names, seen.reach)
+    else:
+        hosts = endpoints.turn(intent, names, seen.path, seen.reach, snapshot.now.boot)
+    idle = connected or seen.sealed or intent.block is Block.OFF
+    spec = None if idle else seen.spec
+    return lookups.settle(config, replace(intent, hosts=hosts), spec, seen.reach, snapshot, seen.uplinks)
 
 
 def _surviving(seen: View, *, connected: bool) -> Grant | None:
@@ -291,14 +306,12 @@ def failed(intent: Intent, action: Action, now: float, text: str, hint: str) -> 
 def learn(intent: Intent, finding: Finding) -> Intent:
     """The memory after a question was answered, or was not."""
     match finding:
-        case LookedUp():
-            return intent
         case Reached(inquiry):
             return replace(intent, doubt=_doubt(intent, inquiry, unanswered=0, answered=1))
         case Unanswered(ProbeTunnel() as inquiry):
             return replace(intent, doubt=_doubt(intent, inquiry, unanswered=1, answered=0))
-        case Unanswered():
-            return intent
+        case LookedUp() | Unanswered():
+            return lookups.learn(intent, finding)
         case _:
             assert_never(finding)
 

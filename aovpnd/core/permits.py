@@ -6,6 +6,7 @@ a way out of the machine means adding a permit here, a row to docs/security.md, 
 """
 
 from dataclasses import dataclass
+from enum import Enum
 from ipaddress import IPv6Address
 
 from aovpnd.model import Phase
@@ -32,6 +33,24 @@ class Handshake:
     """Outer packets of the tunnel: marked, UDP, to this address and port."""
 
     endpoint: Endpoint
+
+
+class Asks(Enum):
+    """How names are looked up: by which protocols, to which port."""
+
+    PLAIN = "DNS (RFC 1035), UDP and TCP to port 53"
+    TLS = "DNS over TLS (RFC 7858), TCP to port 853"
+
+
+@dataclass(frozen=True, slots=True)
+class LookUp:
+    """A question of our own: marked, by one link, to these resolvers, until the deadline (CLOCK_BOOTTIME)."""
+
+    device: Device
+    resolvers: tuple[Address, ...]
+    asks: Asks
+    asked_at: float
+    expires_at: float
 
 
 @dataclass(frozen=True, slots=True)
@@ -67,18 +86,20 @@ class Lan:
     prefixes: tuple[Network, ...]
 
 
-Permit = Loopback | LinkSetup | Handshake | TemporaryAccess | Tunnel | HostOnly | Lan
+Permit = Loopback | LinkSetup | Handshake | LookUp | TemporaryAccess | Tunnel | HostOnly | Lan
 
 
 @dataclass(frozen=True, slots=True)
 class Facts:
     """What the permits are made of; `decide` has verified each of these.
 
-    ``endpoints`` of the chosen tunnel, ``tunnel`` once its link is verified, ``access`` while a grant is alive.
+    ``endpoints`` of the chosen tunnel, ``tunnel`` once its link is verified, ``look_up`` while one runs, ``access``
+    while a grant is alive.
     """
 
     endpoints: tuple[Endpoint, ...] = ()
     tunnel: Tunnel | None = None
+    look_up: LookUp | None = None
     access: TemporaryAccess | None = None
     neighbours: tuple[IPv6Address, ...] = ()
     host_only: tuple[HostOnly, ...] = ()
@@ -90,15 +111,18 @@ def permits(phase: Phase, facts: Facts) -> tuple[Permit, ...]:
     always: tuple[Permit, ...] = (Loopback(), LinkSetup(facts.neighbours))
     beside: tuple[Permit, ...] = (*facts.host_only, *facts.lan)
     handshakes = tuple(Handshake(endpoint) for endpoint in facts.endpoints)
+    look_up = (facts.look_up,) if facts.look_up is not None else ()
     tunnel = (facts.tunnel,) if facts.tunnel is not None else ()
     match phase:
         case Phase.BLOCKED:
             return (*always, *beside)
-        case Phase.OFFLINE | Phase.CONNECTING | Phase.CONNECTED:
+        case Phase.OFFLINE:
             return (*always, *handshakes, *tunnel, *beside)
+        case Phase.CONNECTING | Phase.CONNECTED:
+            return (*always, *handshakes, *look_up, *tunnel, *beside)
         case Phase.TEMPORARY_ACCESS:
             access = (facts.access,) if facts.access is not None else ()
-            return (*always, *handshakes, *access, *tunnel, *beside)
+            return (*always, *handshakes, *look_up, *access, *tunnel, *beside)
         case _:
             msg = f"phase {phase} has no permits: there is no table then"
             raise ValueError(msg)

@@ -8,7 +8,7 @@ from aovpnd.core.health import IN_VAIN
 from aovpnd.core.view import PREFER, View
 from aovpnd.gateways import Left, Why
 from aovpnd.links import Side, sides
-from aovpnd.model import Config, GuardState, Intent, Phase, Problem, Severity, Snapshot, Wish
+from aovpnd.model import Config, GuardState, Intent, Phase, Problem, Severity, Snapshot, Uplink, Wish
 from aovpnd.orders import CloseSockets, EnsureDns
 from aovpnd.tunnel import TunnelSpec
 
@@ -20,11 +20,12 @@ REMEMBER_CULPRIT_S: Final = 600.0
 
 def problems(config: Config, intent: Intent, snapshot: Snapshot, now: View) -> tuple[Problem, ...]:
     """Everything that somebody should know, the configuration's own problems first."""
+    phase, spec = now.phase, now.spec
     return (
         *config.problems,
-        *_choice(config, intent, now.spec),
-        *_tunnel(intent, now.phase, now.spec),
-        *dns.problems(snapshot, now.spec),
+        *_choice(config, intent, spec),
+        *_tunnel(intent, phase, now.uplinks, spec),
+        *dns.problems(snapshot, spec),
         *_left(intent, now),
         *_guard(snapshot),
         *_culprit(intent, snapshot),
@@ -64,12 +65,16 @@ def _missing(config: Config, intent: Intent, spec: TunnelSpec) -> list[Problem]:
     return [Problem("tunnel-unknown", Severity.WARNING, f"there is no tunnel called {gone}", hint)] if gone else []
 
 
-def _tunnel(intent: Intent, phase: Phase, spec: TunnelSpec | None) -> list[Problem]:
+def _tunnel(intent: Intent, phase: Phase, uplinks: tuple[Uplink, ...], spec: TunnelSpec | None) -> list[Problem]:
     if spec is None:
         return []
     found = []
-    if phase is Phase.CONNECTING and intent.provoked is not None and intent.provoked.attempts >= IN_VAIN:
+    hosts = [host for host in intent.hosts if host.name in spec.hosts]
+    attempts = max((intent.provoked.attempts if intent.provoked is not None else 0, *(host.turns for host in hosts)))
+    if phase is Phase.CONNECTING and spec.endpoints and attempts >= IN_VAIN:
         where = _where(spec)
+        others = len({addr for host in hosts for addr in (*host.answered, *host.good)}) - len(spec.hosts)
+        where += f", nor at {others} other addresses" if others > 0 else ""
         text = f"the gateway of {spec.name} ({where}) does not answer"
         hint = "a portal may be in the way: aovpnctl allow-temp; otherwise check the keys and the gateway"
         found.append(Problem("no-handshake", Severity.WARNING, text, hint))
@@ -77,6 +82,8 @@ def _tunnel(intent: Intent, phase: Phase, spec: TunnelSpec | None) -> list[Probl
         text = f"the gateway of {spec.name} ({_where(spec)}) answers but leads nowhere"
         hint = "its own way to the internet is broken: tell whoever runs it; another tunnel: aovpnctl connect NAME"
         found.append(Problem("exit-dead", Severity.WARNING, text, hint))
+    if phase in {Phase.CONNECTING, Phase.TEMPORARY_ACCESS}:
+        found += _names(intent, uplinks, spec)
     if not dns.carries_everything(spec):
         carried = ", ".join(map(str, spec.prefixes[:4]))
         text = f"{spec.name} carries only {carried}; everything else stays blocked"
@@ -115,7 +122,26 @@ def _why_left(left: Left, spec: TunnelSpec, now: View) -> Problem:
 
 
 def _where(spec: TunnelSpec) -> str:
-    return ", ".join(map(str, spec.endpoints))
+    names = (peer.host for peer in spec.peers if peer.host is not None and peer.endpoint is None)
+    return ", ".join(map(str, (*spec.endpoints, *names)))
+
+
+def _names(intent: Intent, uplinks: tuple[Uplink, ...], spec: TunnelSpec) -> list[Problem]:
+    """Gateways whose names were looked up in vain, and such as cannot be reached by the families of this network."""
+    found = []
+    for peer in spec.peers:
+        host = next((host for host in intent.hosts if peer.host is not None and host.name == peer.host.host), None)
+        if host is not None and host.said:
+            hint = "it is asked again; a portal may be in the way: aovpnctl allow-temp"
+            found.append(Problem("name-unresolved", Severity.WARNING, host.said, hint))
+        elif host is not None and host.answered and peer.endpoint is None:
+            text = f"{host.name} has no address that can be reached over {_families(uplinks)}"
+            found.append(Problem("address-family", Severity.WARNING, text, "another network may help"))
+    return found
+
+
+def _families(uplinks: tuple[Uplink, ...]) -> str:
+    return " and ".join(f"IPv{family}" for family in sorted({family for u in uplinks for family in u.families}))
 
 
 def _guard(snapshot: Snapshot) -> list[Problem]:

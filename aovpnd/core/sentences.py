@@ -9,7 +9,7 @@ from ipaddress import ip_network
 from typing import assert_never
 
 from aovpnd.core.explain import OUTPUT, Explanation, Fate
-from aovpnd.core.permits import Handshake, HostOnly, Lan, LinkSetup, Loopback, Permit, TemporaryAccess, Tunnel
+from aovpnd.core.permits import Handshake, HostOnly, Lan, LinkSetup, LookUp, Loopback, Permit, TemporaryAccess, Tunnel
 from aovpnd.core.picture import Picture
 from aovpnd.core.way import By, Turn
 from aovpnd.destinations import Destination
@@ -40,6 +40,8 @@ def words(permit: Permit) -> str:
             return "Link set-up"
         case Handshake():
             return "Handshake"
+        case LookUp():
+            return "Look-up"
         case Tunnel():
             return "Tunnel"
         case TemporaryAccess():

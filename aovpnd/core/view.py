@@ -5,9 +5,11 @@ from dataclasses import dataclass, replace
 from typing import Final
 
 from aovpnd import names
-from aovpnd.core import health
+from aovpnd.core import endpoints, health, lookups
+from aovpnd.core.endpoints import Reach
 from aovpnd.core.uplinks import IPV4, uplinks
 from aovpnd.gateways import Made, Path
+from aovpnd.inquiries import OpenLookUp
 from aovpnd.links import is_tunnel_shaped
 from aovpnd.model import (
     Block,
@@ -39,6 +41,10 @@ class View:
     path: Path | None
     grant: Grant | None
     phase: Phase
+    look_up: OpenLookUp | None
+    """The one that runs and may."""
+    reach: Reach | None
+    """What the chosen tunnel can reach from here."""
     sealed: bool
     """The ruleset cannot be loaded and is not there: routing alone has to keep the machine shut."""
     order: tuple[TunnelSpec, ...] = ()
@@ -60,7 +66,10 @@ class Beside:
 def view(config: Config, intent: Intent, snapshot: Snapshot) -> View:
     """Read what matters, and derive the phase: the first line of docs/security.md's table that fits."""
     found = uplinks(snapshot)
-    spec = choose(config, intent)
+    spec, reach = choose(config, intent), None
+    if spec is not None:
+        reach = endpoints.reach(spec, intent.hosts, snapshot, found)
+        spec = endpoints.concrete(spec, intent.hosts, reach)
     state = own_tunnel(spec, snapshot, intent.gateways.made)
     link_name = state.link.name if state is not None else free_link_name(snapshot)
     path = path_of(spec, state, found)
@@ -79,12 +88,26 @@ def view(config: Config, intent: Intent, snapshot: Snapshot) -> View:
     else:
         phase = Phase.CONNECTING
     beside = _beside(config, intent, snapshot, found, link_name)
-    return View(found, spec, link_name, state, path, grant, phase, sealed, order(config, intent), beside)
+    look_up = lookups.live(intent, found, snapshot.now.boot) if spec is not None else None
+    return View(
+        found,
+        spec,
+        link_name,
+        state,
+        path,
+        grant,
+        phase,
+        look_up,
+        reach,
+        sealed,
+        order=order(config, intent),
+        trial=beside,
+    )
 
 
 def path_of(spec: TunnelSpec | None, state: TunnelState | None, found: tuple[Uplink, ...]) -> Path | None:
     """Over what a tunnel runs, where it can run at all."""
-    if spec is None or state is None or not found:
+    if spec is None or not spec.endpoints or state is None or not found:
         return None
     networks = tuple(f"{uplink.link.index} {uplink.network}" for uplink in found)
     return Path(spec.name, spec.digest(), spec.endpoints, state.link.index, networks)
@@ -141,7 +164,8 @@ def _beside(
     spec = candidates.get(trial.tunnel) if trial is not None else None
     if spec is None or spec == choose(config, intent):
         return None
-    bare = replace(spec, addresses=())
+    reach = endpoints.reach(spec, intent.hosts, snapshot, found)
+    bare = endpoints.concrete(replace(spec, addresses=()), intent.hosts, reach)
     link_name = free_link_name(snapshot, besides=carrying)
     on_link = next((state for state in snapshot.tunnels if state.link.name == link_name), None)
     state = on_link if on_link is not None and own_tunnel(bare, replace(snapshot, tunnels=(on_link,))) else None

@@ -1,11 +1,18 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
 """dnsmasq as the simulated machines use it: DHCPv4, DHCPv6, router advertisements and DNS."""
 
+import re
+from ipaddress import IPv4Address
+from typing import Final
+
 from tests.lab import plan
 from tests.lab.host import Host
 from tests.lab.plan import Site
 from tests.lab.process import LabError, wait_for
 
+_WELL_KNOWN: Final = ("192.0.0.170", "192.0.0.171")
+"""RFC 7050. (dnsmasq makes no other IPv6 addresses: the site has NAT64 and no DNS64.)"""
+_IS_IPV4: Final = re.compile(r"dhcp-range=[0-9]|dhcp-option=option:|dhcp-authoritative|dhcp-leasefile")
 _BASE = """
 port=53
 bind-dynamic
@@ -35,6 +42,9 @@ dhcp-range={site.lan6}::1000,{site.lan6}::1fff,slaac,64,{lease_s}
 dhcp-option=option6:dns-server,[{site.router6}]
 log-dhcp
 """
+    if site.nat64:
+        text = "".join(line for line in text.splitlines(keepends=True) if not _IS_IPV4.match(line))
+        text += "".join(f"address=/ipv4only.arpa/{site.behind_nat64(IPv4Address(a))}\n" for a in _WELL_KNOWN)
     if portal:
         text += f"dhcp-option-force=114,{plan.PORTAL_API}\naddress=/{plan.PORTAL_NAME}/{site.router4}\n"
     return text

@@ -21,6 +21,10 @@ Endpoint = tuple[IPv4Address | IPv6Address, int]
 ENDPOINTS: Final[tuple[Endpoint, ...]] = tuple(
     (address, plan.GATEWAY_PORT) for place in plan.PLACES for address in (place.wan4, place.wan6)
 )
+SITES: Final = (plan.HOME, plan.CAFE, plan.SIX)
+RESOLVERS: Final = frozenset(address for site in SITES for address in (site.router4, site.router6, site.router_local))
+LOOKED_UP: Final = (plan.GATEWAY_NAME, "ipv4only.arpa")
+"""The names that a protected laptop may ask its network for."""
 TCP_BASE: Final = 40000
 """Senders' TCP SYNs carry no payload: their kind is the destination port less this."""
 _WELL_KNOWN_SYN: Final = {"53": TCP_BASE + 18, "853": TCP_BASE + 19}
@@ -38,6 +42,7 @@ class Kind(StrEnum):
     NDP = "ndp"
     HANDSHAKE = "handshake"
     TUNNEL = "tunnel"
+    LOOK_UP = "lookup"
     CLEAR = "clear"
 
 
@@ -76,6 +81,13 @@ _FIELDS: Final = (
     "tcp.flags",
     "icmpv6.type",
     "icmpv6.code",
+    "dns.flags",
+    "dns.qry.name",
+    "dns.qry.type",
+    "dns.count.queries",
+    "dns.count.answers",
+    "dns.count.auth_rr",
+    "dns.count.add_rr",
     "dhcp.type",
     "dhcpv6.msgtype",
     "wg.type",
@@ -102,6 +114,21 @@ def _is_wireguard(row: dict[str, str]) -> bool:
     return row["wg.type"] == "4" and int(row["udp.length"]) >= _WG_DATA_LEAST
 
 
+def _is_look_up(row: dict[str, str]) -> bool:
+    """Whether it asks a site's router for the address of the gateway, or for the network's NAT64 prefix, and nothing
+    else, with nothing behind the question.
+    """
+    counts = [row[f"dns.count.{name}"] for name in ("queries", "answers", "auth_rr", "add_rr")]
+    name = row["dns.qry.name"]
+    length = 8 + 12 + len(name) + 2 + 4
+    return (
+        (row["udp.dstport"], row["udp.length"]) == ("53", str(length))
+        and (row["dns.flags"], counts) == ("0x0100", ["1", "0", "0", "0"])
+        and name in LOOKED_UP
+        and row["dns.qry.type"] in {"1", "28"}
+    )
+
+
 def classify(row: dict[str, str], endpoints: tuple[Endpoint, ...]) -> Kind:
     """Say what a frame is from tshark's fields (first occurrences; "" where the frame has none)."""
     if row["_ws.malformed"]:
@@ -122,6 +149,9 @@ def classify(row: dict[str, str], endpoints: tuple[Endpoint, ...]) -> Kind:
             return Kind.DHCP6 if near else Kind.CLEAR
         case "0x86dd" if row["ipv6.nxt"] == "58" and row["icmpv6.type"] in _NDP_TYPES:
             return Kind.NDP if _is_proper_ndp(row) else Kind.CLEAR
+        case "0x0800" | "0x86dd" if (udp4 or udp6) and _is_look_up(row):
+            asked = IPv4Address(row["ip.dst"]) if udp4 else IPv6Address(row["ipv6.dst"])
+            return Kind.LOOK_UP if asked in RESOLVERS else Kind.CLEAR
         case "0x0800" | "0x86dd" if (udp4 or udp6) and _is_wireguard(row):
             to = IPv4Address(row["ip.dst"]) if udp4 else IPv6Address(row["ipv6.dst"])
             if (to, int(row["udp.dstport"])) in endpoints:
@@ -132,7 +162,7 @@ def classify(row: dict[str, str], endpoints: tuple[Endpoint, ...]) -> Kind:
 def _is_proper_ndp(row: dict[str, str]) -> bool:
     """RFC 4861's own checks, and the destinations that docs/security.md has for the type."""
     to = IPv6Address(row["ipv6.dst"])
-    near = to in _LINK_LOCAL or to in {plan.HOME.router6, plan.CAFE.router6}
+    near = to in _LINK_LOCAL or to in {site.router6 for site in SITES}
     allowed = {"133": to == _ALL_ROUTERS, "135": near or to in _SOLICITED_NODES, "136": near or to == _ALL_NODES}
     return allowed[row["icmpv6.type"]] and row["ipv6.hlim"] == "255" and row["icmpv6.code"] == "0"
 

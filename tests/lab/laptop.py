@@ -98,11 +98,11 @@ supersede dhcp-rebinding-time {self.lease_s * 85 // 100};
         for lease in (self.host.dir / "run").glob(f"dhclient-*.{link}.*"):
             lease.unlink()
 
-    def wait_online(self, link: str, *, ipv6: bool = False, deadline_s: float = 15.0) -> None:
+    def wait_online(self, link: str, *, ipv4: bool = True, ipv6: bool = False, deadline_s: float = 15.0) -> None:
         """Wait until a link has an IPv4 lease and a default route; with ``ipv6`` also a global address and route."""
 
         def online() -> bool:
-            routes = self.host.ip(f"-4 route show default dev {link}")
+            routes = not ipv4 or self.host.ip(f"-4 route show default dev {link}")
             if ipv6:
                 addresses = self.host.ip(f"-6 addr show dev {link} scope global -tentative")
                 return bool(routes and "inet6" in addresses and self.host.ip(f"-6 route show default dev {link}"))

@@ -30,6 +30,8 @@ class Site:
     wan4_gateway: str
     wan6: str
     wan6_gateway: str
+    nat64: str = ""
+    """The /96 behind which IPv4 is reached, without the trailing ``::``; such a site has no IPv4 itself."""
 
     @property
     def router4(self) -> IPv4Address:
@@ -41,6 +43,16 @@ class Site:
         """The router's global address on the LAN."""
         return IPv6Address(f"{self.lan6}::1")
 
+    @property
+    def router_local(self) -> IPv6Address:
+        """The router's link-local address on the LAN (RFC 4291 appendix A): the IPv6 default gateway."""
+        mac = bytes.fromhex(self.mac.replace(":", ""))
+        return IPv6Address(b"\xfe\x80" + bytes(6) + bytes([mac[0] ^ 2]) + mac[1:3] + b"\xff\xfe" + mac[3:])
+
+    def behind_nat64(self, address: IPv4Address) -> IPv6Address:
+        """The IPv6 address by which an IPv4 one is reached from this site."""
+        return IPv6Address(int(IPv6Address(f"{self.nat64}::")) | int(address))
+
 
 HOME: Final = Site(
     *("home", "192.168.10", "2001:db8:10", "02:00:00:00:10:01"),
@@ -50,9 +62,17 @@ CAFE: Final = Site(
     *("cafe", "192.168.20", "2001:db8:20", "02:00:00:00:20:01"),
     *("198.51.100.6", "198.51.100.5", "2001:db8:ff20::2", "2001:db8:ff20::1"),
 )
+SIX: Final = Site(
+    *("six", "192.168.64", "2001:db8:60", "02:00:00:00:64:01"),
+    *("198.51.100.10", "198.51.100.9", "2001:db8:ff60::2", "2001:db8:ff60::1"),
+    nat64="2001:db8:64",
+)
+"""A mobile network of today: IPv6 alone, IPv4 behind NAT64. There only where `World.build` is asked for it."""
 
 GATEWAY4: Final = IPv4Address("203.0.113.2")
 GATEWAY6: Final = IPv6Address("2001:db8:113::2")
+MOVED4: Final = IPv4Address("203.0.113.130")
+"""Where the gateway is after `Gateway.move`."""
 GATEWAY_PORT: Final = 51820
 GATEWAY_INSIDE4: Final = IPv4Address("10.66.0.1")
 GATEWAY_INSIDE6: Final = IPv6Address("fd66::1")

@@ -21,8 +21,7 @@ from pathlib import Path
 from types import TracebackType
 from typing import Final, Self
 
-from tests.lab import plan
-from tests.lab.frames import ENDPOINTS, Endpoint, Frame, Kind, dissect
+from tests.lab.frames import ENDPOINTS, LOOKED_UP, RESOLVERS, SITES, Endpoint, Frame, Kind, dissect
 from tests.lab.host import Host
 from tests.lab.process import LabError, run, stop
 
@@ -35,7 +34,7 @@ _NOT_CAPTURED: Final = frozenset({Kind.ARP, Kind.TUNNEL})
 def nft_rules(endpoints: tuple[Endpoint, ...]) -> tuple[tuple[str, Kind], ...]:
     """The allow-list as nft matches, first match wins; the dissector's rules in `frames.classify` say the same."""
     plain4 = "ip hdrlength 5 ip frag-off & 0x3fff == 0"
-    near = f"fe80::/10, {plan.HOME.router6}, {plan.CAFE.router6}"
+    near = ", ".join(("fe80::/10", *(str(site.router6) for site in SITES)))
     ndp = "ip6 nexthdr icmpv6 ip6 hoplimit 255 icmpv6 code 0 icmpv6 type"
     rules = [
         ("ether type arp", Kind.ARP),
@@ -52,10 +51,30 @@ def nft_rules(endpoints: tuple[Endpoint, ...]) -> tuple[tuple[str, Kind], ...]:
         ("@th,64,32 0x03000000 udp length 72", Kind.HANDSHAKE),
         ("@th,64,32 0x04000000 udp length >= 40", Kind.TUNNEL),
     )
+    rules += _look_up_rules(plain4)
     for address, port in endpoints:
         to = f"{plain4} ip daddr {address}" if address.version == 4 else f"ip6 nexthdr udp ip6 daddr {address}"
         rules += [(f"{to} udp dport {port} {shape}", kind) for shape, kind in shapes]
     return tuple(rules)
+
+
+def _look_up_rules(plain4: str) -> list[tuple[str, Kind]]:
+    """A question for one of the names, to one of the resolvers: a header with one question and nothing else, the name,
+    the type (A, AAAA), the class.
+    """
+    rules = []
+    four = ", ".join(str(address) for address in sorted(map(str, RESOLVERS)) if ":" not in address)
+    six = ", ".join(str(address) for address in sorted(map(str, RESOLVERS)) if ":" in address)
+    for name in LOOKED_UP:
+        wire = b"".join(bytes([len(label)]) + label.encode() for label in name.split(".")) + b"\0"
+        data = bytes.fromhex("01000001000000000000") + wire
+        pieces = [(10 + at, data[at : at + 8]) for at in range(0, len(data), 8)]
+        match = " ".join(f"@th,{8 * at},{8 * len(piece)} 0x{piece.hex()}" for at, piece in pieces)
+        end = 8 * (10 + len(data))
+        match += f" @th,{end},16 {{ 1, 28 }} @th,{end + 16},16 1 udp length {10 + len(data) + 4}"
+        rules.append((f"{plain4} ip daddr {{ {four} }} udp dport 53 {match}", Kind.LOOK_UP))
+        rules.append((f"ip6 nexthdr udp ip6 daddr {{ {six} }} udp dport 53 {match}", Kind.LOOK_UP))
+    return rules
 
 
 def _bpf(endpoints: tuple[Endpoint, ...]) -> str:

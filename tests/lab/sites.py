@@ -1,6 +1,7 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
 """The machines that a laptop meets: routers at home and in the café, the internet, and the WireGuard gateway."""
 
+import json
 import subprocess
 import sys
 from dataclasses import dataclass
@@ -9,7 +10,7 @@ from typing import Final
 
 from tests.lab import dnsmasq, plan
 from tests.lab.host import Host
-from tests.lab.plan import CAFE, HOME, Site
+from tests.lab.plan import Site
 from tests.lab.process import run, stop, wait_for
 
 _NAT: Final = """
@@ -41,6 +42,20 @@ table inet gateway {
 """
 
 
+_LIAR: Final = 5353
+_TO_THE_LIAR: Final = """
+table inet liar {{
+  chain prerouting {{
+    type nat hook prerouting priority -150;
+    iifname "lan0" ip daddr {lan4} udp dport 53 dnat ip to {lan4}:{port}
+    iifname "lan0" ip daddr {lan4} tcp dport 53 dnat ip to {lan4}:{port}
+    iifname "lan0" ip6 daddr {lan6} udp dport 53 dnat ip6 to [{lan6}]:{port}
+    iifname "lan0" ip6 daddr {lan6} tcp dport 53 dnat ip6 to [{lan6}]:{port}
+  }}
+}}
+"""
+
+
 @dataclass(frozen=True, slots=True)
 class Router:
     """A site's router: DHCP, router advertisements, DNS, NAT for IPv4, plain routing for IPv6."""
@@ -55,17 +70,47 @@ class Router:
         host.sysctl(ipv6__conf__wan0__accept_dad=0, ipv6__conf__lan0__keep_addr_on_down=1)
         host.ip(f"link set lan0 address {site.mac} up")
         host.ip("link set wan0 up")
-        host.ip(f"addr add {site.router4}/24 dev lan0")
+        if not site.nat64:
+            host.ip(f"addr add {site.router4}/24 dev lan0")
         host.ip(f"addr add {site.router6}/64 dev lan0")
         host.ip(f"addr add {site.wan4}/30 dev wan0")
         host.ip(f"addr add {site.wan6}/64 dev wan0")
         host.ip(f"route add default via {site.wan4_gateway}")
         host.ip(f"-6 route add default via {site.wan6_gateway}")
         host.nft(_NAT)
+        if site.nat64:
+            self._nat64()
         if portal_tls:
             host.nft(_PORTAL)
             host.spawn(sys.executable, "-m", "tests.lab.portal_server", *map(str, portal_tls), log="portal")
         dnsmasq.start(host, dnsmasq.lan_config(site, lease_s=lease_s, portal=portal_tls is not None))
+
+    def _nat64(self) -> None:
+        """Start the translator (tayga), and route the prefix into it."""
+        host, inside = self.host, f"{self.site.lan4}.0/24"
+        text = f"tun-device nat64\nipv4-addr {self.site.lan4}.1\nprefix {self.site.nat64}::/96\n"
+        text += f"dynamic-pool {inside}\nipv6-addr {self.site.lan6}:1::64\n"
+        (host.dir / "run" / "tayga.conf").write_text(text, encoding="utf-8")
+        host.spawn("tayga", "-c", "/run/tayga.conf", "--mktun", chroot=True, log="tayga").wait(10)
+        host.ip("link set nat64 up")
+        host.ip(f"route add {inside} dev nat64")
+        host.ip(f"-6 route add {self.site.nat64}::/96 dev nat64")
+        host.ip(f"-6 route add {self.site.lan6}:1::64/128 dev nat64")
+        host.spawn("tayga", "-c", "/run/tayga.conf", "-d", chroot=True, log="tayga")
+
+    def resolver(self, how: str, *addresses: object) -> None:
+        """How its resolver does its work: ``honest``, or ``lie`` (these addresses, whatever the name), ``tcp`` (these,
+        by TCP alone), ``silent``, ``servfail``.
+        """
+        orders = self.host.dir / "resolver.json"
+        orders.write_text(json.dumps({"how": how, "addresses": list(map(str, addresses))}), encoding="utf-8")
+        self.host.run("nft", "delete", "table", "inet", "liar", check=False)
+        if how == "honest":
+            return
+        if not self.host.pids_of("tests.lab.liar"):
+            self.host.spawn(sys.executable, "-m", "tests.lab.liar", str(_LIAR), str(orders), log="liar")
+            self.ready(_LIAR)
+        self.host.nft(_TO_THE_LIAR.format(lan4=self.site.router4, lan6=self.site.router6, port=_LIAR))
 
     def ready(self, *ports: int) -> None:
         """Wait until it listens on these TCP ports."""
@@ -89,20 +134,21 @@ class Router:
         self.host.nft(f"flush set inet cafe shut\n{elements}\n")
 
 
-def start_internet(host: Host) -> None:
+def start_internet(host: Host, sites: tuple[Site, ...]) -> None:
     """Connect the sites with the gateway, and start DNS, web and echo servers. `internet_ready` waits for them."""
     host.sysctl(ipv4__ip_forward=1, ipv6__conf__all__forwarding=1)
     for address in (plan.WEB4, plan.DNS4, plan.ECHO4):
         host.ip(f"addr add {address}/32 dev lo")
     for address6 in (plan.WEB6, plan.DNS6, plan.ECHO6):
         host.ip(f"addr add {address6}/128 dev lo")
-    for site in (HOME, CAFE):
+    for site in sites:
         host.sysctl(**{f"ipv6__conf__{site.name}__accept_dad": 0})
         host.ip(f"link set {site.name} up")
         host.ip(f"addr add {site.wan4_gateway}/30 dev {site.name}")
         host.ip(f"addr add {site.wan6_gateway}/64 dev {site.name}")
         host.ip(f"-6 route add {site.lan6}::/64 via {site.wan6}")
     connect_gateway(host, plan.PLACES[0])
+    host.ip(f"route add {plan.MOVED4}/32 via {plan.GATEWAY4}")
     host.spawn(sys.executable, "-m", "tests.lab.web_server", log="web")
     dnsmasq.start(host, dnsmasq.internet_config())
 
@@ -219,6 +265,20 @@ Endpoint = {place.wan4}:{plan.GATEWAY_PORT}
         if self._process is not None:
             stop(self._process)
             self._process = None
+
+    def move(self) -> None:
+        """Be found at `plan.MOVED4` from now on, and at the old addresses no more; `come_back` undoes it."""
+        self.host.ip(f"addr add {plan.MOVED4}/32 dev lo")
+        self.host.nft(
+            "table inet moved { chain input { type filter hook input priority 0; policy accept;"
+            f" ip daddr {plan.GATEWAY4} udp dport {plan.GATEWAY_PORT} drop;"
+            f" ip6 daddr {plan.GATEWAY6} udp dport {plan.GATEWAY_PORT} drop; }}; }}\n"
+        )
+
+    def come_back(self) -> None:
+        """Be where one was."""
+        self.host.ip(f"addr del {plan.MOVED4}/32 dev lo")
+        self.host.nft("delete table inet moved\n")
 
     def public_key(self) -> str:
         """The gateway's public key."""

@@ -10,9 +10,10 @@ from typing import Self
 from tests.lab import plan
 from tests.lab.enter import require_private_world
 from tests.lab.ethtool import software_segmentation
+from tests.lab.frames import ENDPOINTS, Endpoint
 from tests.lab.host import Host, new_world_dir
 from tests.lab.laptop import Laptop
-from tests.lab.plan import CAFE, HOME
+from tests.lab.plan import CAFE, HOME, SIX
 from tests.lab.process import LabError
 from tests.lab.record import Recorder
 from tests.lab.sites import (
@@ -27,8 +28,6 @@ from tests.lab.sites import (
     start_internet,
 )
 
-SITES = ("home", "cafe")
-
 
 @dataclass(slots=True)
 class World:
@@ -42,6 +41,8 @@ class World:
     gateway: Gateway
     air: Host
     """Radio and switch: one bridge per site; the recorder listens on its ends of the laptop's links."""
+    six: Router | None
+    """The site with IPv6 alone, where there is one."""
     ca: Path
     """Certificate of the authority that signed the captive portal's."""
     links: list[str] = field(default_factory=list)
@@ -50,17 +51,18 @@ class World:
     _recorders: list[Recorder] = field(default_factory=list)
 
     @classmethod
-    def build(cls, *, lease_s: int = 120, links: tuple[str, ...] = ("wlan0", "eth0")) -> Self:
+    def build(cls, *, lease_s: int = 120, links: tuple[str, ...] = ("wlan0", "eth0"), nat64: bool = False) -> Self:
         """Build a world, its laptop off every network: the links exist, are down, and have no carrier.
 
         ``lease_s``: lifetime of DHCPv4 leases, 20 s and more (the client counts it; servers give two minutes at least).
+        ``nat64``: there is a third site, ``six``, with IPv6 alone.
         """
         require_private_world()
         directory = new_world_dir()
         with ThreadPoolExecutor() as pool:
             keys = pool.submit(lambda: (new_key(), new_key(), new_preshared_key()))
             certificates = pool.submit(make_certificates, directory)
-            names = ("laptop", "home", "cafe", "internet", "gateway", "air")
+            names = ("laptop", "home", "cafe", "internet", "gateway", "air", *(("six",) if nat64 else ()))
             hosts = dict(zip(names, pool.map(lambda name: Host.boot(name, directory), names), strict=True))
             laptop_key, gateway_key, preshared = keys.result()
             ca, certificate, key = certificates.result()
@@ -71,6 +73,7 @@ class World:
                 laptop=Laptop(hosts["laptop"], conf, lease_s),
                 home=Router(hosts["home"], HOME),
                 cafe=Router(hosts["cafe"], CAFE),
+                six=Router(hosts["six"], SIX) if nat64 else None,
                 internet=hosts["internet"],
                 gateway=gateway,
                 air=hosts["air"],
@@ -79,12 +82,14 @@ class World:
             try:
                 world._wire(links)
                 jobs = [
-                    pool.submit(start_internet, world.internet),
+                    pool.submit(start_internet, world.internet, tuple(router.site for router in world.routers)),
                     pool.submit(gateway.configure),
                     pool.submit(world.home.configure, lease_s=lease_s),
                     pool.submit(world.cafe.configure, lease_s=lease_s, portal_tls=(certificate, key)),
                     pool.submit(world.laptop.configure),
                 ]
+                if world.six is not None:
+                    jobs.append(pool.submit(world.six.configure, lease_s=lease_s))
                 for job in jobs:
                     job.result()
                 internet_ready(world.internet)
@@ -94,10 +99,16 @@ class World:
                 raise
         return world
 
+    @property
+    def routers(self) -> tuple[Router, ...]:
+        """The routers of all sites."""
+        return (self.home, self.cafe, *((self.six,) if self.six is not None else ()))
+
     def _wire(self, links: tuple[str, ...]) -> None:
         """Join the machines with veth pairs, and the sites' LANs with bridges in the air."""
         self.air.sysctl(ipv6__conf__all__disable_ipv6=1, ipv6__conf__default__disable_ipv6=1)
-        for router, name in ((self.home, "home"), (self.cafe, "cafe")):
+        for router in self.routers:
+            name = router.site.name
             self.air.ip(f"link add br-{name} type bridge stp_state 0 forward_delay 0 mcast_snooping 0")
             self.air.ip(f"link set br-{name} up")
             _veth(self.air, name, router.host, "lan0")
@@ -135,8 +146,9 @@ class World:
 
     def attach(self, link: str, site: str) -> None:
         """Give a link carrier at a site, nothing more."""
-        if site not in SITES:
-            raise LabError(f"no site {site}: there are {', '.join(SITES)}")
+        sites = [router.site.name for router in self.routers]
+        if site not in sites:
+            raise LabError(f"no site {site}: there are {', '.join(sites)}")
         self.air.ip(f"link set {link} master br-{site} up")
 
     def detach(self, link: str) -> None:
@@ -150,7 +162,7 @@ class World:
         self.attach(link, site)
         self.laptop.join(link)
         if wait:
-            self.laptop.wait_online(link, ipv6=ipv6)
+            self.laptop.wait_online(link, ipv4=site != SIX.name, ipv6=ipv6 or site == SIX.name)
 
     def plug(self, site: str, *, link: str = "eth0", wait: bool = True) -> None:
         """Join a site's network by cable as well."""
@@ -166,9 +178,12 @@ class World:
         self.air.ip(f"link set {link} down")
         self.air.ip(f"link set {link} up")
 
-    def record(self, *links: str, prefilter: bool = False) -> Recorder:
-        """Start a recorder on the far side of links (all of them when none is named); stop it by its ``with``."""
-        recorder = Recorder.start(self.air, links or tuple(self.links), prefilter=prefilter)
+    def record(self, *links: str, prefilter: bool = False, endpoints: tuple[Endpoint, ...] = ENDPOINTS) -> Recorder:
+        """Start a recorder on the far side of links (all of them when none is named); stop it by its ``with``.
+
+        ``endpoints``: where handshakes may go.
+        """
+        recorder = Recorder.start(self.air, links or tuple(self.links), prefilter=prefilter, endpoints=endpoints)
         self._recorders.append(recorder)
         return recorder
 
@@ -179,7 +194,8 @@ class World:
         for recorder in self._recorders:
             recorder.stop()
         gateways = (gateway.host for gateway in (self.gateway, *self.more_gateways))
-        for host in (self.laptop.host, self.home.host, self.cafe.host, self.internet, *gateways, self.air):
+        routers = (router.host for router in self.routers)
+        for host in (self.laptop.host, *routers, self.internet, *gateways, self.air):
             host.close()
 
     def __enter__(self) -> Self:
@@ -195,3 +211,8 @@ def _veth(one: Host, name: str, other: Host, other_name: str, *, mac: str | None
     """Join two machines; the other's end gets ``mac``."""
     address = f"address {mac}" if mac else ""
     one.ip(f"link add name {name} type veth peer name {other_name} {address} netns {other.holder.pid}")
+
+
+def by_name(tunnel_conf: str) -> str:
+    """The same file with the gateway's name in place of its address."""
+    return tunnel_conf.replace(f"Endpoint = {plan.GATEWAY4}:", f"Endpoint = {plan.GATEWAY_NAME}:")

@@ -120,12 +120,13 @@ class Protected:
         tunnel: bool = True,
         start: bool = True,
         control: bool = True,
+        nat64: bool = False,
     ) -> Self:
         """A world whose laptop is off every network and runs the daemon, with one tunnel configured.
 
         ``control``: before that, unprotected at home, every sender must be seen.
         """
-        world = World.build(lease_s=lease_s, links=links)
+        world = World.build(lease_s=lease_s, links=links, nat64=nat64)
         try:
             laptop = cls(world)
             if control:

@@ -226,8 +226,8 @@ def bench() -> Iterator[Bench]:
 
 
 # -- the tables --------------------------------------------------------------------------------------------------------
-def _situation(wish: str, lan: Lan, grant: str, uplinks: str, tunnel: str) -> Situation:
-    return Situation(wish, lan, grant, uplinks, tunnel, "docker0", "given")
+def _situation(wish: str, lan: Lan, grant: str, uplinks: str, tunnel: str, look_up: str = "none") -> Situation:
+    return Situation(wish, lan, grant, uplinks, tunnel, "docker0", "given", look_up)
 
 
 SITUATIONS: Final = {
@@ -238,7 +238,9 @@ SITUATIONS: Final = {
     "connected": _situation("one tunnel", Lan.BLOCK, "none", "private", "user space"),
     "temporary access": _situation("one tunnel", Lan.BLOCK, "alive", "private", "user space"),
     "lan": _situation("one tunnel", Lan.ALLOW, "none", "two", "user space"),
-    "everything": _situation("one tunnel", Lan.ALLOW, "alive", "two", "user space"),
+    "look-up": _situation("one tunnel", Lan.BLOCK, "none", "private", "absent", "runs"),
+    "look-up over TLS": _situation("one tunnel", Lan.BLOCK, "none", "private", "absent", "runs over TLS"),
+    "everything": _situation("one tunnel", Lan.ALLOW, "alive", "two", "user space", "runs"),
 }
 
 

@@ -95,6 +95,13 @@ def _names() -> Iterator[Packet]:
         yield packet(to, L4.TCP, 53)
         yield packet(to, L4.TCP, 853)
         yield packet(to, L4.UDP, 853)
+        for mark in (names.FWMARK, names.FWMARK | 0x80000001, names.FWMARK | 0x10000000, names.STAMP):
+            yield packet(to, L4.UDP, 53, mark=mark)
+            yield packet(to, L4.TCP, 53, mark=mark)
+            yield packet(to, L4.TCP, 853, mark=mark)
+            yield packet(to, L4.UDP, 853, mark=mark)
+            yield packet(to, L4.UDP, 123, mark=mark)
+            yield packet(to, None, mark=mark)
     yield packet("192.168.1.7", L4.UDP, 40001, sport=53)
     yield packet("192.168.1.7", L4.ICMP, icmp_type=8)
 
@@ -176,6 +183,12 @@ def _arriving() -> Iterator[Packet]:
         for own, attacker in ((TUNNEL_ADDRESS4, "192.168.1.7"), (TUNNEL_ADDRESS6, "fe80::7")):
             yield packet(str(own), L4.TCP, 22, saddr=ip_address(attacker), ct=state)
             yield packet(str(own), L4.UDP, 68, saddr=ip_address(attacker), sport=67, ct=state)
+        for resolver, other in (("192.168.1.1", "192.168.1.9"), ("2001:db8:53::53", "2001:db8:53::54")):
+            here = _HERE4 if "." in resolver else _HERE6
+            for l4, port in itertools.product((L4.UDP, L4.TCP), (53, 853)):
+                yield packet(here, l4, 40000, saddr=ip_address(resolver), sport=port, ct=state)
+                yield packet(here, l4, 40000, saddr=ip_address(other), sport=port, ct=state)
+            yield packet(here, L4.UDP, 53, saddr=ip_address(resolver), sport=54, ct=state)
     lease = replace(udp, sport=67, dport=68, saddr=ip_address("192.168.1.1"))
     yield lease
     yield replace(lease, daddr=ip_address("255.255.255.255"))

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""A world small enough to enumerate: every situation that the no-leak test asks about, as a product of seven choices.
+"""A world small enough to enumerate: every situation that the no-leak test asks about, as a product of eight choices.
 
 Each choice is a function of a name, so that a failing situation reads as a sentence. Addresses of the outside are from
 RFC 5737 and RFC 3849.
@@ -13,8 +13,10 @@ from typing import Any, Final
 
 from aovpnd import names
 from aovpnd.core import intent as memory
+from aovpnd.core.uplinks import uplinks
 from aovpnd.core.view import view
 from aovpnd.gateways import FRESH, Gateways, Heard, Left, Made, Provoked, Trial, Why
+from aovpnd.inquiries import LookUp, OpenLookUp
 from aovpnd.links import ARPHRD_LOOPBACK, ARPHRD_NONE, Link
 from aovpnd.model import (
     Block,
@@ -166,6 +168,7 @@ TUNNELS: Final = (
 )
 GUESTS: Final = ("none", "docker0", "docker0 with a card in it", "two bridges, one enslaved")
 RESOLVERS: Final = ("given", "none")
+LOOK_UPS: Final = ("none", "runs", "runs over TLS", "had its time", "other network", "link renamed")
 _CHOICES: Final[dict[str, tuple[Any, ...]]] = {
     "wish": WISHES,
     "lan": LANS,
@@ -174,6 +177,7 @@ _CHOICES: Final[dict[str, tuple[Any, ...]]] = {
     "tunnel": TUNNELS,
     "guests": GUESTS,
     "resolvers": RESOLVERS,
+    "look_up": LOOK_UPS,
 }
 
 
@@ -188,6 +192,7 @@ class Situation:
     tunnel: str
     guests: str
     resolvers: str
+    look_up: str
 
     def world(self) -> World:
         """The situation as values."""
@@ -197,22 +202,36 @@ class Situation:
         grant = _grant(config, granted_in)
         if grant is not None and self.grant == "expired":
             grant = replace(grant, granted_at=NOW - 60, expires_at=NOW)
-        return World(config, _memory(self, config, replace(intent, grant=grant), snapshot), snapshot, granted_in)
+        look_up, asked_in = _look_up(self, snapshot)
+        intent = replace(intent, grant=grant, look_up=look_up)
+        return World(config, _memory(self, config, intent, snapshot), snapshot, granted_in, asked_in)
 
 
 def situations() -> Iterator[Situation]:
-    """Every combination, about 60,000. What the resolvers are matters to a grant alone; elsewhere it is not varied."""
+    """Every combination, about 70,000. What the resolvers are matters to a grant alone; elsewhere it is not varied. Nor
+    is the look-up, but without guests.
+    """
     for wish, lan, grant, up, tun, guests in itertools.product(WISHES, LANS, GRANTS, UPLINKS, TUNNELS, GUESTS):
         if wish in MOVING and (lan, guests) != (Lan.BLOCK, "docker0"):
             continue
         for resolvers in RESOLVERS if grant == "alive" else RESOLVERS[:1]:
-            yield Situation(wish, lan, grant, up, tun, guests, resolvers)
+            for look_up in LOOK_UPS if guests == "none" and grant in {"none", "alive"} else LOOK_UPS[:1]:
+                yield Situation(wish, lan, grant, up, tun, guests, resolvers, look_up)
 
 
 BASES: Final = (
-    Situation("one tunnel", Lan.ALLOW, "none", "two", "up", "docker0", "given"),
-    Situation("one tunnel", Lan.BLOCK, "alive", "public prefix, global IPv6 gateway", "down", "docker0", "given"),
-    Situation("no tunnel", Lan.BLOCK, "alive", "private", "absent", "none", "none"),
+    Situation("one tunnel", Lan.ALLOW, "none", "two", "up", "docker0", "given", "runs"),
+    Situation(
+        "one tunnel",
+        Lan.BLOCK,
+        "alive",
+        "public prefix, global IPv6 gateway",
+        "down",
+        "docker0",
+        "given",
+        "runs over TLS",
+    ),
+    Situation("no tunnel", Lan.BLOCK, "alive", "private", "absent", "none", "none", "none"),
 )
 
 
@@ -369,6 +388,30 @@ def _granted_in(choice: Situation, snapshot: Snapshot) -> Snapshot | None:
             raise KeyError(choice.grant)
     links[WLAN.index] = replace(wlan, up=True, carrier=True) if choice.grant == "no lease" else wlan
     return replace(snapshot, links=tuple(links.values()), main=routes)
+
+
+def _look_up(choice: Situation, snapshot: Snapshot) -> tuple[OpenLookUp | None, Snapshot | None]:
+    """The look-up, and the world in which it was begun, over the link that a window would be opened on."""
+    uplink = next(iter(uplinks(snapshot)), None)
+    if choice.look_up == "none" or uplink is None:
+        return None, None
+    tls_name = "dns.example" if choice.look_up == "runs over TLS" else ""
+    inquiry = LookUp("vpn.example.org", uplink.link.index, uplink.link.name, (RESOLVER4, RESOLVER6), tls_name)
+    asked = OpenLookUp(inquiry, uplink.network, NOW - 1, NOW + 180)
+    links = {link.index: link for link in snapshot.links}
+    match choice.look_up:
+        case "had its time":
+            asked = replace(asked, expires_at=NOW)
+        case "other network":
+            links[uplink.link.index] = replace(uplink.link, carrier_ups=uplink.link.carrier_ups - 1)
+        case "link renamed":
+            links[uplink.link.index] = replace(uplink.link, name="wlan7")
+            asked = replace(asked, inquiry=replace(inquiry, link_name="wlan7"))
+        case _:
+            pass
+    asked_in = replace(snapshot, links=tuple(links.values()))
+    begun = next(u for u in uplinks(asked_in) if u.link.index == uplink.link.index)
+    return replace(asked, network=begun.network), asked_in
 
 
 def _grant(config: Config, granted_in: Snapshot | None) -> Grant | None:

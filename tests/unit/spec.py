@@ -14,6 +14,7 @@ from ipaddress import IPv4Address, IPv6Address, ip_address, ip_network
 from typing import Final
 
 from aovpnd import names
+from aovpnd.inquiries import OpenLookUp
 from aovpnd.links import ARPHRD_ETHER, ARPHRD_LOOPBACK, ARPHRD_NONE, OUR_LINK, SAFE_NAME, Link
 from aovpnd.model import Block, Config, Grant, Intent, Lan, Snapshot, TunnelState, Wish
 from aovpnd.ruleset import L4, Address, Device, Framing, Network, Packet, Protocol
@@ -40,12 +41,15 @@ class Phase(Enum):
 
 @dataclass(frozen=True, slots=True)
 class World:
-    """One situation. ``granted_in`` is the world as it was when the intent's grant was given: its network is there."""
+    """One situation. ``granted_in`` is the world as it was when the intent's grant was given, ``asked_in`` when its
+    look-up was begun: their networks are there.
+    """
 
     config: Config
     intent: Intent
     snapshot: Snapshot
     granted_in: Snapshot | None = None
+    asked_in: Snapshot | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -62,6 +66,10 @@ class Reading:
     grant: Device | None
     granted_until: float
     resolvers: frozenset[Address]
+    look_up: Device | None
+    look_up_until: float
+    look_up_resolvers: frozenset[Address]
+    look_up_by_tls: bool
     lan: frozenset[tuple[Device, frozenset[Network]]]
 
 
@@ -75,6 +83,9 @@ def read(world: World) -> Reading:
     endpoints = [peer.endpoint for found in asked for peer in found.peers if peer.endpoint]
     carrying = [state for state in snapshot.tunnels if device_of(state.link) in tunnels]
     lan = [(device_of(link), private) for link in uplinks(world) if (private := _private(prefixes(snapshot, link)))]
+    running = _running_look_up(world)
+    asks_by = running.inquiry.link if running is not None else None
+    asked_by = next((link for link in snapshot.links if link.index == asks_by), None)
     return Reading(
         phase=_phase(world),
         tunnels=tunnels,
@@ -85,6 +96,10 @@ def read(world: World) -> Reading:
         grant=device_of(granted) if granted is not None else None,
         granted_until=grant.expires_at if grant is not None else 0.0,
         resolvers=frozenset(snapshot.resolvers or gateways(snapshot, granted)) if granted is not None else NONE,
+        look_up=device_of(asked_by) if asked_by is not None else None,
+        look_up_until=running.expires_at if running is not None else 0.0,
+        look_up_resolvers=frozenset(running.inquiry.resolvers) if running is not None else NONE,
+        look_up_by_tls=running is not None and running.inquiry.tls_name != "",
         lan=frozenset(lan) if world.config.lan is Lan.ALLOW else frozenset(),
     )
 
@@ -231,6 +246,21 @@ def _live_grant(world: World) -> Grant | None:
     return grant if _network(world.snapshot, now) == _network(world.granted_in, then) else None
 
 
+def _running_look_up(world: World) -> OpenLookUp | None:
+    """The look-up that runs: a tunnel is chosen, its time is not over, its link carries the network it was begun on."""
+    asked = world.intent.look_up
+    if asked is None or world.asked_in is None or chosen_tunnel(world) is None:
+        return None
+    named = (asked.inquiry.link, asked.inquiry.link_name)
+    now, then = (
+        next((link for link in snapshot.links if (link.index, link.name) == named), None)
+        for snapshot in (world.snapshot, world.asked_in)
+    )
+    if now is None or then is None or now not in uplinks(world) or world.snapshot.now.boot >= asked.expires_at:
+        return None
+    return asked if _network(world.snapshot, now) == _network(world.asked_in, then) else None
+
+
 def _link_of_grant(snapshot: Snapshot, grant: Grant) -> Link | None:
     named = [link for link in snapshot.links if (link.index, link.name) == (grant.link, grant.link_name)]
     return named[0] if named else None
@@ -271,6 +301,8 @@ def _may_leave(reading: Reading, packet: Packet, at: float) -> bool:
     if _is_loopback(packet.oif) or packet.oif in reading.tunnels:
         return True
     if _is_dhcp_out(packet) or _is_discovery_out(packet, reading.near) or _is_handshake(reading, packet):
+        return True
+    if _is_look_up(reading, packet, at):
         return True
     by_grant = reading.grant is not None and packet.oif == reading.grant and at < reading.granted_until
     if _is_dns(packet):
@@ -366,6 +398,27 @@ def _is_handshake(reading: Reading, packet: Packet) -> bool:
     marked = packet.mark & names.FWMARK_MASK == names.FWMARK
     to = (packet.daddr, packet.dport)
     return marked and packet.l4 is L4.UDP and to in reading.endpoints and packet.oif not in reading.bridges
+
+
+# Look-up.
+def _is_look_up(reading: Reading, packet: Packet, at: float) -> bool:
+    """Mark and link and resolver and protocol and port, and in time."""
+    marked = packet.mark & names.FWMARK_MASK == names.FWMARK
+    runs = reading.look_up is not None and packet.oif == reading.look_up and at < reading.look_up_until
+    return marked and runs and packet.daddr in reading.look_up_resolvers and _asks(reading, packet.l4, packet.dport)
+
+
+def _asks(reading: Reading, l4: L4 | None, port: int) -> bool:
+    if reading.look_up_by_tls:
+        return l4 is L4.TCP and port == 853
+    return l4 in {L4.UDP, L4.TCP} and port == 53
+
+
+def from_resolver(reading: Reading, packet: Packet, at: float) -> bool:
+    """Whether prerouting puts our fwmark on a packet that may answer a look-up."""
+    runs = reading.phase is not Phase.UNBLOCKED and reading.look_up is not None and at < reading.look_up_until
+    there = packet.iif == reading.look_up and packet.saddr in reading.look_up_resolvers
+    return runs and there and _asks(reading, packet.l4, packet.sport)
 
 
 def from_endpoint(reading: Reading, packet: Packet) -> bool:

@@ -17,6 +17,11 @@ ALLOWED = "AllowedIPs = 0.0.0.0/0"
 ENDPOINT = "Endpoint = 192.0.2.1:51820"
 NO_KEY = "is no key: 32 bytes in base64 are 44 characters, the last one = (copy it again, whole)"
 NO_LINE = "the line is neither a section nor KEY = VALUE (a comment begins with #)"
+LIKE = "write it like 192.0.2.1:51820, [2001:db8::1]:51820 or vpn.example.org:51820"
+NEITHER = (
+    "is neither a host name nor an address (letters, digits and hyphens between dots (RFC 1123), or an address like "
+    "192.0.2.1 or [2001:db8::1])"
+)
 NOT_THERE = "no gateway can be there (write the gateway's own address)"
 BAD = {
     # lines and sections
@@ -147,7 +152,7 @@ BAD = {
         "7: AllowedIPs: '10.0.0.0/0.0.0.255' is no network (write it like 10.0.0.0/8 or fd00::/8; 0.0.0.0/0, ::/0 is "
         "everything)"
     ),
-    _with(f"{ENDPOINT}\n", ""): "5: Endpoint: is missing: no peer can be reached (Endpoint = ADDRESS:PORT)",
+    _with(f"{ENDPOINT}\n", ""): "5: Endpoint: is missing: no peer can be reached (Endpoint = HOST:PORT)",
     SMALLEST + f"[Peer]\nPublicKey = {GATEWAY}\nAllowedIPs = 10.0.0.0/8": (
         "9: the peer of line 5 has the same key (join them)"
     ),
@@ -155,21 +160,70 @@ BAD = {
         "9: AllowedIPs: '0.0.0.0/0' belongs to the peer of line 5 (give it to one of them)"
     ),
     # endpoints
-    _with("192.0.2.1:", "vpn.example.com:"): (
-        "8: Endpoint: 'vpn.example.com' is a host name; names come with a later version (write the address)"
-    ),
-    _with("192.0.2.1:51820", "192.0.2.1"): (
-        "8: Endpoint: '192.0.2.1' is not an address and a port (write it like 192.0.2.1:51820 or [2001:db8::1]:51820)"
-    ),
+    _with("192.0.2.1:51820", "192.0.2.1"): (f"8: Endpoint: '192.0.2.1' is not an address or name and a port ({LIKE})"),
     _with("192.0.2.1:51820", "2001:db8::1:51820"): (
-        "8: Endpoint: '2001:db8::1:51820' is not an address and a port (write it like 192.0.2.1:51820 or "
-        "[2001:db8::1]:51820)"
+        f"8: Endpoint: '2001:db8::1:51820' is not an address or name and a port ({LIKE})"
     ),
     _with("192.0.2.1", "[192.0.2.1]"): (
         "8: Endpoint: '[192.0.2.1]:51820': brackets are for IPv6 alone (write it like 192.0.2.1:51820)"
     ),
     _with("192.0.2.1", "192.0.2"): "8: Endpoint: '192.0.2' is no address (write it like 192.0.2.1 or [2001:db8::1])",
-    _with("192.0.2.1", "$(id)"): "8: Endpoint: '$(id)' is no address (write it like 192.0.2.1 or [2001:db8::1])",
+    _with("192.0.2.1", "$(id).example.org"): f"8: Endpoint: '$(id).example.org' {NEITHER}",
+    _with("192.0.2.1", "vpn..example.org"): f"8: Endpoint: 'vpn..example.org' {NEITHER}",
+    _with("192.0.2.1", "-vpn.example.org"): f"8: Endpoint: '-vpn.example.org' {NEITHER}",
+    _with("192.0.2.1", "vpn_1.example.org"): f"8: Endpoint: 'vpn_1.example.org' {NEITHER}",
+    _with("192.0.2.1", "vpn.example.1x"): f"8: Endpoint: 'vpn.example.1x' {NEITHER}",
+    _with("192.0.2.1", "vpn.example.org/24"): f"8: Endpoint: 'vpn.example.org/24' {NEITHER}",
+    _with("192.0.2.1", "."): f"8: Endpoint: '.' {NEITHER}",
+    _with("192.0.2.1", "[vpn.example.org]"): (
+        "8: Endpoint: 'vpn.example.org' is no IPv6 address (write it like [2001:db8::1]:51820)"
+    ),
+    _with("192.0.2.1", "gateway"): (
+        "8: Endpoint: 'gateway' is only the first part of a name (write it whole, like vpn.example.org: search domains "
+        "are the network's, and not asked)"
+    ),
+    _with("192.0.2.1", "localhost"): (
+        "8: Endpoint: 'localhost' is this machine itself (RFC 6761) (write the gateway's name)"
+    ),
+    _with("192.0.2.1", "vpn.LocalHost."): (
+        "8: Endpoint: 'vpn.LocalHost.' is this machine itself (RFC 6761) (write the gateway's name)"
+    ),
+    _with("192.0.2.1", "fritz.local"): (
+        "8: Endpoint: 'fritz.local' is a name of multicast DNS (RFC 6762), which is never asked (write the gateway's "
+        "address)"
+    ),
+    _with("192.0.2.1", "x.onion"): (
+        "8: Endpoint: 'x.onion' is a name of the Tor network (RFC 7686), which is not in DNS (write the gateway's "
+        "address)"
+    ),
+    _with("192.0.2.1", "ipv4only.arpa"): (
+        "8: Endpoint: 'ipv4only.arpa' asks for a network's NAT64 prefix (RFC 7050), and is no gateway (write the "
+        "gateway's name)"
+    ),
+    **{
+        _with("192.0.2.1", odd): f"8: Endpoint: '{odd}' is no address (write it like 192.0.2.1 or [2001:db8::1])"
+        for odd in ("127.1", "2130706433", "0x7f000001", "0x7f.1", "192.0.2.010", "192.0.2.256", "vpn.example.7")
+    },
+    _with("192.0.2.1", f"{'a' * 64}.org"): (
+        "8: Endpoint: (hidden) is longer than a name may be (at most 253 characters, 63 between two dots (RFC 1035))"
+    ),
+    _with("192.0.2.1", f"{'a.' * 126}org"): (
+        f"8: Endpoint: '{'a.' * 30}…' is longer than a name may be (at most 253 characters, 63 between two dots "
+        "(RFC 1035))"
+    ),
+    _with(
+        "192.0.2.1", "vpn.examp\u2028le.org"
+    ): "8: the line holds a control character (remove it; type the line anew)",
+    _with("192.0.2.1", "\u200fvpn.\u2665.example"): (
+        "8: Endpoint: is no name that IDNA 2008 (RFC 5891) permits (look for typographic characters, or write the name "
+        "as xn--...)"
+    ),
+    _with("192.0.2.1", "\uff11\uff12\uff17.\uff11"): (
+        "8: Endpoint: '\uff11\uff12\uff17.\uff11' is no address (write it like 192.0.2.1 or [2001:db8::1])"
+    ),
+    _with("192.0.2.1:51820", "vpn.example.org:\uff15\uff11"): (
+        "8: Endpoint: the port holds letters that are not ASCII (it is a number)"
+    ),
     _with("192.0.2.1", "[fe80::1%eth0]"): (
         "8: Endpoint: a zone (%) cannot be used (write an address that is not link-local)"
     ),

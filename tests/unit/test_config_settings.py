@@ -3,13 +3,14 @@
 
 import re
 from dataclasses import replace
-from ipaddress import IPv6Address
+from ipaddress import IPv6Address, ip_address
 from pathlib import Path
 
 import pytest
 
 from aovpnd import config
 from aovpnd.config import settings
+from aovpnd.inquiries import EndpointPolicy, Pinned
 from aovpnd.model import Config, Enabled, Lan, Origin, TemporaryAccessPolicy, WhileConnected
 from aovpnd.tunnel import Endpoint
 from tests.unit.imports import ROOT
@@ -68,6 +69,8 @@ def test_nothing_is_a_configuration(files: Files) -> None:
         "temporary_access.while_connected": ("refuse", "built-in", None),
         "lan.allow": ("false", "built-in", None),
         "health.probe": ("", "built-in", None),
+        "endpoint.resolver": ("", "built-in", None),
+        "endpoint.dnssec": ("false", "built-in", None),
     }
     assert config.load(files.etc, files.state, files.vendor) == found
 
@@ -77,11 +80,13 @@ def test_every_key_is_read(files: Files) -> None:
     files.write(
         "etc/aovpnd.toml",
         '\ufeff[tunnel]\r\nprefer = "home"\r\n[temporary_access]\r\nenabled = false\r\nduration = 90\r\n'
-        'max = "10min"\r\nper_hour = 1\r\nwhile_connected = "pause"\r\n[lan]\r\nallow = true\r\n',
+        'max = "10min"\r\nper_hour = 1\r\nwhile_connected = "pause"\r\n[lan]\r\nallow = true\r\n'
+        '[endpoint]\r\nresolver = "tls://[2620:fe::fe]#DNS.quad9.net"\r\ndnssec = false\r\n',
     )
     found = files.load()
 
     assert found.problems == ()
+    assert found.endpoint == EndpointPolicy(Pinned(ip_address("2620:fe::fe"), "dns.quad9.net"))
     assert (found.prefer, found.lan) == (("home",), Lan.ALLOW)
     assert found.temporary_access == TemporaryAccessPolicy(Enabled.NO, 90, 600, 1, WhileConnected.PAUSE)
     assert Origin("temporary_access.max", "10min", str(files.etc / "aovpnd.toml"), 6) in found.origins
@@ -119,6 +124,7 @@ def test_policy_locks_only_what_it_sets(files: Files) -> None:
     assert files.load().temporary_access == TemporaryAccessPolicy(enabled=Enabled.NO, per_hour=2)
 
 
+TLS = 'write it like "tls://9.9.9.9#dns.quad9.net" or "tls://[2620:fe::fe]#dns.quad9.net"'
 USERS_CANNOT = "lan.allow: users cannot choose this (remove the line; administrators set it in aovpnd.toml)"
 
 
@@ -173,9 +179,28 @@ BAD = {
     "prefer = 'a'": "1: 'prefer' stands in no table (write [tunnel] above it)",
     "[tunel]": (
         f"1: 'tunel' is no setting (there are: tunnel.prefer, {KEYS}temporary_access.while_connected, "
-        "lan.allow, health.probe)"
+        "lan.allow, health.probe, endpoint.resolver, endpoint.dnssec)"
     ),
     "tunnel = 3": "1: 'tunnel' is a table, not a value (write [tunnel] on a line of its own)",
+    "[endpoint]\nresolver = '9.9.9.9'": f"2: endpoint.resolver: '9.9.9.9' is no resolver ({TLS})",
+    "[endpoint]\nresolver = 'tls://9.9.9.9'": f"2: endpoint.resolver: 'tls://9.9.9.9' is no resolver ({TLS})",
+    "[endpoint]\nresolver = 'tls://dns.quad9.net#dns.quad9.net'": (
+        f"2: endpoint.resolver: 'tls://dns.quad9.net#dns.quad9.net' is no resolver ({TLS})"
+    ),
+    "[endpoint]\nresolver = 'tls://9.9.9#dns.quad9.net'": (
+        f"2: endpoint.resolver: 'tls://9.9.9#dns.quad9.net' has no address ({TLS})"
+    ),
+    "[endpoint]\nresolver = 'tls://127.0.0.1#dns.quad9.net'": (
+        f"2: endpoint.resolver: '127.0.0.1' is a loopback address: no resolver can be there ({TLS})"
+    ),
+    "[endpoint]\nresolver = 'tls://9.9.9.9#9.9.9.9'": (
+        "2: endpoint.resolver: '9.9.9.9' is no address (write it like 192.0.2.1 or [2001:db8::1])"
+    ),
+    "[endpoint]\nresolver = 9": "2: endpoint.resolver: must be a text, not a number (put it in double quotes)",
+    "[endpoint]\ndnssec = true": (
+        '2: endpoint.dnssec: answers cannot be validated by this version (resolver = "tls://..." asks a resolver that '
+        "you trust, which validates them)"
+    ),
     "[[lan]]\nallow = true": "1: 'lan' is a table, not a value (write [lan] on a line of its own)",
     "[lan]\nalow = true": "2: 'lan.alow' is no setting (did you mean lan.allow?)",
     "[lan]\nzebra = true": "2: 'lan.zebra' is no setting (there are: lan.allow)",

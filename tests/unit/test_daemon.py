@@ -454,7 +454,7 @@ def _asks(monkeypatch: pytest.MonkeyPatch) -> list[Finding]:
 
 def test_a_question_is_asked_once_and_only_when_the_ruleset_stands(monkeypatch: pytest.MonkeyPatch) -> None:
     """However many passes go by before the answer; and the answer wakes the loop by itself."""
-    answer = LookedUp(QUESTION, (GATEWAY,))
+    answer = LookedUp(QUESTION, (GATEWAY,), GATEWAY)
     learnt = _asks(monkeypatch)
     world = World(fails={LoadRuleset: NftError("no")}, answers={QUESTION: answer})
 

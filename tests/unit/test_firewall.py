@@ -15,11 +15,13 @@ import pytest
 from aovpnd.core.decide import decide
 from aovpnd.core.firewall import compile as compile_permits
 from aovpnd.core.permits import (
+    Asks,
     Facts,
     Handshake,
     HostOnly,
     Lan,
     LinkSetup,
+    LookUp,
     Loopback,
     TemporaryAccess,
     Tunnel,
@@ -45,7 +47,7 @@ def _table(config: Config, intent: Intent, snapshot: Snapshot) -> str:
 
 def _everything() -> str:
     """Every permit at once, on a world that has everything."""
-    wish = Situation("one tunnel", LanPolicy.ALLOW, "alive", "two", "up", "two bridges, one enslaved", "given")
+    wish = Situation("one tunnel", LanPolicy.ALLOW, "alive", "two", "up", "two bridges, one enslaved", "given", "runs")
     world = wish.world()
     return _table(world.config, world.intent, world.snapshot)
 
@@ -105,6 +107,7 @@ def test_early_boot_is_the_phase_blocked() -> None:
 FULL: Final = Facts(
     endpoints=(ENDPOINT4,),
     tunnel=Tunnel(Device(9, "aovpn0", "wireguard"), (TUNNEL_ADDRESS4,)),
+    look_up=LookUp(Device(2, "wlan0"), (RESOLVER4,), Asks.PLAIN, NOW, NOW + 8),
     access=TemporaryAccess(Device(2, "wlan0"), (RESOLVER4,), NOW, NOW + 60),
     host_only=(HostOnly(Device(5, "docker0")),),
     lan=(Lan(Device(2, "wlan0"), ()),),
@@ -112,9 +115,9 @@ FULL: Final = Facts(
 TABLE: Final = {
     Phase.BLOCKED: {Loopback, LinkSetup, HostOnly, Lan},
     Phase.OFFLINE: {Loopback, LinkSetup, HostOnly, Lan, Handshake, Tunnel},
-    Phase.CONNECTING: {Loopback, LinkSetup, HostOnly, Lan, Handshake, Tunnel},
-    Phase.CONNECTED: {Loopback, LinkSetup, HostOnly, Lan, Handshake, Tunnel},
-    Phase.TEMPORARY_ACCESS: {Loopback, LinkSetup, HostOnly, Lan, Handshake, Tunnel, TemporaryAccess},
+    Phase.CONNECTING: {Loopback, LinkSetup, HostOnly, Lan, Handshake, LookUp, Tunnel},
+    Phase.CONNECTED: {Loopback, LinkSetup, HostOnly, Lan, Handshake, LookUp, Tunnel},
+    Phase.TEMPORARY_ACCESS: {Loopback, LinkSetup, HostOnly, Lan, Handshake, LookUp, Tunnel, TemporaryAccess},
 }
 """Phase × permit, as in docs/security.md."""
 

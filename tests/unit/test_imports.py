@@ -108,7 +108,7 @@ PARTS: Final = (
     ),
     _part(
         "config",
-        "names errors links ruleset model tunnel durations",
+        "names errors links ruleset model tunnel inquiries durations",
         "reading what somebody wrote decides nothing and changes nothing",
     ),
     _part(
@@ -204,6 +204,11 @@ LIBRARIES: Final = {
     "pyroute2": (("adapters.netlink",), "0.13 s to import, drops unknown arguments silently, differs between versions"),
     "systemd": (("adapters.systemd",), "optional: without systemd the daemon protects all the same"),
     "wgconfig": (("config.tunnels",), "accepts garbage: a strict border stands before and behind it"),
+    "dns": (
+        ("adapters.lookup",),
+        "it could ask the machine's resolvers: here it makes and reads messages",
+    ),
+    "idna": (("config.hosts",), "names in other scripts end at the border"),
     "vici": (("backends.strongswan",), "blocking: it needs a thread of its own"),
     "gi": (("bus.dbus", "ctl.bus"), "GLib's loop lives in the unprivileged process; aovpnctl makes one call with it"),
     "pydbus": (("bus.dbus",), "its faults are met in one place"),
@@ -212,6 +217,8 @@ LIBRARIES: Final = {
 LAZY: Final = {
     ("aovpnd.nftlib", "nftables"): "a missing binding is an answer with a hint, and not a failure to start",
     ("aovpnd.adapters.systemd", "systemd"): "optional: where it is missing, nothing is said to anybody",
+    ("aovpnd.system", "aovpnd.adapters.lookup"): "50 ms of dnspython at every start, also where no gateway has a name",
+    ("aovpnd.config.hosts", "idna"): "a quarter of a megabyte of tables for the few names in other scripts than ASCII",
 }
 """Imports inside functions, beside those of the quick commands, and why."""
 

@@ -120,7 +120,7 @@ def answers(request: pytest.FixtureRequest) -> Iterator[Answers]:
 def test_what_leaves(answers: Answers) -> None:
     """A packet leaves when the page says so and only then, with the stamp when it leaves by an outside link."""
     for (table, reading), situation in answers.tables.items():
-        moments = MOMENTS if reading.grant is not None else MOMENTS[:1]
+        moments = MOMENTS if reading.grant is not None or reading.look_up is not None else MOMENTS[:1]
         for device, same, at in product(_classes(table, reading), _same(table, LEAVING), moments):
             packets = by_link(LEAVING, None, device)
             first = packets[same[0]]
@@ -134,14 +134,18 @@ def test_what_leaves(answers: Answers) -> None:
 
 
 def test_what_comes_in(answers: Answers) -> None:
-    """A packet comes in when the page says so and only then; what an endpoint sent carries our mark, and only that."""
+    """A packet comes in when the page says so and only then; what an endpoint or an asked resolver sent carries our
+    mark, and only that.
+    """
     for (table, reading), situation in answers.tables.items():
         for device, same in product(_classes(table, reading), _same(table, ARRIVING)):
             packets = by_link(ARRIVING, device, None)
-            fate = comes_in(table, packets[same[0]], NOW)
-            for sent in (packets[number] for number in same):
-                assert fate.passes is spec.allowed(reading, sent, Way.IN, NOW), (situation, sent)
-                assert fate.mark == (names.FWMARK if spec.from_endpoint(reading, sent) else 0), (situation, sent)
+            for at in MOMENTS[: 3 if reading.look_up is not None else 1]:
+                fate = comes_in(table, packets[same[0]], at)
+                for sent in (packets[number] for number in same):
+                    assert fate.passes is spec.allowed(reading, sent, Way.IN, at), (situation, sent)
+                    ours = spec.from_endpoint(reading, sent) or spec.from_resolver(reading, sent, at)
+                    assert fate.mark == (names.FWMARK if ours else 0), (situation, sent)
 
 
 def test_what_is_forwarded(answers: Answers) -> None:
@@ -165,6 +169,7 @@ def _classes(table: Ruleset | None, reading: Reading) -> list[Device]:
             device in reading.tunnels,
             device in reading.bridges,
             device == reading.grant,
+            device == reading.look_up,
             tuple(device == uplink for uplink, _ in reading.lan),
         )
         found.setdefault((by_table, by_reading), device)
@@ -291,6 +296,17 @@ def test_every_packet_passes_somewhere(answers: Answers) -> None:
 
     assert len(readings) > 30
     assert any(table is None for table, _ in answers.tables)
-    for word in ("tunnels", "endpoints", "bridges", "near", "grant", "resolvers", "lan", "tunnel_addresses"):
+    for word in (
+        "tunnels",
+        "endpoints",
+        "bridges",
+        "near",
+        "grant",
+        "resolvers",
+        "look_up",
+        "look_up_by_tls",
+        "lan",
+        "tunnel_addresses",
+    ):
         assert {bool(getattr(reading, word)) for reading in readings} == {True, False}, word
     assert {len(reading.lan) for reading in readings} >= {0, 2}

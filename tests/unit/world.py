@@ -15,7 +15,7 @@ from aovpnd.core import intent as memory
 from aovpnd.core.decide import decide
 from aovpnd.core.plan import diff, due
 from aovpnd.dns import Dns, DnsState, Mechanism
-from aovpnd.inquiries import Inquiry, ProbeTunnel, Reached, Unanswered
+from aovpnd.inquiries import Host, Inquiry, LookedUp, LookUp, ProbeTunnel, Reached, Unanswered
 from aovpnd.links import ARPHRD_NONE, Link
 from aovpnd.model import (
     Block,
@@ -50,7 +50,7 @@ from aovpnd.orders import (
     Refusal,
     RemoveTunnel,
 )
-from aovpnd.ruleset import L4, Device, Hook, Packet, Ruleset, Verdict, verdict
+from aovpnd.ruleset import L4, Address, Device, Hook, Packet, Ruleset, Verdict, verdict
 from tests.unit.small_world import CLOCK, DEFAULT4, DOCKER, ETH, LO, VETH, WLAN
 
 MOST_PASSES: Final = 8
@@ -75,6 +75,13 @@ class Laptop:
     """Tunnels whose gateways are off, or do not know us."""
     dead_exits: set[str] = field(default_factory=set)
     """Tunnels whose gateways shake hands, and lead nowhere."""
+    where: frozenset[Address] | None = None
+    """Where the gateways stand; None: wherever they are looked for."""
+    names: dict[str, tuple[Address, ...]] = field(default_factory=dict)
+    """What resolvers say; of names that are not here nothing, not even no."""
+    looked_up: list[LookUp] = field(default_factory=list)
+    """Every look-up."""
+    _finding: LookedUp | None = None
     busy: bool = True
     """Whether programs send through the tunnel."""
     fails: set[type[Action]] = field(default_factory=set)
@@ -92,6 +99,8 @@ class Laptop:
     def look(self, command: Command | None = None, *, stop_after: int | None = None) -> tuple[Desired, int]:
         """One pass; returns what should be, and how many actions were tried. ``stop_after`` so many: killed there."""
         self._shake_hands()
+        if self._finding is not None:
+            self.intent, self._finding = memory.learn(self.intent, self._finding), None
         self.intent = memory.settle(self.config, self.intent, self.snapshot)
         answer: Answer | Refusal | None = None
         if command is not None:
@@ -117,12 +126,26 @@ class Laptop:
         return desired, len(actions)
 
     def _ask(self, inquiry: Inquiry) -> None:
-        """The loop's questions, answered at once."""
-        assert isinstance(inquiry, ProbeTunnel)
-        self.asked.append(self.snapshot.now.boot)
-        (state,) = [state for state in self.snapshot.tunnels if state.link.index == inquiry.link]
-        reached = any(self._leads_on(peer) and peer.handshake_wall is not None for peer in state.peers)
-        self.intent = memory.learn(self.intent, Reached(inquiry) if reached else Unanswered(inquiry, "nothing"))
+        """The loop's questions: probes answered at once, look-ups in the next pass, if anybody answers."""
+        match inquiry:
+            case ProbeTunnel():
+                self.asked.append(self.snapshot.now.boot)
+                (state,) = [state for state in self.snapshot.tunnels if state.link.index == inquiry.link]
+                reached = any(self._leads_on(peer) and peer.handshake_wall is not None for peer in state.peers)
+                self.intent = memory.learn(self.intent, Reached(inquiry) if reached else Unanswered(inquiry, "nothing"))
+            case LookUp():
+                self._look_up(inquiry)
+            case _:
+                assert_never(inquiry)
+
+    def _look_up(self, inquiry: LookUp) -> None:
+        """The resolver hears what the ruleset lets out."""
+        self.looked_up.append(inquiry)
+        resolver, port = inquiry.resolvers[0], 853 if inquiry.tls_name else 53
+        oif = Device(inquiry.link, inquiry.link_name)
+        outer = Packet(oif=oif, daddr=resolver, l4=L4.TCP, dport=port, mark=names.FWMARK)
+        if inquiry.host in self.names and self.lets_out(outer):
+            self._finding = LookedUp(inquiry, self.names[inquiry.host], resolver)
 
     last_answer: Answer | Refusal | None = None
 
@@ -131,7 +154,7 @@ class Laptop:
         for _ in range(MOST_PASSES):
             desired, actions = self.look(command)
             command = None
-            if not actions:
+            if not actions and self._finding is None:
                 return desired
         raise AssertionError(f"no rest after {MOST_PASSES} passes: {[a.describe() for a in self.done[-8:]]}")
 
@@ -257,6 +280,8 @@ class Laptop:
         link = next(link for link in self.snapshot.links if link.index == way)
         if peer.endpoint is None or not self._answers(peer):
             return False
+        if self.where is not None and peer.endpoint.addr not in self.where:
+            return False
         outer = Packet(
             oif=Device(link.index, link.name, link.kind or None),
             daddr=peer.endpoint.addr,
@@ -342,6 +367,7 @@ class Laptop:
             wish=self.intent.wish,
             chosen=self.intent.chosen,
             used=self.intent.used,
+            hosts=tuple(Host(host.name, host.good) for host in self.intent.hosts if host.good),
         )
         self.snapshot = replace(self.snapshot, ruleset=None)
         if self.snapshot.dns.dns is not None:  # a file that outlives us, of which we do not know whether it is right

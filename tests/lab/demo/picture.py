@@ -47,7 +47,7 @@ def _layer(frame: Frame, verdicts: dict[Frame, Verdict]) -> Layer:
     if frame in verdicts:
         return _LAYER_OF[verdicts[frame]]
     match frame.kind:
-        case Kind.ARP | Kind.EAPOL | Kind.DHCP4 | Kind.DHCP6 | Kind.NDP:
+        case Kind.ARP | Kind.EAPOL | Kind.DHCP4 | Kind.DHCP6 | Kind.NDP | Kind.LOOK_UP:
             return SETUP
         case Kind.HANDSHAKE:
             return HANDSHAKE
