@@ -10,7 +10,7 @@ import asyncio
 import logging
 from collections.abc import Callable, Iterable
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, replace
 from functools import partial
 from typing import Final, Protocol, TypeVar
 
@@ -37,12 +37,11 @@ from aovpnd.orders import (
     Refusal,
     Reload,
 )
+from aovpnd.wake import Wake
 
 log = logging.getLogger("aovpnd")
 T = TypeVar("T")
 
-DEBOUNCE_S: Final = 0.015
-"""A burst of link events becomes one pass; short, because the first handshake waits for it."""
 RESYNC_S: Final = 300.0
 """Look again after this long although nobody said anything: netlink multicast may drop."""
 MAX_PASSES: Final = 20
@@ -83,46 +82,6 @@ class _Pending:
 
 _Said = Answer | Refusal | Question
 """What a pass has for who asked: a question is answered from what it saw at its end."""
-
-
-@dataclass(slots=True)
-class Wake:
-    """Calls for a pass. ``now`` for whatever could tighten, ``soon`` for bursts."""
-
-    event: asyncio.Event = field(default_factory=asyncio.Event)
-    reasons: list[str] = field(default_factory=list)
-    timer: asyncio.TimerHandle | None = None
-
-    def now(self, reason: str) -> None:
-        """A pass at once."""
-        if reason not in self.reasons:
-            self.reasons.append(reason)
-        self.event.set()
-
-    def soon(self, reason: str) -> None:
-        """A pass within `DEBOUNCE_S`."""
-        if reason not in self.reasons:
-            self.reasons.append(reason)
-        if self.timer is None and not self.event.is_set():
-            self.timer = asyncio.get_running_loop().call_later(DEBOUNCE_S, self._ring)
-
-    def again(self, reasons: str) -> None:
-        """A pass at once, for the same reasons as the last one."""
-        self.reasons = [*reasons.split(", "), *(reason for reason in self.reasons if reason not in reasons)]
-        self.event.set()
-
-    def _ring(self) -> None:
-        self.timer = None
-        self.event.set()
-
-    def take(self) -> str:
-        """The reasons so far, and silence."""
-        if self.timer is not None:
-            self.timer.cancel()
-            self.timer = None
-        self.event.clear()
-        reasons, self.reasons = self.reasons, []
-        return ", ".join(reasons) or "time"
 
 
 class Daemon:

@@ -157,9 +157,10 @@ PARTS: Final = (
         "names errors links model tunnel orders destinations",
         "it is given a submit(command): who asks must not reach what acts",
     ),
+    _part("wake", "", "reasons to look again are words; what is looked at is the loop's business"),
     _part(
         "daemon",
-        "names errors links ruleset render model tunnel inquiries orders messages destinations core config status",
+        "names errors links ruleset render model tunnel inquiries orders messages destinations wake core config status",
         "adapters, backends and control are handed in, so that tests hand in fakes",
     ),
     _part(
