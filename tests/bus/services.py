@@ -125,9 +125,13 @@ class Minds:
     """What the stand-in of polkit does; a test changes it."""
 
     sessions: dict[str, str] = field(default_factory=dict)
-    """How a caller sits there, by bus name: active, inactive, remote, none. Everybody else is active."""
+    """How a caller sits there, by bus name: active, inactive, remote, none."""
     agent: str = "none"
     """What a person does when asked: none (nobody there), right, wrong, dismiss."""
+    agent_is_there: Path | None = None
+    """Nobody is there to ask unless this file is."""
+    others: str = "active"
+    """How everybody sits there whom ``sessions`` does not name."""
     mode: str = "normal"
     """normal; hang: never answers; error; nonsense: an answer that says nothing; late: answers yes when let."""
 
@@ -185,16 +189,18 @@ class Polkit(Service):
             invocation.return_value(GLib.Variant("((bba{ss}))", (self._decide(subject, action, flags),)))
 
     def _decide(self, subject: dict[str, Any], action: str, flags: int) -> tuple[bool, bool, dict[str, str]]:
-        session = self.minds.sessions.get(subject["name"], "active")
+        minds = self.minds
+        session = minds.sessions.get(subject["name"], minds.others)
         key = {"active": "active", "inactive": "inactive"}.get(session, "any")
         implicit = self._defaults[action][key]
         if implicit in {"yes", "no"}:
             return implicit == "yes", False, {}
-        if not flags & 1 or self.minds.agent == "none":
+        absent = minds.agent_is_there is not None and not minds.agent_is_there.exists()
+        if not flags & 1 or minds.agent == "none" or absent:
             return False, True, {}
-        if self.minds.agent == "dismiss":
+        if minds.agent == "dismiss":
             return False, False, {"polkit.dismissed": "true"}
-        return self.minds.agent == "right", False, {}
+        return minds.agent == "right", False, {}
 
     def say_yes(self) -> int:
         """Answer everybody who waits with yes, whether he is still there or not; how many those were."""
