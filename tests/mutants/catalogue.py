@@ -3,10 +3,11 @@
 
 from typing import Final
 
+from tests.mutants.asking import ASKING
 from tests.mutants.deciding import DECIDING
 from tests.mutants.holding import HOLDING
 from tests.mutants.leaving import LEAVING
 from tests.mutants.mutant import Mutant
 from tests.mutants.roaming import ROAMING
 
-MUTANTS: Final[tuple[Mutant, ...]] = (*LEAVING, *DECIDING, *HOLDING, *ROAMING)
+MUTANTS: Final[tuple[Mutant, ...]] = (*LEAVING, *DECIDING, *HOLDING, *ROAMING, *ASKING)

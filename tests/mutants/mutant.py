@@ -19,6 +19,8 @@ CONVERGENCE: Final = "tests/unit/test_convergence.py"
 OVER_TIME: Final = "tests/unit/test_over_time.py"
 STATIC_FILES: Final = "tests/unit/test_static_files.py"
 SOCKETS: Final = "tests/unit/test_sockets.py"
+BUS: Final = "tests/unit/test_bus.py"
+CONTROL: Final = "tests/unit/test_control.py"
 KERNEL: Final = "tests/netns/test_kernel_agrees.py"
 
 

@@ -1,0 +1,79 @@
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""Weakenings of who may command: polkit's answers, the caller's name, the peers of the control socket, sleep."""
+
+from typing import Final
+
+from tests.mutants.mutant import BUS, CONTROL, INTENT, OVER_TIME, Mutant
+
+_ACCESS: Final = "aovpnd/bus/access.py"
+_POLKIT: Final = "aovpnd/bus/polkit.py"
+_MANAGER: Final = "aovpnd/bus/manager.py"
+_CONTROL: Final = "aovpnd/control.py"
+_INTENT: Final = "aovpnd/core/intent.py"
+
+ASKING: Final = (
+    Mutant(
+        "challenge-is-a-yes",
+        _ACCESS,
+        "    if verdict.authorised:\n",
+        "    if verdict.authorised or verdict.challenge:\n",
+        "whoever would have to give a password need not",
+        (BUS,),
+    ),
+    Mutant(
+        "portal-without-a-password",
+        _ACCESS,
+        '    "OpenPortal": (Action.PORTAL, Action.ALLOW_TEMP),\n',
+        '    "OpenPortal": (Action.PORTAL,),\n',
+        "the window that opens everything is had for nothing under another name",
+        (BUS,),
+    ),
+    Mutant(
+        "first-action-suffices",
+        _MANAGER,
+        "for action in access.ACTIONS[call.method]:",
+        "for action in access.ACTIONS[call.method][:1]:",
+        "of two permissions one is asked",
+        (BUS,),
+    ),
+    Mutant(
+        "dead-polkit-is-a-yes",
+        _POLKIT,
+        "    except BusError as error:\n        raise unanswered(error.text) from error\n    finally:\n        if",
+        "    except BusError:\n        return\n    finally:\n        if",
+        "killing polkit authorises everybody",
+        (BUS,),
+    ),
+    Mutant(
+        "vanished-caller-is-a-yes",
+        _MANAGER,
+        "        if await self._caller(call) != uid:\n            raise _gone()\n",
+        "",
+        "polkit may have looked at nobody (CVE-2021-3560)",
+        (BUS,),
+    ),
+    Mutant(
+        "subject-is-nobody-in-particular",
+        _POLKIT,
+        '{"name": Typed("s", sender)}',
+        '{"name": Typed("s", AUTHORITY.name)}',
+        "the permission of another program counts",
+        (BUS,),
+    ),
+    Mutant(
+        "everybody-is-the-bus",
+        _CONTROL,
+        "return Peer.BUS if uid == self._bus_uid else None",
+        "return Peer.BUS",
+        "any user commands, over the socket, without polkit",
+        (CONTROL,),
+    ),
+    Mutant(
+        "sleep-keeps-the-window",
+        _INTENT,
+        'return replace(intent, grant=None), Answer("nothing is left open")',
+        'return intent, Answer("nothing is left open")',
+        "the machine wakes in another place with a window open (T12)",
+        (INTENT, OVER_TIME),
+    ),
+)
