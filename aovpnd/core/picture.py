@@ -5,7 +5,7 @@ from dataclasses import dataclass
 
 from aovpnd.core.decide import permitted
 from aovpnd.core.permits import Permit
-from aovpnd.core.view import choose
+from aovpnd.core.view import view
 from aovpnd.model import Config, Desired, Intent, Snapshot
 from aovpnd.orders import Action
 from aovpnd.tunnel import TunnelSpec
@@ -23,8 +23,8 @@ class Picture:
 
     @property
     def spec(self) -> TunnelSpec | None:
-        """The chosen tunnel."""
-        return choose(self.config, self.intent)
+        """The chosen tunnel, with the addresses of its gateways as far as they are known."""
+        return view(self.config, self.intent, self.snapshot).spec
 
     @property
     def permits(self) -> tuple[Permit, ...]:

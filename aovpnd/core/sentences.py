@@ -92,7 +92,8 @@ def _through_the_tunnel(picture: Picture, what: Explanation, link: str) -> Told:
     name, endpoints = (spec.name, spec.endpoints) if spec is not None else (link, ())
     carried = _lines(spec, "AllowedIPs", lambda text: route is not None and ip_network(text, strict=False) == route.dst)
     origins = (*carried, *_lines(spec, "Endpoint"))
-    outside = "outside, nothing of it is seen but the tunnel's own packets to " + " or ".join(map(str, endpoints))
+    where = " or ".join(map(str, endpoints)) or "its gateway"
+    outside = f"outside, nothing of it is seen but the tunnel's own packets to {where}"
     if picture.desired.phase is Phase.CONNECTED:
         return Told(f"{what.to} leaves through the tunnel {name} ({link})", outside, origins)
     text = f"{what.to} goes into the tunnel {name} ({link}) and waits there: the gateway has not answered yet"
@@ -128,7 +129,8 @@ def _because_of_the_place(picture: Picture, what: Explanation) -> Told | None:
         return Told(f"no network can be reached by the link {to.link}", "ip link shows the links")
     if spec is not None and any(endpoint.addr == to.address for endpoint in spec.endpoints):
         text = f"that is the gateway of the tunnel {spec.name}, where only the tunnel's own packets go"
-        return Told(text, "", _lines(spec, "Endpoint", lambda line: str(to.address) in line))
+        written = _lines(spec, "Endpoint", lambda line: str(to.address) in line)
+        return Told(text, "", written or _lines(spec, "Endpoint"))
     if what.way.by is By.OTHERS and what.way.turn is Turn.NOWHERE:
         return Told("the kernel knows no way there, by a rule or route that is not ours", f"ip route get {to.address}")
     near = next((u for u in picture.desired.uplinks if to.link == u.link.name or _is_near(u, to)), None)

@@ -158,9 +158,11 @@ def _notes(spec: WireGuard) -> Iterable[str]:
             continue
         what = f"of IPv{version} nothing but {', '.join(map(str, carried[:4]))}" if carried else f"no IPv{version}"
         yield f"the tunnel carries {what}; the rest stays blocked (AllowedIPs = {everything} sends all of it through)"
-    sections = sum(1 for _ in spec.peers)
-    if sections > 1:
-        yield f"it has {sections} peers; each carries what its AllowedIPs say"
+    if spec.hosts:
+        found_by = ", ".join(spec.hosts)
+        yield f"the network sees that {found_by} is looked up, by aovpnd alone; an address needs no look-up"
+    if len(spec.peers) > 1:
+        yield f"it has {len(spec.peers)} peers; each carries what its AllowedIPs say"
 
 
 def _is_halves(carried: list[Network]) -> bool:

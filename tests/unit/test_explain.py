@@ -398,6 +398,15 @@ def test_where_it_is_written() -> None:
     assert origins(blocked, PUBLIC) == []
 
 
+def test_gateway_by_name() -> None:
+    """Its address is in no line of the file: the line with the name is shown."""
+    name = Written("Endpoint", "vpn.example.net:51820", 8)
+    made = laptop(Config((replace(NARROW, written=(name,)),), origins=ORIGINS))
+    data = data_of(picture(made), "192.0.2.1")
+
+    assert [origin["value"] for origin in data["origins"]] == ["vpn.example.net:51820"]
+
+
 def test_hints_say_what_to_do() -> None:
     """Each refusal with the way out of it; a policy has none."""
     assert data_of(picture(blocked()), PUBLIC)["hint"].endswith("aovpnctl allow-temp")

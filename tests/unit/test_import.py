@@ -170,6 +170,15 @@ def test_several_peers_and_a_narrow_tunnel_are_said() -> None:
     )
 
 
+def test_gateway_that_is_found_by_name_is_said() -> None:
+    """It works, and costs a look-up that others can see."""
+    text = SMALLEST.replace("192.0.2.1:", "vpn.example.net:").replace("0.0.0.0/0", "0.0.0.0/0, ::/0")
+
+    assert wgquick.convert(text, spec_of(text)).notes == (
+        "the network sees that vpn.example.net is looked up, by aovpnd alone; an address needs no look-up",
+    )
+
+
 def test_line_says_what_became_of_it() -> None:
     """In one line."""
     line = wgquick.convert(PROVIDER, spec_of(PROVIDER)).lines[4]
