@@ -29,6 +29,24 @@ class Path:
 
 
 @dataclass(frozen=True, slots=True)
+class PathMtu:
+    """What was found out of the size of packets that a path (its fingerprint) carries.
+
+    ``inner`` bytes of the largest packet inside the tunnel that is known to pass, None while nothing speaks against
+    what uplink and routes say; ``lost``: larger ones vanish without a word. Programs have sent since ``since`` (None
+    until the pass that learns of an answer), when ``tx_bytes`` was the count; ``wait_s`` at least from then on until it
+    is measured again, 0.0 while it never was.
+    """
+
+    path: str
+    since: float | None
+    tx_bytes: int
+    inner: int | None = None
+    lost: bool = False
+    wait_s: float = 0.0
+
+
+@dataclass(frozen=True, slots=True)
 class Provoked:
     """The last time that we made the tunnel shake hands, and how often on this path."""
 

@@ -60,7 +60,25 @@ class ProbeTunnel:
         return f"probe through {self.link_name}"
 
 
-Inquiry = LookUp | ProbeTunnel
+@dataclass(frozen=True, slots=True)
+class MeasurePath:
+    """The largest of ``sizes`` (bytes of a whole packet inside the tunnel, descending) that comes back from one of
+    ``targets``, or to whose question one answers. Asked over the tunnel's link alone; ``path`` is the fingerprint of
+    the path that is measured.
+    """
+
+    link: int
+    link_name: str
+    path: str
+    targets: tuple[Address, ...]
+    sizes: tuple[int, ...]
+
+    def describe(self) -> str:
+        """One line for the log."""
+        return f"measure what {self.link_name} carries"
+
+
+Inquiry = LookUp | ProbeTunnel | MeasurePath
 
 
 @dataclass(frozen=True, slots=True)
@@ -80,6 +98,14 @@ class Reached:
 
 
 @dataclass(frozen=True, slots=True)
+class Measured:
+    """Packets of ``size`` bytes inside the tunnel pass; of larger ones that were tried, none did."""
+
+    inquiry: MeasurePath
+    size: int
+
+
+@dataclass(frozen=True, slots=True)
 class Unanswered:
     """Nothing was found out, and why."""
 
@@ -88,7 +114,7 @@ class Unanswered:
     hint: str = ""
 
 
-Finding = LookedUp | Reached | Unanswered
+Finding = LookedUp | Reached | Measured | Unanswered
 
 
 # -- gateways by name ------------------------------------------------------------------------------------------------

@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from enum import StrEnum
 
 from aovpnd.dns import UNTOUCHED, Dns, DnsState
-from aovpnd.gateways import FRESH, Doubt, Gateways, Heard, Path, Provoked
+from aovpnd.gateways import FRESH, Doubt, Gateways, Heard, Path, PathMtu, Provoked
 from aovpnd.inquiries import BUILT_IN_ENDPOINT, EndpointPolicy, Host, Inquiry, OpenLookUp
 from aovpnd.links import Link
 from aovpnd.ruleset import Address, Network, Ruleset
@@ -102,12 +102,13 @@ class LinkAddress:
 
 @dataclass(frozen=True, slots=True)
 class Route:
-    """A route as in ip-route(8). ``link`` None means ``unreachable``."""
+    """A route as in ip-route(8). ``link`` None means ``unreachable``, ``mtu`` None that it says nothing of it."""
 
     dst: Network
     link: int | None
     gateway: Address | None = None
     metric: int = 0
+    mtu: int | None = None
 
     @property
     def order(self) -> tuple[int, int, int, int, int]:
@@ -133,7 +134,11 @@ class Routing:
 
 @dataclass(frozen=True, slots=True)
 class PeerState:
-    """What ``wg show`` says of a peer. ``handshake_wall``: seconds (epoch) of the last handshake, or None."""
+    """What ``wg show`` says of a peer. ``handshake_wall``: seconds (epoch) of the last handshake, or None.
+
+    ``path_mtu``: bytes of the largest outer packet that the kernel takes the way to the endpoint to carry, by links,
+    routes and what ICMP has told (RFC 1191, RFC 8201); None where there is no way.
+    """
 
     public_key: str
     endpoint: Endpoint | None
@@ -141,6 +146,7 @@ class PeerState:
     rx_bytes: int
     tx_bytes: int
     keepalive_s: int = 0
+    path_mtu: int | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -306,6 +312,8 @@ class Intent:
     gateways: Gateways = FRESH
     swept: tuple[str, ...] | None = None
     """The state of things for which old sockets were closed last (`Sweep.why`)."""
+    path_mtu: PathMtu | None = None
+    """What was found out of the size of packets that the present path carries."""
     network_names: tuple[tuple[str, str], ...] = ()
     """What the networks of some links call themselves (SSID): shown, and never acted upon."""
 
@@ -353,12 +361,16 @@ class LinkWish(StrEnum):
 
 @dataclass(frozen=True, slots=True)
 class TunnelWish:
-    """One tunnel as it should be. A ``path`` asks for a fresh handshake over it; None leaves the session alone."""
+    """One tunnel as it should be. A ``path`` asks for a fresh handshake over it; None leaves the session alone.
+
+    ``mtu`` is the link's, in bytes.
+    """
 
     spec: TunnelSpec
     link_name: str
     state: LinkWish
     path: Path | None = None
+    mtu: int = 1420
 
 
 @dataclass(frozen=True, slots=True)

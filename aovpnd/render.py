@@ -91,6 +91,8 @@ def render_rule(rule: Rule) -> str:
     if rule.set_mark is not None:
         kept = ~rule.set_mark.mask & 0xFFFFFFFF
         words.append(f"meta mark set meta mark & {kept:#010x} | {rule.set_mark.value:#010x}")
+    if rule.clamp_mss is not None:
+        words.append(f"tcp flags syn tcp option maxseg size set {rule.clamp_mss}")
     if rule.jump is not None:
         words.append(f"jump {rule.jump}")
     elif rule.verdict is not Verdict.CONTINUE:

@@ -171,17 +171,32 @@ class Match:
             raise ValueError(msg)
 
 
+class Mss(StrEnum):
+    """Where a bound for TCP's segments may come from, by nft's words, when it is not a number."""
+
+    ROUTE = "rt mtu"
+    """What the routes there and back carry, less the headers (nft_rt's tcpmss)."""
+
+
 @dataclass(frozen=True, slots=True)
 class Rule:
-    """One rule: where it applies, what it does to the mark, what it says, and why."""
+    """One rule: where it applies, what it does to the mark, what it says, and why.
+
+    ``clamp_mss`` lowers the segment size that a TCP handshake offers, to a number of bytes or to what routes say; the
+    kernel never raises it. Such a rule looks at handshakes alone, and judges nothing.
+    """
 
     match: Match
     verdict: Verdict
     comment: str
     set_mark: Mark | None = None
     jump: str | None = None
+    clamp_mss: int | Mss | None = None
 
     def __post_init__(self) -> None:
+        if self.clamp_mss is not None and (self.verdict is not Verdict.CONTINUE or self.set_mark or self.jump):
+            msg = "a rule that clamps segments judges nothing"
+            raise ValueError(msg)
         if _COMMENT.fullmatch(self.comment) is None:
             msg = f"comment {self.comment!r} cannot be written into a rule"
             raise ValueError(msg)
@@ -324,7 +339,7 @@ def trace(ruleset: Ruleset, hook: Hook, packet: Packet, now: float = 0.0) -> tup
 
 def _walk(ruleset: Ruleset, chain: Chain, packet: Packet, now: float, steps: list[Step]) -> tuple[Verdict, int]:
     for number, rule in enumerate(chain.rules, 1):
-        if not _applies(ruleset, rule.match, packet, now):
+        if rule.clamp_mss is not None or not _applies(ruleset, rule.match, packet, now):
             continue
         steps.append(Step(chain.name, number, rule))
         if rule.set_mark is not None:

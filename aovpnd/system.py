@@ -13,13 +13,14 @@ from aovpnd.adapters.egress import EgressCopies
 from aovpnd.adapters.guard import GuardProcess
 from aovpnd.adapters.netlink import Netlink
 from aovpnd.adapters.nft import Nftables, Seen
+from aovpnd.adapters.pathmtu import measure
 from aovpnd.adapters.probe import probe
 from aovpnd.adapters.routeget import look_up
 from aovpnd.adapters.state import State, clock
 from aovpnd.backends.wireguard import WireGuardBackend
 from aovpnd.destinations import Destination, Routed
 from aovpnd.errors import NetlinkError, NftError
-from aovpnd.inquiries import Finding, Inquiry, LookUp, ProbeTunnel
+from aovpnd.inquiries import Finding, Inquiry, LookUp, MeasurePath, ProbeTunnel
 from aovpnd.links import Link
 from aovpnd.model import Copies, GuardState, Intent, Snapshot
 from aovpnd.nftlib import Nft
@@ -111,10 +112,12 @@ class System:
         return found
 
     def inquire(self, inquiry: Inquiry) -> Finding:
-        """Find something out; called from any thread, several at once."""
+        """Find something out; called from any thread, several at once. `SystemFault` when nothing can be."""
         match inquiry:
             case ProbeTunnel():
                 return probe(inquiry)
+            case MeasurePath():
+                return measure(inquiry)
             case LookUp():
                 from aovpnd.adapters.lookup import look_up  # noqa: PLC0415 - see LAZY in tests/unit/test_imports.py
 

@@ -36,6 +36,7 @@ _FIB_RULE: Final = struct.Struct("=BBBBBBBBI")  # family, dst_len, src_len, tos,
 
 _IFA_ADDRESS, _IFA_LOCAL = 1, 2
 _RTA_DST, _RTA_OIF, _RTA_GATEWAY, _RTA_PRIORITY, _RTA_MULTIPATH = 1, 4, 5, 6, 9
+_RTA_METRICS, _RTAX_MTU = 8, 2
 _RTA_CACHEINFO, _RTA_TABLE, _RTA_VIA, _RTA_PREF = 12, 15, 18, 20
 _RTM_F_CLONED: Final = 0x200
 _SCOPE_LINK: Final = 253
@@ -125,9 +126,11 @@ def parse_main_route(payload: bytes, family: int) -> Iterator[Route]:
     found = rtnl.attributes(payload, _RTMSG.size)
     dst = _destination(found, length, family)
     metric = rtnl.u32(found[_RTA_PRIORITY]) if _RTA_PRIORITY in found else 0
+    metrics = rtnl.attributes(found.get(_RTA_METRICS, b""))
+    mtu = rtnl.u32(metrics[_RTAX_MTU]) if _RTAX_MTU in metrics else None
     for link, gateway in _next_hops(found, family):
         if length == 0 or gateway is None:
-            yield Route(dst, link, gateway, metric)
+            yield Route(dst, link, gateway, metric, mtu)
 
 
 def parse_table_route(payload: bytes, family: int, table: int) -> TableRoute | None:

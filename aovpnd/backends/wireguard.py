@@ -13,20 +13,18 @@ from typing import Final
 from aovpnd import names, rtnl
 from aovpnd.adapters import process, rtdump, sysctl
 from aovpnd.adapters.netlink import Netlink
+from aovpnd.adapters.pathmtu import known_to_kernel
 from aovpnd.backends.userspace import UserspaceProcess, has_socket
 from aovpnd.backends.wgtool import Device, configuration, parse_dump
 from aovpnd.errors import NetlinkError, ToolError
-from aovpnd.links import Link, Side, is_tunnel_shaped, sides
+from aovpnd.links import Link, is_tunnel_shaped
 from aovpnd.model import LinkAddress, LinkWish, PeerState, TunnelState, TunnelWish
 from aovpnd.tunnel import Interface, Peer, WireGuard
 
 KERNEL, USERSPACE = "wireguard", "wireguard-go"
 """`TunnelState.backend`."""
-_OVERHEAD: Final = 80
-"""Bytes that WireGuard adds to a packet, over IPv6: 40 + 8 + 32; what wg-quick(8) takes off the uplink's MTU."""
-_USUAL_MTU: Final = 1500
-_LEAST_MTU: Final = 1280
-"""IPv6 does not work over less (RFC 8200 section 5)."""
+_IPV6_LEAST_MTU: Final = 1280
+"""The kernel takes IPv6 off a link with less, its sysctls included (RFC 8200 section 5)."""
 _KEEPALIVE_S: Final = 25
 _INITIATION_GAP_S: Final = 0.03
 """Between two handshakes of one peer. The other side takes a second one within 20 ms for a replay (time stamps are that
@@ -88,12 +86,14 @@ class WireGuardBackend:
         if state is LinkWish.DOWN:
             self._netlink.set_link(link, up=False)
             link = replace(link, up=False)
-        self._ensure_sysctls(link, wish.spec)
+        self._netlink.set_link(
+            link, mtu=wish.mtu
+        )  # first: below 1280 there is no IPv6 to be set, from there on there is
+        self._ensure_sysctls(link, wish)
         provokes = state is LinkWish.UP and wish.path is not None
         if not (provokes and link.up):
             _configure(link, wish.spec, device)
         self._netlink.ensure_addresses(link, wish.spec.addresses)
-        self._netlink.set_link(link, mtu=wish.spec.mtu or _mtu())
         if state is LinkWish.UP:
             self._netlink.set_link(link, up=True)
         if provokes:
@@ -123,11 +123,11 @@ class WireGuardBackend:
             raise NetlinkError(f"the link {name} went away as soon as it was made")
         return link
 
-    def _ensure_sysctls(self, link: Link, spec: WireGuard) -> None:
-        if not sysctl.has_ipv6(self._proc_sys):
+    def _ensure_sysctls(self, link: Link, wish: TunnelWish) -> None:
+        if not sysctl.has_ipv6(self._proc_sys) or wish.mtu < _IPV6_LEAST_MTU:
             return
         where = f"net/ipv6/conf/{link.name}"
-        if any(address.version == rtdump.IPV6 for address in spec.addresses):
+        if any(address.version == rtdump.IPV6 for address in wish.spec.addresses):
             # Switched off by default for new links on some machines: for what leaks, which a tunnel does not.
             sysctl.ensure(f"{where}/disable_ipv6", 0, self._proc_sys)
         for key, value in _LINK_SYSCTLS:
@@ -151,7 +151,12 @@ def _state(link: Link, device: Device | None, addresses: tuple[Interface, ...]) 
     backend = KERNEL if link.kind == "wireguard" else USERSPACE
     if device is None:
         return TunnelState(link, backend, None, None, 0, addresses)
-    return TunnelState(link, backend, device.public_key, device.digest, device.fwmark, addresses, device.peers)
+    peers = tuple(replace(peer, path_mtu=_path_mtu(peer)) for peer in device.peers)
+    return TunnelState(link, backend, device.public_key, device.digest, device.fwmark, addresses, peers)
+
+
+def _path_mtu(peer: PeerState) -> int | None:
+    return known_to_kernel(peer.endpoint.addr) if peer.endpoint is not None else None
 
 
 def _ask(link: Link) -> Device | None:
@@ -230,16 +235,3 @@ def _set(name: str, spec: WireGuard, keepalive_s: Mapping[str, int]) -> None:
 
 def _write(name: str, spec: WireGuard, keepalive_s: Mapping[str, int]) -> None:
     process.run("wg", "setconf", name, "/dev/stdin", stdin=configuration(spec, keepalive_s))
-
-
-def _mtu() -> int:
-    """wg-quick(8)'s rule: what the uplink carries, less what WireGuard adds."""
-    links = {link.index: link for link in rtnl.dump_links()}
-    side = sides(links.values())
-    defaults = [
-        (route.metric, links[route.link].mtu)
-        for family in (rtdump.IPV4, rtdump.IPV6)
-        for route in rtdump.main_routes(family)
-        if route.dst.prefixlen == 0 and route.link in links and side[route.link] is Side.OUTSIDE
-    ]
-    return max(min(defaults, default=(0, _USUAL_MTU))[1] - _OVERHEAD, _LEAST_MTU)

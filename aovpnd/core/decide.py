@@ -7,7 +7,7 @@ it. What is read off the world is in `view`, what may pass in `permits` and `fir
 
 from typing import Final
 
-from aovpnd.core import dns, failover, firewall, health, lookups, sockets, uplinks
+from aovpnd.core import dns, failover, firewall, health, lookups, mtu, sockets, uplinks
 from aovpnd.core.permits import Asks, Facts, HostOnly, Lan, LookUp, Permit, TemporaryAccess, Tunnel, permits
 from aovpnd.core.problems import problems
 from aovpnd.core.routing import lans, routing
@@ -40,14 +40,18 @@ def decide(config: Config, intent: Intent, snapshot: Snapshot) -> Desired:
         )
     return Desired(
         phase=now.phase,
-        ruleset=firewall.compile(permits(now.phase, _facts(config, snapshot, now))),
+        ruleset=firewall.compile(permits(now.phase, _facts(config, intent, snapshot, now))),
         routing=routing(config, snapshot, now),
         tunnels=_tunnels(intent, snapshot, now),
         sweep=sockets.sweep(config, intent, snapshot, now),
         dns=dns.dns(snapshot, now),
         uplinks=now.uplinks,
         order=tuple(spec.name for spec in now.order),
-        inquiries=(*_look_ups(now), *_probes(config, intent, snapshot, now)),
+        inquiries=(
+            *_look_ups(now),
+            *_probes(config, intent, snapshot, now),
+            *_measurements(config, intent, snapshot, now),
+        ),
         problems=problems(config, intent, snapshot, now),
         wake_at=_wake_at(config, intent, snapshot, now),
     )
@@ -56,10 +60,10 @@ def decide(config: Config, intent: Intent, snapshot: Snapshot) -> Desired:
 def permitted(config: Config, intent: Intent, snapshot: Snapshot) -> tuple[Permit, ...]:
     """The permits that `decide` compiles; none while unblocked, when there is no table."""
     now = view(config, intent, snapshot)
-    return permits(now.phase, _facts(config, snapshot, now)) if now.phase is not Phase.UNBLOCKED else ()
+    return permits(now.phase, _facts(config, intent, snapshot, now)) if now.phase is not Phase.UNBLOCKED else ()
 
 
-def _facts(config: Config, snapshot: Snapshot, now: View) -> Facts:
+def _facts(config: Config, intent: Intent, snapshot: Snapshot, now: View) -> Facts:
     access = None
     if now.grant is not None:
         device = Device(now.grant.link, now.grant.link_name)
@@ -71,7 +75,8 @@ def _facts(config: Config, snapshot: Snapshot, now: View) -> Facts:
         # Those that it is about to have as well, when it is being given another configuration in place.
         own = dict.fromkeys((*now.state.addresses, *(now.spec.addresses if now.spec is not None else ())))
         own4 = [interface.ip for interface in own if snapshot.ipv6 or interface.version == uplinks.IPV4]
-        tunnel = Tunnel(Device(link.index, link.name, link.kind), tuple(dict.fromkeys(own4)))
+        narrow = mtu.fit(now.spec, intent, snapshot, now.state, now.path).narrow if now.spec is not None else None
+        tunnel = Tunnel(Device(link.index, link.name, link.kind), tuple(dict.fromkeys(own4)), narrow)
     look_up = None
     if now.look_up is not None:
         asked = now.look_up.inquiry
@@ -115,6 +120,14 @@ def _probes(config: Config, intent: Intent, snapshot: Snapshot, now: View) -> tu
     return (ProbeTunnel(link.index, link.name, now.path.fingerprint(), targets, resolvers),)
 
 
+def _measurements(config: Config, intent: Intent, snapshot: Snapshot, now: View) -> tuple[Inquiry, ...]:
+    """What the path carries, when that is due."""
+    if now.phase is not Phase.CONNECTED or now.spec is None or now.state is None or now.path is None:
+        return ()
+    measure = mtu.inquiry(config, intent, snapshot, now.spec, now.state, now.path)
+    return (measure,) if measure is not None else ()
+
+
 def _is_behind(spec: TunnelSpec, address: Address) -> bool:
     """Whether the tunnel carries packets to an address, and has one of its family itself."""
     families = {interface.version for interface in spec.addresses}
@@ -127,20 +140,23 @@ def _tunnels(intent: Intent, snapshot: Snapshot, now: View) -> tuple[TunnelWish,
     """Created down; set up in the pass in which the ruleset already names its link."""
     if now.spec is None:
         return ()
+    size = mtu.fit(now.spec, intent, snapshot, now.state, now.path).link
     if now.state is None or now.sealed:
-        return (TunnelWish(now.spec, now.link_name, LinkWish.DOWN),)
+        return (TunnelWish(now.spec, now.link_name, LinkWish.DOWN, mtu=size),)
     shakes = now.state.link.up and health.must_provoke(intent, now.state, now.path, snapshot.now)
-    return (TunnelWish(now.spec, now.link_name, LinkWish.UP, now.path if shakes else None), *_beside(now))
+    wish = TunnelWish(now.spec, now.link_name, LinkWish.UP, now.path if shakes else None, size)
+    return (wish, *_beside(intent, snapshot, now))
 
 
-def _beside(now: View) -> tuple[TunnelWish, ...]:
+def _beside(intent: Intent, snapshot: Snapshot, now: View) -> tuple[TunnelWish, ...]:
     """The link of the tunnel on trial: made down, and shaken once as it is set up."""
     if now.trial is None:
         return ()
+    size = mtu.fit(now.trial.spec, intent, snapshot, now.trial.state, None).link
     if now.trial.state is None:
-        return (TunnelWish(now.trial.spec, now.trial.link_name, LinkWish.DOWN),)
+        return (TunnelWish(now.trial.spec, now.trial.link_name, LinkWish.DOWN, mtu=size),)
     path = None if now.trial.state.link.up else now.trial.path
-    return (TunnelWish(now.trial.spec, now.trial.link_name, LinkWish.UP, path),)
+    return (TunnelWish(now.trial.spec, now.trial.link_name, LinkWish.UP, path, size),)
 
 
 def _wake_at(config: Config, intent: Intent, snapshot: Snapshot, now: View) -> float | None:
@@ -152,6 +168,8 @@ def _wake_at(config: Config, intent: Intent, snapshot: Snapshot, now: View) -> f
         moments += [now.grant.expires_at, snapshot.now.boot + GRANT_LOOK_S]
     if now.state is not None and now.path is not None:
         moments.append(health.next_look(intent, now.state, now.path, snapshot.now))
+        look = mtu.next_look(intent, now.path, snapshot.now)
+        moments += [look] if look is not None else []
         moments += failover.next_look(intent.gateways, now, snapshot.now.boot)
     if now.spec is not None and now.reach is not None and now.phase is not Phase.CONNECTED:
         moments += lookups.next_look(now.spec, intent, now.reach, now.uplinks, config.endpoint)

@@ -38,6 +38,7 @@ from aovpnd.ruleset import (
     LinkSet,
     Mark,
     Match,
+    Mss,
     Network,
     Protocol,
     Rule,
@@ -157,7 +158,8 @@ def _leaving(permit: Permit) -> Iterable[Rule]:
             yield from _look_up(permit)
         case TemporaryAccess():
             yield from _temporary_access(permit)
-        case Tunnel(device):
+        case Tunnel(device, _, narrow):
+            yield from _clamped(Match(oif=device), narrow)
             yield Rule(Match(oif=device), Verdict.ACCEPT, "the verified tunnel: index and name and kind")
         case HostOnly(device):
             yield Rule(replace(_DNS, oif=device), Verdict.REJECT, "no DNS by a link that is not the tunnel")
@@ -221,7 +223,8 @@ def _arriving(permit: Permit) -> Iterable[Rule]:
             yield Rule(dhcpv6, Verdict.ACCEPT, "DHCPv6 answers")
             yield Rule(advert, Verdict.ACCEPT, "router advertisement")
             yield Rule(Match(icmp_type=(_NS, _NA), hop_limit=255), Verdict.ACCEPT, "neighbour discovery")
-        case Tunnel(device, addresses):
+        case Tunnel(device, addresses, narrow):
+            yield from _clamped(Match(iif=device), narrow)
             yield Rule(Match(iif=device), Verdict.ACCEPT, "the verified tunnel")
             for family in _by_family(tuple(map(ip_network, addresses))):
                 yield Rule(
@@ -265,11 +268,15 @@ def _from_endpoint(addr: Address, port: int) -> Match:
 # -- what is forwarded -------------------------------------------------------------------------------------------------
 def _forwarded(permits: tuple[Permit, ...]) -> Iterable[Rule]:
     guests = [permit.device for permit in permits if isinstance(permit, HostOnly)]
-    tunnels = [permit.device for permit in permits if isinstance(permit, Tunnel)]
+    tunnels = [permit for permit in permits if isinstance(permit, Tunnel)]
     for guest in guests:
         for tunnel in tunnels:
-            yield Rule(Match(iif=guest, oif=tunnel), Verdict.ACCEPT, "guests go through the tunnel")
-            yield Rule(Match(iif=tunnel, oif=guest, ct=ANSWERS), Verdict.ACCEPT, "and get their answers")
+            there, back = Match(iif=guest, oif=tunnel.device), Match(iif=tunnel.device, oif=guest)
+            for match in (there, back):
+                yield Rule(match, Verdict.CONTINUE, "TCP of guests in segments that fit", clamp_mss=Mss.ROUTE)
+                yield from _clamped(match, tunnel.narrow)
+            yield Rule(there, Verdict.ACCEPT, "guests go through the tunnel")
+            yield Rule(replace(back, ct=ANSWERS), Verdict.ACCEPT, "and get their answers")
         for other in guests:
             yield Rule(Match(iif=guest, oif=other), Verdict.ACCEPT, "between guests of this host")
 
@@ -280,6 +287,18 @@ def _look_up_set(permits: tuple[Permit, ...]) -> Iterable[LinkSet]:
         if isinstance(permit, LookUp):
             lifetime = permit.expires_at - permit.asked_at
             yield LinkSet(LOOK_UP, (Element(Device(permit.device.index), permit.expires_at, lifetime),), timed=True)
+
+
+def _clamped(match: Match, narrow: int | None) -> Iterable[Rule]:
+    """TCP held to what passes in one piece, both ways: the size that a handshake offers binds who hears it."""
+    if narrow is not None:
+        for protocol, headers in _TCP_HEADERS:
+            family = replace(match, protocol=protocol)
+            yield Rule(family, Verdict.CONTINUE, "less passes than the link says", clamp_mss=narrow - headers)
+
+
+_TCP_HEADERS: Final = ((Protocol.IP, 40), (Protocol.IP6, 60))
+"""Bytes in front of a segment without options, as its size counts them (RFC 6691)."""
 
 
 def _grant_set(permits: tuple[Permit, ...]) -> LinkSet:

@@ -10,10 +10,10 @@
 from dataclasses import replace
 from typing import Final, assert_never
 
-from aovpnd.core import endpoints, failover, health, lookups, plan, sockets
+from aovpnd.core import endpoints, failover, health, lookups, mtu, plan, sockets
 from aovpnd.core.view import PREFER, View, as_made, choose, is_configured, order, view
 from aovpnd.gateways import Doubt, Gateways, Provoked
-from aovpnd.inquiries import Finding, LookedUp, ProbeTunnel, Reached, Unanswered
+from aovpnd.inquiries import Finding, LookedUp, Measured, MeasurePath, ProbeTunnel, Reached, Unanswered
 from aovpnd.model import (
     Block,
     Clock,
@@ -197,6 +197,7 @@ def settle(config: Config, intent: Intent, snapshot: Snapshot) -> Intent:
     intent = replace(intent, connected_at=(intent.connected_at or snapshot.now.boot) if connected else None)
     if connected and intent.provoked is not None:
         intent = replace(intent, provoked=replace(intent.provoked, attempts=0))
+    intent = replace(intent, path_mtu=mtu.settle(intent, snapshot, seen.state, seen.path))
     intent = _look_up(config, intent, seen, snapshot, connected=connected)
     intent = sockets.forget(replace(intent, grant=_surviving(seen, connected=connected)), seen.phase)
     gateways = _gateways(intent, view(config, intent, snapshot), snapshot)
@@ -310,6 +311,10 @@ def learn(intent: Intent, finding: Finding) -> Intent:
             return replace(intent, doubt=_doubt(intent, inquiry, unanswered=0, answered=1))
         case Unanswered(ProbeTunnel() as inquiry):
             return replace(intent, doubt=_doubt(intent, inquiry, unanswered=1, answered=0))
+        case Measured(inquiry, size):
+            return replace(intent, path_mtu=mtu.learn(intent.path_mtu, inquiry, size))
+        case Unanswered(MeasurePath() as inquiry):
+            return replace(intent, path_mtu=mtu.learn(intent.path_mtu, inquiry, None))
         case LookedUp() | Unanswered():
             return lookups.learn(intent, finding)
         case _:

@@ -65,10 +65,14 @@ class TemporaryAccess:
 
 @dataclass(frozen=True, slots=True)
 class Tunnel:
-    """Everything by the verified tunnel; ``addresses`` are its own, which no other link may be asked for."""
+    """Everything by the verified tunnel; ``addresses`` are its own, which no other link may be asked for.
+
+    ``narrow``: bytes of the largest packet that passes in one piece, where the link itself cannot be told so little.
+    """
 
     device: Device
     addresses: tuple[Address, ...]
+    narrow: int | None = None
 
 
 @dataclass(frozen=True, slots=True)

@@ -87,6 +87,8 @@ def _tunnel_differs(wish: TunnelWish, state: TunnelState | None, snapshot: Snaps
         return f"set {wish.state}"
     if wish.path is not None:
         return "new handshake"
+    if state.link.mtu != wish.mtu:
+        return f"MTU {wish.mtu} instead of {state.link.mtu}"
     endpoints = {peer.public_key: peer.endpoint for peer in wish.spec.peers if peer.endpoint is not None}
     roamed = any(peer.endpoint != endpoints.get(peer.public_key, peer.endpoint) for peer in state.peers)
     return "endpoint was moved" if roamed else ""

@@ -3,7 +3,7 @@
 
 from typing import Final, assert_never
 
-from aovpnd.core import dns, health
+from aovpnd.core import dns, health, mtu
 from aovpnd.core.health import IN_VAIN
 from aovpnd.core.view import PREFER, View
 from aovpnd.gateways import Left, Why
@@ -26,6 +26,7 @@ def problems(config: Config, intent: Intent, snapshot: Snapshot, now: View) -> t
         *_choice(config, intent, spec),
         *_tunnel(intent, phase, now.uplinks, spec),
         *dns.problems(snapshot, spec),
+        *_path(intent, snapshot, now),
         *_left(intent, now),
         *_guard(snapshot),
         *_culprit(intent, snapshot),
@@ -142,6 +143,24 @@ def _names(intent: Intent, uplinks: tuple[Uplink, ...], spec: TunnelSpec) -> lis
 
 def _families(uplinks: tuple[Uplink, ...]) -> str:
     return " and ".join(f"IPv{family}" for family in sorted({family for u in uplinks for family in u.families}))
+
+
+def _path(intent: Intent, snapshot: Snapshot, now: View) -> list[Problem]:
+    """A black hole on the way, and what was done about it."""
+    known = mtu.known_of(intent, now.path)
+    if known is None or not known.lost or now.spec is None:
+        return []
+    size = mtu.fit(now.spec, intent, snapshot, now.state, now.path)
+    text = f"packets of more than {size.narrow or size.link} bytes get lost on the way to the gateway"
+    if size.narrow is None:
+        text += f", so the tunnel uses {size.link}"
+        return [Problem("path-mtu", Severity.INFO, text, _FILTERS_ICMP)]
+    text += f"; TCP is held to that, but IPv6 needs {size.link}, so larger packets of other protocols are lost"
+    hint = f"{_FILTERS_ICMP}; a tunnel without an IPv6 address gets along with less"
+    return [Problem("path-mtu", Severity.WARNING, text, hint)]
+
+
+_FILTERS_ICMP: Final = "somebody on the way filters the ICMP messages that would have said so"
 
 
 def _guard(snapshot: Snapshot) -> list[Problem]:

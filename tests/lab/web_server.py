@@ -2,7 +2,7 @@
 """The internet's servers: HTTP on port 80 and an echo service on UDP port 7, over IPv4 and IPv6. A program of its own.
 
 ``/ip`` tells the address that the request came from, ``/generate_204`` answers as connectivity checks expect it, and
-``/paced?bytes=N&rate=R`` sends N bytes at R bytes per second (R = 0: as fast as it goes).
+``/paced?bytes=N&rate=R`` sends N bytes at R bytes per second (R = 0: as fast as it goes). What is posted is counted.
 """
 
 import socket
@@ -18,6 +18,7 @@ from tests.lab.plan import ECHO_PORT
 
 _PIECE: Final = bytes(range(256)) * 4
 _TICKS_PER_S: Final = 20
+_UPLOAD_PIECE: Final = 1 << 16
 
 
 def _plain(address: str) -> str:
@@ -46,6 +47,13 @@ class Handler(BaseHTTPRequestHandler):
                 self._paced(int(query.get("bytes", ["1048576"])[0]), int(query.get("rate", ["0"])[0]))
             case _:
                 self._text("the internet\n")
+
+    def do_POST(self) -> None:
+        """Take what is sent, and say how much it was."""
+        left, taken = int(self.headers["Content-Length"]), 0
+        while piece := self.rfile.read(min(_UPLOAD_PIECE, left - taken)):
+            taken += len(piece)
+        self._text(f"{taken}\n")
 
     def _text(self, text: str) -> None:
         body = text.encode()

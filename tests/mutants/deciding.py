@@ -3,8 +3,9 @@
 
 from typing import Final
 
-from tests.mutants.mutant import CONVERGENCE, DECIDE, FIREWALL, HEALTH, INTENT, NO_LEAK, OVER_TIME, PLAN, Mutant
+from tests.mutants.mutant import CONVERGENCE, DECIDE, FIREWALL, HEALTH, INTENT, MTU, NO_LEAK, OVER_TIME, PLAN, Mutant
 
+_MTU: Final = "aovpnd/core/mtu.py"
 _PERMITS: Final = "aovpnd/core/permits.py"
 _VIEW: Final = "aovpnd/core/view.py"
 _UPLINKS: Final = "aovpnd/core/uplinks.py"
@@ -151,8 +152,8 @@ DECIDING: Final = (
     Mutant(
         "tunnel-up-before-the-table",
         _DECIDE,
-        "        return (TunnelWish(now.spec, now.link_name, LinkWish.DOWN),)",
-        "        return (TunnelWish(now.spec, now.link_name, LinkWish.UP),)",
+        "        return (TunnelWish(now.spec, now.link_name, LinkWish.DOWN, mtu=size),)",
+        "        return (TunnelWish(now.spec, now.link_name, LinkWish.UP, mtu=size),)",
         "the link is up before a table names it",
         (DECIDE, CONVERGENCE),
     ),
@@ -187,5 +188,53 @@ DECIDING: Final = (
         "intent.provoked is not None and not is_lost",
         "connected is claimed over a network that was never tried",
         (HEALTH, DECIDE),
+    ),
+    Mutant(
+        "measures-while-idle",
+        _MTU,
+        "> own * len(state.peers) + EVIDENCE_BYTES",
+        ">= 0",
+        "an idle tunnel talks, and every network learns that we are there",
+        (MTU,),
+    ),
+    Mutant(
+        "never-measures",
+        _MTU,
+        "    return state.tx_bytes - known.tx_bytes > own",
+        "    return state.tx_bytes - known.tx_bytes < 0 and 0 > own",
+        "a black hole stays one: pages hang although the tunnel is connected",
+        (MTU,),
+    ),
+    Mutant(
+        "measured-elsewhere",
+        _MTU,
+        "    return known if known is not None and path is not None and known.path == path.fingerprint() else None",
+        "    return known",
+        "what one network carries is taken for what the next one carries",
+        (MTU,),
+    ),
+    Mutant(
+        "below-ipv6",
+        _MTU,
+        "return Fit(passes) if passes >= least else",
+        "return Fit(passes) if passes else",
+        "the kernel takes IPv6 off a link below 1280 bytes, and programs lose their addresses",
+        (MTU,),
+    ),
+    Mutant(
+        "asks-beside-the-tunnel",
+        _MTU,
+        "and any(prefix.version == address.version and address in prefix for prefix in spec.prefixes)",
+        "and spec.prefixes",
+        "who is not behind the tunnel is asked through it, and the silence is believed",
+        (MTU,),
+    ),
+    Mutant(
+        "link-keeps-its-size",
+        "aovpnd/core/plan.py",
+        "    if state.link.mtu != wish.mtu:",
+        "    if state.link.mtu < wish.mtu:",
+        "what was found is never set: a black hole stays one",
+        (MTU,),
     ),
 )

@@ -3,7 +3,7 @@
 
 from typing import Final
 
-from tests.mutants.mutant import DECIDE, KERNEL, NO_LEAK, OVER_TIME, Mutant
+from tests.mutants.mutant import DECIDE, KERNEL, MTU, NO_LEAK, OVER_TIME, Mutant
 
 _FIREWALL: Final = "aovpnd/core/firewall.py"
 
@@ -192,5 +192,17 @@ LEAVING: Final = (
         "PRIORITY_LAST_LOOK: Final = 500",
         "the guard looks before the stamp is given, or judges what is no longer what leaves",
         (KERNEL,),
+    ),
+    Mutant(
+        "clamp-behind-the-verdict",
+        _FIREWALL,
+        """            yield from _clamped(Match(oif=device), narrow)
+            yield Rule(Match(oif=device), Verdict.ACCEPT, "the verified tunnel: index and name and kind")
+""",
+        """            yield Rule(Match(oif=device), Verdict.ACCEPT, "the verified tunnel: index and name and kind")
+            yield from _clamped(Match(oif=device), narrow)
+""",
+        "TCP is never told what passes, and hangs",
+        (MTU,),
     ),
 )

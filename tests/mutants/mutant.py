@@ -11,6 +11,7 @@ from typing import Final
 NO_LEAK: Final = "tests/unit/test_no_leak.py"
 DECIDE: Final = "tests/unit/test_decide.py"
 INTENT: Final = "tests/unit/test_intent.py"
+MTU: Final = "tests/unit/test_mtu.py"
 PLAN: Final = "tests/unit/test_plan.py"
 HEALTH: Final = "tests/unit/test_health.py"
 RULESET: Final = "tests/unit/test_ruleset.py"

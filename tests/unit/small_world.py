@@ -48,7 +48,7 @@ ETH: Final = Link(3, "eth0")
 DOCKER: Final = Link(5, "docker0", "bridge")
 VIRBR: Final = Link(6, "virbr0", "bridge")
 VETH: Final = Link(7, "veth5", "veth", master=5)
-AOVPN: Final = Link(9, "aovpn0", "wireguard", arphrd=ARPHRD_NONE)
+AOVPN: Final = Link(9, "aovpn0", "wireguard", arphrd=ARPHRD_NONE, mtu=1420)
 FOREIGN: Final = Link(12, "aovpn9", "dummy")
 
 ENDPOINT4, ENDPOINT6 = Endpoint(ip_address("192.0.2.1"), 51820), Endpoint(ip_address("2001:db8:e::1"), 51820)

@@ -206,6 +206,11 @@ VIA6 = attribute(18, struct.pack("=H", socket.AF_INET6) + IPv6Address("fe80::1")
         pytest.param(
             route(2, 0, OIF, GATEWAY, METRIC), [Route(DEFAULT4, 3, IPv4Address("192.0.2.1"), 600)], id="default"
         ),
+        pytest.param(
+            route(2, 0, OIF, METRIC, attribute(8, attribute(8, number(1360)) + attribute(2, number(1400)))),
+            [Route(DEFAULT4, 3, None, 600, 1400)],
+            id="default that says what it carries",
+        ),
         pytest.param(route(2, 0, OIF, scope=253), [Route(DEFAULT4, 3)], id="default on a point-to-point link"),
         pytest.param(route(2, 0, OIF, VIA6), [Route(DEFAULT4, 3, IPv6Address("fe80::1"))], id="over an IPv6 router"),
         pytest.param(route(2, 8, TEN_DST, OIF, scope=253), [Route(TEN, 3)], id="connected"),

@@ -15,7 +15,7 @@ from aovpnd.core import intent as memory
 from aovpnd.core.decide import decide
 from aovpnd.core.plan import diff, due
 from aovpnd.dns import Dns, DnsState, Mechanism
-from aovpnd.inquiries import Host, Inquiry, LookedUp, LookUp, ProbeTunnel, Reached, Unanswered
+from aovpnd.inquiries import Host, Inquiry, LookedUp, LookUp, Measured, MeasurePath, ProbeTunnel, Reached, Unanswered
 from aovpnd.links import ARPHRD_NONE, Link
 from aovpnd.model import (
     Block,
@@ -91,6 +91,10 @@ class Laptop:
     """Called after every action."""
     asked: list[float] = field(default_factory=list)
     """When a probe was sent through the tunnel."""
+    carries: int | None = 1500
+    """Bytes inside the tunnel that the path carries; None when nobody there answers a measurement."""
+    measured: list[float] = field(default_factory=list)
+    """When the path was measured."""
     one_way: bool = False
     """Whether programs send only what nobody answers."""
     next_index: int = 50
@@ -133,6 +137,11 @@ class Laptop:
                 (state,) = [state for state in self.snapshot.tunnels if state.link.index == inquiry.link]
                 reached = any(self._leads_on(peer) and peer.handshake_wall is not None for peer in state.peers)
                 self.intent = memory.learn(self.intent, Reached(inquiry) if reached else Unanswered(inquiry, "nothing"))
+            case MeasurePath():
+                self.measured.append(self.snapshot.now.boot)
+                fitting = [size for size in inquiry.sizes if size <= (self.carries or 0)]
+                answer = Measured(inquiry, fitting[0]) if fitting else Unanswered(inquiry, "nobody")
+                self.intent = memory.learn(self.intent, answer)
             case LookUp():
                 self._look_up(inquiry)
             case _:
@@ -219,7 +228,7 @@ class Laptop:
             else PeerState(peer.public_key, peer.endpoint, None, 0, 0)
             for peer in wish.spec.peers
         )
-        link = replace(link, up=wish.state is LinkWish.UP)
+        link = replace(link, up=wish.state is LinkWish.UP, mtu=wish.mtu)
         spec = wish.spec
         addresses = tuple(a for a in spec.addresses if a.version == 4 or self.snapshot.ipv6)
         made = TunnelState(link, "kernel", spec.public_key, spec.digest(), names.FWMARK, addresses, peers)
