@@ -24,6 +24,7 @@ from rich.console import Console
 from rich.table import Table
 
 from aovpnd import __version__
+from tests.bus.desktop import Desktop, desktop
 from tests.lab import plan
 from tests.lab.frames import Kind
 from tests.lab.host import Host
@@ -34,8 +35,8 @@ from tools.bench_inside import PORT
 
 ROOT: Final = Path(__file__).parents[1]
 REPORT: Final = ROOT / "docs" / "bench.md"
-PROCESSES: Final = ("aovpnd", "aovpnd-guard", "wireguard-go")
-OURS: Final = ("aovpnd", "aovpnd-guard")
+PROCESSES: Final = ("aovpnd", "aovpnd-guard", "aovpnd-bus", "wireguard-go")
+OURS: Final = ("aovpnd", "aovpnd-guard", "aovpnd-bus")
 INSIDE: Final = (sys.executable, "-m", "tools.bench_inside")
 IDLE_S: Final = 15.0
 QUIET_S: Final = 5.0
@@ -107,6 +108,13 @@ def one_pass(world: World) -> Iterator[Figure]:
     yield Figure("one pass: observe, decide, diff", spread(times), "", f"below {PASS_MS:g} ms", met)
     commands = [_timed(lambda: world.laptop.ctl("connect", "tunnel")) for _ in range(20)]
     yield Figure("`aovpnctl connect` that changes nothing", spread(commands), "a whole process, and a pass or two")
+
+
+def ordinary_user(seat: Desktop) -> Figure:
+    """The same by an ordinary user: D-Bus, aovpnd-bus, polkit, control socket, pass, and back."""
+    commands = [_timed(lambda: seat.ctl("connect", "tunnel")) for _ in range(20)]
+    beside = "a whole process with GLib; polkit's stand-in answers at once"
+    return Figure("`aovpnctl connect` by an ordinary user", spread(commands), beside)
 
 
 def handshake_after_link(world: World, *, rounds: int = 10) -> Iterator[Figure]:
@@ -300,12 +308,13 @@ def measure(console: Console) -> list[Figure]:
     figures: list[Figure] = []
     with World.build() as world:
         world.laptop.install_tunnel()
-        world.laptop.start_daemon()
-        world.roam("home")
-        world.laptop.wait_phase("connected")
-        for measurement in MEASUREMENTS:
-            console.print(f"… {(measurement.__doc__ or '').splitlines()[0]}", style="dim")
-            figures += measurement(world)
+        with desktop(world.laptop) as seat:
+            world.roam("home")
+            world.laptop.wait_phase("connected")
+            for measurement in MEASUREMENTS:
+                console.print(f"… {(measurement.__doc__ or '').splitlines()[0]}", style="dim")
+                figures += measurement(world)
+            figures.append(ordinary_user(seat))
     return figures
 
 
