@@ -14,6 +14,7 @@ from aovpnd.ctl.arguments import Arguments, UsageError
 from aovpnd.ctl.asking import ask
 from aovpnd.ctl.orders import sentence
 from aovpnd.ctl.terminal import BOLD, GREEN, RED, Style, plain, style
+from aovpnd.errors import AovpndError
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -31,6 +32,9 @@ def run(arguments: Arguments) -> int:
         except destinations.DestinationError as error:
             raise UsageError(f"{error} ({error.hint})") from error
     answer = ask(arguments.runtime_dir, "explain", destination=where)
+    if not isinstance(answer["data"], dict):
+        hint = "aovpnctl and aovpnd must be of the same release"
+        raise AovpndError("the daemon's answer cannot be understood", hint=hint)
     if arguments.json:
         import json
 

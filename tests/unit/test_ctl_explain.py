@@ -136,3 +136,11 @@ def test_names_are_never_asked_for(daemon: FakeDaemon, capsys: pytest.CaptureFix
         "are the resolver's: getent ahosts www.example.com)\n"
     )
     assert daemon.asked == []
+
+
+def test_answer_of_another_release(daemon: FakeDaemon, capsys: pytest.CaptureFixture[str]) -> None:
+    """A daemon that answers without data is told apart from one that explains."""
+    daemon.answer = Answer("done")
+
+    assert main(["explain"]) == 1
+    assert "the daemon's answer cannot be understood" in capsys.readouterr().err
