@@ -147,9 +147,19 @@ class Booted:
         try:
             wait_for("the tunnel to work", self.works, deadline_s=deadline_s, poll_s=0.1)
         except LabError as error:
-            system = self.system
             seen = [self.net.address_outside(family) for family in (4, 6)]
-            raise LabError(f"{error}\n{system.journal()[-6000:]}\n{self.status()}\nseen outside: {seen}") from None
+            raise LabError(f"{error}; seen outside: {seen}\n{self.status()}\n{self.describe()}") from None
+
+    def until_works(self, watch: Watch) -> None:
+        """Wait until it `works`, and then until every sender of a watch has tried again."""
+        self.wait_works()
+        watch.everybody_tries()
+
+    def describe(self) -> str:
+        """What is wrong, for messages of failed tests: the network as the system sees it, and its journal."""
+        words = ("ip -brief address", "ip -4 rule", "ip -4 route", "ip -4 route show table all", "systemctl list-jobs")
+        told = "".join(f"$ {command}\n{self.system.run(*command.split()).stdout}" for command in words)
+        return told + self.system.journal(options=("--output=short-monotonic", "--lines=60"))
 
     def wait_phase(self, *phases: str, deadline_s: float = 20.0) -> dict[str, Any]:
         """Wait for a phase; return the status."""
@@ -164,9 +174,15 @@ class Booted:
         return found
 
     def roam(self, site: str, *, link: str = "wlan0") -> None:
-        """Leave the network of a link and join another; its network manager does the rest."""
+        """Leave the network of a link and join another.
+
+        NetworkManager believes in a carrier's loss after some seconds only; it is told, as by somebody who chooses
+        another network.
+        """
         self.world.detach(link)
         self.world.attach(link, site)
+        if self.system.active(f"{Manager.NETWORK_MANAGER}.service"):
+            self.system.check("nmcli", "--wait", "0", "connection", "up", link)
 
     def close(self) -> None:
         """Cut the power and give everything back; may be called twice."""

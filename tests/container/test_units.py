@@ -59,10 +59,10 @@ def test_restart(laptop: Booted) -> None:
     handshake = laptop.net.handshake()
     with laptop.net.nothing_leaves() as watch:
         laptop.system.check("systemctl", "restart", names.UNIT, names.GUARD_UNIT)
-        watch.until("all of it to be back", laptop.works)
+        laptop.until_works(watch)
         for _ in range(RESTARTS):
             laptop.system.check("systemctl", "restart", names.UNIT)
-        watch.until("all of it to be back", laptop.works)
+        laptop.until_works(watch)
 
     assert laptop.net.handshake() == handshake, laptop.system.journal(names.UNIT)
 
@@ -76,7 +76,7 @@ def test_kill(laptop: Booted, units: tuple[str, ...]) -> None:
         for unit in units:
             system.kill(unit)
         watch.until("systemd to restart them", lambda: all(restarts(laptop, unit) > before[unit] for unit in units))
-        watch.until("all of it to be back", laptop.works)
+        laptop.until_works(watch)
 
     assert {unit: restarts(laptop, unit) - count for unit, count in before.items()} == dict.fromkeys(units, 1)
 
@@ -89,7 +89,7 @@ def test_many_crashes_are_no_reason_to_give_up(laptop: Booted) -> None:
             wait_for("a process", lambda: laptop.system.main_pid(names.UNIT))
             laptop.system.kill(names.UNIT)
             watch.until("a restart", partial(restarted, laptop, before + number))
-        watch.until("all of it to be back", laptop.works)
+        laptop.until_works(watch)
 
 
 def test_wireguard_go_dies(laptop: Booted) -> None:
@@ -100,7 +100,7 @@ def test_wireguard_go_dies(laptop: Booted) -> None:
     with laptop.net.nothing_leaves() as watch:
         laptop.system.kill(WIREGUARD_GO)
         watch.until("a new tunnel", lambda: laptop.system.main_pid(WIREGUARD_GO) not in {0, before})
-        watch.until("the tunnel to work", laptop.works)
+        laptop.until_works(watch)
 
 
 def test_reload(laptop: Booted) -> None:
@@ -130,7 +130,7 @@ def test_watchdog(laptop: Booted) -> None:
         with laptop.net.nothing_leaves() as watch:
             system.kill(names.UNIT, signal.SIGSTOP)
             watch.until("the watchdog to bite", lambda: restarts(laptop, names.UNIT) > before)
-            watch.until("all of it to be back", laptop.works)
+            laptop.until_works(watch)
         # It was fed while nothing happened, or it would have bitten without reason.
         assert "Watchdog timeout" in system.journal(names.UNIT)
         assert restarts(laptop, names.UNIT) == before + 1
@@ -153,7 +153,7 @@ def test_foreign_flush_names_the_culprit(laptop: Booted) -> None:
     """``nft flush ruleset`` is healed at once; the culprit is named, in spite of the unit's view of /proc."""
     with laptop.net.nothing_leaves() as watch:
         laptop.system.check("nft", "flush", "ruleset")
-        watch.until("the tunnel to work", laptop.works)
+        laptop.until_works(watch)
     told = laptop.system.journal(names.UNIT)
 
     assert re.search(r"woken by: .*nftables changed by nft\[", told), told[-2000:]

@@ -1,0 +1,125 @@
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""Real network managers: what they do to links, addresses, routes and rules opens nothing, and ours comes back."""
+
+from collections.abc import Iterator
+
+import pytest
+
+from aovpnd import names
+from tests.container.booted import Booted, Manager
+from tests.lab import plan
+from tests.lab.frames import Kind
+from tests.lab.process import wait_for
+
+pytestmark = [pytest.mark.container, pytest.mark.root, pytest.mark.slow]
+
+OUR_RULE = f"lookup {names.ROUTE_TABLE}"
+
+
+@pytest.fixture(scope="session")
+def networkd(nspawn: None, suite: str) -> Iterator[Booted]:
+    """A laptop at home whose network manager is systemd-networkd."""
+    assert nspawn is None
+    with Booted.power_on(suite, Manager.NETWORKD) as booted:
+        yield booted
+
+
+def rules(laptop: Booted) -> int:
+    """How many of our routing rules there are, of both families."""
+    return sum(laptop.system.check("ip", family, "rule").count(OUR_RULE) for family in ("-4", "-6"))
+
+
+def moved(laptop: Booted, site: str) -> bool:
+    """Whether the main table leads to a site's router."""
+    router = str(plan.HOME.router4 if site == "home" else plan.CAFE.router4)
+    return router in laptop.system.check("ip", "-4", "route", "show", "default")
+
+
+# -- NetworkManager ----------------------------------------------------------------------------------------------------
+
+
+def test_network_manager_roams(laptop: Booted) -> None:
+    """Cable out, other network, home again, with NetworkManager's own DHCP: connected at home, shut in the café."""
+    laptop.world.cafe.forget_logins()
+    with laptop.net.nothing_leaves() as watch:
+        laptop.roam("cafe")
+        watch.until("the café's lease", lambda: moved(laptop, "cafe"), deadline_s=30)
+        assert laptop.status()["phase"] == "connecting"
+        laptop.roam("home")
+        watch.until("home's lease", lambda: moved(laptop, "home"), deadline_s=30)
+        laptop.until_works(watch)
+
+    assert watch.recording.counts()[Kind.DHCP4] >= 2
+
+
+@pytest.mark.parametrize(
+    "command",
+    [
+        ("systemctl", "restart", "NetworkManager.service"),
+        ("nmcli", "connection", "up", "wlan0"),
+        ("sh", "-ec", "nmcli networking off; nmcli networking on"),
+    ],
+    ids=["restart", "connection", "networking"],
+)
+def test_network_manager_is_told(laptop: Booted, command: tuple[str, ...]) -> None:
+    """Whatever NetworkManager is told to do with the uplink, nothing leaves and the tunnel comes back."""
+    with laptop.net.nothing_leaves() as watch:
+        laptop.system.check(*command)
+        laptop.until_works(watch)
+
+
+def test_network_manager_leaves_the_tunnel_alone(laptop: Booted) -> None:
+    """NetworkManager sees the tunnel's link and manages it not; told to disconnect it, it cannot open anything."""
+    state = laptop.system.check("nmcli", "-g", "GENERAL.STATE", "device", "show", "aovpn0")
+    assert "externally" in state or "unmanaged" in state
+    with laptop.net.nothing_leaves() as watch:
+        laptop.system.run("nmcli", "device", "disconnect", "aovpn0")
+        laptop.until_works(watch)
+
+
+# -- systemd-networkd --------------------------------------------------------------------------------------------------
+
+
+def test_networkd_gets_its_lease_and_the_tunnel_works(networkd: Booted) -> None:
+    """From power-on, with systemd-networkd's own DHCP and router discovery: nothing leaves, and the tunnel works."""
+    networkd.boot.assert_silence()
+    counts = networkd.boot.recording.counts()
+
+    assert min(counts[Kind.DHCP4], counts[Kind.NDP], counts[Kind.HANDSHAKE], counts[Kind.TUNNEL]) > 0, counts
+    assert networkd.system.active("systemd-networkd.service")
+    assert not networkd.system.active("NetworkManager.service")
+
+
+def test_networkd_deletes_foreign_rules(networkd: Booted) -> None:
+    """systemd-networkd removes what it takes for foreign rules and routes when it starts or reloads; ours are spared,
+    or are back at once, and nothing leaves meanwhile.
+    """
+    with networkd.net.nothing_leaves() as watch:
+        networkd.system.check("systemctl", "restart", "systemd-networkd.service")
+        networkd.until_works(watch)
+        assert rules(networkd) == 2
+        networkd.system.check("networkctl", "reload")
+        networkd.system.check("networkctl", "reconfigure", "wlan0")
+        networkd.until_works(watch)
+        assert rules(networkd) == 2
+
+
+def test_networkd_roams(networkd: Booted) -> None:
+    """The café and home again."""
+    networkd.world.cafe.forget_logins()
+    with networkd.net.nothing_leaves() as watch:
+        networkd.roam("cafe")
+        watch.until("the café's lease", lambda: moved(networkd, "cafe"), deadline_s=30)
+        networkd.roam("home")
+        watch.until("home's lease", lambda: moved(networkd, "home"), deadline_s=30)
+        networkd.until_works(watch)
+
+
+def test_networkd_is_killed(networkd: Booted) -> None:
+    """SIGKILL to systemd-networkd: started again, it finds foreign rules, and again nothing leaves."""
+    with networkd.net.nothing_leaves() as watch:
+        networkd.system.kill("systemd-networkd.service")
+        wait_for("systemd-networkd", lambda: networkd.system.active("systemd-networkd.service"))
+        networkd.until_works(watch)
+
+    assert rules(networkd) == 2
