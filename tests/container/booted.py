@@ -22,7 +22,8 @@ from tests.lab.world import World
 from tests.netns.protected import Protected, Watch
 
 TUNNEL: Final = "/etc/aovpnd/tunnels/home.conf"
-ENABLED: Final = (names.UNIT, "aovpnd-lockdown.service")
+BUS_UNIT: Final = "aovpnd-bus.service"
+ENABLED: Final = (names.UNIT, BUS_UNIT, "aovpnd-lockdown.service")
 OURS: Final = "aovpnd*"
 """The pattern of our units."""
 _UNITS: Final = "/etc/systemd/system"

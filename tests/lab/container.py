@@ -345,6 +345,7 @@ def _layer(suite: str, files: Tree, world_dir: Path) -> Path:
             ours = [f"/{path.relative_to(root)}" for path in packages.glob("aovpnd")]
             if ours:
                 run(("chroot", str(root), "python3", "-m", "compileall", "-q", *ours))
+            run(("chroot", str(root), "systemd-sysusers"))
             for account in ACCOUNTS:
                 secret = run(("openssl", "passwd", "-6", "-stdin"), stdin=account.password).stdout.strip()
                 groups = ["--groups=sudo"] if account.administrator else []
