@@ -28,6 +28,8 @@ DEADLINE_S: Final = 2.0
 LOOK_S: Final = 60.0
 """Look again after so long although nothing seems to have changed: not all that it holds shows in files that we see."""
 _HINT: Final = "names do not resolve; for the reason: systemctl status systemd-resolved"
+_NO_LINK: Final = "No such device"
+"""In what resolvectl(1) says of a link that is not there."""
 _LONGEST: Final = 1 << 16
 _MOST: Final = 64
 _FIELD: Final = re.compile(r" *([A-Z][A-Za-z. ]*): (.*)")
@@ -91,7 +93,7 @@ class Resolved:
         """Make it so for the tunnels' ``links``, forget all answers, and read it back. `ToolError` when that fails."""
         until = time.monotonic() + DEADLINE_S
         try:
-            self._tell(dns, links, until)
+            links = self._tell(dns, links, until)
         except ToolError as error:
             if dns is None and not links:
                 self._forget(None, links, "")  # there is nothing that it could hold of ours
@@ -112,10 +114,18 @@ class Resolved:
         old = time.monotonic() - look.at > LOOK_S and not look.astray
         return old or look.signature != self._signature(links) or self._looked_at != _key(links)
 
-    def _tell(self, dns: Dns | None, links: tuple[Link, ...], until: float) -> None:
+    def _tell(self, dns: Dns | None, links: tuple[Link, ...], until: float) -> tuple[Link, ...]:
+        """Returns those of ``links`` that it knows: one that was removed a moment ago is forgotten already."""
+        known = []
         for link in links:
             if dns is None or link.index != dns.link:
-                _resolvectl(until, "revert", link.name)
+                try:
+                    _resolvectl(until, "revert", link.name)
+                except ToolError as error:
+                    if _NO_LINK not in error.text:
+                        raise
+                    continue
+            known.append(link)
         if dns is not None:
             name = dns.link_name
             # The tunnel hides what it carries, so its servers need no TLS; and nobody is to be asked by multicast.
@@ -125,6 +135,7 @@ class Resolved:
             _resolvectl(until, "domain", name, *(dns.domains or ("",)))
             _resolvectl(until, "dns", name, *map(str, dns.servers))
         _resolvectl(until, "flush-caches")
+        return tuple(known)
 
     def _see(self, links: tuple[Link, ...]) -> _Look:
         """Ask what it holds for each link of ours."""

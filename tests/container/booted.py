@@ -7,7 +7,7 @@ namespace; then it boots the container there, with senders and recorder running 
 
 import json
 from contextlib import ExitStack
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from enum import StrEnum
 from types import TracebackType
 from typing import Any, Final, Self
@@ -99,6 +99,10 @@ class Booted:
     boot: Watch
     """What left from before the first process until the tunnel worked."""
     _stack: ExitStack
+    started: dict[str, int] = field(default_factory=dict)
+    """When a few units became active in that boot, in microseconds."""
+    complaints: str = ""
+    """Warnings of our units in that boot."""
 
     @classmethod
     def power_on(cls, suite: str, manager: Manager) -> Self:
@@ -119,6 +123,9 @@ class Booted:
                 system.wait_booted()
                 laptop.wait_works()
                 boot.everybody_tries()
+            for unit in ("aovpnd-lockdown.service", f"{manager}.service", names.GUARD_UNIT, names.UNIT):
+                laptop.started[unit] = int(system.show(unit, "ActiveEnterTimestampMonotonic").popitem()[1])
+            laptop.complaints = system.journal(OURS, options=("--output=cat", "--priority=warning"))
             laptop._stack = stack.pop_all()
             return laptop
         raise AssertionError("unreachable")

@@ -76,7 +76,7 @@ def test_temporary_access_takes_the_own_password_each_time(laptop: Booted) -> No
         with laptop.net.nothing_leaves(UNROUTED) as watch:
             with Terminal.open(system, ALICE, Place.SEAT, *command) as terminal:
                 shown = terminal.read_until(PROMPT)
-                terminal.enter(BOB.password)
+                terminal.enter_secret(BOB.password)
                 code, _ = terminal.finish()
             watch.everybody_tries()
         assert f"as: {ALICE.name}" in shown
@@ -85,7 +85,7 @@ def test_temporary_access_takes_the_own_password_each_time(laptop: Booted) -> No
 
         with Terminal.open(system, ALICE, Place.SEAT, *command) as terminal:
             terminal.read_until(PROMPT)
-            terminal.enter(ALICE.password)
+            terminal.enter_secret(ALICE.password)
             code, shown = terminal.finish()
         assert code == 0, shown
         status = laptop.wait_phase("temporary-access")
@@ -108,7 +108,7 @@ def test_administrators_actions_take_an_administrator(laptop: Booted) -> None:
     system = laptop.system
     with Terminal.open(system, ALICE, Place.SEAT, "aovpnctl", "disconnect") as terminal:
         shown = terminal.read_until(PROMPT)
-        terminal.enter(ALICE.password)
+        terminal.enter_secret(ALICE.password)
         code, _ = terminal.finish()
     assert f"as: {ADMIN.name}" in shown
     assert code == 1
@@ -116,7 +116,7 @@ def test_administrators_actions_take_an_administrator(laptop: Booted) -> None:
 
     with Terminal.open(system, ALICE, Place.SEAT, "aovpnctl", "disconnect") as terminal:
         terminal.read_until(PROMPT)
-        terminal.enter(ADMIN.password)
+        terminal.enter_secret(ADMIN.password)
         code, shown = terminal.finish()
     try:
         assert code == 0, shown

@@ -172,7 +172,9 @@ class Container:
             lower = _layer(suite, files, host.dir.parent)
             root = stack.enter_context(_overlay(directory, (lower, image(suite))))
             cgroup = stack.enter_context(_cgroup(f"{host.dir.parent.name}-{number}"))
-            command = [*_nspawn(image(suite)), *_NSPAWN, f"--directory={root}", f"--machine={host.name}"]
+            command = [*_nspawn(image(suite)), *_NSPAWN, f"--directory={root}", f"--hostname={host.name}"]
+            # Every name once: what is mounted for one that was killed stays until the world ends.
+            command += [f"--machine={host.dir.parent.name}-{host.name}-{number}"]
             command += [f"--network-namespace-path=/run/netns/{host.dir.parent.name}-{host.name}"]
             with (directory / "console.log").open("wb") as console:
                 nspawn = subprocess.Popen(

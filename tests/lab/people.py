@@ -105,6 +105,12 @@ class Terminal:
         """Type a line."""
         os.write(self._descriptor, f"{line}\n".encode())
 
+    def enter_secret(self, line: str) -> None:
+        """Type a line that the terminal must not show. Typed before the echo is off, it is shown, and not taken."""
+        self.enter(line)
+        while line in self.read_until("\n"):
+            self.enter(line)
+
     def finish(self, *, deadline_s: float = 20.0) -> tuple[int, str]:
         """Wait for the program's end; return its exit status and what the terminal showed since the last look."""
         end = time.monotonic() + deadline_s

@@ -145,6 +145,8 @@ class Service:
     links: dict[str, dict[str, tuple[str, ...]]] = field(default_factory=dict)
     calls: list[str] = field(default_factory=list)
     broken: str = ""
+    gone: str = ""
+    """A link that is not there any more."""
     flushed: int = 0
     serial: int = 0
 
@@ -155,6 +157,10 @@ class Service:
         self.calls.append(" ".join(words))
         if self.broken:
             raise ToolError(self.broken)
+        if self.gone and self.gone in words:
+            raise ToolError(
+                f'resolvectl {words[0]} failed (1): Failed to resolve interface "{self.gone}": No such device'
+            )
         match words:
             case ("flush-caches",):
                 self.flushed += 1
@@ -262,6 +268,18 @@ def test_the_link_goes(service: Service) -> None:
     resolved.ensure(None, ())
     assert service.flushed == 2
     assert resolved.observe(()) == (None, "")
+
+
+def test_the_link_goes_while_it_is_told(service: Service) -> None:
+    """The same pass has removed the link before it gives the names back: no fault, and the other link is seen to."""
+    resolved = Resolved(service.run)
+    resolved.ensure(DNS, (LINK, OTHER))
+    service.gone = "aovpn0"
+    resolved.ensure(None, (LINK, OTHER))
+
+    assert "revert aovpn1" in service.calls
+    assert service.flushed == 2
+    assert resolved.observe((OTHER,)) == (None, "")
 
 
 def test_another_tunnel(service: Service) -> None:
