@@ -7,7 +7,6 @@ comes back as large as it went, so it measures both directions; an answer to a q
 counts only where nobody answers echoes.
 """
 
-import errno
 import selectors
 import socket
 import struct
@@ -81,16 +80,15 @@ class _Probe:
 
 def measure(inquiry: MeasurePath) -> Finding:
     """Send, and wait for answers, for `DEADLINE_S` at most. `SystemFault` when there is no link to send by."""
+    _check_link(inquiry)
     with ExitStack() as stack, selectors.DefaultSelector() as waiting:
         probes = []
         for target in inquiry.targets:
             for is_echo in (True, False):
                 try:
                     probe = _open(inquiry, target, is_echo=is_echo)
-                except PermissionError:
-                    continue  # no ping socket for us: the query speaks alone
-                except OSError as error:
-                    raise SystemFault(f"{inquiry.describe()}: {error.strerror}") from error
+                except OSError:
+                    continue  # no ping socket for us, or no way by this family: the others speak
                 stack.enter_context(probe.sock)
                 waiting.register(probe.sock, selectors.EVENT_READ, probe)
                 probes.append(probe)
@@ -101,10 +99,18 @@ def measure(inquiry: MeasurePath) -> Finding:
     return Measured(inquiry, max(passed))
 
 
+def _check_link(inquiry: MeasurePath) -> None:
+    """Whoever has taken the name of our link is asked nothing."""
+    try:
+        index = socket.if_nametoindex(inquiry.link_name)
+    except OSError as error:
+        raise SystemFault(f"{inquiry.describe()}: there is no such link") from error
+    if index != inquiry.link:
+        raise SystemFault(f"{inquiry.describe()}: another link has taken the name")
+
+
 def _open(inquiry: MeasurePath, target: Address, *, is_echo: bool) -> _Probe:
     """A socket that sends by the tunnel's link alone, whole packets, to this target alone."""
-    if socket.if_nametoindex(inquiry.link_name) != inquiry.link:
-        raise OSError(errno.ENODEV, "another link has taken the name")
     is_ipv4 = target.version == _IPV4
     family, icmp = (socket.AF_INET, socket.IPPROTO_ICMP) if is_ipv4 else (socket.AF_INET6, socket.IPPROTO_ICMPV6)
     sock = socket.socket(family, socket.SOCK_DGRAM | socket.SOCK_NONBLOCK | socket.SOCK_CLOEXEC, icmp if is_echo else 0)
