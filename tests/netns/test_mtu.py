@@ -19,6 +19,21 @@ from tests.netns.protected import Protected, counted
 pytestmark = pytest.mark.root
 
 MEGABYTE = 1 << 20
+GUEST = """set -e
+ip netns add guest
+ip link add docker0 type bridge
+ip addr add 172.17.0.1/16 dev docker0
+ip link add veth0 type veth peer name eth0 netns guest
+ip link set veth0 master docker0 up
+ip link set docker0 up
+echo 1 >/proc/sys/net/ipv4/ip_forward
+ip -n guest link set eth0 up
+ip -n guest addr add 172.17.0.2/16 dev eth0
+ip -n guest route add default via 172.17.0.1
+nft 'table ip guests { chain nat { type nat hook postrouting priority 100; ip saddr 172.17.0.0/16 masquerade; }; }'
+"""
+NO_GUEST = "ip link del docker0; ip netns del guest; nft delete table ip guests"
+"""A container as Docker makes it, and its end."""
 DEAF = """table inet deaf {
   chain output {
     type filter hook output priority 0; policy accept;
@@ -96,9 +111,13 @@ def sends(laptop: Protected, family: int) -> int:
     return int(_curl(laptop, family, "/", "--data-binary", f"@{upload}", timeout_s=8.0) or 0)
 
 
-def _curl(laptop: Protected, family: int, page: str, *options: str, timeout_s: float) -> str:
+def _where(laptop: Protected, family: int) -> tuple[str, ...]:
     web = f"[{plan.WEB6}]" if family == 6 else str(plan.WEB4)
-    where = ("--cacert", str(laptop.world.ca), "--resolve", f"{plan.PORTAL_NAME}:443:{web}")
+    return ("--cacert", str(laptop.world.ca), "--resolve", f"{plan.PORTAL_NAME}:443:{web}")
+
+
+def _curl(laptop: Protected, family: int, page: str, *options: str, timeout_s: float) -> str:
+    where = _where(laptop, family)
     done = laptop.lab.curl(f"https://{plan.PORTAL_NAME}{page}", *where, *options, timeout_s=timeout_s)
     return done.stdout.strip()
 
@@ -166,6 +185,26 @@ def test_a_tunnel_without_ipv6_uses_less(laptop: Protected) -> None:
     assert_loads(laptop, 4)
     assert link_mtu(laptop) == FULL
     assert "path-mtu" not in laptop.problems()
+
+
+def test_guests_are_held_to_it(laptop: Protected) -> None:
+    """A container, whose own link says 1500, hangs until the black hole is found, and then loads."""
+    page = f"https://{plan.PORTAL_NAME}/paced?bytes={MEGABYTE}"
+    written = (*_where(laptop, 4), "-o", "/dev/null", "-w", "%{size_download}", page)
+
+    def fetched(timeout_s: int) -> int:
+        words = ("ip", "netns", "exec", "guest", "curl", "-sS", "--max-time", str(timeout_s), *written)
+        return int(laptop.lab.host.run(*words, check=False).stdout.strip() or 0)
+
+    carries(laptop, 1300, deaf=True)
+    laptop.lab.host.run("sh", "-c", GUEST)
+    try:
+        settle(laptop, conf_over(laptop, 4))
+        assert fetched(1) < MEGABYTE
+        wait_for("the daemon to find it", lambda: "path-mtu" in laptop.problems())
+        assert fetched(8) == MEGABYTE
+    finally:
+        laptop.lab.host.run("sh", "-c", NO_GUEST)
 
 
 @pytest.mark.parametrize(("outer", "mtu"), [(4, 1340), (6, 1320)])
