@@ -99,7 +99,8 @@ def current(host: Host, to: Reach) -> Address | None:
 def concrete(spec: TunnelSpec, hosts: Iterable[Host], to: Reach) -> TunnelSpec:
     """The tunnel with an address for each endpoint, and none for a name without."""
     hosts = tuple(hosts)
-    return replace(spec, peers=tuple(replace(peer, endpoint=_endpoint(peer, hosts, to)) for peer in spec.peers))
+    peers = [replace(peer, endpoint=_endpoint(peer, hosts, to)) for peer in spec.peers]
+    return replace(spec, peers=tuple(peers))
 
 
 def _endpoint(peer: Peer, hosts: tuple[Host, ...], to: Reach) -> Endpoint | None:

@@ -96,13 +96,17 @@ def _inquiry(name: str, uplink: Uplink, to: Reach, snapshot: Snapshot, policy: E
         pinned = to(policy.resolver.addr)
         resolvers = (pinned,) if pinned is not None else ()
         return LookUp(name, *link, resolvers, policy.resolver.name, policy.dnssec)
-    given = (addr for addr in snapshot.resolvers or uplink.gateways if _can_be_asked(addr, to))
+    given = [addr for addr in snapshot.resolvers if _can_be_asked(addr, uplink, to)]
+    given = given or [addr for addr in uplink.gateways if _can_be_asked(addr, uplink, to)]
     return LookUp(name, *link, tuple(given)[:MOST_RESOLVERS])
 
 
-def _can_be_asked(addr: Address, to: Reach) -> bool:
-    """Whether a network's resolver is somebody on it, which a link-local one may well be."""
-    return addr not in to.own and (addr.is_link_local or unfit(addr) is None)
+def _can_be_asked(addr: Address, uplink: Uplink, to: Reach) -> bool:
+    """Whether a resolver is somebody, which a link-local address may well be, and of a family that leads somewhere: one
+    of another network may still be written in resolv.conf.
+    """
+    is_somebody = addr not in to.own and (addr.is_link_local or unfit(addr) is None)
+    return is_somebody and addr.version in uplink.families
 
 
 # -- answers -----------------------------------------------------------------------------------------------------------

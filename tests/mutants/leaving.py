@@ -3,7 +3,7 @@
 
 from typing import Final
 
-from tests.mutants.mutant import DECIDE, KERNEL, MTU, NO_LEAK, OVER_TIME, Mutant
+from tests.mutants.mutant import DECIDE, ENDPOINTS, KERNEL, MTU, NO_LEAK, OVER_TIME, Mutant
 
 _FIREWALL: Final = "aovpnd/core/firewall.py"
 
@@ -96,6 +96,81 @@ LEAVING: Final = (
         '    yield _stamped(Match(daddr=(ip_network("ff02::/16"),), hop_limit=255), "router solicitation")',
         "whatever the kernel multicasts, listener reports too (T13)",
         (NO_LEAK,),
+    ),
+    Mutant(
+        "look-up-without-mark",
+        _FIREWALL,
+        "        link = Match(oif=Device(name=permit.device.name), oif_in=LOOK_UP, mark=FWMARK)",
+        "        link = Match(oif=Device(name=permit.device.name), oif_in=LOOK_UP)",
+        "while we ask, every program may ask the network's resolvers",
+        (NO_LEAK,),
+    ),
+    Mutant(
+        "look-up-of-anybody",
+        _FIREWALL,
+        "        dns = replace(link, daddr=resolvers, l4=l4, dport=ports)",
+        "        dns = replace(link, l4=l4, dport=ports)",
+        "a marked question may go to any server of the world",
+        (NO_LEAK,),
+    ),
+    Mutant(
+        "look-up-to-any-port",
+        _FIREWALL,
+        "        dns = replace(link, daddr=resolvers, l4=l4, dport=ports)",
+        "        dns = replace(link, daddr=resolvers, l4=l4)",
+        "the resolver's other ports are open to marked programs",
+        (NO_LEAK,),
+    ),
+    Mutant(
+        "look-up-by-any-link",
+        _FIREWALL,
+        "        link = Match(oif=Device(name=permit.device.name), oif_in=LOOK_UP, mark=FWMARK)",
+        "        link = Match(mark=FWMARK)",
+        "another network sees what is asked of this one, and the kernel's timer closes nothing",
+        (NO_LEAK,),
+    ),
+    Mutant(
+        "look-up-for-good",
+        _FIREWALL,
+        "yield LinkSet(LOOK_UP, (Element(Device(permit.device.index), permit.expires_at, lifetime),), timed=True)",
+        "yield LinkSet(LOOK_UP, (Element(Device(permit.device.index), None, lifetime),), timed=True)",
+        "when the daemon is dead the door stays open",
+        (NO_LEAK, ENDPOINTS),
+    ),
+    Mutant(
+        "look-up-that-is-not-ended",
+        "aovpnd/core/lookups.py",
+        "    return replace(intent, hosts=update(intent.hosts, host), look_up=None)",
+        "    return replace(intent, hosts=update(intent.hosts, host))",
+        "the door stays open behind the answer",
+        (ENDPOINTS,),
+    ),
+    Mutant(
+        "look-up-of-another-network",
+        "aovpnd/core/lookups.py",
+        "any((u.link.index, u.link.name, u.network) == asked for u in found)",
+        "any((u.link.index, u.link.name) == asked[:2] for u in found)",
+        "roaming takes the open door along",
+        (NO_LEAK, ENDPOINTS),
+    ),
+    Mutant(
+        "every-address-of-an-answer",
+        "aovpnd/core/endpoints.py",
+        "    return replace(spec, peers=tuple(peers))",
+        "    for p in [peer for peer in spec.peers if peer.host is not None]:\n"
+        "        for a in candidates(known(hosts, p.host.host), to):\n"
+        "            peers.append(replace(p, public_key=f'{p.public_key} {a}', endpoint=Endpoint(a, p.host.port)))\n"
+        "    return replace(spec, peers=tuple(peers))",
+        "a liar opens eight addresses at once, not one",
+        (ENDPOINTS,),
+    ),
+    Mutant(
+        "gateways-at-home",
+        "aovpnd/core/endpoints.py",
+        "        if unfit(addr) is not None or addr in self.own:",
+        "        if unfit(addr) is not None:",
+        "an answer sends our handshakes to ourselves",
+        (ENDPOINTS,),
     ),
     Mutant(
         "dns-by-any-link",

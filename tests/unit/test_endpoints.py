@@ -375,7 +375,19 @@ def test_resolvers_that_are_none() -> None:
     laptop.flap()
     laptop.settle()
 
-    assert laptop.looked_up[-1].resolvers == addresses("192.168.1.1", "9.9.9.9", "2620:fe::fe")
+    assert laptop.looked_up[-1].resolvers == addresses("192.168.1.1", "9.9.9.9", "8.8.8.8")
+
+
+def test_resolver_of_another_family() -> None:
+    """On a network of IPv6 alone, an IPv4 resolver that is left from the last one is not asked, but the router."""
+    laptop = ipv6_only(named(VPN), {VPN: (GATEWAY6,)})
+    laptop.snapshot = replace(laptop.snapshot, resolvers=addresses("192.168.1.1"))
+    laptop.names.clear()
+    laptop.where = frozenset()
+    laptop.flap()
+    laptop.wait(10)
+
+    assert laptop.looked_up[-1].resolvers == addresses("fe80::1")
 
 
 def test_pinned_resolver() -> None:

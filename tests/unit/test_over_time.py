@@ -14,6 +14,7 @@ from hypothesis import HealthCheck, settings
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, rule
 
+from aovpnd import names
 from aovpnd.model import Block, Config, GuardState, Lan, Snapshot, TemporaryAccessPolicy, WhileConnected
 from aovpnd.orders import (
     AllowTemporary,
@@ -28,16 +29,20 @@ from aovpnd.orders import (
     SetBlock,
     Woke,
 )
-from aovpnd.ruleset import Device
-from aovpnd.tunnel import Endpoint
+from aovpnd.ruleset import L4, Address, Device
+from aovpnd.tunnel import Endpoint, HostPort
 from tests.unit import spec
-from tests.unit.packets import LEAVING, by_link
-from tests.unit.small_world import HOME, ROTATED, WORK, tunnel
+from tests.unit.packets import LEAVING, by_link, packet
+from tests.unit.small_world import ENDPOINT_53, HOME, ROTATED, WORK, tunnel
 from tests.unit.world import SITES, Laptop
 
 PER_HOUR, LONGEST_S = 3, 3600
 MOVED: Final = tunnel("work", Endpoint(ip_address("192.0.2.77"), 443))
 """The tunnel called work after its provider has moved."""
+VPN: Final = "vpn.example.org"
+NAMED: Final = replace(
+    WORK, peers=tuple(replace(peer, endpoint=None, host=HostPort(VPN, 51820)) for peer in WORK.peers[:1])
+)
 CONFIGS: Final = (
     Config((WORK,)),
     Config((WORK,), lan=Lan.ALLOW),
@@ -45,8 +50,13 @@ CONFIGS: Final = (
     Config((WORK, HOME), prefer=("work", "home")),
     Config((ROTATED, HOME), prefer=("work", "home")),
     Config((MOVED,), temporary_access=TemporaryAccessPolicy(while_connected=WhileConnected.PAUSE)),
+    Config((NAMED,)),
+    Config((NAMED, HOME), prefer=("work", "home")),
     Config(),
 )
+GATEWAY, OTHER, LIE = map(ip_address, ("192.0.2.1", "192.0.2.2", "198.51.100.66"))
+ANSWERS: Final[tuple[dict[str, tuple[Address, ...]], ...]] = ({}, {VPN: (GATEWAY,)}, {VPN: (LIE, OTHER)}, {VPN: ()})
+"""What resolvers say of the gateway that has a name: nothing, the truth, something else, that it has no address."""
 PROBES: Final = tuple(LEAVING[::4])
 CARDS: Final = (Device(2, "wlan0"), Device(3, "eth0"))
 awake = st.booleans()
@@ -191,6 +201,13 @@ class Life(RuleBasedStateMachine):
         self.laptop.silent = {silent} if silent is not None else set()
         self._look(seen=seen)
 
+    @rule(answers=st.sampled_from(ANSWERS), where=st.sampled_from([None, GATEWAY, OTHER]), seen=awake)
+    def resolver(self, answers: dict[str, tuple[Address, ...]], where: Address | None, *, seen: bool) -> None:
+        """It tells the truth, lies, is silent; the gateway stands here or there."""
+        self.laptop.names = dict(answers)
+        self.laptop.where = None if where is None else frozenset({where, ENDPOINT_53.addr})
+        self._look(seen=seen)
+
     # -- what breaks --------------------------------------------------------------------------------------------------
     @rule(after=st.integers(0, 4), event=st.sampled_from(["wlan0", "eth0", None]))
     def killed(self, after: int, event: str | None) -> None:
@@ -261,9 +278,21 @@ class Life(RuleBasedStateMachine):
             assert not self.laptop.lets_out(web), "a card is open"
 
     @invariant()
+    def one_address_of_a_name(self) -> None:
+        """Whatever was answered, marked UDP may go to one address of a name, and nobody else to any."""
+        if self.laptop.snapshot.ruleset is None or NAMED not in self.laptop.config.tunnels or not self.rests:
+            return
+        if self.unblocked or self.clock < self.open_until:
+            return
+        for card in CARDS:
+            asked = [packet(str(addr), L4.UDP, 51820, oif=card) for addr in (GATEWAY, OTHER, LIE)]
+            assert not any(map(self.laptop.lets_out, asked))
+            assert sum(self.laptop.lets_out(replace(sent, mark=names.FWMARK)) for sent in asked) <= 1
+
+    @invariant()
     def at_rest_both_readings_agree(self) -> None:
         """Whenever the loop has come to rest, the loaded table lets out what the page does, no more and no less."""
-        if not self.rests or self.laptop.fails:
+        if not self.rests or self.laptop.fails or NAMED in self.laptop.config.tunnels:
             return
         laptop, snapshot = self.laptop, self.laptop.snapshot
         granted_in = self.windows[-1].world if self.windows else None

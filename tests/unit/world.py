@@ -15,7 +15,18 @@ from aovpnd.core import intent as memory
 from aovpnd.core.decide import decide
 from aovpnd.core.plan import diff, due
 from aovpnd.dns import Dns, DnsState, Mechanism
-from aovpnd.inquiries import Host, Inquiry, LookedUp, LookUp, Measured, MeasurePath, ProbeTunnel, Reached, Unanswered
+from aovpnd.inquiries import (
+    Host,
+    Inquiry,
+    LookedUp,
+    LookUp,
+    Measured,
+    MeasurePath,
+    OpenLookUp,
+    ProbeTunnel,
+    Reached,
+    Unanswered,
+)
 from aovpnd.links import ARPHRD_NONE, Link
 from aovpnd.model import (
     Block,
@@ -82,6 +93,7 @@ class Laptop:
     looked_up: list[LookUp] = field(default_factory=list)
     """Every look-up."""
     _finding: LookedUp | None = None
+    _open: OpenLookUp | None = None
     busy: bool = True
     """Whether programs send through the tunnel."""
     fails: set[type[Action]] = field(default_factory=set)
@@ -149,7 +161,9 @@ class Laptop:
 
     def _look_up(self, inquiry: LookUp) -> None:
         """The resolver hears what the ruleset lets out."""
-        self.looked_up.append(inquiry)
+        if self.intent.look_up != self._open:
+            self.looked_up.append(inquiry)
+            self._open = self.intent.look_up
         resolver, port = inquiry.resolvers[0], 853 if inquiry.tls_name else 53
         oif = Device(inquiry.link, inquiry.link_name)
         outer = Packet(oif=oif, daddr=resolver, l4=L4.TCP, dport=port, mark=names.FWMARK)

@@ -1,0 +1,96 @@
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""Fail-over between tunnels whose gateways have names."""
+
+from dataclasses import replace
+from typing import Final
+
+from aovpnd.core import endpoints
+from aovpnd.gateways import Why
+from aovpnd.model import Config, Phase
+from aovpnd.tunnel import HostPort, WireGuard
+from tests.unit.small_world import HOME, WORK
+from tests.unit.test_endpoints import GATEWAY, LIE, OTHER, VPN, shakes_with
+from tests.unit.test_failover import carrier, problems, until
+from tests.unit.world import Laptop
+
+NAMED: Final[WireGuard] = replace(
+    WORK, peers=tuple(replace(peer, endpoint=None, host=HostPort(VPN, 51820)) for peer in WORK.peers[:1])
+)
+ORDER: Final = Config((HOME, NAMED), prefer=("work", "home"))
+BESIDE: Final = HOME.endpoints[0].addr
+
+
+def laptop(**more: object) -> Laptop:
+    """A laptop that has just come home, and prefers the tunnel whose gateway has a name."""
+    machine = Laptop(ORDER, **more)  # type: ignore[arg-type]
+    machine.join("home")
+    machine.settle()
+    return machine
+
+
+def test_name_that_nobody_knows() -> None:
+    """Two look-ups in vain, and the next tunnel carries; nobody is asked any more while it does."""
+    machine = laptop()
+
+    assert until(machine, "home", deadline_s=25) > 8
+    assert f"(vpn.example.org:51820) does not answer; {HOME.name} carries" in problems(machine)["gateway-silent"]
+    count = len(machine.looked_up)
+    assert count == 2
+    machine.wait(3600)
+    assert len(machine.looked_up) == count
+    assert carrier(machine) == "home"
+
+
+def test_without_another_it_goes_on() -> None:
+    """Where there is no other tunnel, a name that nobody knows is asked for again and again."""
+    machine = Laptop(replace(ORDER, tunnels=(NAMED,), prefer=()))
+    machine.join("home")
+    machine.wait(300)
+
+    assert len(machine.looked_up) > 4
+    assert not machine.intent.gateways.left
+
+
+def test_every_address_has_its_turn_before_it_is_left() -> None:
+    """A gateway with two addresses is tried at both, then left; when one answers again, it is gone back to."""
+    machine = laptop(names={VPN: (GATEWAY, OTHER)}, where=frozenset({BESIDE}))
+    seen = set()
+    while carrier(machine) == "work":
+        seen |= shakes_with(machine)
+        machine.wait(0.5)
+        assert len(shakes_with(machine)) <= 1
+
+    assert seen == {GATEWAY, OTHER}
+    until(machine, "home", deadline_s=10)
+    machine.where = frozenset({BESIDE, GATEWAY, OTHER})
+    assert until(machine, "work", deadline_s=120) > 10
+    assert not machine.intent.hosts[0].turns
+
+
+def test_left_once_more() -> None:
+    """One that was left before and has its turn again gets its attempts anew."""
+    machine = laptop(names={VPN: (GATEWAY, OTHER)}, where=frozenset())
+    machine.wait(120)
+
+    (left,) = (left for left in machine.intent.gateways.left if left.tunnel == "work")
+    assert left.why is Why.SILENT
+    assert left.times >= 2
+    assert machine.phase is Phase.CONNECTING
+
+
+def test_tunnel_on_trial_has_one_address() -> None:
+    """Who is asked whether he is back is asked at the address that is known, and only there."""
+    machine = laptop(names={VPN: (GATEWAY,)})
+    assert until(machine, "work", deadline_s=10) < 10
+    machine.silent = {"work"}
+    until(machine, "home", deadline_s=120)
+    opened = set()
+    for _ in range(100):
+        machine.wait(1)
+        opened |= shakes_with(machine)
+        assert LIE not in opened
+        assert len(shakes_with(machine)) <= 1
+
+    assert opened == {GATEWAY}
+    host = endpoints.known(machine.intent.hosts, VPN)
+    assert host.good == (GATEWAY,)
