@@ -126,8 +126,6 @@ def turn(intent: Intent, names: Iterable[str], path: Path | None, to: Reach, now
         host = known(hosts, name)
         if provoked.path.networks != path.networks:
             host = replace(host, vain=0, turns=0)
-        elif provoked.path.tunnel != path.tunnel:
-            host = replace(host, turns=0)
         elif provoked.path == path and not intent.failures and now >= health.retry_at(intent):
             able = candidates(host, to)
             rounds = host.turns // max(len(able), 1)
@@ -139,6 +137,11 @@ def turn(intent: Intent, names: Iterable[str], path: Path | None, to: Reach, now
 
 def _next(able: tuple[Address, ...], addr: Address | None) -> Address | None:
     return able[(able.index(addr) + 1) % len(able)] if addr in able else None
+
+
+def afresh(hosts: tuple[Host, ...]) -> tuple[Host, ...]:
+    """The hosts when another tunnel has its turn: whoever comes back later begins with all its attempts."""
+    return tuple(replace(host, turns=0, attempts=0) for host in hosts)
 
 
 def succeed(hosts: tuple[Host, ...], names: Iterable[str], to: Reach) -> tuple[Host, ...]:

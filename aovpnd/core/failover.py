@@ -23,9 +23,8 @@ from aovpnd.model import Intent, Phase
 from aovpnd.tunnel import TunnelSpec
 
 PATIENCE: Final = (2, 3, 4, 5)
-"""Attempts at a handshake before a tunnel is left, by how often it was left already: 5, 10, 20, 40 s of `RETRY_S`."""
-NAMELESS: Final = 2
-"""Look-ups in vain before a tunnel without any known address is left."""
+"""Attempts at a handshake, or look-ups of a name without any address, before a tunnel is left, by how often it was left
+already: 5, 10, 20, 40 s of `RETRY_S`."""
 FIRST_BACKOFF_S, LAST_BACKOFF_S = 30.0, 3600.0
 """How long a tunnel that was left is let alone; doubled every time, give or take the jitter."""
 JITTER: Final = 0.25
@@ -41,7 +40,7 @@ def settle(gateways: Gateways, intent: Intent, seen: View, now: float) -> Gatewa
     if seen.spec is None:
         return replace(gateways, carrier=None, left=(), trial=None)
     gateways = _forget(gateways, seen, now)
-    if _is_nameless(intent, seen):
+    if _is_nameless(intent, seen, gateways.entry(seen.spec.name)):
         return leave(replace(gateways, trial=None), seen, Why.SILENT, now)
     if seen.path is None or seen.state is None or seen.phase is Phase.UNBLOCKED:
         return replace(gateways, trial=None)
@@ -82,19 +81,23 @@ def in_vain(intent: Intent, spec: TunnelSpec, path: Path, left: Left | None, now
     provoked = intent.provoked
     if provoked is None or (provoked.path.tunnel, provoked.path.networks) != (path.tunnel, path.networks):
         return False
-    patience = PATIENCE[min(left.times if left is not None else 0, len(PATIENCE) - 1)]
+    patience = _patience(left)
     turns = max((known(intent.hosts, name).turns for name in spec.hosts), default=0)
     if provoked.path != path:  # the next address has its turn: all before have had their time
         return turns >= patience
     return max(provoked.attempts, turns) >= patience and now >= health.retry_at(intent)
 
 
-def _is_nameless(intent: Intent, seen: View) -> bool:
-    """Whether there is nowhere to shake hands, and names were looked up in vain more than once."""
+def _patience(left: Left | None) -> int:
+    return PATIENCE[min(left.times if left is not None else 0, len(PATIENCE) - 1)]
+
+
+def _is_nameless(intent: Intent, seen: View, left: Left | None) -> bool:
+    """Whether there is nowhere to shake hands, and names were looked up in vain as often as handshakes are tried."""
     if seen.spec is None or seen.spec.endpoints or not seen.uplinks or seen.phase is Phase.UNBLOCKED:
         return False
     hosts = [known(intent.hosts, name) for name in seen.spec.hosts]
-    return bool(hosts) and all(host.attempts >= NAMELESS for host in hosts)
+    return bool(hosts) and all(host.attempts >= _patience(left) for host in hosts)
 
 
 def leave(gateways: Gateways, seen: View, why: Why, now: float) -> Gateways:

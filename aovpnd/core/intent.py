@@ -202,7 +202,9 @@ def settle(config: Config, intent: Intent, snapshot: Snapshot) -> Intent:
     intent = sockets.forget(replace(intent, grant=_surviving(seen, connected=connected)), seen.phase)
     gateways = _gateways(intent, view(config, intent, snapshot), snapshot)
     moved = gateways.carrier != intent.gateways.carrier  # what was doubted of this path was found out in another time
-    return replace(intent, gateways=gateways, doubt=None if moved else intent.doubt)
+    if moved:
+        intent = replace(intent, doubt=None, hosts=endpoints.afresh(intent.hosts))
+    return replace(intent, gateways=gateways)
 
 
 def _gateways(intent: Intent, seen: View, snapshot: Snapshot) -> Gateways:

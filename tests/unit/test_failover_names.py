@@ -2,6 +2,7 @@
 """Fail-over between tunnels whose gateways have names."""
 
 from dataclasses import replace
+from itertools import pairwise
 from typing import Final
 
 from aovpnd.core import endpoints
@@ -17,6 +18,7 @@ NAMED: Final[WireGuard] = replace(
     WORK, peers=tuple(replace(peer, endpoint=None, host=HostPort(VPN, 51820)) for peer in WORK.peers[:1])
 )
 ORDER: Final = Config((HOME, NAMED), prefer=("work", "home"))
+OTHER_HOST: Final = HostPort("b.example.org", 53)
 BESIDE: Final = HOME.endpoints[0].addr
 
 
@@ -49,6 +51,24 @@ def test_without_another_it_goes_on() -> None:
 
     assert len(machine.looked_up) > 4
     assert not machine.intent.gateways.left
+
+
+def test_names_that_nobody_knows() -> None:
+    """Two tunnels without any address take turns, ever more slowly, and the loop comes to rest in between."""
+    other = replace(HOME, peers=tuple(replace(peer, endpoint=None, host=OTHER_HOST) for peer in HOME.peers))
+    machine = Laptop(Config((other, NAMED), prefer=("work", "home")))
+    machine.join("home")
+    seen = []
+    for _ in range(600):
+        machine.wait(1)
+        seen.append(machine.intent.gateways.carrier or "work")
+
+    changes = [number for number, (one, two) in enumerate(pairwise(seen)) if one != two]
+    assert set(seen) == {"work", "home"}
+    assert 4 <= len(changes) <= 30
+    assert changes[1] - changes[0] < changes[-1] - changes[-2]
+    assert {asked.host for asked in machine.looked_up} == {VPN, OTHER_HOST.host}
+    assert len(machine.looked_up) < 100
 
 
 def test_every_address_has_its_turn_before_it_is_left() -> None:
