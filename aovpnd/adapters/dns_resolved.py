@@ -25,6 +25,9 @@ STUBS: Final = frozenset(map(ip_address, ("127.0.0.53", "127.0.0.54")))
 """systemd-resolved.service(8): the addresses that it answers on."""
 DEADLINE_S: Final = 2.0
 """For everything that is said to it in one pass; whatever hangs here would hold up the loop."""
+QUIET_S: Final = 15.0
+"""One that let the deadline pass is not spoken to for so long, unless its files say that it is back: several passes in
+a row, as a command causes them, shall not wait for it one after the other."""
 LOOK_S: Final = 60.0
 """Look again after so long although nothing seems to have changed: not all that it holds shows in files that we see."""
 _HINT: Final = "names do not resolve; for the reason: systemctl status systemd-resolved"
@@ -65,6 +68,8 @@ class Resolved:
     _last: Dns | None = None
     _look: _Look | None = None
     _looked_at: tuple[tuple[int, str], ...] = ()
+    _hung: tuple[float, tuple[int, ...]] = (float("-inf"), ())
+    """When it last hung, and how its files looked then."""
 
     def runs(self) -> bool:
         """Whether somebody listens on its socket; one that hangs still does."""
@@ -93,8 +98,10 @@ class Resolved:
         """Make it so for the tunnels' ``links``, forget all answers, and read it back. `ToolError` when that fails."""
         until = time.monotonic() + DEADLINE_S
         try:
+            self._spare()
             links = self._tell(dns, links, until)
         except ToolError as error:
+            self._judge(until)
             if dns is None and not links:
                 self._forget(None, links, "")  # there is nothing that it could hold of ours
                 return
@@ -137,18 +144,31 @@ class Resolved:
         _resolvectl(until, "flush-caches")
         return tuple(known)
 
+    def _spare(self) -> None:
+        """`ToolError` while it has only just hung."""
+        at, signature = self._hung
+        if time.monotonic() - at < QUIET_S and signature == self._signature(()):
+            raise ToolError("systemd-resolved does not answer")
+
+    def _judge(self, until: float) -> None:
+        """What to think of it after a failure: that the time was used up says that it hangs."""
+        if time.monotonic() >= until:
+            self._hung = time.monotonic(), self._signature(())
+
     def _see(self, links: tuple[Link, ...]) -> _Look:
         """Ask what it holds for each link of ours."""
         until = time.monotonic() + DEADLINE_S
         signature, now = self._signature(links), time.monotonic()
         astray = ""
         try:
+            self._spare()
             for link in links:
                 held = parse_status(_resolvectl(until, "status", link.name), link)
                 wanted = self._last if self._last is not None and self._last.link == link.index else None
                 if held != expected(wanted):
                     astray = f"somebody changed what systemd-resolved holds for {link.name}"
         except ToolError:
+            self._judge(until)
             astray = "systemd-resolved does not answer"
         return _Look(signature, now, None if astray else self._last, astray)
 

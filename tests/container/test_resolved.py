@@ -135,12 +135,12 @@ def test_resolved_hangs(laptop: Booted) -> None:
             began = time.monotonic()
             system.check("aovpnctl", "disconnect")
             system.check("aovpnctl", "connect")
-            assert time.monotonic() - began < 12
+            assert time.monotonic() - began < 6
             watch.until("a problem", lambda: "dns-failed" in _problems(laptop))
             watch.until("the tunnel all the same", lambda: laptop.status()["phase"] == "connected")
         finally:
             system.kill(RESOLVED, signal.SIGCONT)
-        watch.until("it to be healed", lambda: by_resolved(laptop) and not _problems(laptop), deadline_s=40)
+        watch.until("it to be healed", lambda: by_resolved(laptop) and not _problems(laptop), deadline_s=60)
 
 
 def _problems(laptop: Booted) -> set[str]:

@@ -333,6 +333,23 @@ def test_it_hangs(service: Service) -> None:
     assert resolved.observe((LINK,)) == (DNS, "")
 
 
+def test_one_that_hangs_is_left_alone(service: Service, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Several passes in a row do not wait for it one after the other; when its files change, it is asked at once."""
+    resolved = Resolved(service.run)
+    monkeypatch.setattr(dns_resolved, "DEADLINE_S", 0.0)
+    with pytest.raises(ToolError, match="was not done after 0 s"):
+        resolved.ensure(DNS, (LINK,))
+    monkeypatch.setattr(dns_resolved, "DEADLINE_S", 2.0)
+    with pytest.raises(ToolError, match="does not answer"):
+        resolved.ensure(DNS, (LINK,))
+    assert resolved.observe((LINK, OTHER)) == (None, "systemd-resolved does not answer")
+    assert service.calls == []
+
+    service.touch()
+    resolved.ensure(DNS, (LINK,))
+    assert resolved.observe((LINK,)) == (DNS, "")
+
+
 def test_it_is_dead_and_nothing_of_ours_is_there(service: Service) -> None:
     """Then nothing is missing: a dead resolved has no cache either."""
     resolved = Resolved(service.run)
