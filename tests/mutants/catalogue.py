@@ -11,4 +11,4 @@ from tests.mutants.mutant import Mutant
 from tests.mutants.naming import NAMING
 from tests.mutants.roaming import ROAMING
 
-MUTANTS: Final[tuple[Mutant, ...]] = (*LEAVING, *DECIDING, *HOLDING, *ROAMING, *ASKING)
+MUTANTS: Final[tuple[Mutant, ...]] = (*LEAVING, *DECIDING, *HOLDING, *ROAMING, *ASKING, *NAMING)
