@@ -151,8 +151,8 @@ def test_temporary_access(laptop: Protected) -> None:
     assert any(str(plan.CAFE.router4) in what for what in dns_frames(seen[0]))
     assert not any(str(plan.GATEWAY_INSIDE4) in frame.what for frame in seen[0].frames)
 
+    lab.ctl("allow-temp", "--cancel")
     with recorded(laptop) as seen:
-        lab.ctl("allow-temp", "--cancel")
         assert asks_the_tunnel(laptop)
         late = ("timeout", "0.5", "getent", "ahosts", f"late{next(_numbers)}.example.org")
         assert lab.host.run(*late, check=False, uid=plan.USER).stdout == ""
@@ -167,7 +167,7 @@ def test_other_programs_write_the_file(laptop: Protected) -> None:
     host = laptop.lab.host
     newer = "# by NetworkManager\nnameserver 192.168.10.1\noptions edns0\n"
     write(laptop, newer)
-    wait_for("ours to be back", lambda: asks_the_tunnel(laptop), deadline_s=2)
+    wait_for("ours to be back", lambda: asks_the_tunnel(laptop))
     host.path("/run/manager.conf").write_text(newer, encoding="utf-8")
     laptop.lab.ctl("disconnect")
     assert conf(laptop) == newer
@@ -199,7 +199,7 @@ def test_a_mount_point(laptop: Protected) -> None:
         lab.ctl("connect")
         wait_for("the tunnel's servers", lambda: asks_the_tunnel(laptop) and resolves(laptop), poll_s=0.05)
         host.run("sh", "-ec", f"echo 'nameserver 192.0.2.77' >{names.RESOLV_CONF}")
-        wait_for("ours to be back", lambda: asks_the_tunnel(laptop), deadline_s=2)
+        wait_for("ours to be back", lambda: asks_the_tunnel(laptop))
         lab.ctl("disconnect")
         assert conf(laptop) == "nameserver 192.0.2.77\n"
 
@@ -220,7 +220,7 @@ def test_a_mount_point(laptop: Protected) -> None:
 def test_killed_at_any_moment(laptop: Protected) -> None:
     """SIGKILL while the file is taken and given back: afterwards it is what it was."""
     write(laptop, HOME_LEASE)
-    wait_for("ours to be back", lambda: asks_the_tunnel(laptop), deadline_s=2)
+    wait_for("ours to be back", lambda: asks_the_tunnel(laptop))
     for step in range(6):
         order = "connect" if step % 2 else "disconnect"
         asking = laptop.lab.host.spawn(*_ctl(order), log="killed", stdout=subprocess.DEVNULL)
@@ -247,7 +247,7 @@ def test_unblock_gives_back(laptop: Protected) -> None:
     """By the daemon, and by hand when it is dead."""
     lab = laptop.lab
     write(laptop, HOME_LEASE)
-    wait_for("ours to be back", lambda: asks_the_tunnel(laptop), deadline_s=2)
+    wait_for("ours to be back", lambda: asks_the_tunnel(laptop))
     with laptop.no_restarts():
         pid = laptop.daemon_pid()
         assert pid is not None
