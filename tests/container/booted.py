@@ -26,6 +26,11 @@ BUS_UNIT: Final = "aovpnd-bus.service"
 ENABLED: Final = (names.UNIT, BUS_UNIT, "aovpnd-lockdown.service")
 OURS: Final = "aovpnd*"
 """The pattern of our units."""
+BY_NAME: Final = {
+    f"systemd-{unit}.service": f"org.freedesktop.{name}"
+    for unit, name in {"hostnamed": "hostname1", "logind": "login1", "resolved": "resolve1"}.items()
+}
+"""Who is asked for by a name on the bus, and goes on without it when the bus is a new one."""
 _UNITS: Final = "/etc/systemd/system"
 _SYSTEM_UNITS: Final = "/usr/lib/systemd/system"
 
@@ -191,6 +196,14 @@ class Booted:
         self.world.attach(link, site)
         if self.system.active(f"{Manager.NETWORK_MANAGER}.service"):
             self.system.check("nmcli", "--wait", "0", "connection", "up", link)
+
+    def back_on_the_bus(self) -> None:
+        """Restart those that a new bus does not have any more: they run, and whoever asks for them waits 25 s."""
+        wait_for("the bus", lambda: self.system.run("busctl", "--quiet", "status").returncode == 0)
+        there = self.system.check("busctl", "--no-legend", "--acquired", "list")
+        for unit, name in BY_NAME.items():
+            if name not in there:
+                self.system.check("systemctl", "try-restart", unit)
 
     def close(self) -> None:
         """Cut the power and give everything back; may be called twice."""

@@ -5,7 +5,6 @@ import pytest
 
 from aovpnd import names
 from tests.container.booted import Booted
-from tests.lab.process import wait_for
 
 pytestmark = [pytest.mark.container, pytest.mark.root, pytest.mark.slow]
 
@@ -41,6 +40,6 @@ def test_neighbours_are_killed(laptop: Booted) -> None:
 
 def revive(laptop: Booted) -> None:
     """Start all of them that do not run."""
-    wait_for("the bus", lambda: laptop.system.run("busctl", "--quiet", "status").returncode == 0)
+    laptop.back_on_the_bus()
     laptop.system.check("systemctl", "reset-failed")
     laptop.system.check("systemctl", "start", *KILLED)
