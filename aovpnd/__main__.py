@@ -19,6 +19,7 @@ from aovpnd.adapters.nft import ForeignChanges
 from aovpnd.adapters.publish import Runtime
 from aovpnd.adapters.state import State, clock
 from aovpnd.config import load, reload
+from aovpnd.config.reading import TUNNELS
 from aovpnd.control import Control
 from aovpnd.daemon import RESYNC_S, Daemon
 from aovpnd.errors import AovpndError, StateError, SystemFault
@@ -38,6 +39,8 @@ NAME_FILES: Final = (
     *(Path("/run/resolvconf") / place / "*" for place in ("keys", "interfaces", "interface")),
 )
 """What changes when somebody else decides who is asked for names; "*" stands for any file."""
+TUNNEL_FILES_SETTLE_S: Final = 0.2
+"""How long no tunnel file has changed when they are read again: an editor writes in several steps."""
 CAP_NET_ADMIN: Final = 12
 """linux/capability.h"""
 
@@ -87,16 +90,18 @@ async def _run(options: argparse.Namespace, runtime: Runtime) -> None:
     system = System(state, options.runtime_dir)
     guard = GuardWatch(options.runtime_dir)
     files = FileWatch(NAME_FILES)
+    tunnels = FileWatch((options.config_dir / TUNNELS / "*",))
     daemon = Daemon(
         system,
         _configurator(options),
-        _publisher(runtime, state, guard, files),
+        _publisher(runtime, state, guard, (files, tunnels)),
         lambda: systemd.notify("WATCHDOG=1"),
         intent=replace(state.recall(clock()), proved=runtime.proved()),
         resync_s=systemd.watchdog_s() or RESYNC_S,
     )
     guard.died = lambda: daemon.wake.now("the guard died")
     _listen(daemon, files)
+    TunnelFiles(tunnels, daemon).listen()
     control = Control(runtime.control_socket, daemon.submit, bus_uid=_uid_of(options.bus_user))
     await control.open()
     try:
@@ -138,11 +143,12 @@ def _configurator(options: argparse.Namespace) -> Callable[[Config | None], Conf
 
 
 def _publisher(
-    runtime: Runtime, state: State, guard: "GuardWatch", files: FileWatch
+    runtime: Runtime, state: State, guard: "GuardWatch", watched: tuple[FileWatch, ...]
 ) -> Callable[[Config, Intent, Snapshot, Desired], None]:
     def publish(config: Config, intent: Intent, snapshot: Snapshot, desired: Desired) -> None:
         guard.follow()
-        files.follow()
+        for files in watched:
+            files.follow()
         if desired.phase is Phase.CONNECTED and intent.provoked is not None:
             runtime.prove(intent.provoked.path.fingerprint())
             _keep_addresses(state, intent)
@@ -196,6 +202,31 @@ def _heard_files(files: FileWatch, daemon: Daemon) -> None:
 def _heard_nftables(changes: ForeignChanges, daemon: Daemon) -> None:
     for change in changes.drain():
         daemon.changed_by(str(change))
+
+
+class TunnelFiles:
+    """Hears of new, changed and removed tunnel files, and has the configuration read again when they have settled.
+
+    So a new key needs no command. A file that is read half-written is found broken, its last good version stays in
+    force, and the end of the writing is heard as well.
+    """
+
+    def __init__(self, files: FileWatch, daemon: Daemon) -> None:
+        self._files = files
+        self._daemon = daemon
+        self._timer: asyncio.TimerHandle | None = None
+
+    def listen(self) -> None:
+        """From now on, in the running loop."""
+        if self._files.fileno() >= 0:
+            asyncio.get_running_loop().add_reader(self._files, self._heard)
+
+    def _heard(self) -> None:
+        if not self._files.drain():
+            return
+        if self._timer is not None:
+            self._timer.cancel()
+        self._timer = asyncio.get_running_loop().call_later(TUNNEL_FILES_SETTLE_S, _reload, self._daemon)
 
 
 class GuardWatch:

@@ -3,17 +3,21 @@
 bounded time, under senders of all kinds, with nothing in clear; and the better one carries again when it answers.
 """
 
+import json
+import sys
 import time
 from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
+from itertools import pairwise
 from typing import Final
 
 import pytest
 
 from tests.lab import plan
 from tests.lab.frames import Kind
-from tests.lab.process import wait_for
-from tests.lab.sites import Gateway
+from tests.lab.process import stop, wait_for
+from tests.lab.sites import Gateway, new_key, public_key
 from tests.netns.protected import Protected, counted
 
 pytestmark = pytest.mark.root
@@ -103,6 +107,61 @@ def test_the_next_one_carries(two: Two, name: str, record_property: Callable[[st
     assert seconds < 35
     assert two.laptop.problems() == {}
     assert counted(watch.recording, Kind.TUNNEL) > 100
+
+
+# -- a new key for the same tunnel -------------------------------------------------------------------------------------
+@dataclass(frozen=True, slots=True)
+class Call:
+    """What became of a call: error numbers of sends, and the longest time without a packet back."""
+
+    errors: set[int]
+    gap_s: float
+    sent: int
+    back: int
+
+
+@contextmanager
+def call(two: Two) -> Iterator[Callable[[], Call]]:
+    """A call of 50 packets a second by the laptop's user; the function that is given tells how it went so far."""
+    report = two.laptop.lab.host.dir / "flow.jsonl"
+    sender = two.laptop.lab.host.spawn(
+        *(sys.executable, "-m", "tests.netns.flow", str(plan.ECHO4), str(plan.ECHO_PORT), str(report)), log="flow"
+    )
+
+    def so_far() -> Call:
+        lines = report.read_text(encoding="ascii").splitlines() if report.exists() else []
+        events = [json.loads(line) for line in lines[:-1]]
+        sent = [event for event in events if "sent" in event]
+        back = [event["at"] for event in events if "back" in event]
+        gaps = [after - before for before, after in pairwise(back)]
+        return Call({event["errno"] for event in sent}, max(gaps, default=9.9), len(sent), len(back))
+
+    try:
+        wait_for("the call to be heard", lambda: so_far().back > 50)
+        yield so_far
+    finally:
+        stop(sender)
+
+
+def test_a_new_key_without_a_gap(two: Two) -> None:
+    """The file gets a new key and the gateway knows it from that moment on: no send of a call fails, the link stays,
+    and what is lost is what a handshake takes.
+    """
+    two.until(two.office, deadline_s=20)
+    link = two.laptop.lab.host.out("ip", "-o", "link", "show", "aovpn0").split(":")[0]
+    key = new_key()
+    with two.laptop.nothing_leaves(), call(two) as so_far:
+        two.laptop.lab.install_tunnel("office", two.office.tunnel_conf(key))
+        two.office.admit(public_key(key))
+        before = so_far()
+        wait_for("the call to go on", lambda: so_far().back > before.back + 100, deadline_s=15)
+        call_was = so_far()
+
+    print(f"new key: {call_was.sent} sent, {call_was.back} back, longest gap {call_was.gap_s:.2f} s")
+    assert call_was.errors == {0}
+    assert call_was.gap_s < 2.0
+    assert two.laptop.lab.host.out("ip", "-o", "link", "show", "aovpn0").split(":")[0] == link
+    assert two.carries(two.office)
 
 
 def test_a_named_tunnel_is_not_replaced(two: Two) -> None:
