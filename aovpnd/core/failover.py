@@ -23,8 +23,9 @@ from aovpnd.model import Intent, Phase
 from aovpnd.tunnel import TunnelSpec
 
 PATIENCE: Final = (2, 3, 4, 5)
-"""Attempts at a handshake, or look-ups of a name without any address, before a tunnel is left, by how often it was left
-already: 5, 10, 20, 40 s of `RETRY_S`."""
+"""Attempts at a handshake, or look-ups of a name without any address, before a tunnel is left: 5 s of `RETRY_S` while
+another one is believed to be well; when all have failed, 10, 20 and 40 s, by how often this one was left already.
+"""
 FIRST_BACKOFF_S, LAST_BACKOFF_S = 30.0, 3600.0
 """How long a tunnel that was left is let alone; doubled every time, give or take the jitter."""
 JITTER: Final = 0.25
@@ -40,7 +41,7 @@ def settle(gateways: Gateways, intent: Intent, seen: View, now: float) -> Gatewa
     if seen.spec is None:
         return replace(gateways, carrier=None, left=(), trial=None)
     gateways = _forget(gateways, seen, now)
-    if _is_nameless(intent, seen, gateways.entry(seen.spec.name)):
+    if _is_nameless(intent, seen, _patience(gateways, seen, seen.spec)):
         return leave(replace(gateways, trial=None), seen, Why.SILENT, now)
     if seen.path is None or seen.state is None or seen.phase is Phase.UNBLOCKED:
         return replace(gateways, trial=None)
@@ -52,7 +53,7 @@ def settle(gateways: Gateways, intent: Intent, seen: View, now: float) -> Gatewa
     if seen.phase is Phase.CONNECTED or gateways.carrier not in {None, seen.spec.name}:
         return gateways
     gateways = replace(gateways, trial=None)
-    if in_vain(intent, seen.spec, seen.path, gateways.entry(seen.spec.name), now):
+    if in_vain(intent, seen.spec, seen.path, _patience(gateways, seen, seen.spec), now):
         return leave(gateways, seen, Why.SILENT, now)
     return gateways
 
@@ -76,28 +77,32 @@ def _on_probation(entry: Left) -> bool:
     return entry.back_at is not None and entry.why is Why.DEAD_EXIT
 
 
-def in_vain(intent: Intent, spec: TunnelSpec, path: Path, left: Left | None, now: float) -> bool:
+def _patience(gateways: Gateways, seen: View, spec: TunnelSpec) -> int:
+    """How many attempts a gateway has."""
+    others = (gateways.entry(other.name) for other in seen.order if other.name != spec.name)
+    if any(entry is None or entry.back_at is not None for entry in others):
+        return PATIENCE[0]
+    entry = gateways.entry(spec.name)
+    return PATIENCE[min(entry.times if entry is not None else 0, len(PATIENCE) - 1)]
+
+
+def in_vain(intent: Intent, spec: TunnelSpec, path: Path, patience: int, now: float) -> bool:
     """Whether the gateway has had its time to answer over this path; one with a name, at several addresses in turn."""
     provoked = intent.provoked
     if provoked is None or (provoked.path.tunnel, provoked.path.networks) != (path.tunnel, path.networks):
         return False
-    patience = _patience(left)
     turns = max((known(intent.hosts, name).turns for name in spec.hosts), default=0)
     if provoked.path != path:  # the next address has its turn: all before have had their time
         return turns >= patience
     return max(provoked.attempts, turns) >= patience and now >= health.retry_at(intent)
 
 
-def _patience(left: Left | None) -> int:
-    return PATIENCE[min(left.times if left is not None else 0, len(PATIENCE) - 1)]
-
-
-def _is_nameless(intent: Intent, seen: View, left: Left | None) -> bool:
+def _is_nameless(intent: Intent, seen: View, patience: int) -> bool:
     """Whether there is nowhere to shake hands, and names were looked up in vain as often as handshakes are tried."""
     if seen.spec is None or seen.spec.endpoints or not seen.uplinks or seen.phase is Phase.UNBLOCKED:
         return False
     hosts = [known(intent.hosts, name) for name in seen.spec.hosts]
-    return bool(hosts) and all(host.attempts >= _patience(left) for host in hosts)
+    return bool(hosts) and all(host.attempts >= patience for host in hosts)
 
 
 def leave(gateways: Gateways, seen: View, why: Why, now: float) -> Gateways:

@@ -281,6 +281,18 @@ def test_asking_again_tries_the_better_one_at_once() -> None:
     assert until(machine, "work", deadline_s=3) <= 1
 
 
+def test_who_fails_often_is_left_as_soon() -> None:
+    """While another tunnel is well, a gateway that fails again and again gets no more patience than the first time."""
+    machine = connected(PROBED, "work")
+    for _ in range(5):
+        machine.silent = set()
+        machine.settle(Connect())
+        until(machine, "work", deadline_s=3)
+        machine.wait(6.0)
+        machine.silent = {"work"}
+        assert until(machine, "home", deadline_s=30) < 17
+
+
 def test_a_clean_record_after_ten_minutes() -> None:
     """A tunnel that lasts is forgiven; before that its record stays, so that its next failure weighs double."""
     machine = connected(ORDER, "work")
