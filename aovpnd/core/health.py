@@ -36,7 +36,7 @@ AGAIN_S: Final = (0.0, 10.0, 30.0, 60.0, 300.0)
 DEAD_END: Final = 2
 """Probes in vain, with a handshake in between."""
 BUSY_LOOK_S: Final = 5.0
-IDLE_LOOK_S: Final = 30.0
+IDLE_LOOK_S: Final = 15.0
 """How often a connected tunnel is looked at, with traffic and without."""
 FIRST_LOOK_S, LAST_LOOK_S = 0.02, 5.0
 """Nothing tells us that a handshake succeeded (the kernel sends no event), so we look: soon at first, then less and
@@ -69,13 +69,13 @@ def is_lost(intent: Intent, state: TunnelState, now: Clock) -> bool:
         heard is not None
         and now.boot - heard.at >= LOST_AFTER_S
         and not _hears(heard, state)
-        and _has_sent(heard, state, now)
+        and has_sent(heard, state, now)
     )
 
 
 def listen(heard: Heard | None, state: TunnelState, now: Clock) -> Heard:
     """What we know of the other side after looking at ``state``: the moment moves on when it spoke, or we did not."""
-    if heard is not None and not _hears(heard, state) and _has_sent(heard, state, now):
+    if heard is not None and not _hears(heard, state) and has_sent(heard, state, now):
         return heard
     return Heard(now.boot, state.rx_bytes, state.tx_bytes, state.handshake_wall)
 
@@ -84,7 +84,7 @@ def _hears(heard: Heard, state: TunnelState) -> bool:
     return state.rx_bytes != heard.rx_bytes or state.handshake_wall != heard.handshake_wall
 
 
-def _has_sent(heard: Heard, state: TunnelState, now: Clock) -> bool:
+def has_sent(heard: Heard, state: TunnelState, now: Clock) -> bool:
     """Whether more went out than keepalives account for."""
     intervals = [peer.keepalive_s for peer in state.peers if peer.keepalive_s]
     keepalives = sum(int((now.boot - heard.at) // interval) + 1 for interval in intervals)
@@ -175,11 +175,10 @@ def next_look(intent: Intent, state: TunnelState, path: Path, now: Clock) -> flo
     """When to look at the tunnel again (CLOCK_BOOTTIME)."""
     if is_connected(intent, state, path, now):
         heard, probe = intent.heard, probe_at(intent, now)
-        is_idle = heard is not None and heard.tx_bytes == state.tx_bytes
-        looks = [now.boot + (IDLE_LOOK_S if is_idle else BUSY_LOOK_S)]
+        looks = [now.boot + (BUSY_LOOK_S if intent.sent_at == now.boot else IDLE_LOOK_S)]
         looks += [probe] if probe is not None and probe > now.boot else []
         if heard is not None and heard.at < now.boot:  # data is out, and no answer yet
-            looks.append(heard.at + LOST_AFTER_S)
+            looks += [now.boot + BUSY_LOOK_S, heard.at + LOST_AFTER_S]
         return min(looks)
     if intent.provoked is None or intent.provoked.path != path:
         return now.boot + FIRST_LOOK_S

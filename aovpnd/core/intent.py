@@ -270,6 +270,8 @@ def _listen(intent: Intent, seen: View, now: Clock) -> Intent:
         doubt = None
         intent = replace(intent, data_at=now.boot)
     heard, returned = intent.heard, intent.returned
+    if heard is not None and health.has_sent(heard, seen.state, now):
+        intent = replace(intent, sent_at=now.boot)
     return replace(
         intent,
         heard=health.listen(heard, seen.state, now),

@@ -130,6 +130,18 @@ def test_a_silent_gateway_is_found_sooner_by_a_probe() -> None:
     assert until(machine, "home", deadline_s=70) < 20
 
 
+@pytest.mark.parametrize("silent", [True, False])
+def test_the_daemon_looks_often_enough_by_itself(*, silent: bool) -> None:
+    """Woken by nothing but what it has asked for, under traffic: the next one carries within half a minute."""
+    machine = connected(PROBED)
+    machine.wait(300.0)
+    (machine.silent if silent else machine.dead_exits).add("work")
+    machine.wait(28.0)
+
+    assert carrier(machine) == "home"
+    assert machine.phase is Phase.CONNECTED
+
+
 def test_who_sends_what_nobody_answers_keeps_the_tunnel() -> None:
     """A user whose packets get no answer, over a tunnel that is good: asked now and then, and never moved."""
     machine = connected(PROBED)
