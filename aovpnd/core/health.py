@@ -8,8 +8,8 @@ Lost: data sent, and for `LOST_AFTER_S` neither anything received nor a handshak
 within 10 s even if it has nothing to say (passive keepalive, WireGuard paper section 6.5), and WireGuard itself starts
 a new handshake after 15 s of silence. Idle is not lost.
 
-In doubt: data sent, and for `SUSPECT_S` no data received, whatever keepalives say. That may be a user who sends what
-nobody answers, so a probe through the tunnel decides (`inquiries.ProbeTunnel`); nothing is asked while no data is sent.
+In doubt: data sent, and for `SUSPECT_S` little or no data received, whatever keepalives say. That may be a user who
+sends what nobody answers, so a probe through the tunnel decides (`inquiries.ProbeTunnel`); nothing is asked while no data is sent.
 Unanswered once: lost, at once, so that a handshake shows whether the gateway is there at all. Unanswered again behind
 that handshake: the gateway is there and leads nowhere (`is_dead_end`). Answered: all is well, and it is not asked again
 for a while.
@@ -112,12 +112,17 @@ def listen_for_data(returned: Heard | None, state: TunnelState, now: Clock) -> H
 
 
 def has_data_come(returned: Heard, state: TunnelState, now: Clock) -> bool:
-    """Whether more was received than keepalives and handshakes account for."""
+    """Whether more was received than keepalives, handshakes and half of what went out account for.
+
+    Half: a resolver on a gateway that leads nowhere answers, and every page that is asked for fails all the same. An
+    upload gets less than half back as well; then a probe is asked now and then, and answered.
+    """
     span = now.boot - returned.at
     shaken = state.handshake_wall != returned.handshake_wall
     handshakes = (INITIATION_BYTES + RESPONSE_BYTES) * (1 + int(span // REKEY_S)) if shaken else 0
     keepalives = KEEPALIVE_BYTES * (2 + int(span // PASSIVE_S))
-    return state.rx_bytes - returned.rx_bytes > (handshakes + keepalives) * max(len(state.peers), 1)
+    least = (handshakes + keepalives) * max(len(state.peers), 1) + (state.tx_bytes - returned.tx_bytes) / 2
+    return state.rx_bytes - returned.rx_bytes > least
 
 
 def has_data_gone(returned: Heard, state: TunnelState, now: Clock) -> bool:
