@@ -9,8 +9,8 @@ within 10 s even if it has nothing to say (passive keepalive, WireGuard paper se
 a new handshake after 15 s of silence. Idle is not lost.
 
 In doubt: data sent, and for `SUSPECT_S` little or no data received, whatever keepalives say. That may be a user who
-sends what nobody answers, so a probe through the tunnel decides (`inquiries.ProbeTunnel`); nothing is asked while no data is sent.
-Unanswered once: lost, at once, so that a handshake shows whether the gateway is there at all. Unanswered again behind
+sends what nobody answers, so a probe through the tunnel decides (`inquiries.ProbeTunnel`); nothing is asked while
+nobody sends. Unanswered once: lost, at once, so that a handshake shows whether the gateway is there at all. Unanswered again behind
 that handshake: the gateway is there and leads nowhere (`is_dead_end`). Answered: all is well, and it is not asked again
 for a while.
 """
@@ -29,6 +29,8 @@ IN_VAIN: Final = 3
 """Attempts after which somebody should know that the gateway does not answer."""
 SUSPECT_S: Final = 5.0
 """No data back for so long is worth a question: longer than a slow page, shorter than a person waits."""
+WINDOW_S: Final = 30.0
+"""The span over which what goes out and what comes back are compared."""
 COOL_S: Final = (15.0, 60.0, 300.0, 600.0)
 """How long a probe that was answered holds, by how many were in a row; somebody then sends what nobody answers."""
 AGAIN_S: Final = (0.0, 10.0, 30.0, 60.0, 300.0)
@@ -105,8 +107,16 @@ def is_dead_end(intent: Intent) -> bool:
 
 
 def listen_for_data(returned: Heard | None, state: TunnelState, now: Clock) -> Heard:
-    """What we know of behind the gateway: the moment moves on when data came back, or none went out."""
-    if returned is not None and not has_data_come(returned, state, now) and has_data_gone(returned, state, now):
+    """What we know of behind the gateway: the moment moves on when data came back, or none went out.
+
+    And after `WINDOW_S`, so that what was lost long ago does not weigh against what comes back now.
+    """
+    if (
+        returned is not None
+        and now.boot - returned.at < WINDOW_S
+        and not has_data_come(returned, state, now)
+        and has_data_gone(returned, state, now)
+    ):
         return returned
     return Heard(now.boot, state.rx_bytes, state.tx_bytes, state.handshake_wall)
 
