@@ -10,9 +10,9 @@ a new handshake after 15 s of silence. Idle is not lost.
 
 In doubt: data sent, and for `SUSPECT_S` little or no data received, whatever keepalives say. That may be a user who
 sends what nobody answers, so a probe through the tunnel decides (`inquiries.ProbeTunnel`); nothing is asked while
-nobody sends. Unanswered once: lost, at once, so that a handshake shows whether the gateway is there at all. Unanswered again behind
-that handshake: the gateway is there and leads nowhere (`is_dead_end`). Answered: all is well, and it is not asked again
-for a while.
+nobody sends. Unanswered once: lost, at once, so that a handshake shows whether the gateway is there at all. Unanswered
+again behind that handshake: the gateway is there and leads nowhere (`is_dead_end`). Answered: all is well, and it is
+not asked again for a while.
 """
 
 from typing import Final
