@@ -216,7 +216,8 @@ def _where(machine: Laptop) -> tuple[object, ...]:
     seen = machine.snapshot
     phase = machine.phase
     routes = [(str(route.dst), route.link is None, route.metric) for route in seen.routing.routes]
-    up = [(state.link.name, state.link.up, state.digest) for state in seen.tunnels]
+    # A link without addresses is a trial's, which comes and goes with the time.
+    up = [(state.link.name, state.link.up, state.digest) for state in seen.tunnels if state.addresses]
     names = (seen.dns.dns.servers if seen.dns.dns is not None else None, seen.dns.astray)
     return (phase, seen.ruleset is None, up, routes, seen.routing.rules, seen.guard, seen.unblocked, names)
 
