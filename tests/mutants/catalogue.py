@@ -7,8 +7,9 @@ from tests.mutants.asking import ASKING
 from tests.mutants.deciding import DECIDING
 from tests.mutants.holding import HOLDING
 from tests.mutants.leaving import LEAVING
+from tests.mutants.moving import MOVING
 from tests.mutants.mutant import Mutant
 from tests.mutants.naming import NAMING
 from tests.mutants.roaming import ROAMING
 
-MUTANTS: Final[tuple[Mutant, ...]] = (*LEAVING, *DECIDING, *HOLDING, *ROAMING, *ASKING, *NAMING)
+MUTANTS: Final[tuple[Mutant, ...]] = (*LEAVING, *DECIDING, *HOLDING, *ROAMING, *ASKING, *NAMING, *MOVING)

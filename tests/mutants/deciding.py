@@ -46,8 +46,8 @@ DECIDING: Final = (
     Mutant(
         "tunnel-of-another-kind",
         _VIEW,
-        "if is_tunnel_shaped(state.link) and is_configured",
-        "if is_configured",
+        "ours = [state for state in snapshot.tunnels if is_tunnel_shaped(state.link)]",
+        "ours = list(snapshot.tunnels)",
         "a bridge or a dummy with our name is the tunnel (D4)",
         (NO_LEAK,),
     ),
