@@ -38,7 +38,7 @@ AGAIN_S: Final = (0.0, 10.0, 30.0, 60.0, 300.0)
 DEAD_END: Final = 2
 """Probes in vain, with a handshake in between."""
 BUSY_LOOK_S: Final = 5.0
-IDLE_LOOK_S: Final = 15.0
+IDLE_LOOK_S: Final = 30.0
 """How often a connected tunnel is looked at, with traffic and without."""
 FIRST_LOOK_S, LAST_LOOK_S = 0.02, 5.0
 """Nothing tells us that a handshake succeeded (the kernel sends no event), so we look: soon at first, then less and

@@ -468,7 +468,7 @@ def test_routes_stay_in_our_table() -> None:
         pytest.param(
             lambda: (ONE, Intent(), replace(NO_NET, guard=GuardState.STARTING)), NOW + 0.5, id="the guard is starting"
         ),
-        pytest.param(lambda: (ONE, SHOOK, SHAKEN), NOW + 15, id="connected"),
+        pytest.param(lambda: (ONE, SHOOK, SHAKEN), NOW + 30, id="connected"),
         pytest.param(lambda: (ONE, Intent(), UP), NOW + 0.02, id="about to shake hands"),
     ],
 )
