@@ -13,7 +13,7 @@ import statistics
 import subprocess
 import sys
 import time
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from datetime import UTC, datetime
@@ -30,8 +30,9 @@ from tests.lab.frames import Kind
 from tests.lab.host import Host
 from tests.lab.laptop import BIN
 from tests.lab.process import LabError, wait_for
-from tests.lab.sites import Gateway
 from tests.lab.world import World
+from tools.bench_failover import fail_over
+from tools.bench_figure import Figure, spread
 from tools.bench_inside import PORT
 
 ROOT: Final = Path(__file__).parents[1]
@@ -48,24 +49,6 @@ STATUS_TIMES_PYTHON: Final = 3.0
 PASS_MS: Final = 15.0
 HANDSHAKE_MS: Final = 50.0
 THROUGHPUT_RATIO: Final = 0.98
-FAIL_OVER_S: Final = 30.0
-
-
-@dataclass(frozen=True, slots=True)
-class Figure:
-    """One line of the result. ``aim`` is what we want it to be, ``met`` None where there is no aim."""
-
-    what: str
-    measured: str
-    beside: str = ""
-    aim: str = ""
-    met: bool | None = None
-
-
-def spread(values: Iterable[float], *, unit: str = "ms", scale: float = 1e3) -> str:
-    """Median and extremes, as text."""
-    ordered = sorted(value * scale for value in values)
-    return f"{statistics.median(ordered):.1f} {unit} ({ordered[0]:.1f} to {ordered[-1]:.1f}, n = {len(ordered)})"
 
 
 def inside(host: Host, part: str, *words: str, timeout_s: float = 120.0) -> object:
@@ -292,33 +275,6 @@ def _without_rules(world: World) -> Iterator[None]:
     finally:
         laptop.start_daemon()
         laptop.wait_phase("connected")
-
-
-def fail_over(world: World, *, rounds: int = 3) -> Iterator[Figure]:
-    """From a gateway that is switched off under traffic to the first byte through the next one of the order."""
-    second, conf = world.another_gateway()
-    world.laptop.install_tunnel("second", conf)
-    world.laptop.write_config(f'[tunnel]\nprefer = ["tunnel", "second"]\n[health]\nprobe = "{plan.WEB4}:80"\n')
-
-    def seen_as(gateway: Gateway) -> bool:
-        return world.laptop.curl(f"http://{plan.WEB4}/ip", timeout_s=1).stdout.strip() == str(gateway.place.wan4)
-
-    delays = []
-    for _ in range(rounds):
-        world.laptop.ctl("connect")
-        wait_for("the first gateway to carry", lambda: seen_as(world.gateway), deadline_s=60)
-        start = time.monotonic()
-        world.gateway.off()
-        wait_for("the second gateway to carry", lambda: seen_as(second), deadline_s=60)
-        delays.append(time.monotonic() - start)
-        world.gateway.on()
-    yield Figure(
-        "gateway off to first byte through the next",
-        spread(delays, unit="s", scale=1),
-        "wg-quick: never, it knows no second gateway",
-        f"within {FAIL_OVER_S:g} s",
-        max(delays) <= FAIL_OVER_S,
-    )
 
 
 def _timed(call: Callable[[], object]) -> float:
