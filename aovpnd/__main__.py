@@ -14,6 +14,7 @@ from typing import Final
 
 from aovpnd import __version__, names, rtnl, status
 from aovpnd.adapters import systemd
+from aovpnd.adapters.clocks import Clocks
 from aovpnd.adapters.filewatch import FileWatch
 from aovpnd.adapters.nft import ForeignChanges
 from aovpnd.adapters.publish import Runtime
@@ -91,6 +92,7 @@ async def _run(options: argparse.Namespace, runtime: Runtime) -> None:
     guard = GuardWatch(options.runtime_dir)
     files = FileWatch(NAME_FILES)
     tunnels = FileWatch((options.config_dir / TUNNELS / "*",))
+    clocks = Clocks()
     daemon = Daemon(
         system,
         _configurator(options),
@@ -98,9 +100,10 @@ async def _run(options: argparse.Namespace, runtime: Runtime) -> None:
         lambda: systemd.notify("WATCHDOG=1"),
         intent=replace(state.recall(clock()), proved=runtime.proved()),
         resync_s=systemd.watchdog_s() or RESYNC_S,
+        ring_in=clocks.ring_in,
     )
     guard.died = lambda: daemon.wake.now("the guard died")
-    _listen(daemon, files)
+    _listen(daemon, files, clocks)
     TunnelFiles(tunnels, daemon).listen()
     control = Control(runtime.control_socket, daemon.submit, bus_uid=_uid_of(options.bus_user))
     await control.open()
@@ -170,13 +173,15 @@ def _announce() -> None:
     log.info("ready", extra=Entry(Message.STARTED, "", (("VERSION", __version__),)).extra)
 
 
-def _listen(daemon: Daemon, files: FileWatch) -> None:
+def _listen(daemon: Daemon, files: FileWatch, clocks: Clocks) -> None:
     """Everything that wakes the loop."""
     loop = asyncio.get_running_loop()
     loop.add_signal_handler(signal.SIGTERM, daemon.stop)
     loop.add_signal_handler(signal.SIGINT, daemon.stop)
     loop.add_signal_handler(signal.SIGHUP, _reload, daemon)
 
+    loop.add_reader(clocks.alarm, _heard_clocks, clocks, daemon)
+    loop.add_reader(clocks.jumps, _heard_clocks, clocks, daemon)
     if files.fileno() >= 0:
         loop.add_reader(files, _heard_files, files, daemon)
     links = rtnl.Watch()
@@ -192,6 +197,13 @@ def _listen(daemon: Daemon, files: FileWatch) -> None:
 def _heard_links(links: rtnl.Watch, daemon: Daemon) -> None:
     if links.drain():
         daemon.links_changed()
+
+
+def _heard_clocks(clocks: Clocks, daemon: Daemon) -> None:
+    if clocks.rang():
+        daemon.wake.now("time")
+    if clocks.jumped():
+        daemon.wake.now("a clock jumped")
 
 
 def _heard_files(files: FileWatch, daemon: Daemon) -> None:

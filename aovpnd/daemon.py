@@ -96,15 +96,17 @@ class Daemon:
         *,
         intent: Intent,
         resync_s: float = RESYNC_S,
+        ring_in: Callable[[float | None], None] = lambda _seconds: None,
     ) -> None:
         """``configure`` reads the configuration (given the last good one), ``publish`` writes the status, ``alive``
-        feeds the watchdog.
+        feeds the watchdog, ``ring_in`` sets an alarm that sleep does not delay; whoever hears it wakes the loop.
         """
         self.wake = Wake()
         self._system = system
         self._configure = configure
         self._publish = publish
         self._alive = alive
+        self._ring_in = ring_in
         self._config = configure(None)
         self._intent = replace(intent, chosen=intent.chosen or self._config.chosen)
         self._resync_s = resync_s
@@ -176,6 +178,7 @@ class Daemon:
             self._inquirers.shutdown(wait=False, cancel_futures=True)
 
     async def _sleep(self, seconds: float | None) -> None:
+        self._ring_in(seconds)
         limit = self._resync_s if seconds is None else min(max(seconds, 0.0), self._resync_s)
         try:
             async with asyncio.timeout(limit):

@@ -19,10 +19,11 @@ from aovpnd.tunnel import Endpoint, Interface, TunnelSpec
 
 @dataclass(frozen=True, slots=True)
 class Clock:
-    """Now, on both clocks."""
+    """Now, on both clocks. ``slept_s``: how long the machine has slept since it booted."""
 
     boot: float
     wall: float
+    slept_s: float = 0.0
 
 
 # -- configuration -----------------------------------------------------------------------------------------------------
@@ -233,6 +234,8 @@ class Uplink:
     gateways: tuple[Address, ...]
     prefixes: tuple[Network, ...]
     families: tuple[int, ...]
+    metrics: tuple[int, ...] = ()
+    """Of its best default route, by family."""
 
 
 # -- what the user wants, and the little we must remember --------------------------------------------------------------
@@ -312,6 +315,9 @@ class Intent:
     removed_by: str | None = None
     removed_at: float | None = None
     gateways: Gateways = FRESH
+    slept_s: float | None = None
+    shaken_wall: int | None = None
+    """What the wall clock showed at the last handshake that counted."""
     swept: tuple[str, ...] | None = None
     """The state of things for which old sockets were closed last (`Sweep.why`)."""
     path_mtu: PathMtu | None = None

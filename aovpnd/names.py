@@ -100,9 +100,11 @@ GUARD_LOCK_FILE: Final = "guard.lock"
 SYSCTLS: Final = (
     ("net/ipv4/conf/all/arp_ignore", 2),
     ("net/ipv4/conf/all/src_valid_mark", 1),
+    ("net/ipv4/conf/all/ignore_routes_with_linkdown", 1),
 )
 """What we need of /proc/sys: no ARP answer for the tunnel's address (X41 MLLVD-CR-24-03), and reverse-path look-ups
-that see the mark, or strict rp_filter kills the handshake's answer."""
+that see the mark, or strict rp_filter kills the handshake's answer, and no packets to an uplink without a carrier: its
+routes stay until a network manager takes them away, which may take seconds, while another uplink could carry."""
 
 # -- D-Bus ------------------------------------------------------------------------------------------------------------
 BUS_NAME: Final = "org.aovpnd1"

@@ -77,7 +77,7 @@ def uplink_kind(link: Link) -> str:
     """
     if link.name.startswith("wl"):
         return "wifi"
-    if link.name.startswith("ww"):
+    if link.name.startswith("ww") or link.kind in {"ppp", "wwan"}:
         return "mobile"
     if link.arphrd == ARPHRD_ETHER and link.kind in {"", "veth"}:
         return "ethernet"

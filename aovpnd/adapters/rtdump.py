@@ -34,6 +34,8 @@ _RTMSG: Final = struct.Struct("=BBBBBBBBI")  # family, dst_len, src_len, tos, ta
 _NEXTHOP: Final = struct.Struct("=HBBi")  # rtnexthop: length, flags, hops, index
 _FIB_RULE: Final = struct.Struct("=BBBBBBBBI")  # family, dst_len, src_len, tos, table, -, -, action, flags
 
+_CACHE_INFO: Final = struct.Struct("=8xi")  # rta_cacheinfo: references, last use, expires, …
+
 _IFA_ADDRESS, _IFA_LOCAL = 1, 2
 _RTA_DST, _RTA_OIF, _RTA_GATEWAY, _RTA_PRIORITY, _RTA_MULTIPATH = 1, 4, 5, 6, 9
 _RTA_METRICS, _RTAX_MTU = 8, 2
@@ -125,12 +127,20 @@ def parse_main_route(payload: bytes, family: int) -> Iterator[Route]:
         return
     found = rtnl.attributes(payload, _RTMSG.size)
     dst = _destination(found, length, family)
+    if _is_over(found):
+        return
     metric = rtnl.u32(found[_RTA_PRIORITY]) if _RTA_PRIORITY in found else 0
     metrics = rtnl.attributes(found.get(_RTA_METRICS, b""))
     mtu = rtnl.u32(metrics[_RTAX_MTU]) if _RTAX_MTU in metrics else None
     for link, gateway in _next_hops(found, family):
         if length == 0 or gateway is None:
             yield Route(dst, link, gateway, metric, mtu)
+
+
+def _is_over(found: rtnl.Attributes) -> bool:
+    """Whether a route's lifetime is over: the kernel uses it no more, and clears it away up to half a minute later."""
+    info = found.get(_RTA_CACHEINFO, b"")
+    return len(info) >= _CACHE_INFO.size and _CACHE_INFO.unpack_from(info)[0] < 0
 
 
 def parse_table_route(payload: bytes, family: int, table: int) -> TableRoute | None:

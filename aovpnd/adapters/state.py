@@ -29,7 +29,8 @@ _LARGEST: Final = 65536
 
 def clock() -> Clock:
     """Now, on both clocks."""
-    return Clock(time.clock_gettime(time.CLOCK_BOOTTIME), time.time())
+    boot = time.clock_gettime(time.CLOCK_BOOTTIME)
+    return Clock(boot, time.time(), boot - time.clock_gettime(time.CLOCK_MONOTONIC))
 
 
 @dataclass(frozen=True, slots=True)

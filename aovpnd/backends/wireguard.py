@@ -29,6 +29,8 @@ _KEEPALIVE_S: Final = 25
 _INITIATION_GAP_S: Final = 0.03
 """Between two handshakes of one peer. The other side takes a second one within 20 ms for a replay (time stamps are that
 coarse: INITIATIONS_PER_SECOND) and drops it, and the next try is 5 s away."""
+_SETTLED_S: Final = 100.0
+"""Less than REKEY_AFTER_TIME (120 s), when a new handshake is due by itself."""
 _ANSWER_S: Final = 3.0
 """How long wireguard-go may take to tell its state; one that takes longer hangs, or the machine is in deep trouble."""
 _LINK_SYSCTLS: Final = (
@@ -215,7 +217,7 @@ def _provoke(name: str, spec: WireGuard, device: Device) -> None:
     # A gateway for which one of the two keys is new has heard nothing of this pair from this device. Then the device is
     # never without its peers, and no program's packet is refused.
     known = {peer.public_key for peer in spec.peers} if device.public_key == spec.public_key else set()
-    if any(peer.tx_bytes for peer in device.peers if peer.public_key in known):
+    if any(peer.tx_bytes and not _settled(peer) for peer in device.peers if peer.public_key in known):
         _write(name, replace(spec, peers=()), {})  # silent from here on
     if any(peer.tx_bytes for peer in device.peers):  # or a device beside this one may have shaken hands for the pair
         time.sleep(_INITIATION_GAP_S)
@@ -224,6 +226,13 @@ def _provoke(name: str, spec: WireGuard, device: Device) -> None:
     quiet = [peer.public_key for peer in called if not peer.keepalive_s]
     if quiet:
         process.run("wg", "set", name, *(w for key in quiet for w in ("peer", key, "persistent-keepalive", "0")))
+
+
+def _settled(peer: PeerState) -> bool:
+    """Whether a session is so young that WireGuard has no reason to shake hands, and has done so a while ago: nothing
+    that was sent a moment ago can count as a replay. A clock that jumped says no, which costs nothing but a moment.
+    """
+    return peer.handshake_wall is not None and 1 < time.time() - peer.handshake_wall < _SETTLED_S
 
 
 def _set(name: str, spec: WireGuard, keepalive_s: Mapping[str, int]) -> None:

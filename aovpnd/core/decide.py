@@ -19,10 +19,6 @@ from aovpnd.tunnel import Endpoint, TunnelSpec
 
 GUARD_LOOK_S: Final = 0.5
 """How soon to look whether a guard that is starting holds its tables."""
-GRANT_LOOK_S: Final = 2.0
-"""How often to look at the clock while a window is open: the loop's own timer, and the kernel's on the set element,
-stand still in suspend, so that a lid closed in a window would otherwise open on what is left of it.
-"""
 
 
 def decide(config: Config, intent: Intent, snapshot: Snapshot) -> Desired:
@@ -165,7 +161,7 @@ def _wake_at(config: Config, intent: Intent, snapshot: Snapshot, now: View) -> f
     if snapshot.guard is not GuardState.HELD:
         moments.append(snapshot.now.boot + GUARD_LOOK_S)
     if now.grant is not None:
-        moments += [now.grant.expires_at, snapshot.now.boot + GRANT_LOOK_S]
+        moments.append(now.grant.expires_at)
     if now.state is not None and now.path is not None:
         moments.append(health.next_look(intent, now.state, now.path, snapshot.now))
         look = mtu.next_look(intent, now.path, snapshot.now)

@@ -10,7 +10,7 @@
 from dataclasses import replace
 from typing import Final, assert_never
 
-from aovpnd.core import endpoints, failover, health, lookups, mtu, plan, sockets
+from aovpnd.core import endpoints, failover, health, lookups, mtu, plan, sleep, sockets
 from aovpnd.core.view import PREFER, View, as_made, choose, is_configured, order, view
 from aovpnd.gateways import Doubt, Gateways, Provoked
 from aovpnd.inquiries import Finding, LookedUp, Measured, MeasurePath, ProbeTunnel, Reached, Unanswered
@@ -75,7 +75,7 @@ def update(config: Config, intent: Intent, snapshot: Snapshot, command: Command)
         case PrepareSleep():
             return replace(intent, grant=None), Answer("nothing is left open")
         case Woke():
-            return intent, Answer("looked again")
+            return sleep.woke(intent, snapshot.now), Answer("looked again")
         case NameNetworks(names):
             return replace(intent, network_names=names), Answer("names taken down")
         case _:
@@ -187,7 +187,7 @@ def kept(intent: Intent) -> tuple[object, ...]:
 # -- looking at the world ----------------------------------------------------------------------------------------------
 def settle(config: Config, intent: Intent, snapshot: Snapshot) -> Intent:
     """What the world itself ends or begins; called once at the start of every pass."""
-    intent = replace(intent, used=_this_hour(intent, snapshot.now.boot))
+    intent = sleep.settle(replace(intent, used=_this_hour(intent, snapshot.now.boot)), snapshot.now)
     if snapshot.culprit is not None:
         intent = replace(intent, removed_by=snapshot.culprit, removed_at=snapshot.now.boot)
     intent = _take_over(config, intent, snapshot)
@@ -195,6 +195,7 @@ def settle(config: Config, intent: Intent, snapshot: Snapshot) -> Intent:
     intent = _listen(intent, seen, snapshot.now)
     connected = health.is_connected(intent, seen.state, seen.path, snapshot.now)
     intent = replace(intent, connected_at=(intent.connected_at or snapshot.now.boot) if connected else None)
+    intent = sleep.shaken(intent, seen, connected=connected)
     if connected and intent.provoked is not None:
         intent = replace(intent, provoked=replace(intent.provoked, attempts=0))
     intent = replace(intent, path_mtu=mtu.settle(intent, snapshot, seen.state, seen.path))

@@ -3,7 +3,7 @@
 
 from typing import Final, assert_never
 
-from aovpnd.core import dns, health, mtu
+from aovpnd.core import dns, health, mtu, sleep
 from aovpnd.core.health import IN_VAIN
 from aovpnd.core.view import PREFER, View
 from aovpnd.gateways import Left, Why
@@ -25,6 +25,7 @@ def problems(config: Config, intent: Intent, snapshot: Snapshot, now: View) -> t
         *config.problems,
         *_choice(config, intent, spec),
         *_tunnel(intent, phase, now.uplinks, spec),
+        *sleep.problems(intent, snapshot, now),
         *dns.problems(snapshot, spec),
         *_path(intent, snapshot, now),
         *_left(intent, now),

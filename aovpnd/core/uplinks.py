@@ -36,8 +36,29 @@ def _uplink(snapshot: Snapshot, link: Link) -> Uplink:
         network=_network(link, gateways, prefixes),
         gateways=tuple(gateways),
         prefixes=prefixes,
-        families=tuple(sorted({route.dst.version for route in defaults})),
+        families=(families := tuple(sorted({route.dst.version for route in defaults}))),
+        metrics=tuple(min(r.metric for r in defaults if r.dst.version == family) for family in families),
     )
+
+
+def carrying(found: tuple[Uplink, ...], families: frozenset[int]) -> tuple[Uplink, ...]:
+    """Those that carry packets of these families: for each the one with the best metric, or several with the same.
+    Where no family has any, all.
+
+    Another uplink beside the best one may come and go without anything being different for the tunnel.
+    """
+    carriers = {
+        uplink.link.index
+        for family in families
+        for uplink in found
+        if (metric := _metric(uplink, family)) is not None
+        and metric == min(m for other in found if (m := _metric(other, family)) is not None)
+    }
+    return tuple(uplink for uplink in found if uplink.link.index in carriers) or found
+
+
+def _metric(uplink: Uplink, family: int) -> int | None:
+    return dict(zip(uplink.families, uplink.metrics, strict=True)).get(family)
 
 
 def _network(link: Link, gateways: list[Address], prefixes: tuple[Network, ...]) -> str:

@@ -7,7 +7,7 @@ from typing import Final
 from aovpnd import names
 from aovpnd.core import endpoints, health, lookups
 from aovpnd.core.endpoints import Reach
-from aovpnd.core.uplinks import IPV4, uplinks
+from aovpnd.core.uplinks import IPV4, carrying, uplinks
 from aovpnd.gateways import Made, Path
 from aovpnd.inquiries import OpenLookUp
 from aovpnd.links import is_tunnel_shaped
@@ -109,7 +109,8 @@ def path_of(spec: TunnelSpec | None, state: TunnelState | None, found: tuple[Upl
     """Over what a tunnel runs, where it can run at all."""
     if spec is None or not spec.endpoints or state is None or not found:
         return None
-    networks = tuple(f"{uplink.link.index} {uplink.network}" for uplink in found)
+    families = frozenset(endpoint.addr.version for endpoint in spec.endpoints)
+    networks = tuple(f"{uplink.link.index} {uplink.network}" for uplink in carrying(found, families))
     return Path(spec.name, spec.digest(), spec.endpoints, state.link.index, networks)
 
 

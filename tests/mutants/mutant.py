@@ -24,6 +24,8 @@ STATIC_FILES: Final = "tests/unit/test_static_files.py"
 SOCKETS: Final = "tests/unit/test_sockets.py"
 BUS: Final = "tests/unit/test_bus.py"
 CONTROL: Final = "tests/unit/test_control.py"
+SLEEP: Final = "tests/unit/test_sleep.py"
+UPLINKS: Final = "tests/unit/test_uplinks.py"
 KERNEL: Final = "tests/netns/test_kernel_agrees.py"
 
 

@@ -3,10 +3,12 @@
 
 from typing import Final
 
-from tests.mutants.mutant import SOCKETS, Mutant
+from tests.mutants.mutant import SLEEP, SOCKETS, UPLINKS, Mutant
 
 _LEAF: Final = "aovpnd/sockets.py"
 _SOCKETS: Final = "aovpnd/core/sockets.py"
+_SLEEP: Final = "aovpnd/core/sleep.py"
+_UPLINKS: Final = "aovpnd/core/uplinks.py"
 
 ROAMING: Final = (
     # -- old sockets ---------------------------------------------------------------------------------------------------
@@ -49,5 +51,31 @@ ROAMING: Final = (
         "return intent",
         "what was opened in a window lives on behind it",
         (SOCKETS,),
+    ),
+    # -- sleep ---------------------------------------------------------------------------------------------------------
+    Mutant(
+        "window-survives-sleep",
+        _SLEEP,
+        "woke(replace(intent, grant=None), now) if slept",
+        "woke(intent, now) if slept",
+        "a lid that was closed in a window opens on what is left of it",
+        (SLEEP,),
+    ),
+    Mutant(
+        "sleep-proves-nothing-new",
+        _SLEEP,
+        'return replace(intent, provoked=None, proved="")',
+        "return intent",
+        "connected is claimed over a session that the gateway has forgotten",
+        (SLEEP,),
+    ),
+    # -- the way of the tunnel -----------------------------------------------------------------------------------------
+    Mutant(
+        "any-uplink-carries",
+        _UPLINKS,
+        "return tuple(uplink for uplink in found if uplink.link.index in carriers) or found",
+        "return found[:0] or found[-1:]",
+        "connected is claimed while packets go another way",
+        (UPLINKS,),
     ),
 )

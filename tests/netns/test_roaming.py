@@ -9,12 +9,15 @@ import secrets
 import subprocess
 import sys
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
 import pytest
 
 from tests.lab import plan
+from tests.lab.call import arrivals, gap
+from tests.lab.frames import Kind
 from tests.lab.process import stop, wait_for
 from tests.lab.senders import new_token
 from tests.netns import many_sockets
@@ -90,3 +93,74 @@ def _told(report: Path) -> set[int]:
 def _with_a_connection() -> set[int]:
     kinds = [name for name, _ in many_sockets.KINDS for _ in range(many_sockets.EACH)]
     return {index for index, name in enumerate(kinds) if name in CLOSED}
+
+
+# -- from network to network -------------------------------------------------------------------------------------------
+@contextmanager
+def talking(laptop: Protected) -> Iterator[Path]:
+    """A call through the tunnel until the block is left; yields its report."""
+    report = laptop.lab.host.dir / f"call-{secrets.token_hex(4)}"
+    report.touch()
+    report.chmod(0o666)
+    call = laptop.lab.host.spawn(
+        sys.executable, "-m", "tests.lab.call", str(plan.ECHO4), str(report), uid=plan.USER, log="call"
+    )
+    try:
+        wait_for("the call", lambda: len(arrivals(report)) > 10)
+        yield report
+    finally:
+        stop(call)
+
+
+@contextmanager
+def downloading(laptop: Protected) -> Iterator[subprocess.Popen[bytes]]:
+    """A download through the tunnel that takes as long as the block does; it must not have ended, or stood still."""
+    target = laptop.lab.host.dir / f"download-{secrets.token_hex(4)}"
+    target.touch()
+    target.chmod(0o666)
+    url = f"http://{plan.WEB4}/paced?bytes=1000000000&rate=200000"
+    curl = laptop.lab.host.spawn("curl", "-sS", "-o", str(target), url, uid=plan.USER, log="download")
+    try:
+        wait_for("the download", lambda: target.stat().st_size > 0)
+        yield curl
+        size = target.stat().st_size
+        wait_for("the download to go on", lambda: target.stat().st_size > size, deadline_s=15)
+        assert curl.poll() is None, "the download has ended"
+    finally:
+        stop(curl)
+
+
+def heard(report: Path, since: float) -> bool:
+    """Whether the call has been heard for half a second without a longer silence."""
+    now = time.time()
+    return now - since > 0.5 and gap(report, now - 0.5, now) < 0.2
+
+
+def test_dock_and_tether(laptop: Protected) -> None:
+    """Wi-Fi, a dock beside it, the dock pulled, a telephone by USB, Wi-Fi gone, the telephone gone: call and download
+    go on, by the best uplink each time, and nothing leaves in clear.
+    """
+    world = laptop.world
+    laptop.connect(ipv6=True)
+    mac = laptop.lab.host.path("/sys/class/net/usb0/address").read_text(encoding="ascii").strip()
+    world.cafe.host.nft(f"add element inet cafe allowed {{ {mac} }}")
+    steps: tuple[tuple[str, Callable[[], object]], ...] = (
+        ("dock plugged in", lambda: world.plug("home")),
+        ("dock's carrier lost, its routes still there", lambda: world.detach("eth0")),
+        ("telephone plugged in", lambda: world.plug("cafe", link="usb0")),
+        ("Wi-Fi gone", lambda: world.unplug("wlan0")),
+        ("Wi-Fi back", lambda: world.roam("home")),
+        ("telephone pulled", lambda: world.unplug("usb0")),
+        ("carrier lost and back", lambda: world.flap("wlan0")),
+    )
+    with laptop.nothing_leaves() as watch, talking(laptop) as call, downloading(laptop):
+        for what, step in steps:
+            began = time.time()
+            step()
+            done = time.time()
+            wait_for("the call to be heard", lambda done=done: heard(call, done), deadline_s=15)  # type: ignore[misc]
+            wait_for("the tunnel", lambda: laptop.lab.status()["phase"] == "connected", deadline_s=15)
+            said(f"{what}: longest silence of the call", gap(call, began, time.time()))
+    world.unplug("eth0")
+
+    assert watch.recording.counts()[Kind.TUNNEL]
