@@ -18,6 +18,7 @@ from aovpnd.core import intent as memory
 from aovpnd.core import journal
 from aovpnd.core.answers import answer as answer_to
 from aovpnd.core.decide import decide
+from aovpnd.core.fights import rested
 from aovpnd.core.picture import Picture
 from aovpnd.core.plan import diff, due
 from aovpnd.destinations import Destination, Routed
@@ -213,7 +214,8 @@ class Daemon:
         desired = decide(self._config, self._intent, snapshot)
         wanted = diff(desired, snapshot)
         self._intent = memory.forget(self._intent, wanted)
-        actions = due(wanted, self._intent.failures, snapshot.now.boot)
+        now = snapshot.now.boot
+        actions = due(rested(wanted, self._intent, now), self._intent.failures, now)
         fault = await self._apply(actions, snapshot, reason, desired)
         fault = fault or self._unloaded(wanted)
         if fault is not None or not actions:

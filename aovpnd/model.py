@@ -12,6 +12,7 @@ from aovpnd.dns import UNTOUCHED, Dns, DnsState
 from aovpnd.gateways import FRESH, Doubt, Gateways, Heard, Path, PathMtu, Provoked
 from aovpnd.inquiries import BUILT_IN_ENDPOINT, EndpointPolicy, Host, Inquiry, OpenLookUp
 from aovpnd.links import Link
+from aovpnd.repairs import Repairs
 from aovpnd.ruleset import Address, Network, Ruleset
 from aovpnd.sockets import Sweep
 from aovpnd.tunnel import Endpoint, Interface, TunnelSpec
@@ -225,8 +226,8 @@ class Snapshot:
 class Uplink:
     """What carries a default route outside the tunnel.
 
-    ``network`` identifies the L2 network as far as we can tell: it may end a grant or start a new handshake, never
-    grant trust.
+    ``network`` identifies the L2 network as far as we can tell: it may end a grant or start a handshake, never grant
+    trust. ``metrics`` are those of its best default routes, by family.
     """
 
     link: Link
@@ -235,7 +236,6 @@ class Uplink:
     prefixes: tuple[Network, ...]
     families: tuple[int, ...]
     metrics: tuple[int, ...] = ()
-    """Of its best default route, by family."""
 
 
 # -- what the user wants, and the little we must remember --------------------------------------------------------------
@@ -315,13 +315,11 @@ class Intent:
     removed_by: str | None = None
     removed_at: float | None = None
     gateways: Gateways = FRESH
+    repairs: tuple[Repairs, ...] = ()
     slept_s: float | None = None
-    shaken_wall: int | None = None
-    """What the wall clock showed at the last handshake that counted."""
-    swept: tuple[str, ...] | None = None
-    """The state of things for which old sockets were closed last (`Sweep.why`)."""
-    path_mtu: PathMtu | None = None
-    """What was found out of the size of packets that the present path carries."""
+    shaken_wall: int | None = None  # what the wall clock showed at the last handshake that counted
+    swept: tuple[str, ...] | None = None  # the state of things for which old sockets were closed (`Sweep.why`)
+    path_mtu: PathMtu | None = None  # what was found out of the size of packets that the present path carries
     network_names: tuple[tuple[str, str], ...] = ()
     """What the networks of some links call themselves (SSID): shown, and never acted upon."""
 

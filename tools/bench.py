@@ -34,6 +34,7 @@ from tests.lab.world import World
 from tools.bench_failover import fail_over
 from tools.bench_figure import Figure, spread
 from tools.bench_inside import PORT
+from tools.bench_roaming import roams
 
 ROOT: Final = Path(__file__).parents[1]
 REPORT: Final = ROOT / "docs" / "bench.md"
@@ -49,6 +50,7 @@ STATUS_TIMES_PYTHON: Final = 3.0
 PASS_MS: Final = 15.0
 HANDSHAKE_MS: Final = 50.0
 THROUGHPUT_RATIO: Final = 0.98
+SILENCE_S: Final = 1.0
 
 
 def inside(host: Host, part: str, *words: str, timeout_s: float = 120.0) -> object:
@@ -283,9 +285,25 @@ def _timed(call: Callable[[], object]) -> float:
     return time.perf_counter() - start
 
 
+def roaming(world: World) -> Iterator[Figure]:
+    """From Wi-Fi to a dock and back, in a call and in a request that follows, beside plain wg-quick."""
+    for what, ours, beside in roams(world):
+        met = max(ours) <= SILENCE_S
+        yield Figure(what, spread(ours), f"wg-quick: {spread(beside)}", f"at most {SILENCE_S:g} s", met)
+
+
 # ── the report ───────────────────────────────────────────────────────────────────────────────────────────────────────
 
-MEASUREMENTS: Final = (commands, ruleset_load, one_pass, handshake_after_link, throughput, idle, fail_over)
+MEASUREMENTS: Final = (
+    commands,
+    ruleset_load,
+    one_pass,
+    handshake_after_link,
+    roaming,
+    throughput,
+    idle,
+    fail_over,
+)
 
 
 def measure(console: Console) -> list[Figure]:

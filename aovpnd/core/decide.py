@@ -7,7 +7,7 @@ it. What is read off the world is in `view`, what may pass in `permits` and `fir
 
 from typing import Final
 
-from aovpnd.core import dns, failover, firewall, health, lookups, mtu, sockets, uplinks
+from aovpnd.core import dns, failover, fights, firewall, health, lookups, mtu, sockets, uplinks
 from aovpnd.core.permits import Asks, Facts, HostOnly, Lan, LookUp, Permit, TemporaryAccess, Tunnel, permits
 from aovpnd.core.problems import problems
 from aovpnd.core.routing import lans, routing
@@ -157,7 +157,7 @@ def _beside(intent: Intent, snapshot: Snapshot, now: View) -> tuple[TunnelWish, 
 
 def _wake_at(config: Config, intent: Intent, snapshot: Snapshot, now: View) -> float | None:
     """The next moment at which time alone would change the answer."""
-    moments = [failure.retry_at for failure in intent.failures]
+    moments = [*(failure.retry_at for failure in intent.failures), *fights.moments(intent)]
     if snapshot.guard is not GuardState.HELD:
         moments.append(snapshot.now.boot + GUARD_LOOK_S)
     if now.grant is not None:

@@ -10,7 +10,7 @@
 from dataclasses import replace
 from typing import Final, assert_never
 
-from aovpnd.core import endpoints, failover, health, lookups, mtu, plan, sleep, sockets
+from aovpnd.core import endpoints, failover, fights, health, lookups, mtu, plan, sleep, sockets
 from aovpnd.core.view import PREFER, View, as_made, choose, is_configured, order, view
 from aovpnd.gateways import Doubt, Gateways, Provoked
 from aovpnd.inquiries import Finding, LookedUp, Measured, MeasurePath, ProbeTunnel, Reached, Unanswered
@@ -284,7 +284,8 @@ def _listen(intent: Intent, seen: View, now: Clock) -> Intent:
 # -- after an action ---------------------------------------------------------------------------------------------------
 def performed(intent: Intent, action: Action, now: float) -> Intent:
     """The memory after ``action`` succeeded at ``now`` (CLOCK_BOOTTIME)."""
-    intent = replace(intent, failures=plan.succeeded(intent.failures, action))
+    repairs = fights.repaired(intent, action, now)
+    intent = replace(intent, failures=plan.succeeded(intent.failures, action), repairs=repairs)
     if isinstance(action, CloseSockets):
         return replace(intent, swept=action.sweep.why)
     trial = intent.gateways.trial

@@ -3,7 +3,7 @@
 
 from typing import Final, assert_never
 
-from aovpnd.core import dns, health, mtu, sleep
+from aovpnd.core import dns, fights, health, mtu, sleep
 from aovpnd.core.health import IN_VAIN
 from aovpnd.core.view import PREFER, View
 from aovpnd.gateways import Left, Why
@@ -31,6 +31,7 @@ def problems(config: Config, intent: Intent, snapshot: Snapshot, now: View) -> t
         *_left(intent, now),
         *_guard(snapshot),
         *_culprit(intent, snapshot),
+        *fights.problems(intent, snapshot.now.boot),
         *_links(snapshot),
         *_failures(intent),
     )

@@ -3,10 +3,11 @@
 
 from typing import Final
 
-from tests.mutants.mutant import SLEEP, SOCKETS, UPLINKS, Mutant
+from tests.mutants.mutant import FIGHTS, SLEEP, SOCKETS, UPLINKS, Mutant
 
 _LEAF: Final = "aovpnd/sockets.py"
 _SOCKETS: Final = "aovpnd/core/sockets.py"
+_FIGHTS: Final = "aovpnd/core/fights.py"
 _SLEEP: Final = "aovpnd/core/sleep.py"
 _UPLINKS: Final = "aovpnd/core/uplinks.py"
 
@@ -77,5 +78,22 @@ ROAMING: Final = (
         "return found[:0] or found[-1:]",
         "connected is claimed while packets go another way",
         (UPLINKS,),
+    ),
+    # -- fights --------------------------------------------------------------------------------------------------------
+    Mutant(
+        "ruleset-waits-for-routes",
+        _FIGHTS,
+        "    if any(isinstance(action, LoadRuleset) for action in wanted):\n        return wanted\n",
+        "",
+        "a window ends, and the routes that shut it wait for the end of a fight",
+        (FIGHTS,),
+    ),
+    Mutant(
+        "handshake-waits",
+        _FIGHTS,
+        "return wish.path is None and wish.state is LinkWish.UP",
+        "return True",
+        "a tunnel that must go down stays up as long as somebody fights us",
+        (FIGHTS,),
     ),
 )

@@ -15,13 +15,14 @@ from pathlib import Path
 
 import pytest
 
+from aovpnd import names
 from tests.lab import plan
 from tests.lab.call import arrivals, gap
 from tests.lab.frames import Kind
 from tests.lab.process import stop, wait_for
-from tests.lab.senders import new_token
+from tests.lab.senders import Flood, new_token
 from tests.netns import many_sockets
-from tests.netns.protected import Protected
+from tests.netns.protected import ORDINARY, Protected
 
 pytestmark = pytest.mark.root
 
@@ -164,3 +165,70 @@ def test_dock_and_tether(laptop: Protected) -> None:
     world.unplug("eth0")
 
     assert watch.recording.counts()[Kind.TUNNEL]
+
+
+def test_point_to_point_uplink(laptop: Protected) -> None:
+    """An uplink as PPP and mobile modems are: an address of its own, a far end, a default route by the link alone."""
+    world, host = laptop.world, laptop.lab.host
+    world.unplug("wlan0")
+    router = world.home.host
+    router.sysctl(ipv4__conf__lan0__proxy_arp=1)
+    router.ip("route replace 100.64.7.9/32 dev lan0")
+    try:
+        with laptop.nothing_leaves(ORDINARY, link="usb0") as watch:
+            world.attach("usb0", "home")
+            host.ip("link set usb0 up")
+            host.ip("addr add 100.64.7.9 peer 100.64.7.1 dev usb0")
+            began = time.time()
+            host.ip("route add default dev usb0 metric 700")
+            watch.until("the tunnel to work", laptop.works)
+            said("tunnel by a point-to-point link", time.time() - began)
+            (uplink,) = laptop.lab.status()["uplinks"]
+            assert uplink["link"] == "usb0"
+            host.ip("addr del 100.64.7.9 peer 100.64.7.1 dev usb0")
+            watch.until("no uplink", lambda: laptop.lab.status()["phase"] == "offline")
+    finally:
+        world.unplug("usb0")
+        router.ip("route del 100.64.7.9/32 dev lan0")
+        router.sysctl(ipv4__conf__lan0__proxy_arp=0)
+    assert watch.recording.counts()[Kind.TUNNEL]
+
+
+def test_fight_over_rules_and_routes(laptop: Protected) -> None:
+    """Somebody removes our rules and routes a hundred times a second: nothing leaves, they come back, no core is taken,
+    status says what goes on, and when it is over everything works again.
+    """
+    laptop.connect(ipv6=True)
+    script = (
+        "while :; do for f in -4 -6; do ip $f rule del priority 10; ip $f rule del priority 11;"
+        f" ip $f route flush table {names.ROUTE_TABLE}; done; sleep 0.01; done"
+    )
+    with laptop.nothing_leaves() as watch:
+        pid = laptop.daemon_pid()
+        assert pid is not None
+        vandal = laptop.lab.host.spawn("sh", "-c", script, log="vandal")
+        began, spent = time.time(), cpu_s(pid)
+        wait_for("status to tell", lambda: "fight" in laptop.problems(), deadline_s=30)
+        watch.everybody_tries()
+        share = (cpu_s(pid) - spent) / (time.time() - began)
+        stop(vandal)
+        watch.until("the tunnel to work", laptop.works)
+    print(f"the daemon's share of a core in a fight: {share:.0%}")
+    assert laptop.daemon_pid() == pid
+
+
+def cpu_s(pid: int) -> float:
+    """Seconds that the threads of a process were on a processor (nanoseconds in schedstat)."""
+    tasks = Path(f"/proc/{pid}/task").glob("*/schedstat")
+    return sum(int(task.read_text(encoding="ascii").split()[0]) for task in tasks) / 1e9
+
+
+def test_roam_under_flood(laptop: Protected) -> None:
+    """Everybody sends as fast as it goes while the laptop moves, there and back: nothing in clear."""
+    laptop.connect(ipv6=True)
+    with laptop.world.record(prefilter=True) as recorder, Flood.start(laptop.lab):
+        for site in ("cafe", "home"):
+            laptop.world.roam(site)
+            wait_for("the recorder to see the laptop", lambda: recorder.count(Kind.TUNNEL) > 0, deadline_s=20)
+        wait_for("the tunnel to work", laptop.works, deadline_s=30)
+        assert recorder.count(Kind.CLEAR) == 0

@@ -51,6 +51,7 @@ PARTS: Final = (
     _part("tunnel", "links ruleset", "what a file says of a tunnel, and nothing of what the machine makes of it", PURE),
     _part("gateways", "links ruleset tunnel", "what is remembered of tunnels is values; what follows is core's", PURE),
     _part("dns", "links ruleset", "whom to ask for names is data, shared by core and adapters", PURE),
+    _part("repairs", "", "what is remembered is values; what follows is core's", PURE),
     _part("sockets", "names links ruleset", "which sockets go is data, shared by core and adapter", PURE),
     _part("resolvconf", "names", "the way out when all else fails writes resolv.conf with it, as the daemon does"),
     _part(
@@ -58,7 +59,7 @@ PARTS: Final = (
     ),
     _part(
         "model",
-        "names errors links ruleset tunnel dns gateways inquiries sockets",
+        "names errors links ruleset tunnel dns gateways inquiries sockets repairs",
         "the nouns that all share: whatever they imported, all would import",
         PURE,
     ),
@@ -80,7 +81,7 @@ PARTS: Final = (
     # decisions
     _part(
         "core",
-        "names errors links ruleset model tunnel dns gateways inquiries sockets orders",
+        "names errors links ruleset model tunnel dns gateways inquiries sockets repairs orders",
         "decisions are pure: no clock, no logging, no input or output, so that a test can go through all of them",
         PURE,
     ),

@@ -13,6 +13,7 @@ from typing import Final, assert_never
 from aovpnd import names
 from aovpnd.core import intent as memory
 from aovpnd.core.decide import decide
+from aovpnd.core.fights import rested
 from aovpnd.core.plan import diff, due
 from aovpnd.dns import Dns, DnsState, Mechanism
 from aovpnd.inquiries import (
@@ -125,6 +126,7 @@ class Laptop:
         desired = decide(self.config, self.intent, self.snapshot)
         wanted = diff(desired, self.snapshot)
         self.intent = memory.forget(self.intent, wanted)
+        wanted = rested(wanted, self.intent, self.snapshot.now.boot)
         actions = due(wanted, self.intent.failures, self.snapshot.now.boot)
         for action in actions[:stop_after]:
             now = self.snapshot.now.boot
