@@ -302,10 +302,8 @@ class Intent:
     heard: Heard | None = None
     returned: Heard | None = None
     """As ``heard``, of data alone: keepalives and handshakes say nothing of what is behind the gateway."""
-    sent_at: float | None = None
-    """When it was last seen that anything but keepalives had been sent since the pass before."""
-    data_at: float | None = None
-    """When it was last seen that data came back."""
+    sent_at: float | None = None  # when more than keepalives was last seen to have been sent
+    data_at: float | None = None  # when data was last seen to have come back
     doubt: Doubt | None = None
     connected_at: float | None = None
     proved: str = ""
