@@ -63,8 +63,9 @@ def _facts(config: Config, intent: Intent, snapshot: Snapshot, now: View) -> Fac
     access = None
     if now.grant is not None:
         device = Device(now.grant.link, now.grant.link_name)
-        gateways = next(uplink.gateways for uplink in now.uplinks if uplink.link.index == now.grant.link)
-        access = TemporaryAccess(device, snapshot.resolvers or gateways, now.grant.granted_at, now.grant.expires_at)
+        uplink = next(uplink for uplink in now.uplinks if uplink.link.index == now.grant.link)
+        resolvers = uplinks.resolvers(snapshot, uplink)
+        access = TemporaryAccess(device, resolvers, now.grant.granted_at, now.grant.expires_at)
     tunnel = None
     if now.state is not None:
         link = now.state.link

@@ -73,6 +73,15 @@ def _network(link: Link, gateways: list[Address], prefixes: tuple[Network, ...])
     return " ".join(map(str, (link.carrier_ups, *known)))
 
 
+def resolvers(snapshot: Snapshot, uplink: Uplink) -> tuple[Address, ...]:
+    """Who answers names on an uplink: the lease's name servers, or its gateways where there are none.
+
+    One of a family that the uplink has not is what another network has left behind.
+    """
+    given = tuple(address for address in snapshot.resolvers if address.version in uplink.families)
+    return given or uplink.gateways
+
+
 def on_link(snapshot: Snapshot, link: int) -> tuple[Network, ...]:
     """The prefixes of a link's own addresses, sorted."""
     networks = {address.interface.network for address in snapshot.addresses if address.link == link}

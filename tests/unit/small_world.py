@@ -167,7 +167,7 @@ TUNNELS: Final = (
     "two links",
 )
 GUESTS: Final = ("none", "docker0", "docker0 with a card in it", "two bridges, one enslaved")
-RESOLVERS: Final = ("given", "none")
+RESOLVERS: Final = ("given", "of IPv4 alone", "none")
 LOOK_UPS: Final = ("none", "runs", "runs over TLS", "had its time", "other network", "link renamed")
 _CHOICES: Final[dict[str, tuple[Any, ...]]] = {
     "wish": WISHES,
@@ -258,7 +258,11 @@ def _wish(wish: str, lan: Lan) -> tuple[Config, Intent]:
 def _snapshot(choice: Situation) -> Snapshot:
     links, addresses, routes = _uplinks(choice.uplinks)
     guest_links, guest_addresses = _guests(choice.guests)
-    resolvers: tuple[Address, ...] = (RESOLVER4, RESOLVER6) if choice.resolvers == "given" else ()
+    resolvers: dict[str, tuple[Address, ...]] = {
+        "given": (RESOLVER4, RESOLVER6),
+        "of IPv4 alone": (RESOLVER4,),
+        "none": (),
+    }
     tunnels = _tunnels(choice.tunnel)
     known = {link.index: link for link in (LO, *links, *guest_links, *(state.link for state in tunnels), FOREIGN)}
     if choice.guests == "docker0 with a card in it":
@@ -269,7 +273,7 @@ def _snapshot(choice: Situation) -> Snapshot:
         addresses=(*addresses, *guest_addresses),
         main=routes,
         tunnels=tunnels,
-        resolvers=resolvers,
+        resolvers=resolvers[choice.resolvers],
     )
 
 

@@ -95,7 +95,7 @@ def read(world: World) -> Reading:
         near=frozenset(near for link in uplinks(world) for near in _on_link_gateways(snapshot, link)),
         grant=device_of(granted) if granted is not None else None,
         granted_until=grant.expires_at if grant is not None else 0.0,
-        resolvers=frozenset(snapshot.resolvers or gateways(snapshot, granted)) if granted is not None else NONE,
+        resolvers=_resolvers(snapshot, granted) if granted is not None else NONE,
         look_up=device_of(asked_by) if asked_by is not None else None,
         look_up_until=running.expires_at if running is not None else 0.0,
         look_up_resolvers=frozenset(running.inquiry.resolvers) if running is not None else NONE,
@@ -211,6 +211,13 @@ def gateways(snapshot: Snapshot, link: Link) -> set[Address]:
     """Where the link's default routes lead."""
     routes = [route for route in snapshot.main if route.link == link.index and route.dst.prefixlen == 0]
     return {route.gateway for route in routes if route.gateway is not None}
+
+
+def _resolvers(snapshot: Snapshot, link: Link) -> frozenset[Address]:
+    """The name servers of the families of the link's default routes, or its gateways where there is none of those."""
+    families = {route.dst.version for route in snapshot.main if route.link == link.index and route.dst.prefixlen == 0}
+    given = frozenset(server for server in snapshot.resolvers if server.version in families)
+    return given or frozenset(gateways(snapshot, link))
 
 
 def prefixes(snapshot: Snapshot, link: Link) -> set[Network]:
