@@ -6,6 +6,7 @@ import os
 import pty
 import re
 import select
+import signal
 import subprocess
 import sys
 import time
@@ -348,7 +349,12 @@ def _no_constant(word: str) -> None:
 
 def _watch(place: Path, stdout: int, *options: str) -> subprocess.Popen[bytes]:
     command = [sys.executable, "-m", "aovpnd.ctl", "status", "--watch", "--runtime-dir", str(place), *options]
-    return subprocess.Popen(command, stdout=stdout, stderr=subprocess.PIPE, env={**os.environ, "TERM": "xterm"})
+    # A shell's background job has the interrupt key switched off, and so would the program that it starts.
+    heard = signal.signal(signal.SIGINT, signal.default_int_handler)
+    try:
+        return subprocess.Popen(command, stdout=stdout, stderr=subprocess.PIPE, env={**os.environ, "TERM": "xterm"})
+    finally:
+        signal.signal(signal.SIGINT, heard)
 
 
 def _until(stream: int, wanted: bytes) -> bytes:
