@@ -36,6 +36,7 @@ dhcp-leasefile=/run/dnsmasq.leases
 dhcp-range={site.lan4}.100,{site.lan4}.199,255.255.255.0,{lease_s}
 dhcp-option=option:router,{site.router4}
 dhcp-option=option:dns-server,{site.router4}
+address=/{plan.WHO_NAME}/{site.router4}
 enable-ra
 ra-param=lan0,10,600
 dhcp-range={site.lan6}::1000,{site.lan6}::1fff,slaac,64,{lease_s}
@@ -50,9 +51,10 @@ log-dhcp
     return text
 
 
-def resolver_config(interface: str) -> str:
-    """Configuration of a resolver that forwards to the internet's."""
-    return f"{_BASE}\ninterface={interface}\nserver={plan.DNS4}\n"
+def resolver_config(interface: str, address: IPv4Address) -> str:
+    """Configuration of a resolver at ``address`` that forwards to the internet's."""
+    who = f"address=/{plan.WHO_NAME}/{address}\n"
+    return f"{_BASE}\ninterface={interface}\nserver={plan.DNS4}\n{who}"
 
 
 def internet_config() -> str:

@@ -126,6 +126,8 @@ ECHO_PORT: Final = 7
 
 WEB_NAME: Final = "www.example.com"
 GATEWAY_NAME: Final = "vpn.example.net"
+WHO_NAME: Final = "resolver.example.org"
+"""Every resolver answers this name with its own address."""
 PORTAL_NAME: Final = "portal.cafe.example"
 PORTAL_API: Final = f"https://{PORTAL_NAME}/api"
 """What DHCP option 114 says (RFC 8910); answers RFC 8908's JSON."""

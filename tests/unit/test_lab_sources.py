@@ -1,6 +1,7 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
 """What of the lab can be tested without it: apt sources, the demo's story, the senders' table."""
 
+from dataclasses import replace
 from pathlib import Path
 from typing import Final
 
@@ -10,6 +11,7 @@ from aovpnd import names
 from tests.lab import rootdir
 from tests.lab.demo.play import NO_DNS_IN_WINDOW, Played, Tally
 from tests.lab.demo.report import Line, faults
+from tests.lab.demo.stage import Names
 from tests.lab.demo.story import STORY, Back
 from tests.lab.rootdir import RootdirError, Source, debian_sources
 from tests.lab.sender_kinds import BY_NAME, BY_NUMBER, FORGERS, KINDS, STAMP
@@ -117,8 +119,10 @@ def test_story_is_a_days_worth() -> None:
 
 
 def test_demo_fails_on_a_leak_and_on_a_control_that_shows_nothing() -> None:
-    """The verdict names both; known issues and frames in the window are no fault, and are not hidden in the zero."""
-    played = Played(STORY[0], 0.0, 1.0, None)
+    """The verdict names both, and names from the wrong resolver; known issues and frames in the window are no fault,
+    and are not hidden in the zero.
+    """
+    played = Played(STORY[0], 0.0, 1.0, None, Names.NOBODY)
     quiet, noisy = Tally(10, 0, 3, 2, ""), Tally(10, 7, 0, 0, "7 × ip:udp")
 
     assert faults((Line(1, played, quiet, noisy),)) == ()
@@ -126,3 +130,7 @@ def test_demo_fails_on_a_leak_and_on_a_control_that_shows_nothing() -> None:
         "7 in clear: 7 × ip:udp",
         "the unprotected laptop leaked nothing, so this row proves nothing",
     ]
+    told = replace(played, names=Names.NETWORK)
+    assert faults((Line(1, told, quiet, noisy),)) == (
+        "1 locked before any network: names were answered by network, not nobody",
+    )

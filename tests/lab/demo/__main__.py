@@ -75,7 +75,7 @@ def _play(console: Console, protected: Stage, control: Stage) -> tuple[Played, .
             seen = "known" if played.row.known and clear else seen
             back = "" if played.recovery_s is None else f" · back after {played.recovery_s:.2f} s"
             console.print(
-                f"{len(rows):2} {played.row.event:<28} {seen:<9} [{'yellow' if clear else 'green'}]{clear:5}[/] aovpnd"
+                f"{len(rows):2} {played.row.event:<30} {seen:<9} [{'yellow' if clear else 'green'}]{clear:5}[/] aovpnd"
                 f"  [red]{control_clear:5}[/] wg-quick{back}",
                 soft_wrap=True,
             )

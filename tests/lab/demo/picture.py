@@ -82,9 +82,9 @@ def draw(path: Path, rows: tuple[Played, ...], protected: Reel, control: Reel) -
         mpl.rc("legend", frameon=False, handlelength=1.0, handleheight=1.0, columnspacing=2.2)
         mpl.rc("text", color=_INK)
         mpl.rc("svg", hashsalt="aovpnd")
-        figure = Figure(figsize=(12, 8.6), dpi=150, facecolor="white")
+        figure = Figure(figsize=(12, 9.0), dpi=150, facecolor="white")
         FigureCanvasAgg(figure)
-        grid = figure.add_gridspec(3, 1, height_ratios=(1, 1, 0.6), hspace=0.36)
+        grid = figure.add_gridspec(3, 1, height_ratios=(1, 1, 0.68), hspace=0.36)
         grid.update(left=0.055, right=0.985, top=0.815, bottom=0.02)
         upper = figure.add_subplot(grid[0])
         lower = figure.add_subplot(grid[1], sharex=upper)
@@ -180,7 +180,7 @@ def _list(axes: Axes, rows: tuple[Played, ...]) -> None:
     per_column = -(-len(rows) // _COLUMNS)
     for index, played in enumerate(rows):
         column, place = divmod(index, per_column)
-        x, y = column / _COLUMNS, 0.74 - place * 0.185
+        x, y = column / _COLUMNS, 0.78 - place * 0.8 / per_column
         _badge(axes, x + 0.012, y, index + 1, axes.transData)
         axes.text(x + 0.03, y, played.row.event, va="center_baseline", fontsize=9.5)
         if played.recovery_s is not None:

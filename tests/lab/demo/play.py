@@ -5,18 +5,20 @@ import time
 from collections import Counter
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import suppress
 from dataclasses import dataclass
 from enum import Enum
 from typing import Final, assert_never
 
-from tests.lab.demo.stage import Stage
+from tests.lab.demo.stage import Names, Stage
 from tests.lab.demo.story import STORY, Act, Back, Row, Until
 from tests.lab.frames import Frame
 from tests.lab.process import LabError, wait_for
 from tests.lab.record import Recording
 from tests.lab.sender_kinds import BY_NAME
 
-RECOVERY_DEADLINE_S: Final = 30.0
+RECOVERY_DEADLINE_S: Final = 90.0
+NAMES_DEADLINE_S: Final = 5.0
 TOLERANCE_S: Final = 0.1
 """How long after its deadline a window may still let frames through."""
 NO_DNS_IN_WINDOW: Final = frozenset({6, 7, 8, 18, 19})
@@ -33,12 +35,15 @@ class Verdict(Enum):
 
 @dataclass(frozen=True, slots=True)
 class Played:
-    """A row as it went: Unix times, and how long the protected stage took to recover (seconds; None: nothing to)."""
+    """A row as it went: Unix times, how long the protected stage took to recover (seconds; None: nothing to), and who
+    then answered its programs when they asked for a name.
+    """
 
     row: Row
     start: float
     end: float
     recovery_s: float | None
+    names: Names
 
 
 @dataclass(frozen=True, slots=True)
@@ -67,22 +72,29 @@ class Reel:
 
     def judge(self, played: Played) -> tuple[tuple[Frame, Verdict], ...]:
         """Say of each frame of a row that was in clear what that means."""
-        opened, closed = self.stage.window or (0.0, 0.0)
         known = {BY_NAME[name].number for name in played.row.known} if self.protected else set[int]()
         judged = []
         for frame in self.recording.clear(played.start, played.end):
             verdict = Verdict.LEAK
-            if opened <= frame.time < closed + TOLERANCE_S and frame.sender not in NO_DNS_IN_WINDOW:
+            if self._in_window(frame):
                 verdict = Verdict.WINDOW
             elif frame.sender in known:
                 verdict = Verdict.KNOWN
             judged.append((frame, verdict))
         return tuple(judged)
 
-    def lateness_s(self, rows: tuple[Played, ...]) -> float | None:
-        """How long after the deadline the last frame came through the window (negative: before it); None: no window."""
+    def _in_window(self, frame: Frame) -> bool:
+        inside = any(window.start <= frame.time < window.end + TOLERANCE_S for window in self.stage.windows)
+        return inside and frame.sender not in NO_DNS_IN_WINDOW
+
+    def lateness_s(self, rows: tuple[Played, ...]) -> tuple[float, ...]:
+        """How long after the end of each window the last frame came through it (negative: before it)."""
         times = [frame.time for row in rows for frame, verdict in self.judge(row) if verdict is Verdict.WINDOW]
-        return max(times) - self.stage.window[1] if times and self.stage.window else None
+        inside = [
+            [time - window.end for time in times if window.start <= time < window.end + TOLERANCE_S]
+            for window in self.stage.windows
+        ]
+        return tuple(max(late) for late in inside if late)
 
     def tally(self, played: Played) -> Tally:
         """Count one row."""
@@ -109,17 +121,19 @@ def play(protected: Stage, control: Stage, tell: Tell) -> Iterator[tuple[Played,
     with ThreadPoolExecutor(2) as pool:
         start, before = time.time(), (0, 0)
         for row in STORY:
-            protected.notes.clear()
-            control.notes.clear()
+            for stage in (protected, control):
+                stage.notes.clear()
+                stage.event = None
             tell(row.event)
             other = pool.submit(_act, control, row.control)
             _act(protected, row.protected)
-            recovery = _recover(protected, row, time.time() if row.back is Back.NOTHING else start)
+            recovery = _recover(protected, row, protected.event or start)
+            names = _names(protected, row)
             other.result()
             _wait(protected, row, tell)
             after = protected.clear_so_far(), control.clear_so_far()
             end = time.time()
-            yield Played(row, start, end, recovery), after[0] - before[0], after[1] - before[1]
+            yield Played(row, start, end, recovery, names), after[0] - before[0], after[1] - before[1]
             start, before = end, after
 
 
@@ -149,6 +163,13 @@ def _recover(stage: Stage, row: Row, event: float) -> float | None:
     return max(done, answered) - event
 
 
+def _names(stage: Stage, row: Row) -> Names:
+    """Who answers when a program asks for a name, once it is who it should be, or at the deadline."""
+    with suppress(LabError):
+        wait_for("the right resolver", lambda: stage.resolver() is row.names, deadline_s=NAMES_DEADLINE_S)
+    return stage.resolver()
+
+
 def _when(condition: Callable[[], bool], row: Row) -> float:
     wait_for(f"{row.back.value} after “{row.event}”", condition, deadline_s=RECOVERY_DEADLINE_S)
     return time.time()
@@ -160,9 +181,9 @@ def _wait(stage: Stage, row: Row, tell: Tell) -> None:
         case Until.DWELL:
             end = time.time() + row.dwell_s
         case Until.DEADLINE:
-            if stage.window is None:
+            if not stage.windows:
                 raise LabError("no window is open")
-            end = stage.window[1]
+            end = stage.windows[-1].end
         case _:
             assert_never(row.until)
     while (left := end - time.time()) > 0:

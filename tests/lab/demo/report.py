@@ -11,7 +11,7 @@ from rich.table import Table
 from tests.lab.demo.play import Played, Reel, Tally
 from tests.lab.frames import Kind
 
-_WIDTH: Final = 120
+_WIDTH: Final = 128
 """Columns that the table needs; a narrower terminal wraps its lines."""
 
 
@@ -33,10 +33,16 @@ def lines(rows: tuple[Played, ...], protected: Reel, control: Reel) -> tuple[Lin
 
 
 def faults(table: tuple[Line, ...]) -> tuple[str, ...]:
-    """What speaks against the demo: a protected row with a frame in clear, or a control row without one."""
+    """What speaks against the demo: a protected row with a frame in clear, or in which names were answered by somebody
+    else than they should be, or a control row without a frame in clear.
+    """
     found = []
     for line in table:
         event = f"{line.number} {line.played.row.event}"
+        if line.played.names is not line.played.row.names:
+            found.append(
+                f"{event}: names were answered by {line.played.names.value}, not {line.played.row.names.value}"
+            )
         if line.protected.clear:
             found.append(f"{event}: {line.protected.clear} in clear: {line.protected.what}")
         if not line.control.clear:
@@ -61,6 +67,7 @@ def show(console: Console, table: tuple[Line, ...], protected: Reel, control: Re
         "in the\nwindow",
         "in clear,\nwg-quick",
         "back\nafter",
+        "names\nfrom",
     ):
         view.add_column(head, justify="right", no_wrap=True)
     view.add_column("with wg-quick", style="dim", no_wrap=True)
@@ -75,19 +82,19 @@ def show(console: Console, table: tuple[Line, ...], protected: Reel, control: Re
             str(ours.in_window or ""),
             f"[{'red' if line.control.clear else 'bold red'}]{line.control.clear}[/]",
             "" if recovery is None else f"{recovery:.2f} s",
+            line.played.names.value,
             line.played.row.control_note,
         )
     view.add_section()
-    view.add_row("", "all", *_sums(table), "", "", style="bold")
+    view.add_row("", "all", *_sums(table), "", "", "", style="bold")
     Console(width=max(console.width, _WIDTH), highlight=False).print(view)
     for name, reel in (("aovpnd", protected), ("wg-quick", control)):
         counts = reel.recording.counts()
         seen = ", ".join(f"{counts[kind]} {kind}" for kind in Kind if counts[kind])
         text = f"{name}: {len(reel.recording.frames)} frames recorded, none lost, both counts agree: {seen}"
         console.print(text, soft_wrap=True)
-    lateness = protected.lateness_s(tuple(line.played for line in table))
-    if lateness is not None:
-        console.print(f"the window's last frame came {lateness * 1000:+.0f} ms from its deadline")
+    for late in protected.lateness_s(tuple(line.played for line in table)):
+        console.print(f"a window's last frame came {late * 1000:+.0f} ms from its end")
     text = (
         "known issues: docs/known-issues.md says who gets out and when; programs that forge aovpnd's stamp are not here"
     )

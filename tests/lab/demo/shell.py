@@ -20,7 +20,9 @@ Thirty kinds of programs try to leak all the time.
   leaks                             frames that left in clear so far, counted on the far side (0 is good)
   curl {plan.WEB4}/ip             the address that the internet sees you under; {plan.GATEWAY4} is the gateway's
   nft flush ruleset                 try it; and  pkill -9 -x aovpnd,  pkill -9 -f aovpnd.guard
-  lab cafe | home | out             roam; the café has a captive portal
+  lab cafe | home | mobile | out    roam; the café has a captive portal, the mobile network IPv6 alone
+  lab gateway off | on              the gateway dies, and comes back
+  aovpnctl explain 192.0.2.1:443    would it leave, by which rule, and why
   aovpnctl allow-temp 1m            then  curl http://{plan.PORTAL_NAME}/login -d ''  logs in
   nft list table inet aovpnd        the rules, with their reasons
   tcpdump -ni wlan0                 what the laptop itself sees; record it at the far side with  lab record
@@ -41,7 +43,7 @@ def run() -> int:
     stage = Stage.build()
     try:
         stage.start_daemon()
-        stage.gateway_back()
+        stage.truth()
         stage.home()
         stage.laptop.wait_phase("connected", deadline_s=30)
         return _shell(stage)
@@ -110,10 +112,19 @@ def answer(stage: Stage, question: str) -> str:
             stage.world.cafe.forget_logins()
             stage.world.roam("cafe", wait=False)
             return "in the café, behind its captive portal"
+        case ["mobile"]:
+            stage.world.roam("six", wait=False)
+            return "in a mobile network, IPv6 alone"
+        case ["gateway", "off"]:
+            stage.gateway_dies()
+            return "the gateway is off"
+        case ["gateway", "on"]:
+            stage.truth()
+            return "the gateway is on"
         case ["out"]:
             stage.world.unplug("wlan0")
             return "out of range"
         case ["record"]:
             return f"tshark -r {stage.recorder.path}"
         case _:
-            return "lab home | cafe | out | record | leaks"
+            return "lab home | cafe | mobile | out | gateway off | gateway on | record | leaks"
