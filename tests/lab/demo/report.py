@@ -58,7 +58,7 @@ def show(console: Console, table: tuple[Line, ...], protected: Reel, control: Re
         title_style="bold",
         padding=(0, 1),
     )
-    view.add_column("")
+    view.add_column("", justify="right", no_wrap=True, min_width=2)
     view.add_column("event", no_wrap=True)
     for head in (
         "sent by\nprograms",

@@ -26,6 +26,8 @@ from tests.lab.world import World, by_name
 RATE: float = 4.0
 """Payloads a second of each of the senders' kinds."""
 DOWNLOAD: str = f"http://{plan.WEB4}/paced?bytes=100000000&rate=200000"
+SOME: Final = 100_000
+"""Bytes of a download that show that it goes on."""
 LIE: Final = plan.WEB4
 """Where the lying resolver says that the gateway is: at the address of somebody else's web server."""
 ELSEWHERE: Final[tuple[Endpoint, ...]] = (
@@ -179,7 +181,7 @@ class Stage:
         self._download = self.laptop.host.spawn(
             "curl", "-sS", "-o", str(self._file), DOWNLOAD, uid=plan.USER, log="download"
         )
-        wait_for("the download to flow", lambda: self.downloaded() > 0)
+        wait_for("the download to flow", lambda: self.downloaded() > SOME)
 
     def downloaded(self) -> int:
         """Bytes that the download has got."""
@@ -210,7 +212,9 @@ class Stage:
             raise LabError("there is no download")
         try:
             wait_for(
-                "the download to go on", lambda: self.downloaded() > had or process.poll() is not None, deadline_s=60
+                "the download to go on",
+                lambda: self.downloaded() > had + SOME or process.poll() is not None,
+                deadline_s=60,
             )
         except LabError:
             self.notes.append(f"the download stands still at {had / 1e6:.1f} MB")
