@@ -27,7 +27,7 @@ test: ## everything: unit tests, the lab, containers, virtual machines; at most 
 	@tools/in-lab --all timeout --foreground --signal=INT --kill-after=60 45m python3 -m pytest $(ARGS)
 
 .PHONY: check
-check: ## linters and unit tests, less than a minute, no root
+check: ## linters and unit tests, some minutes, no root
 	@tools/check $(ARGS)
 
 .PHONY: test-vm-smoke
