@@ -5,6 +5,7 @@ import argparse
 import asyncio
 import logging
 import os
+import secrets
 import signal
 import sys
 from collections.abc import Callable
@@ -24,6 +25,7 @@ from aovpnd.config.reading import TUNNELS
 from aovpnd.control import Control
 from aovpnd.daemon import RESYNC_S, Daemon
 from aovpnd.errors import AovpndError, StateError, SystemFault
+from aovpnd.gateways import Gateways
 from aovpnd.lock import holder
 from aovpnd.messages import Entry, Message
 from aovpnd.model import Config, Desired, Intent, Phase, Snapshot
@@ -98,7 +100,11 @@ async def _run(options: argparse.Namespace, runtime: Runtime) -> None:
         _configurator(options),
         _publisher(runtime, state, guard, (files, tunnels)),
         lambda: systemd.notify("WATCHDOG=1"),
-        intent=replace(state.recall(clock()), proved=runtime.proved()),
+        intent=replace(
+            state.recall(clock()),
+            proved=runtime.proved(),
+            gateways=Gateways(seed=secrets.randbits(32)),  # no two machines wait alike
+        ),
         resync_s=systemd.watchdog_s() or RESYNC_S,
         ring_in=clocks.ring_in,
     )
