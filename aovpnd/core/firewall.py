@@ -252,7 +252,6 @@ def _prerouting(permit: Permit) -> Iterable[Rule]:
         match = _from_endpoint(permit.endpoint.addr, permit.endpoint.port)
         comment = "strict rp_filter looks the answer up as we route the question"
         yield Rule(match, Verdict.CONTINUE, comment, set_mark=FWMARK)
-
     elif isinstance(permit, LookUp):
         l4, ports = _ASKS[permit.asks]
         for resolvers in _by_family(tuple(map(ip_network, permit.resolvers))):
