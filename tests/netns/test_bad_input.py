@@ -77,7 +77,7 @@ CASES = {
     "tunnel without a key": (_tunnel("PrivateKey = ", "PrivateKey = x"), "tunnel.conf:2", "config-invalid"),
     "unknown key in the tunnel": (_tunnel("[Peer]", "Colour = red\n[Peer]"), "Colour", "config-invalid"),
     "key twice": (_tunnel("[Peer]", "PrivateKey = AAAA\n[Peer]"), "tunnel.conf", "config-invalid"),
-    "host name as endpoint": (_tunnel(str(plan.GATEWAY4), "vpn.example.net"), "tunnel.conf", "config-invalid"),
+    "endpoint that is no host": (_tunnel(str(plan.GATEWAY4), "localhost"), "tunnel.conf", "config-invalid"),
     "endpoint without a port": (_tunnel(f":{plan.GATEWAY_PORT}", ""), "tunnel.conf", "config-invalid"),
 }
 
