@@ -52,9 +52,11 @@ def nft_rules(endpoints: tuple[Endpoint, ...]) -> tuple[tuple[str, Kind], ...]:
         ("@th,64,32 0x04000000 udp length >= 40", Kind.TUNNEL),
     )
     rules += _look_up_rules(plain4)
-    for address, port in endpoints:
-        to = f"{plain4} ip daddr {address}" if address.version == 4 else f"ip6 nexthdr udp ip6 daddr {address}"
-        rules += [(f"{to} udp dport {port} {shape}", kind) for shape, kind in shapes]
+    # One rule for all endpoints of a family: a flood passes every one of these.
+    for version, head in ((4, f"{plain4} ip daddr"), (6, "ip6 nexthdr udp ip6 daddr")):
+        pairs = ", ".join(f"{address} . {port}" for address, port in endpoints if address.version == version)
+        if pairs:
+            rules += [(f"{head} . udp dport {{ {pairs} }} {shape}", kind) for shape, kind in shapes]
     return tuple(rules)
 
 

