@@ -262,15 +262,22 @@ class Netlink:
         """Give a link exactly these addresses, without routes in main; IPv6 ones where the kernel speaks it."""
         wanted = {address for address in wished if address.version in self._families()}
         there = set(self.addresses_of(link))
-        # New ones first: with its last address of a family, a link loses its routes, and programs would be refused.
-        for address in sorted(wanted - there, key=str):
+        stale, missing = there - wanted, wanted - there
+        # New ones first: with its last address of a family, a link loses its routes, and programs would be refused. But
+        # one address with two prefix lengths the kernel does not take.
+        in_the_way = {address for address in stale if address.ip in {new.ip for new in missing}}
+        self._remove_addresses(link, in_the_way)
+        for address in sorted(missing, key=str):
             with self._asking(f"cannot add {address} to {link.name}") as iproute:
                 iproute.addr("add", **_address(link, address), flags=_NODAD_NOPREFIXROUTE)
-        for address in sorted(there - wanted, key=str):
-            with self._asking(f"cannot remove {address} from {link.name}", forgive=_GONE) as iproute:
-                iproute.addr("del", **_address(link, address))
+        self._remove_addresses(link, stale - in_the_way)
         if set(self.addresses_of(link)) != wanted:
             raise NetlinkError(f"the addresses of {link.name} do not stay as they should be")
+
+    def _remove_addresses(self, link: Link, addresses: set[Interface]) -> None:
+        for address in sorted(addresses, key=str):
+            with self._asking(f"cannot remove {address} from {link.name}", forgive=_GONE) as iproute:
+                iproute.addr("del", **_address(link, address))
 
     @contextmanager
     def _asking(self, what: str, forgive: Iterable[int] = ()) -> Iterator[Any]:
