@@ -9,11 +9,12 @@ from typing import Final
 import pytest
 
 from aovpnd.core import failover
+from aovpnd.core.view import as_made
 from aovpnd.gateways import Gateways, Left, Trial, Why
 from aovpnd.model import Config, LinkWish, Phase
 from aovpnd.orders import CloseSockets, Connect, EnsureTunnel, LoadRuleset, RemoveTunnel
 from aovpnd.tunnel import Endpoint, Secret
-from tests.unit.small_world import ENDPOINT4, ENDPOINT6, HOME, ROTATED, WORK, tunnel
+from tests.unit.small_world import ENDPOINT4, ENDPOINT6, HOME, ROTATED, WORK, state_of, tunnel
 from tests.unit.world import Laptop
 
 THIRD: Final = tunnel("third", ENDPOINT6)
@@ -414,3 +415,12 @@ def test_the_order_is_what_is_remembered_of() -> None:
     machine.config = Config()
     machine.settle()
     assert (machine.intent.gateways.carrier, machine.intent.gateways.left) == (None, ())
+
+
+def test_what_is_not_configured_is_not_remembered() -> None:
+    """A link without keys, or without our mark, is nobody's former self: nothing is given to it in place."""
+    state = state_of(WORK)
+
+    assert as_made(state) is not None
+    assert as_made(replace(state, digest=None)) is None
+    assert as_made(replace(state, fwmark=0)) is None

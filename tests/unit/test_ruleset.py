@@ -3,7 +3,7 @@
 
 from dataclasses import replace
 from ipaddress import IPv6Address, ip_address, ip_network
-from typing import Final
+from typing import Any, Final
 
 import pytest
 
@@ -316,3 +316,10 @@ def test_spelling_of_sets() -> None:
         "\tset empty {",
         "\t\ttype iface_index",
     ]
+
+
+@pytest.mark.parametrize("judges", [{"verdict": Verdict.ACCEPT}, {"jump": "outside"}, {"set_mark": Mark(1, 1)}])
+def test_a_rule_that_clamps_segments_judges_nothing(judges: dict[str, Any]) -> None:
+    """It looks at handshakes of TCP alone: as an accept it would let them pass, as a drop it would end them."""
+    with pytest.raises(ValueError, match="judges nothing"):
+        Rule(**{"match": Match(), "verdict": Verdict.CONTINUE, "comment": "x", "clamp_mss": 1200, **judges})
