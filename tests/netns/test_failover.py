@@ -158,7 +158,7 @@ def test_a_new_key_without_a_gap(two: Two) -> None:
         call_was = so_far()
 
     print(f"new key: {call_was.sent} sent, {call_was.back} back, longest gap {call_was.gap_s:.2f} s")
-    # How long the gap was is for people to read: a handshake that comes before the gateway knows the key is asked again.
+    # How long the gap was is for people to read: a handshake before the gateway knows the key is asked for again.
     assert call_was.errors == {0}
     assert two.laptop.lab.host.out("ip", "-o", "link", "show", "aovpn0").split(":")[0] == link
     assert two.carries(two.office)
