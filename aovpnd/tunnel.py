@@ -146,6 +146,14 @@ class WireGuard:
         """What the tunnel carries: every peer's AllowedIPs."""
         return tuple(dict.fromkeys(network for peer in self.peers for network in peer.allowed))
 
+    def carries(self, address: Address) -> bool:
+        """Whether packets to an address go into the tunnel."""
+        return any(address.version == prefix.version and address in prefix for prefix in self.prefixes)
+
+    def reaches(self, address: Address) -> bool:
+        """Whether the tunnel carries packets to an address, and has one of its family to send them from."""
+        return address.version in {interface.version for interface in self.addresses} and self.carries(address)
+
     def digest(self) -> str:
         """A short digest of all that the device is configured with, endpoints excepted; says whether a device is as we
         want it.

@@ -14,8 +14,8 @@ from aovpnd.core.routing import lans, routing
 from aovpnd.core.view import View, view
 from aovpnd.inquiries import Inquiry, ProbeTunnel
 from aovpnd.model import Config, Desired, GuardState, Intent, LinkWish, Phase, Snapshot, TunnelWish
-from aovpnd.ruleset import Address, Device
-from aovpnd.tunnel import Endpoint, TunnelSpec
+from aovpnd.ruleset import Device
+from aovpnd.tunnel import Endpoint
 
 GUARD_LOOK_S: Final = 0.5
 """How soon to look whether a guard that is starting holds its tables."""
@@ -109,8 +109,8 @@ def _probes(config: Config, intent: Intent, snapshot: Snapshot, now: View) -> tu
     in_doubt = health.must_probe(intent, now.state, now.path, snapshot.now)
     if not in_doubt and not failover.must_prove(intent.gateways, intent, now):
         return ()
-    targets = tuple(target for target in config.probe if _is_behind(now.spec, target.addr))
-    resolvers = () if targets else tuple(address for address in now.spec.dns if _is_behind(now.spec, address))
+    targets = tuple(target for target in config.probe if now.spec.reaches(target.addr))
+    resolvers = () if targets else tuple(filter(now.spec.reaches, now.spec.dns))
     if not targets and not resolvers:
         return ()
     link = now.state.link
@@ -123,14 +123,6 @@ def _measurements(config: Config, intent: Intent, snapshot: Snapshot, now: View)
         return ()
     measure = mtu.inquiry(config, intent, snapshot, now.spec, now.state, now.path)
     return (measure,) if measure is not None else ()
-
-
-def _is_behind(spec: TunnelSpec, address: Address) -> bool:
-    """Whether the tunnel carries packets to an address, and has one of its family itself."""
-    families = {interface.version for interface in spec.addresses}
-    return address.version in families and any(
-        address.version == prefix.version and address in prefix for prefix in spec.prefixes
-    )
 
 
 def _tunnels(intent: Intent, snapshot: Snapshot, now: View) -> tuple[TunnelWish, ...]:

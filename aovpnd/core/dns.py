@@ -45,11 +45,7 @@ def carries_everything(spec: TunnelSpec) -> bool:
 def servers_of(spec: TunnelSpec, *, ipv6: bool) -> tuple[Address, ...]:
     """The servers of a tunnel's file that can be reached by it, or are on this host."""
     usable = (server for server in spec.dns if ipv6 or server.version != 6)  # noqa: PLR2004 - the family
-    return tuple(dict.fromkeys(s for s in usable if s.is_loopback or _is_inside(s, spec)))[:MOST]
-
-
-def _is_inside(server: Address, spec: TunnelSpec) -> bool:
-    return any(server.version == prefix.version and server in prefix for prefix in spec.prefixes)
+    return tuple(dict.fromkeys(s for s in usable if s.is_loopback or spec.carries(s)))[:MOST]
 
 
 def problems(snapshot: Snapshot, spec: TunnelSpec | None) -> list[Problem]:
@@ -61,7 +57,7 @@ def problems(snapshot: Snapshot, spec: TunnelSpec | None) -> list[Problem]:
     if spec.dns:
         text = f"the DNS servers of {spec.name} ({', '.join(map(str, spec.dns[:3]))}) are outside what it carries"
         return [Problem("dns-outside", Severity.WARNING, text, "add them to AllowedIPs, or correct DNS in its file")]
-    lost = [resolver for resolver in snapshot.resolvers if not (resolver.is_global and _is_inside(resolver, spec))]
+    lost = [resolver for resolver in snapshot.resolvers if not (resolver.is_global and spec.carries(resolver))]
     if not lost or len(lost) < len(snapshot.resolvers):
         return []
     text = f"{spec.name} names no DNS servers, and those of the network ({', '.join(map(str, lost[:3]))}) are blocked"

@@ -14,6 +14,7 @@ from dataclasses import dataclass, replace
 from typing import Final
 
 from aovpnd.core import uplinks
+from aovpnd.core.health import INITIATION_BYTES, KEEPALIVE_BYTES, PASSIVE_S, REKEY_S
 from aovpnd.gateways import Path, PathMtu
 from aovpnd.inquiries import MeasurePath
 from aovpnd.model import Clock, Config, Intent, Snapshot, TunnelState, Uplink
@@ -36,11 +37,6 @@ TARGETS: Final = 2
 
 EVIDENCE_BYTES: Final = 1024
 """So much sent, beyond handshakes and keepalives, are programs at work: a TLS client has said hello."""
-HANDSHAKE_BYTES: Final = 148
-KEEPALIVE_BYTES: Final = 32
-KEEPALIVE_S: Final = 10.0
-REKEY_S: Final = 120.0
-"""Both of WireGuard's own accord (KEEPALIVE_TIMEOUT, REKEY_AFTER_TIME)."""
 AGAIN_S: Final = 600.0
 """A path that is in use is measured again after that time: it may have changed behind our backs (RFC 8899, 5.1.1)."""
 RETRY_S: Final = 30.0
@@ -138,9 +134,9 @@ def must_measure(known: PathMtu | None, state: TunnelState, now: Clock) -> bool:
     if known is None or known.since is None or now.boot < known.since + known.wait_s:
         return False
     span = now.boot - known.since
-    keepalives = [KEEPALIVE_S, *(float(peer.keepalive_s) for peer in state.peers if peer.keepalive_s)]
+    keepalives = [PASSIVE_S, *(float(peer.keepalive_s) for peer in state.peers if peer.keepalive_s)]
     own = sum(KEEPALIVE_BYTES * (1 + span / interval) for interval in keepalives)
-    own += HANDSHAKE_BYTES * (2 + span / REKEY_S)
+    own += INITIATION_BYTES * (2 + span / REKEY_S)
     return state.tx_bytes - known.tx_bytes > own * len(state.peers) + EVIDENCE_BYTES
 
 
@@ -160,14 +156,8 @@ def inquiry(
 
 def targets_of(config: Config, spec: TunnelSpec) -> tuple[Address, ...]:
     """Whom to ask: the tunnel's own name servers, else whom the configuration names for probes; behind the tunnel."""
-    families = {address.version for address in spec.addresses}
     wanted = spec.dns or tuple(endpoint.addr for endpoint in config.probe)
-    return tuple(
-        address
-        for address in dict.fromkeys(wanted)
-        if address.version in families
-        and any(prefix.version == address.version and address in prefix for prefix in spec.prefixes)
-    )[:TARGETS]
+    return tuple(filter(spec.reaches, dict.fromkeys(wanted)))[:TARGETS]
 
 
 def next_look(intent: Intent, path: Path | None, now: Clock) -> float | None:

@@ -224,8 +224,8 @@ DECIDING: Final = (
     Mutant(
         "asks-beside-the-tunnel",
         _MTU,
-        "and any(prefix.version == address.version and address in prefix for prefix in spec.prefixes)",
-        "and spec.prefixes",
+        "return tuple(filter(spec.reaches, dict.fromkeys(wanted)))[:TARGETS]",
+        "return tuple(dict.fromkeys(wanted))[:TARGETS]",
         "who is not behind the tunnel is asked through it, and the silence is believed",
         (MTU,),
     ),

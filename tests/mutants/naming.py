@@ -39,7 +39,7 @@ NAMING: Final = (
     Mutant(
         "servers-outside-the-tunnel",
         _DNS,
-        "if s.is_loopback or _is_inside(s, spec)))[:MOST]",
+        "if s.is_loopback or spec.carries(s)))[:MOST]",
         "))[:MOST]",
         "names are asked of a server that the tunnel does not carry",
         (CORE_DNS,),
