@@ -10,6 +10,7 @@ import signal
 import sys
 from collections.abc import Callable
 from dataclasses import replace
+from functools import partial
 from pathlib import Path
 from typing import Final
 
@@ -198,6 +199,7 @@ def _listen(daemon: Daemon, files: FileWatch, clocks: Clocks) -> None:
         log.error("%s", error)  # noqa: TRY400 - the text says it
     else:
         loop.add_reader(changes, _heard_nftables, changes, daemon)
+        daemon.hear = partial(_heard_nftables, changes, daemon)
 
 
 def _heard_links(links: rtnl.Watch, daemon: Daemon) -> None:

@@ -103,6 +103,8 @@ class Daemon:
         feeds the watchdog, ``ring_in`` sets an alarm that sleep does not delay; whoever hears it wakes the loop.
         """
         self.wake = Wake()
+        self.hear: Callable[[], None] = _nothing
+        """Called between looking and deciding: what has been heard by then (`changed_by`) belongs to what was seen."""
         self._system = system
         self._configure = configure
         self._publish = publish
@@ -234,6 +236,7 @@ class Daemon:
 
     def _blame(self, snapshot: Snapshot) -> Snapshot:
         """Name who altered our table, if it is altered and we had loaded it."""
+        self.hear()
         culprit, self._culprit = self._culprit, None
         altered = self._loaded_once and snapshot.ruleset is None
         return replace(snapshot, culprit=culprit) if altered else snapshot

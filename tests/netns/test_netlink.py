@@ -9,7 +9,7 @@ import struct
 import threading
 import time
 from collections.abc import Iterator
-from contextlib import closing, contextmanager
+from contextlib import closing, contextmanager, suppress
 from ipaddress import IPv4Address, IPv6Address, ip_interface, ip_network
 from pathlib import Path
 
@@ -30,6 +30,7 @@ DEFAULT4, DEFAULT6 = ip_network("0.0.0.0/0"), ip_network("::/0")
 CLOSED4 = Route(DEFAULT4, None, metric=names.CLOSED_METRIC)
 CLOSED6 = Route(DEFAULT6, None, metric=names.CLOSED_METRIC)
 SO_BINDTODEVICE = socket.SO_BINDTODEVICE
+ETH_P_ALL = 0x0003
 TUNSETIFF, IFF_TUN, IFF_NO_PI = 0x400454CA, 0x1, 0x1000
 
 
@@ -293,39 +294,68 @@ def test_main_goes_on_working_while_all_is_shut(space: Space, netlink: Netlink) 
 
 
 def test_nothing_opens_in_between(space: Space, netlink: Netlink) -> None:
-    """While routing flaps between closed and tunnelled, no look-up ever leads to the uplink, in either family."""
-    netlink.ensure(closed())
-    stop = threading.Event()
-    leaks: list[str] = []
-    looks = 0
+    """While routing flaps between closed and tunnelled, nothing goes to the uplink, in either family.
 
-    def look() -> None:
-        nonlocal looks
+    Packets are what counts: a look-up of IPv6 that loses its route between finding it and choosing a source takes any
+    link's address, and its packet goes to the tunnel or nowhere all the same (facts T23).
+    """
+    for router in ("192.0.2.1", "fe80::1"):
+        space.ip(f"neigh replace {router} lladdr 02:00:00:00:00:01 dev wlan0 nud permanent")
+    stop = threading.Event()
+    sent = 0
+
+    def send() -> None:
+        nonlocal sent
         with space.entered():
             while not stop.is_set():
-                for family, far in ((socket.AF_INET, "198.51.100.1"), (socket.AF_INET6, "2001:db8:f::1")):
-                    with socket.socket(family, socket.SOCK_DGRAM) as probe:
-                        try:
-                            probe.connect((far, 9))
-                        except OSError:
-                            continue
-                        finally:
-                            looks += 1
-                        if probe.getsockname()[0] not in ("10.9.0.2", "fd00::2"):
-                            leaks.append(probe.getsockname()[0])
+                sent += _send_both()
 
-    looker = threading.Thread(target=look)
-    looker.start()
-    try:
-        for _ in range(100):
-            netlink.ensure(tunnelled())
-            netlink.ensure(closed())
-    finally:
-        stop.set()
-        looker.join()
+    with socket.socket(socket.AF_PACKET, socket.SOCK_RAW, socket.htons(ETH_P_ALL)) as far_end:
+        far_end.bind(("radio", 0))
+        far_end.setblocking(False)
+        assert _send_both() == 2
+        control: list[bytes] = []
 
-    assert looks > 100
-    assert leaks == []
+        def heard_both() -> bool:
+            control.extend(_payloads(far_end))
+            return len(control) == 2
+
+        wait_for("the far end to see both", heard_both)
+        netlink.ensure(closed())
+        sender = threading.Thread(target=send)
+        sender.start()
+        try:
+            for _ in range(100):
+                netlink.ensure(tunnelled())
+                netlink.ensure(closed())
+        finally:
+            stop.set()
+            sender.join()
+        assert sent > 100
+        assert _payloads(far_end) == []
+
+
+_TOKEN = b"nothing-opens-in-between"
+
+
+def _send_both() -> int:
+    """Send a packet of each family to the internet; returns how many the kernel took."""
+    taken = 0
+    for family, far in ((socket.AF_INET, "198.51.100.1"), (socket.AF_INET6, "2001:db8:f::1")):
+        with socket.socket(family, socket.SOCK_DGRAM) as probe, suppress(OSError):
+            taken += probe.sendto(_TOKEN, (far, 9)) == len(_TOKEN)
+    return taken
+
+
+def _payloads(far_end: socket.socket) -> list[bytes]:
+    """The frames with our token that arrived."""
+    found = []
+    with suppress(BlockingIOError):
+        while True:
+            frame = far_end.recv(2048)
+            if _TOKEN in frame:
+                found.append(frame)
+    return found
 
 
 def test_control_of_the_above(space: Space) -> None:

@@ -380,6 +380,26 @@ def test_flush_is_healed_and_the_culprit_named() -> None:
     play(scene)
 
 
+def test_culprit_is_named_who_struck_while_we_looked() -> None:
+    """A pass that began for another reason sees the table gone before the loop has heard of the change."""
+
+    async def scene(stage: Stage) -> None:
+        await stage.settled()
+
+        def hear() -> None:
+            if stage.world.snapshot.ruleset is None:
+                stage.daemon.changed_by("nft[23515]")
+
+        stage.daemon.hear = hear
+        stage.world.snapshot = replace(stage.world.snapshot, ruleset=None, table_present=False)
+        stage.daemon.links_changed()
+        await until(lambda: stage.world.snapshot.table_present)
+        desired = await stage.settled()
+        assert any("nft[23515]" in problem.text for problem in desired.problems)
+
+    play(scene)
+
+
 def test_grant_ends_when_its_time_is_over() -> None:
     """Time alone wakes the loop, and the window is shut."""
 
