@@ -1,0 +1,68 @@
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""What an attack is, and in which phases of the laptop's life it is tried."""
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from enum import StrEnum
+from typing import TYPE_CHECKING
+from zlib import crc32
+
+if TYPE_CHECKING:
+    from tests.audits.scene import Scene
+
+
+class Phase(StrEnum):
+    """The states of a machine on a network in which somebody may attack it."""
+
+    BLOCKED = "blocked"
+    """Disconnected on purpose: nothing but the block."""
+    CONNECTING = "connecting"
+    """The gateway is silent: handshakes go out, and nothing comes back."""
+    CONNECTED = "connected"
+    ACCESS = "temporary-access"
+    """A window is open. What leaves while it is may leave; the window ends while the attack goes on, and then nothing
+    may.
+    """
+
+
+class Harmless(Exception):
+    """The attack did nothing to an unprotected laptop: what it does not do to a protected one says nothing."""
+
+
+@dataclass(frozen=True, slots=True)
+class Attack:
+    """One attack. ``ident`` is its class (A1, D6; the table in docs/security.md), ``name`` tells it from its siblings."""
+
+    ident: str
+    name: str
+    title: str
+    """For the table: what is done, and to whom it was done first (a CVE, an audit's finding, a paper)."""
+    run: Callable[["Scene", int], None]
+    """Do it so many times, and give back what it took from the laptop; AssertionError when something that the judge
+    does not see is wrong (an answer that should not come).
+    """
+    control: Callable[["Scene"], None] | None = None
+    """The same against the laptop without protection: `Harmless` when it does not work there. None where the senders'
+    own control is enough.
+    """
+    tries: int = 3
+    """How often in ``make test``."""
+    many: int = 20
+    """How often in ``make audit``."""
+    phases: tuple[Phase, ...] = tuple(Phase)
+    service: float | None = None
+    """Least share of echoes that must come back through the tunnel meanwhile, where it is connected: blocking is not
+    enough against what only lures traffic away. None where the tunnel itself is what is attacked.
+    """
+
+    @property
+    def sliced(self) -> tuple[Phase, ...]:
+        """The phases of ``make test``: two of them, connected where that is one; which the other is, the name says."""
+        others = [phase for phase in self.phases if phase is not Phase.CONNECTED]
+        drawn = (others[crc32(self.id.encode()) % len(others)],) if others else ()
+        return (*(phase for phase in self.phases if phase is Phase.CONNECTED), *drawn)
+
+    @property
+    def id(self) -> str:
+        """The name of the attack in tests and records."""
+        return f"{self.ident}-{self.name}"

@@ -1,0 +1,9 @@
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""Every attack, in the order of the classes."""
+
+from typing import Final
+
+from tests.audits import endpoint
+from tests.audits.attack import Attack
+
+ATTACKS: Final[tuple[Attack, ...]] = (*endpoint.ATTACKS,)

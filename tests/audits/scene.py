@@ -1,0 +1,251 @@
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""Where an attack plays: a laptop at home in some phase, everybody on it sending, the judge on the far side."""
+
+import shutil
+import sys
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from pathlib import Path
+from types import TracebackType
+from typing import Final, Self
+
+from tests.audits.attack import Attack, Harmless, Phase
+from tests.lab import call, plan
+from tests.lab.host import Host
+from tests.lab.process import stop, wait_for
+from tests.lab.rootdir import CACHE
+from tests.netns.protected import JUDGED, Protected, Watch
+
+KEPT: Final = CACHE / "audits"
+"""Where captures are kept that show something."""
+LINK: Final = "wlan0"
+"""The laptop's link."""
+_WINDOW: Final = "120s"
+_CONFIG: Final = '[temporary_access]\nwhile_connected = "pause"\n'
+_WINDOWS_AN_HOUR: Final = 3
+_BUDGET: Final = "/var/lib/aovpnd/temporary-access.json"
+
+
+@dataclass(frozen=True, slots=True)
+class Outcome:
+    """What came of one attack in one phase."""
+
+    attack: str
+    phase: Phase
+    tries: int
+    """How often the attack was made."""
+    attempts: int
+    """Payloads that programs tried to send while nothing was permitted."""
+    clear: int
+    """Frames outside the allow-list that the far side saw then."""
+    first: str = ""
+    """For people: what they were, and when."""
+    service: float | None = None
+    """Share of echoes that came back through the tunnel, where it was connected."""
+    seconds: float = 0.0
+
+
+@dataclass(slots=True)
+class Scene:
+    """One attack's view of the world. ``laptop`` is the victim; the attacker's machine is `attacker`."""
+
+    laptop: Protected
+    phase: Phase
+    watch: Watch | None = None
+
+    @property
+    def attacker(self) -> Host:
+        """The router of the laptop's network, an attacker's favourite place."""
+        return self.laptop.world.home.host
+
+    @property
+    def host(self) -> Host:
+        """The victim."""
+        return self.laptop.lab.host
+
+    def everybody_tries(self) -> None:
+        """Wait until every sender has tried again; without senders (a control) there is nothing to wait for."""
+        if self.watch is not None:
+            self.watch.everybody_tries(deadline_s=30)
+
+
+@dataclass(slots=True)
+class Stage:
+    """A protected laptop that goes from attack to attack; made anew when an attack has left it broken."""
+
+    _laptop: Protected | None = None
+    _plain: Protected | None = None
+    _controlled: set[str] = field(default_factory=set)
+    _windows: int = 0
+
+    # -- attacks ------------------------------------------------------------------------------------------------------
+    def perform(self, attack: Attack, phase: Phase, tries: int) -> Outcome:
+        """Put the laptop into a phase, let everybody send, attack, and judge.
+
+        `Harmless` when the attack does nothing to a laptop without protection, LabError when the laptop does not come
+        into the phase, AssertionError when the attack itself saw something wrong.
+        """
+        self._control(attack)
+        laptop = self.laptop()
+        began = time.monotonic()
+        try:
+            self._enter(laptop, phase)
+            with _calling(laptop, phase) as line, laptop.watch(JUDGED) as watch:
+                scene = Scene(laptop, phase, watch)
+                scene.everybody_tries()
+                start = time.time()
+                attack.run(scene, tries)
+                scene.everybody_tries()
+                service = line.share(start, time.time()) if line is not None else None
+                since = self._leave(scene)
+            return _judge(attack, phase, tries, watch, since, service, time.monotonic() - began)
+        except BaseException:
+            self.fresh()
+            raise
+
+    def _control(self, attack: Attack) -> None:
+        """Show once that the attack would harm a laptop without protection."""
+        if attack.control is None or attack.id in self._controlled:
+            return
+        if self._plain is None:
+            self._plain = Protected.build(links=(LINK,), start=False, control=False)
+            self._plain.world.roam("home", ipv6=True)
+        try:
+            attack.control(Scene(self._plain, Phase.CONNECTED))
+        except Harmless:
+            raise
+        except BaseException:
+            self._plain.world.close()
+            self._plain = None
+            raise
+        self._controlled.add(attack.id)
+
+    # -- phases -------------------------------------------------------------------------------------------------------
+    def laptop(self) -> Protected:
+        """The laptop, at home and connected."""
+        if self._laptop is None:
+            self._laptop = Protected.build(links=(LINK,), start=False)
+            self._laptop.lab.write_config(_CONFIG)
+            self._laptop.lab.start_daemon()
+            self._windows = 0
+        if not self._laptop.works():
+            self._laptop.world.gateway.on()
+            self._laptop.lab.ctl("connect", check=False)
+            self._laptop.world.roam("home", ipv6=True)
+            wait_for("the tunnel to work", self._laptop.works, poll_s=0.05, deadline_s=30)
+        return self._laptop
+
+    def _enter(self, laptop: Protected, phase: Phase) -> None:
+        match phase:
+            case Phase.BLOCKED:
+                laptop.lab.ctl("disconnect")
+                laptop.lab.wait_phase("blocked")
+            case Phase.CONNECTING:
+                laptop.lab.ctl("disconnect")
+                laptop.world.gateway.off()
+                laptop.lab.ctl("connect", check=False)
+                laptop.lab.wait_phase("connecting")
+            case Phase.CONNECTED:
+                pass
+            case Phase.ACCESS:
+                if self._windows == _WINDOWS_AN_HOUR:
+                    self._new_hour(laptop)
+                self._windows += 1
+                laptop.lab.ctl("allow-temp", _WINDOW)
+                laptop.lab.wait_phase("temporary-access")
+
+    def _new_hour(self, laptop: Protected) -> None:
+        """A laptop that has not had a window for an hour."""
+        laptop.lab.host.path(_BUDGET).unlink()
+        laptop.lab.kill_daemon()
+        wait_for("the tunnel to work", laptop.works, poll_s=0.05, deadline_s=30)
+        self._windows = 0
+
+    @staticmethod
+    def _leave(scene: Scene) -> float:
+        """End the phase under attack; returns since when nothing was permitted (Unix time)."""
+        match scene.phase:
+            case Phase.ACCESS:
+                scene.laptop.lab.ctl("allow-temp", "--cancel")
+                since = time.time()
+                scene.everybody_tries()
+                return since
+            case Phase.CONNECTING:
+                scene.laptop.world.gateway.on()
+            case Phase.BLOCKED | Phase.CONNECTED:
+                pass
+        return 0.0
+
+    # -- the end ------------------------------------------------------------------------------------------------------
+    def fresh(self) -> None:
+        """Give the laptop back; the next attack finds a new one."""
+        if self._laptop is not None:
+            self._laptop.world.close()
+            self._laptop = None
+
+    def close(self) -> None:
+        """Give everything back."""
+        self.fresh()
+        if self._plain is not None:
+            self._plain.world.close()
+            self._plain = None
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self.close()
+
+
+def _judge(
+    attack: Attack, phase: Phase, tries: int, watch: Watch, since: float, service: float | None, seconds: float
+) -> Outcome:
+    """Count; a capture that shows something is kept."""
+    clear = watch.recording.clear(since)
+    first = ""
+    if clear:
+        kept = _keep(watch.recorder.path, f"{attack.id}-{phase}")
+        first = f"{watch.recording.describe(clear)}; first at +{clear[0].time - watch.began:.3f} s; capture {kept}"
+    attempts = watch.senders.tried(since)
+    return Outcome(attack.id, phase, tries, attempts, len(clear), first, service, round(seconds, 1))
+
+
+def _keep(capture: Path, name: str) -> Path:
+    """Put a capture where the end of the world does not take it away."""
+    KEPT.mkdir(parents=True, exist_ok=True)
+    return Path(shutil.copyfile(capture, KEPT / f"{name}.pcapng"))
+
+
+# -- service -----------------------------------------------------------------------------------------------------------
+@dataclass(slots=True)
+class _Line:
+    """A call through the tunnel: fifty packets a second, each echoed."""
+
+    report: Path
+
+    def share(self, start: float, end: float) -> float:
+        """The share of echoes that came back in a span of Unix time."""
+        heard = sum(start <= moment < end for moment in call.arrivals(self.report))
+        return min(1.0, heard * call.INTERVAL_S / (end - start))
+
+
+@contextmanager
+def _calling(laptop: Protected, phase: Phase) -> Iterator[_Line | None]:
+    """A call until the block is left; None where there is no tunnel for it."""
+    if phase is not Phase.CONNECTED:
+        yield None
+        return
+    report = laptop.lab.host.dir / f"call-{time.monotonic_ns()}"
+    report.touch()
+    report.chmod(0o666)
+    command = (sys.executable, "-m", "tests.lab.call", str(plan.ECHO4), str(report))
+    caller = laptop.lab.host.spawn(*command, uid=plan.USER, log="call")
+    try:
+        wait_for("the call", lambda: len(call.arrivals(report)) > 10)
+        yield _Line(report)
+    finally:
+        stop(caller)
