@@ -31,7 +31,7 @@ class Harmless(Exception):
 
 @dataclass(frozen=True, slots=True)
 class Attack:
-    """One attack. ``ident`` is its class (A1, D6; the table in docs/security.md), ``name`` tells it from its siblings."""
+    """One attack. ``ident`` is its class (A1, D6: docs/security.md), ``name`` tells it from its siblings."""
 
     ident: str
     name: str
