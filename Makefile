@@ -46,6 +46,10 @@ mutants: ## weaken ruleset, permits, guard and plan on purpose, and show which t
 soak: ## a thousand transitions and hundreds of kills under a flood of packets
 	@tools/in-lab python3 -m tests.soak --write docs/soak.md $(ARGS)
 
+.PHONY: audit
+audit: ## every published attack of tests/audits, in every phase, many times; writes docs/audit.md
+	@tools/in-lab python3 -m tests.audits --write docs/audit.md $(ARGS)
+
 .PHONY: bench
 bench: ## times, memory, wake-ups and throughput; writes docs/bench.md
 	@tools/in-lab python3 -m tools.bench $(ARGS)

@@ -66,3 +66,40 @@ class Attack:
     def id(self) -> str:
         """The name of the attack in tests and records."""
         return f"{self.ident}-{self.name}"
+
+
+@dataclass(frozen=True, slots=True)
+class Outcome:
+    """What came of one attack in one phase."""
+
+    attack: str
+    phase: Phase
+    tries: int
+    """How often the attack was made."""
+    attempts: int
+    """Payloads that programs tried to send while nothing was permitted."""
+    clear: int
+    """Frames outside the allow-list that the far side saw then."""
+    first: str = ""
+    """For people: what they were, and when."""
+    service: float | None = None
+    """Share of echoes that came back through the tunnel, where it was connected."""
+    seconds: float = 0.0
+    wrong: str = ""
+    """What else was wrong: what the attack itself saw, or why it could not be made."""
+    void: bool = False
+    """It did nothing to a laptop without protection, so that all the rest says nothing."""
+
+    def complaint(self, attack: Attack) -> str:
+        """Why this does not pass; "" when it does."""
+        if self.void:
+            return f"does nothing to an unprotected laptop: {self.wrong}"
+        if self.wrong:
+            return self.wrong
+        if self.clear:
+            return f"{self.clear} frames in clear: {self.first}"
+        if not self.attempts:
+            return "nobody tried to send"
+        if attack.service is not None and self.service is not None and self.service < attack.service:
+            return f"the tunnel carried {100 * self.service:.1f} % of a call, not {100 * attack.service:g} %"
+        return ""

@@ -5,16 +5,16 @@ import shutil
 import sys
 import time
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
 from pathlib import Path
 from types import TracebackType
 from typing import Final, Self
 
-from tests.audits.attack import Attack, Harmless, Phase
+from tests.audits.attack import Attack, Harmless, Outcome, Phase
 from tests.lab import call, plan
 from tests.lab.host import Host
-from tests.lab.process import stop, wait_for
+from tests.lab.process import LabError, stop, wait_for
 from tests.lab.rootdir import CACHE
 from tests.netns.protected import JUDGED, Protected, Watch
 
@@ -26,25 +26,6 @@ _WINDOW: Final = "120s"
 _CONFIG: Final = '[temporary_access]\nwhile_connected = "pause"\n'
 _WINDOWS_AN_HOUR: Final = 3
 _BUDGET: Final = "/var/lib/aovpnd/temporary-access.json"
-
-
-@dataclass(frozen=True, slots=True)
-class Outcome:
-    """What came of one attack in one phase."""
-
-    attack: str
-    phase: Phase
-    tries: int
-    """How often the attack was made."""
-    attempts: int
-    """Payloads that programs tried to send while nothing was permitted."""
-    clear: int
-    """Frames outside the allow-list that the far side saw then."""
-    first: str = ""
-    """For people: what they were, and when."""
-    service: float | None = None
-    """Share of echoes that came back through the tunnel, where it was connected."""
-    seconds: float = 0.0
 
 
 @dataclass(slots=True)
@@ -228,9 +209,12 @@ class _Line:
     report: Path
 
     def share(self, start: float, end: float) -> float:
-        """The share of echoes that came back in a span of Unix time."""
-        heard = sum(start <= moment < end for moment in call.arrivals(self.report))
-        return min(1.0, heard * call.INTERVAL_S / (end - start))
+        """The share of what was said in a span of Unix time of which an echo came back; what was still on the way when
+        the span ended has a moment to come.
+        """
+        with suppress(LabError):
+            wait_for("a later echo", lambda: call.is_heard(self.report, end), deadline_s=2)
+        return call.share(self.report, start, end)
 
 
 @contextmanager

@@ -1,8 +1,9 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
 """A telephone call: fifty packets a second to the echo service, and when their echoes came.
 
-``python -m tests.lab.call ADDRESS REPORT`` until SIGTERM; REPORT gets the Unix time of each echo as it comes. The
-socket is opened once and never bound: what becomes of it from network to network is what a call would notice.
+``python -m tests.lab.call ADDRESS REPORT`` until SIGTERM; REPORT gets the Unix time of each packet as it is sent, and
+of each echo as it comes. The socket is opened once and never bound: what becomes of it from network to network is what
+a call would notice.
 """
 
 import contextlib
@@ -17,14 +18,32 @@ from typing import Final
 
 from tests.lab import plan
 
-RECORD: Final = struct.Struct("<d")
+RECORD: Final = struct.Struct("<dd")
+"""When a packet was sent, and when its echo came; `_UNHEARD` as it is sent."""
 INTERVAL_S: Final = 0.02
+_UNHEARD: Final = 0.0
+
+
+def _records(report: Path) -> list[tuple[float, float]]:
+    data = report.read_bytes()
+    return list(RECORD.iter_unpack(data[: len(data) // RECORD.size * RECORD.size]))
 
 
 def arrivals(report: Path) -> list[float]:
     """When echoes came, in order (Unix times)."""
-    data = report.read_bytes()
-    return [moment for (moment,) in RECORD.iter_unpack(data[: len(data) // RECORD.size * RECORD.size])]
+    return [heard for _, heard in _records(report) if heard != _UNHEARD]
+
+
+def share(report: Path, start: float, end: float) -> float:
+    """The share of the packets of a span of Unix time whose echo has come; 0 when none was sent."""
+    spoken = [(sent, heard) for sent, heard in _records(report) if start <= sent < end]
+    said = {sent for sent, heard in spoken if heard == _UNHEARD}
+    return len({sent for sent, heard in spoken if heard != _UNHEARD}) / len(said) if said else 0.0
+
+
+def is_heard(report: Path, since: float) -> bool:
+    """Whether an echo has come of something that was sent after a moment (Unix time)."""
+    return any(sent >= since and heard != _UNHEARD for sent, heard in _records(report))
 
 
 def gap(report: Path, start: float, end: float) -> float:
@@ -47,14 +66,16 @@ def main(arguments: list[str]) -> int:
     with Path(arguments[1]).open("wb", buffering=0) as file:
         due = time.monotonic()
         while running:
+            sent = time.time()
+            file.write(RECORD.pack(sent, _UNHEARD))
             with contextlib.suppress(OSError):  # refused for a moment: whoever speaks on is heard again
-                line.sendto(b"hello", (arguments[0], plan.ECHO_PORT))
+                line.sendto(struct.pack("<d", sent), (arguments[0], plan.ECHO_PORT))
             due += INTERVAL_S
             while (left := due - time.monotonic()) > 0:
                 line.settimeout(left)
                 with contextlib.suppress(OSError):
-                    line.recv(64)
-                    file.write(RECORD.pack(time.time()))
+                    (echoed,) = struct.unpack("<d", line.recv(64))
+                    file.write(RECORD.pack(echoed, time.time()))
     return 0
 
 
