@@ -30,12 +30,16 @@ LOOK_UP_SET: Final = "look_up"
 INSIDE_SET: Final = "inside"
 """The guard's set of host-only links, by index and name."""
 OUTSIDE_CHAIN: Final = "outside"
-"""The regular chain that every egress base chain jumps to."""
+"""The regular chain that egress base chains jump to in early boot, and on ports of a bond or team for good."""
+ROUTED_CHAIN: Final = "routed"
+"""The one that all others jump to: the stamp counts only with a route."""
 LINK_CHAIN_PREFIX: Final = "link_"
 """An egress base chain is called ``link_IFINDEX``."""
 
 PRIORITY_PREROUTING: Final = -300
 PRIORITY_FILTER: Final = 0
+PRIORITY_UNSTAMP: Final = 299
+"""The guard's first postrouting chain: takes the stamp from everything before the last look gives it."""
 PRIORITY_LAST_LOOK: Final = 300
 """The dynamic table's postrouting chain: after source NAT (100), so that it judges what really leaves (facts T6)."""
 PRIORITY_GUARD: Final = 400

@@ -16,6 +16,7 @@ from aovpnd.ruleset import (
     LinkSet,
     Match,
     Network,
+    Origin,
     Rule,
     Ruleset,
     SetRef,
@@ -28,6 +29,11 @@ _ICMPV6_WORDS: Final = {
     135: "nd-neighbor-solicit",
     136: "nd-neighbor-advert",
 }
+
+_ORIGIN_WORDS: Final = {Origin.ROUTED: "meta rtclassid != 0xffffffff"}
+"""A realm (nft_meta's NFT_META_RTCLASSID) can be read of a packet with a route alone, and no route has this one. What
+has no route cannot be named.
+"""
 
 
 def render(ruleset: Ruleset, now: float = 0.0) -> str:
@@ -113,6 +119,8 @@ def _match_words(match: Match) -> Iterable[str]:
         yield f"ether type {_alternatives(match.frame)}"
     if match.tagged is not None:
         yield f"vlan type {match.tagged}"
+    if match.origin is not None:
+        yield _ORIGIN_WORDS[match.origin]
     for word, networks in (("saddr", match.saddr), ("daddr", match.daddr)):
         if networks:
             family = "ip" if networks[0].version == 4 else "ip6"  # noqa: PLR2004 - the IP versions

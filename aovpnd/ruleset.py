@@ -58,6 +58,13 @@ class Framing(StrEnum):
     OTHER = "!= ether"
 
 
+class Origin(StrEnum):
+    """Whether the IP stack handed a packet to the link: then it has a route (skb_dst), which no sender can claim."""
+
+    ROUTED = "routed"
+    FRAMED = "a packet socket's frame"
+
+
 class L4(StrEnum):
     """Transport protocols that a rule can name."""
 
@@ -94,11 +101,9 @@ class Device:
 
     def matches(self, other: "Device") -> bool:
         """Whether the concrete link ``other`` is one that this names."""
-        if self.index is not None and self.index != other.index:
-            return False
-        if self.name is not None and not _name_matches(self.name, other.name or ""):
-            return False
-        return self.kind is None or self.kind == other.kind
+        index = self.index is None or self.index == other.index
+        name = self.name is None or _name_matches(self.name, other.name or "")
+        return index and name and (self.kind is None or self.kind == other.kind)
 
 
 def _check_word(what: str, word: str) -> None:
@@ -149,6 +154,7 @@ class Match:
     """The type in the Ethernet header itself; ``protocol`` is only what the sender's socket claimed."""
     tagged: Protocol | None = None
     """The type behind an 802.1Q tag."""
+    origin: Origin | None = None
     mark: Mark | None = None
     saddr: tuple[Network, ...] = ()
     daddr: tuple[Network, ...] = ()
@@ -224,10 +230,8 @@ class Chain:
         if self.device is not None and SAFE_NAME.fullmatch(self.device) is None:
             msg = f"link name {self.device!r} cannot be written into a chain"
             raise ValueError(msg)
-        shut = (
-            self.rules and self.rules[-1].match == Match() and self.rules[-1].verdict in {Verdict.DROP, Verdict.REJECT}
-        )
-        if self.policy is Verdict.DROP and not shut:
+        ends = [rule.verdict for rule in self.rules[-1:] if rule.match == Match()]
+        if self.policy is Verdict.DROP and not set(ends) & {Verdict.DROP, Verdict.REJECT}:
             msg = f"chain {self.name} does not end in an explicit drop (facts T1)"
             raise ValueError(msg)
 
@@ -272,10 +276,7 @@ class Ruleset:
 
     def chain(self, name: str) -> Chain:
         """The chain called ``name``; `KeyError` if there is none."""
-        for chain in self.chains:
-            if chain.name == name:
-                return chain
-        raise KeyError(name)
+        return {chain.name: chain for chain in self.chains}[name]
 
 
 # -- what it does -----------------------------------------------------------------------------------------------------
@@ -302,6 +303,7 @@ class Packet:
     framing: Framing = Framing.ETHERNET
     frame: Protocol | None = None
     tagged: Protocol | None = None
+    origin: Origin = Origin.ROUTED
 
 
 @dataclass(frozen=True, slots=True)
@@ -364,6 +366,7 @@ def _applies(ruleset: Ruleset, match: Match, packet: Packet, now: float) -> bool
         and (match.framing is None or match.framing is packet.framing)
         and (not match.frame or _frame(packet) in match.frame)
         and (match.tagged is None or match.tagged is packet.tagged)
+        and (match.origin is None or match.origin is packet.origin)
         and (match.mark is None or packet.mark & match.mark.mask == match.mark.value)
         and _address_matches(match.saddr, packet.saddr)
         and _address_matches(match.daddr, packet.daddr)
@@ -394,6 +397,4 @@ def _in_set(ruleset: Ruleset, ref: SetRef, device: Device | None, now: float) ->
 
 
 def _address_matches(networks: tuple[Network, ...], address: Address | None) -> bool:
-    return not networks or (
-        address is not None and any(address.version == n.version and address in n for n in networks)
-    )
+    return not networks or any(address is not None and address.version == n.version and address in n for n in networks)

@@ -14,7 +14,9 @@ from aovpnd.links import Link
 from aovpnd.model import Copies
 from aovpnd.nftlib import Nft
 
-_CHAIN: Final = re.compile(rf'chain {names.LINK_CHAIN_PREFIX}(\d+) {{\s+type filter hook egress device "([^"]+)"')
+_CHAIN: Final = re.compile(
+    rf'chain {names.LINK_CHAIN_PREFIX}(\d+) {{\s+type filter hook egress device "([^"]+)".*\s+jump (\w+)'
+)
 _EARLY: Final = ("netdev", names.EARLY_TABLE)
 
 
@@ -46,30 +48,30 @@ class EgressCopies:
             self._nft.run(rules.whole(links, table=names.COPY_TABLE))
             self._held = wanted
         missing, stale = _differences(self._early() or {}, links)
-        self._nft.run(rules.early_links(missing, stale))
+        self._nft.run(rules.early_links(missing, stale, links))
 
-    def _early(self) -> dict[int, str] | None:
+    def _early(self) -> dict[int, tuple[str, str]] | None:
+        """By index of the link: its chain's device, and the chain that judges there."""
         listing = self._nft.list_table(*_EARLY)
-        return None if listing is None else {int(index): device for index, device in _CHAIN.findall(listing)}
+        return (
+            None if listing is None else {int(index): (name, judge) for index, name, judge in _CHAIN.findall(listing)}
+        )
 
 
-def _differences(early: dict[int, str], links: tuple[Link, ...]) -> tuple[list[Link], list[int]]:
-    """Links to attach, and indexes to let go of.
+def _differences(early: dict[int, tuple[str, str]], links: tuple[Link, ...]) -> tuple[list[Link], list[int]]:
+    """Links to attach, and indexes to let go of, before.
 
     A chain of a link that we do not know stays: the udev rule may have been quicker than our look. But from Linux 6.16
     on a chain outlives its link and falls upon the next one of that name, and that may be our tunnel.
     """
-    outside = {link.index: link for link in rules.outside(links)}
+    judges = rules.judges(links)
+    wanted = {link.index: (link.name, judge) for link, judge in judges.items()}
     known = {link.index for link in links}
-    inside = {link.name for link in links if link.index not in outside}
+    inside = {link.name for link in links if link.index not in wanted}
     stale = [
         index
-        for index, name in early.items()
-        if (_name(outside.get(index)) != name if index in known else name in inside)
+        for index, there in early.items()
+        if (wanted.get(index) != there if index in known else there[0] in inside)
     ]
-    missing = [link for index, link in outside.items() if early.get(index) != link.name]
+    missing = [link for link in judges if early.get(link.index) != wanted[link.index]]
     return missing, stale
-
-
-def _name(link: Link | None) -> str | None:
-    return link.name if link is not None else None

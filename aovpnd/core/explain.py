@@ -126,8 +126,8 @@ def _judges(snapshot: Snapshot, desired: Desired, link: Link) -> list[tuple[str,
         judges += [(OUTPUT, table, Hook.OUTPUT), ("last look", table, Hook.POSTROUTING)]
     if snapshot.guard is GuardState.HELD or snapshot.copies is Copies.CURRENT:
         judges.append(("guard", guard.last_look(guard.inside(snapshot.links)), Hook.POSTROUTING))
-        if link in (outside := guard.outside(snapshot.links)):
-            judges.append(("egress", guard.egress_table(outside), Hook.EGRESS))
+        if link in guard.outside(snapshot.links):
+            judges.append(("egress", guard.egress_table(snapshot.links), Hook.EGRESS))
     return judges
 
 

@@ -36,7 +36,7 @@ class Holder:
             if wanted != self._attached:
                 self._nft.run(rules.whole(links))
                 self._attached = wanted
-                log.info("egress guarded on %s", ", ".join(name for _, name in wanted[0]) or "no link yet")
+                log.info("egress guarded on %s", ", ".join(name for _, name, _ in wanted[0]) or "no link yet")
         except (NetlinkError, NftError) as error:
             # What was loaded before still stands: the transaction failed as a whole.
             log.warning("not up to date with the links, trying again: %s", error)

@@ -6,6 +6,7 @@ the same ``outside`` chain (docs/security.md, "Who enforces it").
 """
 
 from collections.abc import Iterable
+from dataclasses import replace
 from ipaddress import ip_network
 from typing import Final
 
@@ -23,6 +24,7 @@ from aovpnd.ruleset import (
     LinkSet,
     Mark,
     Match,
+    Origin,
     Protocol,
     Rule,
     Ruleset,
@@ -32,6 +34,7 @@ from aovpnd.ruleset import (
 
 INSIDE: Final = SetRef(names.INSIDE_SET, named=True)
 _STAMPED: Final = Mark(names.STAMP, names.STAMP)
+_UNSTAMPED: Final = Mark(0, names.STAMP)
 _LINK_LOCAL: Final = ip_network("fe80::/10")
 _RS, _NS, _NA = 133, 135, 136
 
@@ -93,15 +96,41 @@ OUTSIDE: Final = Chain(
         Rule(Match(), Verdict.DROP, "no stamp, no way out: raw sockets, macvlan and bridged guests end here"),
     ),
 )
-"""What may leave by an outside link, whoever sent it and by whatever socket (facts T4, T5)."""
+"""What may leave by an outside link, whoever sent it and by whatever socket (facts T4, T5). Early boot knows this one
+alone: it holds no expression that a kernel could lack, and for ports of a bond.
+"""
 
 
-def link_chain(link: Link) -> Chain:
-    """The egress base chain of one outside link."""
+def _routed(rule: Rule) -> Rule:
+    """The same, for what the IP stack sent: a packet socket can set the stamp, and has no route (decision 25). What a
+    link without frames carries may have been packed by another one above it, so there the stamp alone counts.
+    """
+    framed = rule.match.mark == _STAMPED and rule.match.framing is None
+    return replace(rule, match=replace(rule.match, origin=Origin.ROUTED)) if framed else rule
+
+
+ROUTED: Final = Chain(names.ROUTED_CHAIN, tuple(map(_routed, OUTSIDE.rules)))
+"""The same where packets still have their route."""
+
+_MASTERS_WITHOUT_ROUTES: Final = frozenset({"bond", "team"})
+"""Kinds of links that take the route off what they hand to their ports (IFF_XMIT_DST_RELEASE)."""
+
+UNSTAMP: Final = Chain(
+    "unstamp",
+    (Rule(Match(), Verdict.CONTINUE, "whoever set the stamp: the last look alone gives it", set_mark=_UNSTAMPED),),
+    Hook.POSTROUTING,
+    names.PRIORITY_UNSTAMP,
+    policy=Verdict.ACCEPT,
+)
+"""The last look of table inet aovpnd does the same; this one stands when that table was flushed."""
+
+
+def link_chain(link: Link, judge: str) -> Chain:
+    """The egress base chain of one outside link; ``judge`` is the regular chain that knows the rest."""
     return Chain(
         f"{names.LINK_CHAIN_PREFIX}{link.index}",
         (
-            Rule(Match(), Verdict.CONTINUE, "every outside link alike", jump=names.OUTSIDE_CHAIN),
+            Rule(Match(), Verdict.CONTINUE, "every outside link alike", jump=judge),
             Rule(Match(), Verdict.DROP, "explicit, because a policy alone leaks during a replace"),
         ),
         Hook.EGRESS,
@@ -110,13 +139,21 @@ def link_chain(link: Link) -> Chain:
     )
 
 
-def egress_table(links: Iterable[Link], *, table: str = names.GUARD_TABLE, owned: bool = True) -> Ruleset:
-    """The guard's netdev table for these outside links."""
-    return Ruleset("netdev", table, (OUTSIDE, *map(link_chain, links)), owned=owned)
+def judges(links: Iterable[Link]) -> dict[Link, str]:
+    """The outside links, each with the regular chain that judges what leaves by it."""
+    links = tuple(links)
+    masters = {link.index for link in links if link.kind in _MASTERS_WITHOUT_ROUTES}
+    return {link: names.OUTSIDE_CHAIN if link.master in masters else names.ROUTED_CHAIN for link in outside(links)}
+
+
+def egress_table(links: Iterable[Link], *, table: str = names.GUARD_TABLE) -> Ruleset:
+    """The guard's netdev table for the outside links among all ``links``."""
+    chains = tuple(link_chain(link, judge) for link, judge in judges(links).items())
+    return Ruleset("netdev", table, (OUTSIDE, ROUTED, *chains), owned=True)
 
 
 def last_look(host_only: Iterable[Link], *, table: str = names.GUARD_TABLE) -> Ruleset:
-    """The guard's inet table: behind the dynamic table's last look, nothing without its stamp."""
+    """The guard's judgement in its inet table: behind the dynamic table's last look, nothing without its stamp."""
     elements = tuple(Element(Device(link.index, link.name)) for link in host_only)
     kinds = [Device(name=f"{names.LINK_PREFIX}*", kind=kind) for kind in names.TUNNEL_KINDS]
     return Ruleset(
@@ -142,6 +179,12 @@ def last_look(host_only: Iterable[Link], *, table: str = names.GUARD_TABLE) -> R
         sets=(LinkSet(INSIDE, elements),),
         owned=True,
     )
+
+
+def inet_table(host_only: Iterable[Link], *, table: str = names.GUARD_TABLE) -> Ruleset:
+    """The guard's whole inet table: what comes before the dynamic table's last look, and what behind it."""
+    behind = last_look(host_only, table=table)
+    return replace(behind, chains=(UNSTAMP, *behind.chains))
 
 
 def outside(links: Iterable[Link]) -> tuple[Link, ...]:
@@ -170,30 +213,34 @@ def early_egress() -> str:
     return f"{head}table netdev {names.EARLY_TABLE} {{\n{body}\n}}\n"
 
 
-def early_links(add: Iterable[Link], remove: Iterable[int]) -> str:
-    """Attach more links to early boot's table, as its udev rule does, and let go of others by their index."""
+def early_links(add: Iterable[Link], remove: Iterable[int], links: Iterable[Link]) -> str:
+    """Attach links to early boot's table, as its udev rule does, and let go of others by their index; ``links`` are
+    all that there are.
+    """
     where = f"netdev {names.EARLY_TABLE}"
-    chains = [chain for link in add for chain in render_chain(link_chain(link))]
-    attached = f"table {where} {{\n" + "\n".join(chains) + "\n}\n" if chains else ""
+    judge = judges(links)
+    routed = f"add chain {where} {ROUTED.name}\nflush chain {where} {ROUTED.name}\n"
     gone = "".join(f"delete chain {where} {names.LINK_CHAIN_PREFIX}{index}\n" for index in remove)
-    return early_egress() + gone + attached
+    chains = [
+        line for chain in (ROUTED, *(link_chain(link, judge[link]) for link in add)) for line in render_chain(chain)
+    ]
+    return f"{early_egress()}{routed}{gone}table {where} {{\n" + "\n".join(chains) + "\n}\n"
 
 
 def whole(links: Iterable[Link], *, table: str = names.GUARD_TABLE) -> str:
     """Both tables, in one transaction."""
     links = tuple(links)
-    return render(last_look(inside(links), table=table)) + render(egress_table(outside(links), table=table))
+    return render(inet_table(inside(links), table=table)) + render(egress_table(links, table=table))
 
 
-Attached = tuple[tuple[tuple[int, str], ...], tuple[tuple[int, str], ...]]
-"""Outside and inside links, by index and name: all that the tables depend on."""
+Attached = tuple[tuple[tuple[int, str, str], ...], tuple[tuple[int, str], ...]]
+"""Outside links by index and name, with who judges there, and inside links: all that the tables depend on."""
 
 
 def attached(links: Iterable[Link]) -> Attached:
     """What the tables for these links depend on; they need no change while it is the same."""
     links = tuple(links)
-    return _keys(outside(links)), _keys(inside(links))
-
-
-def _keys(links: tuple[Link, ...]) -> tuple[tuple[int, str], ...]:
-    return tuple(sorted((link.index, link.name) for link in links))
+    return (
+        tuple(sorted((link.index, link.name, judge) for link, judge in judges(links).items())),
+        tuple(sorted((link.index, link.name) for link in inside(links))),
+    )

@@ -153,7 +153,7 @@ HOLDING: Final = (
     Mutant(
         "policy-alone-drops",
         _RULESET,
-        "if self.policy is Verdict.DROP and not shut:",
+        "if self.policy is Verdict.DROP and not set(ends) & {Verdict.DROP, Verdict.REJECT}:",
         "if self.policy is Verdict.DROP and not self.rules:",
         "a chain whose policy alone drops leaks during every replace (T1)",
         (RULESET,),

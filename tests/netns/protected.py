@@ -25,17 +25,17 @@ from tests.lab.frames import Kind
 from tests.lab.laptop import Laptop
 from tests.lab.process import LabError, wait_for
 from tests.lab.record import Recorder, Recording
-from tests.lab.sender_kinds import BY_NAME, BY_NUMBER, KINDS, SenderKind
+from tests.lab.sender_kinds import BY_NAME, BY_NUMBER, FORGERS, KINDS, SenderKind
 from tests.lab.senders import Senders
 from tests.lab.world import World
 
 T = TypeVar("T")
 
-STAMPED: Final = (BY_NAME["forgedpacket4"],)
-"""Forges our stamp on a packet socket: docs/known-issues.md says that this one passes."""
-PACKET: Final = tuple(BY_NAME[name] for name in ("packet4", "packet6", "bypass4", "ethertype", "packetmark4"))
-"""Packet sockets without our stamp: what only an egress chain stops."""
-JUDGED: Final = KINDS
+PACKET: Final = tuple(
+    BY_NAME[name] for name in ("packet4", "packet6", "bypass4", "ethertype", "packetmark4", "forgedpacket4")
+)
+"""Packet sockets, those that forge our stamp included: what only an egress chain stops."""
+JUDGED: Final = (*KINDS, *FORGERS)
 """Everybody of whom nothing may ever leave."""
 UNROUTED: Final = tuple(kind for kind in JUDGED if kind.name != "conn4")
 """Those who can try even where routing has no answer: connect(2) has failed already, then."""
@@ -157,9 +157,9 @@ class Protected:
     def positive_control(self) -> None:
         """Unprotected at home, the far side sees each sender; then the laptop leaves the network."""
         self.world.roam("home", ipv6=True)
-        with self.watch(kinds=KINDS) as watch:
+        with self.watch(kinds=JUDGED) as watch:
             watch.everybody_tries()
-        unseen = names_of(KINDS) - watch.seen()
+        unseen = names_of(JUDGED) - watch.seen()
         if unseen:
             raise LabError(f"the recorder does not see {', '.join(sorted(unseen))}: it may not judge")
         self.world.unplug("wlan0")

@@ -11,7 +11,7 @@ import pytest
 from tests.lab import plan
 from tests.lab.laptop import BIN
 from tests.lab.process import stop, wait_for
-from tests.netns.protected import ORDINARY, PACKET, STAMPED, UNROUTED, Protected, names_of
+from tests.netns.protected import ORDINARY, PACKET, UNROUTED, Protected, names_of
 
 pytestmark = pytest.mark.root
 
@@ -155,7 +155,7 @@ def test_kernel_without_nftables(laptop: Protected) -> None:
     assert status["protected"] is False
     assert any("nftables" in problem["text"] for problem in status["problems"])
     assert refused.returncode == 1
-    assert watch.seen() <= names_of(PACKET + STAMPED) | _MULTICAST
+    assert watch.seen() <= names_of(PACKET) | _MULTICAST
 
 
 def test_state_that_cannot_be_written(laptop: Protected) -> None:

@@ -314,14 +314,12 @@ def test_out_with_the_guard(loaded: tuple[Bench, Ruleset, Snapshot]) -> None:
 
     bench.nft.run("delete table inet aovpnd")
     bench.out_of_tunnel()
-    last_look = rules.last_look(rules.inside(snapshot.links))
+    alone = rules.inet_table(rules.inside(snapshot.links))
     expected = {
-        number
-        for number, sent in numbered.items()
-        if verdict(last_look, Hook.POSTROUTING, sent, NOW)[0] is Verdict.ACCEPT
+        number for number, sent in numbered.items() if verdict(alone, Hook.POSTROUTING, sent, NOW)[0] is Verdict.ACCEPT
     }
     _compare(expected, _out(bench, numbered), numbered)
-    assert not any(numbered[number].oif in {WLAN, ETH, UNKNOWN} and not numbered[number].mark for number in expected)
+    assert not any(numbered[number].oif in {WLAN, ETH, UNKNOWN} for number in expected)
 
 
 IN_BY: Final = (WLAN, ETH, DOCKER, TUNNEL, UNKNOWN, IMPOSTOR)

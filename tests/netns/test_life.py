@@ -16,8 +16,7 @@ from tests.lab import plan
 from tests.lab.frames import Kind
 from tests.lab.laptop import BIN
 from tests.lab.process import wait_for
-from tests.lab.sender_kinds import KINDS
-from tests.netns.protected import PACKET, STAMPED, Protected, counted, names_of, only
+from tests.netns.protected import JUDGED, PACKET, Protected, counted, names_of, only
 
 pytestmark = pytest.mark.root
 
@@ -106,7 +105,7 @@ def test_both_dead_then_a_flush(laptop: Protected) -> None:
     """What is left then is routing: nothing of any ordinary program, bound ones included, but the link's multicast; and
     packet sockets. It is written down in docs/known-issues.md, and this is the measurement.
     """
-    with laptop.watch(KINDS + STAMPED) as watch:
+    with laptop.watch(JUDGED) as watch:
         with laptop.no_restarts():
             laptop.lab.kill_guard()
             laptop.lab.kill_daemon()
@@ -119,8 +118,8 @@ def test_both_dead_then_a_flush(laptop: Protected) -> None:
         shut = time.time()
         watch.everybody_tries()
 
-    assert watch.seen(start=open_since) == names_of(PACKET + STAMPED) | {"mdns4", "mdns6"}
-    assert watch.seen(start=shut) <= names_of(STAMPED)
+    assert watch.seen(start=open_since) == names_of(PACKET) | {"mdns4", "mdns6"}
+    assert watch.seen(start=shut) == set()
 
 
 def test_stop_keeps_the_block_and_start_adopts(laptop: Protected) -> None:

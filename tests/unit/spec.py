@@ -17,7 +17,7 @@ from aovpnd import names
 from aovpnd.inquiries import OpenLookUp
 from aovpnd.links import ARPHRD_ETHER, ARPHRD_LOOPBACK, ARPHRD_NONE, OUR_LINK, SAFE_NAME, Link
 from aovpnd.model import Block, Config, Grant, Intent, Lan, Snapshot, TunnelState, Wish
-from aovpnd.ruleset import L4, Address, Device, Framing, Network, Packet, Protocol
+from aovpnd.ruleset import L4, Address, Device, Framing, Network, Origin, Packet, Protocol
 from aovpnd.tunnel import TunnelSpec
 
 
@@ -394,8 +394,13 @@ def raw_allowed(packet: Packet, *, outside: bool) -> bool:
         return frame is Protocol.VLAN and packet.tagged is Protocol.ARP
     if packet.mark & names.STAMP and packet.framing is Framing.OTHER:
         return True
-    if packet.mark & names.STAMP and packet.protocol in {Protocol.IP, Protocol.IP6}:
-        return frame in {Protocol.IP, Protocol.IP6, Protocol.VLAN}
+    by_stack = packet.mark & names.STAMP and packet.origin is Origin.ROUTED
+    if (
+        by_stack
+        and packet.protocol in {Protocol.IP, Protocol.IP6}
+        and frame in {Protocol.IP, Protocol.IP6, Protocol.VLAN}
+    ):
+        return True
     return _is_dhcp_out(packet) or _is_discovery_out(packet, NONE)
 
 

@@ -15,16 +15,17 @@ TUNNEL = Link(9, "aovpn0", kind="tun", arphrd=ARPHRD_NONE)
 
 
 class Paper:
-    """Holds the early table's chains, index to device, as a listing would show them."""
+    """Holds the early table's chains, index to device and judge, as a listing would show them."""
 
-    def __init__(self, chains: dict[int, str]) -> None:
+    def __init__(self, chains: dict[int, tuple[str, str]]) -> None:
         self.chains = chains
 
     def list_table(self, _family: str, _table: str) -> str | None:
         """The listing."""
         return "".join(
-            f'chain link_{index} {{\n\t\ttype filter hook egress device "{device}" priority filter;\n\t}}\n'
-            for index, device in self.chains.items()
+            f'chain link_{index} {{\n\t\ttype filter hook egress device "{device}" priority filter; policy drop;\n'
+            f'\t\tjump {judge} comment "every outside link alike"\n\t\tdrop\n\t}}\n'
+            for index, (device, judge) in self.chains.items()
         )
 
     def run(self, _text: str) -> str:
@@ -35,15 +36,24 @@ class Paper:
 @pytest.mark.parametrize(
     ("chains", "state"),
     [
-        pytest.param({2: "wlan0"}, Copies.CURRENT, id="as it should be"),
+        pytest.param({2: ("wlan0", "routed")}, Copies.CURRENT, id="as it should be"),
         pytest.param({}, Copies.STALE, id="a card without a chain"),
-        pytest.param({2: "eth7"}, Copies.STALE, id="renamed"),
-        pytest.param({2: "wlan0", 9: "aovpn0"}, Copies.STALE, id="a chain on the tunnel"),
-        pytest.param({2: "wlan0", 5: "aovpn0"}, Copies.STALE, id="left by a link that had the tunnel's name"),
-        pytest.param({2: "wlan0", 5: "usb0"}, Copies.CURRENT, id="the udev rule was quicker than our look"),
+        pytest.param({2: ("wlan0", "outside")}, Copies.STALE, id="as early boot left it"),
+        pytest.param({2: ("eth7", "routed")}, Copies.STALE, id="renamed"),
+        pytest.param({2: ("wlan0", "routed"), 9: ("aovpn0", "routed")}, Copies.STALE, id="a chain on the tunnel"),
+        pytest.param(
+            {2: ("wlan0", "routed"), 5: ("aovpn0", "routed")},
+            Copies.STALE,
+            id="left by a link that had the tunnel's name",
+        ),
+        pytest.param(
+            {2: ("wlan0", "routed"), 5: ("usb0", "routed")},
+            Copies.CURRENT,
+            id="the udev rule was quicker than our look",
+        ),
     ],
 )
-def test_what_is_attached(chains: dict[int, str], state: Copies) -> None:
+def test_what_is_attached(chains: dict[int, tuple[str, str]], state: Copies) -> None:
     """Every outside link has its chain; no other link has one, also not by its name."""
     paper: Any = Paper(chains)
     copies = EgressCopies(paper)

@@ -23,7 +23,21 @@ from aovpnd.core import firewall
 from aovpnd.guard import rules
 from aovpnd.links import Link, is_tunnel_shaped
 from aovpnd.model import GuardState, Phase
-from aovpnd.ruleset import L4, Chain, Device, Framing, Hook, Match, Packet, Protocol, Rule, Ruleset, Verdict, verdict
+from aovpnd.ruleset import (
+    L4,
+    Chain,
+    Device,
+    Framing,
+    Hook,
+    Match,
+    Origin,
+    Packet,
+    Protocol,
+    Rule,
+    Ruleset,
+    Verdict,
+    verdict,
+)
 from tests.unit import spec
 from tests.unit.packets import ARRIVING, DEVICES, EVERYBODY4, LEAVING, THROUGH, by_link, packet
 from tests.unit.small_world import ENDPOINT4, NOW, Situation, few_situations, situations
@@ -236,15 +250,17 @@ FRAMES: Final = (
     Packet(protocol=Protocol.EAPOL),
     Packet(protocol=Protocol.ARP, mark=names.STAMP),
     *(
-        Packet(protocol=claim, frame=frame, tagged=tagged, mark=mark, framing=framing)
-        for claim, frame, tagged, mark, framing in product(
+        Packet(protocol=claim, frame=frame, tagged=tagged, mark=mark, framing=framing, origin=origin)
+        for claim, frame, tagged, mark, framing, origin in product(
             (Protocol.IP, Protocol.IP6, Protocol.ARP, Protocol.EAPOL, Protocol.VLAN),
             (Protocol.IP, Protocol.IP6, Protocol.ARP, Protocol.EAPOL, Protocol.VLAN),
             (None, Protocol.IP, Protocol.ARP),
             (0, names.STAMP, names.FWMARK),
             (Framing.ETHERNET,),
+            Origin,
         )
     ),
+    *(replace(sent, mark=names.STAMP, origin=Origin.FRAMED) for sent in LEAVING),
     *(Packet(protocol=Protocol.IP, mark=mark, framing=Framing.OTHER) for mark in (0, names.STAMP)),
 )
 
@@ -265,12 +281,14 @@ def test_guard_lets_out_what_the_table_lets_out(answers: Answers) -> None:
 
 
 def test_guard_alone_lets_nothing_out(answers: Answers) -> None:
-    """Without the dynamic table, after a foreign flush, nothing that a socket of ours sends leaves: not even DHCP."""
+    """Without the dynamic table, after a foreign flush, nothing that a socket of ours sends leaves: not even DHCP, and
+    not if it sets the stamp itself.
+    """
     outside = [Device(2, "wlan0"), Device(12, "aovpn9", "dummy"), Device(9, "aovpn0", "dummy"), Device(99, "usb0")]
-    for last_look in {_guard(links)[0] for links, _ in answers.links}:
+    assert names.PRIORITY_UNSTAMP < names.PRIORITY_LAST_LOOK < names.PRIORITY_GUARD
+    for table in {rules.inet_table(rules.inside(links)) for links, _ in answers.links}:
         for device, sent in product(outside, LEAVING):
-            if not sent.mark & names.STAMP:
-                assert verdict(last_look, Hook.POSTROUTING, replace(sent, oif=device))[0] is Verdict.DROP
+            assert verdict(table, Hook.POSTROUTING, replace(sent, oif=device))[0] is Verdict.DROP
 
 
 def test_guard_stops_what_passes_no_other_hook(answers: Answers) -> None:
@@ -284,9 +302,27 @@ def test_guard_stops_what_passes_no_other_hook(answers: Answers) -> None:
                 assert passes is spec.raw_allowed(frame, outside=outside), (situation, frame)
 
 
+@pytest.mark.parametrize("kind", ["bond", "team", "bridge", "vrf", ""])
+def test_ports_of_a_bond_ask_for_no_route(kind: str) -> None:
+    """What a bond sends has lost its route before it comes to a port (IFF_XMIT_DST_RELEASE), so there the stamp alone
+    counts; everywhere else the route does, too, on the bond itself as well.
+    """
+    links = (Link(2, "eth0", master=4), Link(3, "eth1"), Link(4, "bond0", kind))
+    egress = rules.egress_table(links)
+    for link in links:
+        stamped = packet(EVERYBODY4, L4.TCP, 443, mark=names.STAMP, oif=spec.device_of(link))
+        port = link.index == 2 and kind in {"bond", "team"}
+        for origin, passes in ((Origin.ROUTED, True), (Origin.FRAMED, port)):
+            said, _ = verdict(egress, Hook.EGRESS, replace(stamped, origin=origin))
+            assert (said is Verdict.ACCEPT) is passes, (link, origin)
+        assert verdict(egress, Hook.EGRESS, replace(stamped, mark=0))[0] is Verdict.DROP
+    enslaved = rules.attached(links) != rules.attached((*links[1:], replace(links[0], master=0)))
+    assert enslaved or kind not in {"bond", "team"}
+
+
 @cache
 def _guard(links: tuple[Link, ...]) -> tuple[Ruleset, Ruleset]:
-    return rules.last_look(rules.inside(links)), rules.egress_table(rules.outside(links))
+    return rules.last_look(rules.inside(links)), rules.egress_table(links)
 
 
 # -- the test itself ---------------------------------------------------------------------------------------------------
