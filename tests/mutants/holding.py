@@ -94,6 +94,48 @@ HOLDING: Final = (
         (NO_LEAK,),
     ),
     Mutant(
+        "guard-believes-any-stamp",
+        _GUARD,
+        "return replace(rule, match=replace(rule.match, origin=Origin.ROUTED)) if framed else rule",
+        "return rule",
+        "a packet socket sets the stamp and passes (T15)",
+        (NO_LEAK,),
+    ),
+    Mutant(
+        "every-port-is-a-bonds",
+        _GUARD,
+        "names.OUTSIDE_CHAIN if link.master in masters else names.ROUTED_CHAIN",
+        "names.OUTSIDE_CHAIN if link.master else names.ROUTED_CHAIN",
+        "a packet socket sets the stamp and passes by a bridge's port",
+        (NO_LEAK,),
+    ),
+    Mutant(
+        "guard-leaves-the-stamp",
+        _GUARD,
+        "return replace(behind, chains=(UNSTAMP, *behind.chains))",
+        "return behind",
+        "after a flush whoever sets the stamp passes until the daemon is back (T15)",
+        (NO_LEAK, KERNEL),
+    ),
+    Mutant(
+        "guard-clears-too-late",
+        "aovpnd/names.py",
+        "PRIORITY_UNSTAMP: Final = 299",
+        "PRIORITY_UNSTAMP: Final = 301",
+        "nothing that is permitted gets out: a block-everything bug is a bug",
+        (NO_LEAK, KERNEL),
+    ),
+    Mutant(
+        "route-not-written",
+        _RENDER,
+        """        yield _ORIGIN_WORDS[match.origin]
+""",
+        """        pass
+""",
+        "the kernel is told less than verdict says",
+        (RULESET,),
+    ),
+    Mutant(
         "guard-without-end",
         _GUARD,
         'Rule(Match(), Verdict.DROP, "no stamp, no way out: raw sockets',

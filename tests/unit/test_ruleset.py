@@ -19,6 +19,7 @@ from aovpnd.ruleset import (
     LinkSet,
     Mark,
     Match,
+    Origin,
     Packet,
     Protocol,
     Rule,
@@ -93,6 +94,8 @@ ND: Final = Packet(protocol=Protocol.IP6, daddr=ip_address("fe80::1"), l4=L4.ICM
         pytest.param(Match(frame=(Protocol.IP,)), UDP, True, id="a frame that says what it is"),
         pytest.param(Match(frame=(Protocol.ARP,)), replace(UDP, frame=Protocol.ARP), True, id="a frame that lies"),
         pytest.param(Match(frame=(Protocol.IP,)), replace(UDP, framing=Framing.OTHER), False, id="no frame at all"),
+        pytest.param(Match(origin=Origin.ROUTED), UDP, True, id="from the IP stack"),
+        pytest.param(Match(origin=Origin.ROUTED), replace(UDP, origin=Origin.FRAMED), False, id="by a packet socket"),
     ],
 )
 def test_match(match: Match, packet: Packet, *, matches: bool) -> None:
@@ -276,6 +279,10 @@ def test_what_makes_no_sense() -> None:
         (
             Rule(Match(protocol=Protocol.ARP, framing=Framing.OTHER), Verdict.ACCEPT, "x"),
             'meta protocol arp meta oiftype != ether accept comment "x"',
+        ),
+        (
+            Rule(Match(protocol=Protocol.IP, origin=Origin.ROUTED), Verdict.ACCEPT, "x"),
+            'meta protocol ip meta rtclassid != 0xffffffff accept comment "x"',
         ),
     ],
 )
