@@ -16,8 +16,9 @@ from pathlib import Path
 from tests.audits.attack import Attack, Harmless, Outcome, Phase
 from tests.audits.catalogue import ATTACKS
 from tests.audits.record import Record, findings, table
-from tests.audits.scene import KEPT, Stage
+from tests.audits.scene import Stage
 from tests.lab.process import LabError
+from tests.lab.rootdir import CACHE
 from tests.soak.run import commit
 
 
@@ -30,7 +31,7 @@ def main() -> int:
         print("error: no attack of the catalogue is meant (--only is a regular expression for CLASS-name)")
         return 2
     head = options.commit or commit()
-    path = options.record or KEPT / f"{head}.jsonl"
+    path = options.record or CACHE / "audits" / f"{head}.jsonl"
     if options.fresh:
         path.unlink(missing_ok=True)
     record = Record.open(path)

@@ -1,7 +1,6 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
 """Where an attack plays: a laptop at home in some phase, everybody on it sending, the judge on the far side."""
 
-import shutil
 import sys
 import time
 from collections.abc import Iterator
@@ -15,11 +14,8 @@ from tests.audits.attack import Attack, Harmless, Outcome, Phase
 from tests.lab import call, plan
 from tests.lab.host import Host
 from tests.lab.process import LabError, stop, wait_for
-from tests.lab.rootdir import CACHE
 from tests.netns.protected import JUDGED, Protected, Watch
 
-KEPT: Final = CACHE / "audits"
-"""Where captures are kept that show something."""
 LINK: Final = "wlan0"
 """The laptop's link."""
 _WINDOW: Final = "120s"
@@ -187,18 +183,11 @@ def _judge(
 ) -> Outcome:
     """Count; a capture that shows something is kept."""
     clear = watch.recording.clear(since)
-    first = ""
-    if clear:
-        kept = _keep(watch.recorder.path, f"{attack.id}-{phase}")
-        first = f"{watch.recording.describe(clear)}; first at +{clear[0].time - watch.began:.3f} s; capture {kept}"
+    first = watch.complaint(since, name=f"{attack.id}-{phase}")
+    if first and since:
+        first += f"; the window was closed at +{since - watch.began:.3f} s"
     attempts = watch.senders.tried(since)
     return Outcome(attack.id, phase, tries, attempts, len(clear), first, service, round(seconds, 1))
-
-
-def _keep(capture: Path, name: str) -> Path:
-    """Put a capture where the end of the world does not take it away."""
-    KEPT.mkdir(parents=True, exist_ok=True)
-    return Path(shutil.copyfile(capture, KEPT / f"{name}.pcapng"))
 
 
 # -- service -----------------------------------------------------------------------------------------------------------

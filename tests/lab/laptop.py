@@ -7,6 +7,7 @@ import re
 import subprocess
 import sys
 import time
+from contextlib import suppress
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Final
@@ -215,6 +216,11 @@ supersede dhcp-rebinding-time {self.lease_s * 85 // 100};
     def daemon_log(self) -> str:
         """What the daemon and its supervisor have said."""
         return (self.host.dir / "aovpnd.log").read_text(encoding="utf-8", errors="replace")
+
+    def keep_log(self, path: Path) -> None:
+        """Copy the daemon's log, if there is one; ``path`` is outside of this world."""
+        with suppress(FileNotFoundError):
+            path.write_bytes((self.host.dir / "aovpnd.log").read_bytes())
 
     def ctl(self, *arguments: str, check: bool = True, uid: int | None = None) -> subprocess.CompletedProcess[str]:
         """Run aovpnctl as root, or as another user."""

@@ -12,6 +12,8 @@ classes.
 """
 
 import json
+import re
+import shutil
 import subprocess
 import sys
 import time
@@ -21,75 +23,18 @@ from pathlib import Path
 from types import TracebackType
 from typing import Final, Self
 
-from tests.lab.frames import ENDPOINTS, LOOKED_UP, RESOLVERS, SITES, Endpoint, Frame, Kind, dissect
+from tests.lab.counters import Counters
+from tests.lab.counting import NOT_CAPTURED, Rules, bpf, nft_rules, nft_sets
+from tests.lab.frames import ENDPOINTS, Address, Endpoint, Frame, Kind, dissect
 from tests.lab.host import Host
 from tests.lab.process import LabError, run, stop
+from tests.lab.rootdir import CACHE
+from tests.lab.sender_kinds import BY_NUMBER
 
+KEPT: Final = CACHE / "kept"
+"""Where captures are kept that show something."""
 Counts = dict[str, Counter[Kind]]
 """Link -> class -> frames."""
-_NOT_CAPTURED: Final = frozenset({Kind.ARP, Kind.TUNNEL})
-"""What ``prefilter`` leaves out of the capture."""
-
-
-def nft_rules(endpoints: tuple[Endpoint, ...]) -> tuple[tuple[str, Kind], ...]:
-    """The allow-list as nft matches, first match wins; the dissector's rules in `frames.classify` say the same."""
-    plain4 = "ip hdrlength 5 ip frag-off & 0x3fff == 0"
-    near = ", ".join(("fe80::/10", *(str(site.router6) for site in SITES)))
-    ndp = "ip6 nexthdr icmpv6 ip6 hoplimit 255 icmpv6 code 0 icmpv6 type"
-    rules = [
-        ("ether type arp", Kind.ARP),
-        ("ether type 0x888e", Kind.EAPOL),
-        (f"{plain4} ip daddr 255.255.255.255 udp sport 68 udp dport 67", Kind.DHCP4),
-        ("ip6 nexthdr udp ip6 saddr fe80::/10 ip6 daddr ff02::1:2 udp sport 546 udp dport 547", Kind.DHCP6),
-        (f"{ndp} 133 ip6 daddr ff02::2", Kind.NDP),
-        (f"{ndp} 135 ip6 daddr {{ ff02::1:ff00:0/104, {near} }}", Kind.NDP),
-        (f"{ndp} 136 ip6 daddr {{ ff02::1, {near} }}", Kind.NDP),
-    ]
-    shapes = (
-        ("@th,64,32 0x01000000 udp length 156", Kind.HANDSHAKE),
-        ("@th,64,32 0x02000000 udp length 100", Kind.HANDSHAKE),
-        ("@th,64,32 0x03000000 udp length 72", Kind.HANDSHAKE),
-        ("@th,64,32 0x04000000 udp length >= 40", Kind.TUNNEL),
-    )
-    rules += _look_up_rules(plain4)
-    # One rule for all endpoints of a family: a flood passes every one of these.
-    for version, head in ((4, f"{plain4} ip daddr"), (6, "ip6 nexthdr udp ip6 daddr")):
-        pairs = ", ".join(f"{address} . {port}" for address, port in endpoints if address.version == version)
-        if pairs:
-            rules += [(f"{head} . udp dport {{ {pairs} }} {shape}", kind) for shape, kind in shapes]
-    return tuple(rules)
-
-
-def _look_up_rules(plain4: str) -> list[tuple[str, Kind]]:
-    """A question for one of the names, to one of the resolvers: a header with one question and nothing else, the name,
-    the type (A, AAAA), the class.
-    """
-    rules = []
-    four = ", ".join(str(address) for address in sorted(map(str, RESOLVERS)) if ":" not in address)
-    six = ", ".join(str(address) for address in sorted(map(str, RESOLVERS)) if ":" in address)
-    for name in LOOKED_UP:
-        wire = b"".join(bytes([len(label)]) + label.encode() for label in name.split(".")) + b"\0"
-        data = bytes.fromhex("01000001000000000000") + wire
-        pieces = [(10 + at, data[at : at + 8]) for at in range(0, len(data), 8)]
-        match = " ".join(f"@th,{8 * at},{8 * len(piece)} 0x{piece.hex()}" for at, piece in pieces)
-        end = 8 * (10 + len(data))
-        match += f" @th,{end},16 {{ 1, 28 }} @th,{end + 16},16 1 udp length {10 + len(data) + 4}"
-        rules.append((f"{plain4} ip daddr {{ {four} }} udp dport 53 {match}", Kind.LOOK_UP))
-        rules.append((f"ip6 nexthdr udp ip6 daddr {{ {six} }} udp dport 53 {match}", Kind.LOOK_UP))
-    return rules
-
-
-def _bpf(endpoints: tuple[Endpoint, ...]) -> str:
-    """A pcap-filter(7) expression that is true for what ``prefilter`` captures: all but `_NOT_CAPTURED`, exactly."""
-    data4 = "ip[0] = 0x45 and ip[6:2] & 0x3fff = 0 and udp[4:2] >= 40 and udp[8:4] = 0x04000000"
-    data6 = "ip6[6] = 17 and ip6[44:2] >= 40 and ip6[48:4] = 0x04000000"
-    parts = ["arp"]
-    for address, port in endpoints:
-        if address.version == 4:
-            parts.append(f"(ip and udp dst port {port} and dst host {address} and {data4})")
-        else:
-            parts.append(f"(ip6 and dst host {address} and ip6[42:2] = {port} and {data6})")
-    return f"not ({' or '.join(parts)})"
 
 
 @dataclass(frozen=True, slots=True)
@@ -135,8 +80,8 @@ class Recording:
         return Counter(frame.sender for frame in self.between(start, end) if frame.sender is not None)
 
     def describe(self, frames: tuple[Frame, ...] | None = None, *, most: int = 12) -> str:
-        """What a few frames are, the frequent first: for messages of failed tests."""
-        counted = Counter(frame.what for frame in (self.clear() if frames is None else frames))
+        """What a few frames are and who sent them, the frequent first: for messages of failed tests."""
+        counted = Counter(_whose(frame) for frame in (self.clear() if frames is None else frames))
         return "; ".join(f"{number} × {what}" for what, number in counted.most_common(most)) or "none"
 
 
@@ -149,7 +94,9 @@ class Recorder:
     path: Path
     table: str
     endpoints: tuple[Endpoint, ...]
+    ike: tuple[Address, ...]
     prefilter: bool
+    _counters: Counters
     _capture: subprocess.Popen[bytes]
     _before_capture: Counts
     _least: Counts = field(default_factory=dict)
@@ -164,33 +111,35 @@ class Recorder:
         *,
         prefilter: bool = False,
         endpoints: tuple[Endpoint, ...] = ENDPOINTS,
+        ike: tuple[Address, ...] = (),
     ) -> Self:
-        """Record on these links of ``host``, the far side; returns when nothing escapes any more."""
+        """Record on these links of ``host``, the far side; returns when nothing escapes any more.
+
+        ``endpoints`` are where WireGuard may go, ``ike`` where IKE and ESP may.
+        """
         number = sum(1 for _ in host.dir.glob("record*.pcapng")) + 1
         path = host.dir / f"record{number}.pcapng"
         table = f"record{number}"
-        host.nft(_table(table, links, nft_rules(endpoints)))
-        bpf = "-"
+        host.nft(_table(table, links, nft_sets(ike), nft_rules(endpoints, ike)))
+        filtered = "-"
         if prefilter:
-            bpf = str(path.with_suffix(".bpf"))
-            compiled = run(("tcpdump", "-ddd", "-y", "EN10MB", _bpf(endpoints))).stdout
-            Path(bpf).write_text(compiled, encoding="ascii")
-        command = (sys.executable, "-m", "tests.lab.capture", str(path), bpf, *links)
+            filtered = str(path.with_suffix(".bpf"))
+            compiled = run(("tcpdump", "-ddd", "-y", "EN10MB", bpf(endpoints))).stdout
+            Path(filtered).write_text(compiled, encoding="ascii")
+        command = (sys.executable, "-m", "tests.lab.capture", str(path), filtered, *links)
         capture = host.spawn(*command, log=table, stdout=subprocess.PIPE)
         if capture.stdout is None or capture.stdout.readline() != b"ready\n":
             raise LabError(f"the capture did not start: {(host.dir / f'{table}.log').read_text()[-400:]}")
-        recorder = cls(host, links, path, table, endpoints, prefilter, capture, {})
+        recorder = cls(host, links, path, table, endpoints, ike, prefilter, Counters.open(host, table), capture, {})
         recorder._before_capture = recorder.counters()
         return recorder
 
     def counters(self) -> Counts:
         """The exact nft counters since the start, by link and class."""
         counts: Counts = {link: Counter() for link in self.links}
-        listing = json.loads(self.host.out("nft", "-j", "list", "counters", "table", "netdev", self.table))
-        for item in listing["nftables"]:
-            if "counter" in item:
-                link, _, kind = item["counter"]["name"].rpartition("_")
-                counts[link][Kind(kind)] += item["counter"]["packets"]
+        for name, packets in self._counters.packets().items():
+            link, _, kind = name.rpartition("_")
+            counts[link][Kind(kind)] += packets
         return counts
 
     def count(self, *kinds: Kind) -> int:
@@ -205,17 +154,23 @@ class Recorder:
         stop(self._capture, grace_s=20)
         self._most = self.counters()
         self._least = {link: before[link] - self._before_capture[link] for link in self.links}
+        self._counters.close()
         self.host.run("nft", "delete", "table", "netdev", self.table)
         output = self._capture.stdout.read() if self._capture.stdout else b""
         if not output:
             raise LabError(f"the capture broke: {(self.host.dir / f'{self.table}.log').read_text()[-400:]}")
         self._dropped = sum(link["drops"] for link in json.loads(output).values())
 
+    def keep(self, name: str) -> Path:
+        """Copy the capture to where the end of the world does not take it away, and return its path there."""
+        KEPT.mkdir(parents=True, exist_ok=True)
+        return Path(shutil.copyfile(self.path, KEPT / f"{re.sub(r'[^A-Za-z0-9._-]+', '-', name)}.pcapng"))
+
     def recording(self, token: bytes) -> Recording:
         """Stop, dissect and check; ``token`` is what the run's senders put into every payload."""
         self.stop()
-        frames = dissect(self.path, token=token, endpoints=self.endpoints)
-        missing = _NOT_CAPTURED if self.prefilter else frozenset[Kind]()
+        frames = dissect(self.path, token=token, endpoints=self.endpoints, ike=self.ike)
+        missing = NOT_CAPTURED if self.prefilter else frozenset[Kind]()
         recording = Recording(frames, self._least, self._most, self._dropped, missing)
         recording.check()
         return recording
@@ -229,9 +184,9 @@ class Recorder:
         self.stop()
 
 
-def _table(name: str, links: tuple[str, ...], rules: tuple[tuple[str, Kind], ...]) -> str:
+def _table(name: str, links: tuple[str, ...], sets: str, rules: Rules) -> str:
     """The counting table: it accepts everything, and counts each frame once."""
-    lines = [f"table netdev {name} {{"]
+    lines = [f"table netdev {name} {{", sets]
     lines += [f"  counter {link}_{kind} {{ }}" for link in links for kind in Kind]
     for link in links:
         lines.append(f"  chain {link} {{")
@@ -239,6 +194,15 @@ def _table(name: str, links: tuple[str, ...], rules: tuple[tuple[str, Kind], ...
         lines += [f"    {match} counter name {link}_{kind} accept" for match, kind in rules]
         lines += [f"    counter name {link}_{Kind.CLEAR}", "  }"]
     return "\n".join([*lines, "}", ""])
+
+
+def _whose(frame: Frame) -> str:
+    """A frame, and by which socket it was sent: a kind of tests.lab.sender_kinds, or what else it can be."""
+    kind = BY_NUMBER.get(frame.sender) if frame.sender is not None else None
+    if kind is not None:
+        return f"{frame.what} ({frame.link}), sent by {kind.name}{' with CAP_NET_RAW' if kind.needs_net_raw else ''}"
+    by = "a program of the test" if frame.has_token else "the kernel, or who bears no token"
+    return f"{frame.what} ({frame.link}), sent by {by}"
 
 
 def now() -> float:

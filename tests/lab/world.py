@@ -10,7 +10,7 @@ from typing import Self
 from tests.lab import plan
 from tests.lab.enter import require_private_world
 from tests.lab.ethtool import software_segmentation
-from tests.lab.frames import ENDPOINTS, Endpoint
+from tests.lab.frames import ENDPOINTS, Address, Endpoint
 from tests.lab.host import Host, new_world_dir
 from tests.lab.laptop import Laptop
 from tests.lab.plan import CAFE, HOME, SIX
@@ -178,12 +178,19 @@ class World:
         self.air.ip(f"link set {link} down")
         self.air.ip(f"link set {link} up")
 
-    def record(self, *links: str, prefilter: bool = False, endpoints: tuple[Endpoint, ...] = ENDPOINTS) -> Recorder:
+    def record(
+        self,
+        *links: str,
+        prefilter: bool = False,
+        endpoints: tuple[Endpoint, ...] = ENDPOINTS,
+        ike: tuple[Address, ...] = (),
+    ) -> Recorder:
         """Start a recorder on the far side of links (all of them when none is named); stop it by its ``with``.
 
-        ``endpoints``: where handshakes may go.
+        ``endpoints``: where handshakes may go; ``ike``: where IKE and ESP may.
         """
-        recorder = Recorder.start(self.air, links or tuple(self.links), prefilter=prefilter, endpoints=endpoints)
+        recorded = links or tuple(self.links)
+        recorder = Recorder.start(self.air, recorded, prefilter=prefilter, endpoints=endpoints, ike=ike)
         self._recorders.append(recorder)
         return recorder
 

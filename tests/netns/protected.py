@@ -57,6 +57,7 @@ class Watch:
     recorder: Recorder
     senders: Senders
     kinds: tuple[SenderKind, ...]
+    laptop: Laptop
     began: float = field(default_factory=time.time)
     _recording: Recording | None = None
 
@@ -96,11 +97,22 @@ class Watch:
         numbers = self.recording.by_sender(start, end)
         return {kind.name for kind in BY_NUMBER.values() if numbers[kind.number]}
 
+    def complaint(self, start: float = 0.0, end: float = float("inf"), *, name: str) -> str:
+        """What was seen in clear in a span of Unix time: which frames, by whom they were sent, and when; "" when
+        nothing was. The capture is then kept under ``name``, and the daemon's log beside it says in which state it was.
+        """
+        clear = self.recording.clear(start, end)
+        if not clear:
+            return ""
+        kept = self.recorder.keep(name)
+        self.laptop.keep_log(kept.with_suffix(".log"))
+        first = f"frame {clear[0].number} of {kept}, at +{clear[0].time - self.began:.3f} s"
+        return f"{self.recording.describe(clear)}; the first is {first}; the daemon's log is beside it"
+
     def assert_silence(self, start: float = 0.0, end: float = float("inf")) -> None:
         """Nothing in clear was seen, although everybody tried: a silence of those who never spoke proves nothing."""
-        recording = self.recording
-        clear = recording.clear(start, end)
-        assert not clear, f"in clear: {recording.describe(clear)}\nfirst at +{clear[0].time - self.began:.3f} s"
+        complaint = self.complaint(start, end, name=os.environ.get("PYTEST_CURRENT_TEST", "capture"))
+        assert not complaint, f"in clear: {complaint}"
         tried = {attempt.kind.name for attempt in self.senders.attempts(start, end) if attempt.status != NOT_OPEN}
         assert tried >= names_of(self.kinds), f"never tried: {names_of(self.kinds) - tried}"
 
@@ -170,7 +182,7 @@ class Protected:
     ) -> Iterator[Watch]:
         """Record on all links while senders of these kinds run; the recording is there when the block is left."""
         with self.world.record() as recorder, Senders.start(self.lab, kinds, link=link, rate=rate) as senders:
-            watch = Watch(recorder, senders, kinds)
+            watch = Watch(recorder, senders, kinds, self.lab)
             yield watch
             watch.end()
 

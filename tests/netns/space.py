@@ -1,7 +1,6 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
 """A bare network namespace for tests of one adapter: made in a moment, entered by the test's own thread."""
 
-import ctypes
 import itertools
 import os
 import shlex
@@ -11,12 +10,12 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from types import TracebackType
-from typing import Final, Self
+from typing import Self
 
 from tests.lab.enter import require_private_world
 from tests.lab.process import run
+from tests.lab.thread import entered
 
-_CLONE_NEWNET: Final = 0x40000000
 _numbers = itertools.count(1)
 
 
@@ -54,13 +53,8 @@ class Space:
     @contextmanager
     def entered(self) -> Iterator[None]:
         """Bring this thread into the namespace, and back."""
-        with Path("/proc/thread-self/ns/net").open("rb") as before:
-            with Path(f"/run/netns/{self.name}").open("rb") as inside:
-                _setns(inside.fileno())
-            try:
-                yield
-            finally:
-                _setns(before.fileno())
+        with entered(Path(f"/run/netns/{self.name}")):
+            yield
 
     def __enter__(self) -> Self:
         return self
@@ -69,10 +63,3 @@ class Space:
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
         run(("ip", "netns", "delete", self.name))
-
-
-def _setns(descriptor: int) -> None:
-    libc = ctypes.CDLL(None, use_errno=True)
-    if libc.setns(descriptor, _CLONE_NEWNET) != 0:
-        number = ctypes.get_errno()
-        raise OSError(number, os.strerror(number))

@@ -2,7 +2,6 @@
 """The lab is tested before it may judge: what it must see it sees, and what it says a frame is, the frame is."""
 
 import json
-import struct
 import time
 from collections.abc import Iterator
 
@@ -16,10 +15,6 @@ from tests.lab.senders import Flood, Senders, new_token
 from tests.lab.world import World
 
 pytestmark = pytest.mark.root
-
-_ROUTER = bytes.fromhex("020000001001")
-_OURS = bytes.fromhex("020000000002")
-_BROADCAST = b"\xff" * 6
 
 
 @pytest.fixture(scope="module")
@@ -57,104 +52,6 @@ def test_flood_is_counted_exactly(world: World) -> None:
         sent = sum(figure["sent"] for figure in figures.values())
         assert sent <= recorder.count(Kind.CLEAR) - before <= sent + 50
     assert all(figure["sent"] for figure in figures.values())
-
-
-def _ether(to: bytes, ethertype: int, body: bytes) -> bytes:
-    return to + _OURS + struct.pack("!H", ethertype) + body
-
-
-def _ipv4(to: str, payload: bytes, protocol: int = 17, fragment: int = 0) -> bytes:
-    head = struct.pack("!BBHHHBBH", 0x45, 0, 20 + len(payload), 1, fragment, 64, protocol, 0)
-    return head + bytes([192, 168, 10, 77]) + bytes(map(int, to.split("."))) + payload
-
-
-def _ipv6(to: str, payload: bytes, header: int, hops: int = 255, source: str = "fe80::2") -> bytes:
-    from ipaddress import IPv6Address
-
-    head = struct.pack("!IHBB", 6 << 28, len(payload), header, hops)
-    return head + IPv6Address(source).packed + IPv6Address(to).packed + payload
-
-
-def _udp(source: int, to: int, payload: bytes) -> bytes:
-    return struct.pack("!HHHH", source, to, 8 + len(payload), 0) + payload
-
-
-def _dhcp() -> bytes:
-    head = struct.pack("!BBBBIHH", 1, 1, 6, 0, 7, 0, 0) + bytes(16) + _OURS + bytes(10 + 192)
-    return head + b"\x63\x82\x53\x63\x35\x01\x01\xff"
-
-
-def _wireguard(kind: int, size: int) -> bytes:
-    return struct.pack("<I", kind) + bytes(size - 4)
-
-
-def _icmp6(kind: int, code: int = 0) -> bytes:
-    body = bytes(4) + (b"" if kind == 133 else bytes.fromhex("fe800000000000000000000000000001"))
-    return struct.pack("!BBH", kind, code, 0) + body
-
-
-_GATEWAY4, _GATEWAY6 = str(plan.GATEWAY4), str(plan.GATEWAY6)
-_ARP = struct.pack("!HHBBH6s4s6s4s", 1, 0x0800, 6, 4, 1, _OURS, bytes(4), bytes(6), bytes([192, 168, 10, 1]))
-_PORT = plan.GATEWAY_PORT
-
-CRAFTED = [
-    ("arp", Kind.ARP, _ether(_BROADCAST, 0x0806, _ARP)),
-    ("eapol start", Kind.EAPOL, _ether(_ROUTER, 0x888E, b"\x01\x01\x00\x00")),
-    ("dhcp broadcast", Kind.DHCP4, _ether(_BROADCAST, 0x0800, _ipv4("255.255.255.255", _udp(68, 67, _dhcp())))),
-    ("dhcp unicast", Kind.CLEAR, _ether(_ROUTER, 0x0800, _ipv4("192.168.10.1", _udp(68, 67, _dhcp())))),
-    ("dhcp elsewhere", Kind.CLEAR, _ether(_ROUTER, 0x0800, _ipv4("203.0.113.80", _udp(68, 67, _dhcp())))),
-    ("dhcpv6 solicit", Kind.DHCP6, _ether(_ROUTER, 0x86DD, _ipv6("ff02::1:2", _udp(546, 547, b"\1\0\0\1"), 17))),
-    ("dhcpv6 unicast", Kind.CLEAR, _ether(_ROUTER, 0x86DD, _ipv6("fe80::1", _udp(546, 547, b"\1\0\0\1"), 17))),
-    ("router solicitation", Kind.NDP, _ether(_ROUTER, 0x86DD, _ipv6("ff02::2", _icmp6(133), 58))),
-    ("neighbour solicitation", Kind.NDP, _ether(_ROUTER, 0x86DD, _ipv6("ff02::1:ff00:1", _icmp6(135), 58))),
-    ("neighbour advertisement", Kind.NDP, _ether(_ROUTER, 0x86DD, _ipv6("fe80::1", _icmp6(136), 58))),
-    ("solicitation far away", Kind.CLEAR, _ether(_ROUTER, 0x86DD, _ipv6("2001:db8:80::80", _icmp6(135), 58))),
-    ("solicitation with few hops", Kind.CLEAR, _ether(_ROUTER, 0x86DD, _ipv6("ff02::2", _icmp6(133), 58, hops=64))),
-    ("solicitation with a code", Kind.CLEAR, _ether(_ROUTER, 0x86DD, _ipv6("ff02::2", _icmp6(133, 1), 58))),
-    ("ping6", Kind.CLEAR, _ether(_ROUTER, 0x86DD, _ipv6("ff02::1", _icmp6(128), 58))),
-    ("initiation", Kind.HANDSHAKE, _ether(_ROUTER, 0x0800, _ipv4(_GATEWAY4, _udp(9, _PORT, _wireguard(1, 148))))),
-    ("response", Kind.HANDSHAKE, _ether(_ROUTER, 0x0800, _ipv4(_GATEWAY4, _udp(9, _PORT, _wireguard(2, 92))))),
-    ("cookie", Kind.HANDSHAKE, _ether(_ROUTER, 0x0800, _ipv4(_GATEWAY4, _udp(9, _PORT, _wireguard(3, 64))))),
-    ("keepalive", Kind.TUNNEL, _ether(_ROUTER, 0x0800, _ipv4(_GATEWAY4, _udp(9, _PORT, _wireguard(4, 32))))),
-    ("data over ipv6", Kind.TUNNEL, _ether(_ROUTER, 0x86DD, _ipv6(_GATEWAY6, _udp(9, _PORT, _wireguard(4, 96)), 17))),
-    ("initiation too short", Kind.CLEAR, _ether(_ROUTER, 0x0800, _ipv4(_GATEWAY4, _udp(9, _PORT, _wireguard(1, 140))))),
-    ("unknown type", Kind.CLEAR, _ether(_ROUTER, 0x0800, _ipv4(_GATEWAY4, _udp(9, _PORT, _wireguard(5, 148))))),
-    ("text to the endpoint", Kind.CLEAR, _ether(_ROUTER, 0x0800, _ipv4(_GATEWAY4, _udp(9, _PORT, b"hello" * 30)))),
-    ("other port", Kind.CLEAR, _ether(_ROUTER, 0x0800, _ipv4(_GATEWAY4, _udp(9, 443, _wireguard(4, 96))))),
-    ("other host", Kind.CLEAR, _ether(_ROUTER, 0x0800, _ipv4("203.0.113.3", _udp(9, _PORT, _wireguard(4, 96))))),
-    (
-        "fragment to the endpoint",
-        Kind.CLEAR,
-        _ether(_ROUTER, 0x0800, _ipv4(_GATEWAY4, _udp(9, _PORT, _wireguard(4, 96)), fragment=0x2000)),
-    ),
-    ("tcp to the endpoint", Kind.CLEAR, _ether(_ROUTER, 0x0800, _ipv4(_GATEWAY4, bytes(20), protocol=6))),
-    ("unknown ethertype", Kind.CLEAR, _ether(_ROUTER, 0x88B5, bytes(46))),
-    ("tagged arp", Kind.CLEAR, _ether(_BROADCAST, 0x8100, b"\x00\x05\x08\x06" + _ARP)),
-    ("lldp", Kind.CLEAR, _ether(bytes.fromhex("0180c200000e"), 0x88CC, b"\x02\x07\x04" + _OURS + bytes(4))),
-]
-_SEND_FRAMES = """
-import socket, sys
-sock = socket.socket(socket.AF_PACKET, socket.SOCK_RAW, 0)
-sock.bind(("eth0", 0))
-for line in sys.stdin:
-    sock.send(bytes.fromhex(line))
-"""
-
-
-def test_crafted_frames_are_what_they_are(world: World) -> None:
-    """The dissector and nft agree with the table above, frame by frame and in the sum (`Recording.check`)."""
-    world.attach("eth0", "home")
-    world.laptop.host.sysctl(ipv6__conf__eth0__disable_ipv6=1)
-    world.laptop.host.ip("link set eth0 up")
-    with world.record("eth0") as recorder:
-        frames = "\n".join(frame.hex() for _, _, frame in CRAFTED) + "\n"
-        world.laptop.host.run("python3", "-I", "-c", _SEND_FRAMES, stdin=frames)
-        wait_for("all of them", lambda: sum(recorder.counters()["eth0"].values()) >= len(CRAFTED))
-    recording = recorder.recording(new_token())
-    world.unplug("eth0")
-
-    seen = [(name, frame.kind) for (name, _, _), frame in zip(CRAFTED, recording.frames, strict=True)]
-    assert seen == [(name, kind) for name, kind, _ in CRAFTED]
 
 
 def test_recorder_survives_a_link_that_goes_down(world: World) -> None:

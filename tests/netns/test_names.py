@@ -63,7 +63,7 @@ def watched(laptop: Protected, *more: tuple[object, int], kinds: bool = True) ->
     judged = JUDGED if kinds else JUDGED[:1]
     endpoints = (*ENDPOINTS, *more)
     with laptop.world.record(endpoints=endpoints) as recorder, Senders.start(laptop.lab, judged) as senders:  # type: ignore[arg-type]
-        watch = Watch(recorder, senders, judged)
+        watch = Watch(recorder, senders, judged, laptop.lab)
         yield watch
         watch.everybody_tries()
         watch.end()

@@ -5,14 +5,14 @@ The allow-list is the recorder's. What is not on it is counted once more by prot
 a capture of a million frames.
 """
 
-import json
 from collections import Counter
 from dataclasses import dataclass
 from typing import Final, Self
 
+from tests.lab.counters import Counters
+from tests.lab.counting import nft_rules, nft_sets
 from tests.lab.frames import ENDPOINTS, Kind
 from tests.lab.host import Host
-from tests.lab.record import nft_rules
 
 MLD: Final = "mld"
 """The kernel's own multicast listener reports; no program sends them."""
@@ -34,28 +34,27 @@ _CLEAR: Final = (
 class Meter:
     """Counters on the far side of some links."""
 
-    host: Host
-    links: tuple[str, ...]
+    _counters: Counters
 
     @classmethod
     def start(cls, host: Host, links: tuple[str, ...]) -> Self:
         """Count from now on."""
         kinds = [kind for kind in Kind if kind is not Kind.CLEAR]
-        lines = [f"table netdev {_TABLE} {{", *(f"counter frames_{kind} {{ }}" for kind in kinds)]
+        lines = [f"table netdev {_TABLE} {{", nft_sets(), *(f"counter frames_{kind} {{ }}" for kind in kinds)]
         lines += [f"counter clear_{name} {{ }}" for name, _ in _CLEAR]
+        lines += ["chain clear {", *(f"{match} counter name clear_{name} accept" for name, match in _CLEAR), "}"]
         for link in links:
             lines += [f"chain {link} {{", f'type filter hook ingress device "{link}" priority -400; policy accept;']
-            lines += [f"{match} counter name frames_{kind} accept" for match, kind in nft_rules(ENDPOINTS)]
-            lines += [f"{match} counter name clear_{name} accept" for name, match in _CLEAR]
-            lines.append("}")
+            for match, kind in nft_rules(ENDPOINTS):
+                verdict = "goto clear" if kind is Kind.CLEAR else f"counter name frames_{kind} accept"
+                lines.append(f"{match} {verdict}")
+            lines += ["goto clear", "}"]
         host.nft("\n".join([*lines, "}", ""]))
-        return cls(host, links)
+        return cls(Counters.open(host, _TABLE))
 
     def read(self) -> Counter[str]:
         """Frames since the start: ``frames_CLASS`` of the allow-list, and ``clear_PROTOCOL`` of all others."""
-        listing = json.loads(self.host.out("nft", "-j", "list", "counters", "table", "netdev", _TABLE))
-        found = (item["counter"] for item in listing["nftables"] if "counter" in item)
-        return Counter({counter["name"]: counter["packets"] for counter in found})
+        return Counter(self._counters.packets())
 
     def clear(self) -> Counter[str]:
         """Frames in clear since the start, by protocol."""

@@ -49,9 +49,9 @@ def _layer(frame: Frame, verdicts: dict[Frame, Verdict]) -> Layer:
     match frame.kind:
         case Kind.ARP | Kind.EAPOL | Kind.DHCP4 | Kind.DHCP6 | Kind.NDP | Kind.LOOK_UP:
             return SETUP
-        case Kind.HANDSHAKE:
+        case Kind.HANDSHAKE | Kind.IKE:
             return HANDSHAKE
-        case Kind.TUNNEL:
+        case Kind.TUNNEL | Kind.ESP | Kind.UDP_ESP:
             return TUNNEL
         case Kind.CLEAR:
             return CLEAR
