@@ -18,7 +18,7 @@ from aovpnd import __version__, names, rtnl, status
 from aovpnd.adapters import systemd
 from aovpnd.adapters.clocks import Clocks
 from aovpnd.adapters.filewatch import FileWatch
-from aovpnd.adapters.nft import ForeignChanges
+from aovpnd.adapters.nft import DYNAMIC, ForeignChanges
 from aovpnd.adapters.publish import Runtime
 from aovpnd.adapters.state import State, clock
 from aovpnd.config import load, reload
@@ -221,7 +221,10 @@ def _heard_files(files: FileWatch, daemon: Daemon) -> None:
 
 def _heard_nftables(changes: ForeignChanges, daemon: Daemon) -> None:
     for change in changes.drain():
-        daemon.changed_by(str(change))
+        if change.touches(DYNAMIC):
+            daemon.changed_by(str(change))
+        else:
+            daemon.wake.repair("the guard's tables")
 
 
 class TunnelFiles:

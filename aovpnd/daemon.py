@@ -136,9 +136,9 @@ class Daemon:
         return await pending.answer
 
     def changed_by(self, culprit: str) -> None:
-        """Somebody else committed an nftables transaction."""
+        """Somebody else committed an nftables transaction that touched our dynamic table."""
         self._culprit = culprit
-        self.wake.now(f"nftables changed by {culprit}")
+        self.wake.repair(f"nftables changed by {culprit}")
 
     def links_changed(self) -> None:
         """Links, addresses, routes or rules changed: at once while a window is open, since it may have to be closed."""

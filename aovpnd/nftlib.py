@@ -10,6 +10,7 @@ import errno
 import re
 import socket
 import struct
+from collections.abc import Iterable
 from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
@@ -96,8 +97,12 @@ NETLINK_NETFILTER: Final = 12
 NFNLGRP_NFTABLES: Final = 7
 NFNL_SUBSYS_NFTABLES: Final = 10
 NFT_MSG_NEWGEN: Final = 15
+NFTA_TABLE: Final = 1
+"""The name of the table: the first attribute of every message about a table or what is in it."""
 NFTA_GEN_PROC_PID: Final = 2
 NFTA_GEN_PROC_NAME: Final = 3
+FAMILIES: Final = {1: "inet", 2: "ip", 3: "arp", 5: "netdev", 7: "bridge", 10: "ip6"}
+"""NFPROTO_…"""
 SOL_NETLINK: Final = 270
 NETLINK_ADD_MEMBERSHIP: Final = 1
 SO_RCVBUFFORCE: Final = 33
@@ -108,22 +113,29 @@ class Change:
     """A transaction that somebody committed. ``pid`` 0 and no name: we were told too late (overrun), so look at
     everything.
 
-    ``pid`` is the thread's, in the initial pid namespace; ``port`` the netlink port that the request came from.
+    ``pid`` is the thread's, in the initial pid namespace; ``port`` the netlink port that the request came from;
+    ``tables`` those that were touched ("inet aovpnd"), or None when that is not known.
     """
 
     pid: int
     name: str
     port: int = 0
+    tables: frozenset[str] | None = None
 
     def __str__(self) -> str:
         safe = re.sub(r"[^A-Za-z0-9_.:@/-]", "?", self.name) or "somebody"
         return f"{safe}[{self.pid}]" if self.pid else safe
+
+    def touches(self, tables: Iterable[str]) -> bool:
+        """Whether one of these was touched, or may have been."""
+        return self.tables is None or not self.tables.isdisjoint(tables)
 
 
 class Watch:
     """A non-blocking socket that hears of every nftables transaction in this network namespace (nfnetlink, NEWGEN)."""
 
     def __init__(self) -> None:
+        self._reader = ChangeReader()
         try:
             self._socket = socket.socket(
                 socket.AF_NETLINK, socket.SOCK_RAW | socket.SOCK_NONBLOCK | socket.SOCK_CLOEXEC, NETLINK_NETFILTER
@@ -146,7 +158,11 @@ class Watch:
         self._socket.close()
 
     def drain(self) -> tuple[Change, ...]:
-        """All changes since the last call; one with pid 0 when messages were lost."""
+        """All changes since the last call; one with pid 0 when messages were lost.
+
+        Once it was full, the kernel leaves the socket out until it is empty, and says so once: so it is emptied, and
+        whoever looks at the tables after that sees all that was lost.
+        """
         changes: list[Change] = []
         while True:
             try:
@@ -159,7 +175,7 @@ class Watch:
                 changes.append(Change(0, ""))
                 continue
             if sender == 0:  # the kernel; anybody may send to a netlink socket
-                changes += parse_changes(data)
+                changes += self._reader.read(data)
 
 
 def own_ports() -> frozenset[int]:
@@ -175,21 +191,60 @@ def own_ports() -> frozenset[int]:
     return frozenset(int(row[2]) for row in rows if int(row[1]) == NETLINK_NETFILTER and row[-1] in inodes)
 
 
-def parse_changes(data: bytes) -> list[Change]:
-    """The NEWGEN messages in one datagram; malformed remains are skipped."""
-    changes = []
-    offset = 0
-    while offset + 16 <= len(data):
-        length, kind, _flags, _sequence, port = struct.unpack_from("=IHHII", data, offset)
-        if length < 16 or offset + length > len(data):  # noqa: PLR2004 - nlmsghdr is 16 bytes
-            break
-        if kind >> 8 == NFNL_SUBSYS_NFTABLES and kind & 0xFF == NFT_MSG_NEWGEN:
-            attributes = _attributes(data[offset + 20 : offset + length])
-            pid = attributes.get(NFTA_GEN_PROC_PID, b"")
-            name = attributes.get(NFTA_GEN_PROC_NAME, b"").rstrip(b"\0").decode("ascii", "replace")
-            changes.append(Change(int.from_bytes(pid, "big"), name, port))
-        offset += (length + 3) & ~3
-    return changes
+class ChangeReader:
+    """Reads the kernel's notices of one network namespace in their order.
+
+    Those about what a transaction touched come first, over as many datagrams as they take; NEWGEN, which says that it
+    is committed and by whom, ends them (nf_tables_commit() in the kernel). Transactions do not mix.
+    """
+
+    def __init__(self) -> None:
+        self._touched: set[tuple[int, bytes]] = set()
+        """Family and name of tables; b"" for one whose name was not to be read."""
+
+    def read(self, data: bytes) -> list[Change]:
+        """The transactions that are complete with this datagram; malformed remains are skipped."""
+        changes = []
+        offset = 0
+        while offset + _NLMSG_BYTES <= len(data):
+            length, kind, _flags, _sequence, port = struct.unpack_from("=IHHII", data, offset)
+            if length < _NLMSG_BYTES or offset + length > len(data):
+                break
+            if kind >> 8 == NFNL_SUBSYS_NFTABLES and length >= _NFGENMSG_BYTES:
+                if kind & 0xFF == NFT_MSG_NEWGEN:
+                    changes.append(self._committed(port, data[offset + _NFGENMSG_BYTES : offset + length]))
+                else:
+                    # An element may be one of thousands: no closer look than at the first attribute.
+                    name = _first_attribute(data, offset + _NFGENMSG_BYTES, offset + length)
+                    self._touched.add((data[offset + _NLMSG_BYTES], name))
+            offset += (length + 3) & ~3
+        return changes
+
+    def _committed(self, port: int, payload: bytes) -> Change:
+        attributes = _attributes(payload)
+        pid = attributes.get(NFTA_GEN_PROC_PID, b"")
+        name = attributes.get(NFTA_GEN_PROC_NAME, b"").rstrip(b"\0").decode("ascii", "replace")
+        touched, self._touched = self._touched, set()
+        tables = frozenset(
+            f"{FAMILIES.get(family, family)} {table.decode('ascii', 'replace')}" for family, table in touched
+        )
+        known = all(table for _, table in touched)
+        return Change(int.from_bytes(pid, "big"), name, port, tables if known else None)
+
+
+_NLMSG_BYTES: Final = 16
+_NFGENMSG_BYTES: Final = 20
+"""nlmsghdr, and the nfgenmsg behind it, which begins with the family."""
+
+
+def _first_attribute(data: bytes, offset: int, end: int) -> bytes:
+    """The table's name; nothing where it is not, or not whole."""
+    if offset + 4 > end:
+        return b""
+    length, kind = struct.unpack_from("=HH", data, offset)
+    if kind & 0x3FFF != NFTA_TABLE or not 4 <= length <= end - offset:  # noqa: PLR2004 - nlattr is 4 bytes
+        return b""
+    return data[offset + 4 : offset + length].rstrip(b"\0")
 
 
 def _attributes(data: bytes) -> dict[int, bytes]:

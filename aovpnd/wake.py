@@ -16,41 +16,41 @@ BURST_S: Final = 2.0
 HECTIC_S: Final = 0.25
 """After `BURST` passes of this kind within `BURST_S` the next ones come at this pace: a roam takes a few, a fight with
 another program over routes would take a whole core."""
+REPAIR_S: Final = 0.1
+"""The pace of repairs after as many of them: what is put back is gone again at once, and meanwhile the guard holds."""
 
 
 @dataclass(slots=True)
 class Wake:
-    """Calls for a pass. ``now`` for whatever could tighten, ``soon`` for bursts."""
+    """Calls for a pass. ``now`` for whatever could tighten, ``repair`` for what others break, ``soon`` for bursts."""
 
     event: asyncio.Event = field(default_factory=asyncio.Event)
     reasons: list[str] = field(default_factory=list)
     timer: asyncio.TimerHandle | None = None
     rung: "deque[float]" = field(default_factory=partial(deque, maxlen=BURST))
+    broken: "deque[float]" = field(default_factory=partial(deque, maxlen=BURST))
 
     def now(self, reason: str) -> None:
         """A pass at once."""
-        if reason not in self.reasons:
-            self.reasons.append(reason)
+        self._because(reason)
         self.event.set()
+
+    def repair(self, reason: str) -> None:
+        """A pass at once, or within `REPAIR_S` while somebody breaks without end what we put right."""
+        self._because(reason)
+        self._at_once_or_paced()
+        self.broken.append(asyncio.get_running_loop().time())
 
     def soon(self, reason: str) -> None:
         """A pass within `DEBOUNCE_S`, or `HECTIC_S` while there is no end of reasons."""
-        if reason not in self.reasons:
-            self.reasons.append(reason)
+        self._because(reason)
         if self.timer is None and not self.event.is_set():
-            loop = asyncio.get_running_loop()
-            hectic = len(self.rung) == BURST and loop.time() - self.rung[0] < BURST_S
-            self.timer = loop.call_later(HECTIC_S if hectic else DEBOUNCE_S, self._ring)
+            self._within(HECTIC_S if self._is_hectic(self.rung) else DEBOUNCE_S)
 
     def again(self, reasons: str) -> None:
-        """A pass at once, for the same reasons as the last one."""
+        """One more pass for the same reasons as the last one, which had something to do; as quickly as `repair`."""
         self.reasons = [*reasons.split(", "), *(reason for reason in self.reasons if reason not in reasons)]
-        self.event.set()
-
-    def _ring(self) -> None:
-        self.timer = None
-        self.rung.append(asyncio.get_running_loop().time())
-        self.event.set()
+        self._at_once_or_paced()
 
     def take(self) -> str:
         """The reasons so far, and silence."""
@@ -60,3 +60,30 @@ class Wake:
         self.event.clear()
         reasons, self.reasons = self.reasons, []
         return ", ".join(reasons) or "time"
+
+    def _because(self, reason: str) -> None:
+        if reason not in self.reasons:
+            self.reasons.append(reason)
+
+    def _at_once_or_paced(self) -> None:
+        if self._is_hectic(self.broken):
+            self._within(REPAIR_S)
+        else:
+            self.event.set()
+
+    def _is_hectic(self, moments: "deque[float]") -> bool:
+        return len(moments) == BURST and asyncio.get_running_loop().time() - moments[0] < BURST_S
+
+    def _within(self, seconds: float) -> None:
+        """Ring after so long, unless it rings before anyway."""
+        loop = asyncio.get_running_loop()
+        if self.timer is not None:
+            if self.timer.when() <= loop.time() + seconds:
+                return
+            self.timer.cancel()
+        self.timer = loop.call_later(seconds, self._ring)
+
+    def _ring(self) -> None:
+        self.timer = None
+        self.rung.append(asyncio.get_running_loop().time())
+        self.event.set()

@@ -3,6 +3,7 @@
 
 import time
 from dataclasses import dataclass
+from typing import Final
 
 from aovpnd import names
 from aovpnd.errors import NftError
@@ -12,6 +13,14 @@ from aovpnd.render import render
 from aovpnd.ruleset import Ruleset
 
 _GUARD = (("inet", names.GUARD_TABLE), ("netdev", names.GUARD_TABLE))
+DYNAMIC: Final = frozenset((f"inet {names.TABLE}",))
+"""The table that the daemon alone changes."""
+OURS: Final = DYNAMIC | {
+    f"{family} {table}"
+    for family in ("inet", "netdev")
+    for table in (names.GUARD_TABLE, names.COPY_TABLE, names.EARLY_TABLE)
+}
+"""Every table of the project, some of which its guard and its udev rule change."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -47,7 +56,9 @@ class Nftables:
     def ensure(self, ruleset: Ruleset | None) -> None:
         """Make ``ruleset`` the table, in one transaction, and read it back; None removes it.
 
-        `NftError` when the kernel refuses, or does not hold what was loaded; the old table then stands.
+        `NftError` when the kernel refuses, in which case the old table stands, or does not hold what was loaded. When
+        the table is gone at the second look, somebody has removed it in between: that is no failure, the next pass
+        finds it missing, as it would have a moment later.
         """
         self._loaded = None
         if ruleset is None:
@@ -56,7 +67,9 @@ class Nftables:
         self._nft.run(render(ruleset, time.clock_gettime(time.CLOCK_BOOTTIME)))
         listing = self._nft.list_table("inet", names.TABLE)
         expected = sum(len(chain.rules) for chain in ruleset.chains)
-        if listing is None or listing.count(" comment ") < expected:
+        if listing is None:
+            return
+        if listing.count(" comment ") < expected:
             raise NftError(
                 "the kernel does not hold the ruleset that was loaded", hint="is another program removing it?"
             )
@@ -64,7 +77,10 @@ class Nftables:
 
 
 class ForeignChanges:
-    """Hears of nftables transactions, and tells ours from others'."""
+    """Hears of nftables transactions, and tells ours from others', and our tables from theirs.
+
+    Others may change theirs a hundred times a second; that is no reason to look at ours.
+    """
 
     def __init__(self) -> None:
         self._watch = Watch()
@@ -75,8 +91,8 @@ class ForeignChanges:
         return self._watch.fileno()
 
     def drain(self) -> tuple[Change, ...]:
-        """What others have changed since the last call."""
-        changes = self._watch.drain()
+        """What others have changed of our tables since the last call, or may have."""
+        changes = [change for change in self._watch.drain() if change.touches(OURS)]
         if any(change.port not in self._ports for change in changes):
             self._ports = own_ports()
         return tuple(change for change in changes if change.port not in self._ports)

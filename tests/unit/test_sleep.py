@@ -16,7 +16,7 @@ from aovpnd.core.decide import decide
 from aovpnd.gateways import Provoked
 from aovpnd.model import Config, Intent, Phase, Snapshot
 from aovpnd.orders import AllowTemporary, EnsureTunnel, PrepareSleep, Woke
-from aovpnd.wake import BURST, HECTIC_S, Wake
+from aovpnd.wake import BURST, HECTIC_S, REPAIR_S, Wake
 from tests.unit.small_world import NOW
 from tests.unit.test_decide import HOME_NET, ONE, OPEN, PATH, SHAKEN
 from tests.unit.world import Laptop
@@ -192,6 +192,49 @@ def test_pace_of_a_fight() -> None:
     quick, slow = passes[BURST - 1] - passes[0], passes[-1] - passes[-3]
     assert quick < BURST * HECTIC_S
     assert slow >= 2 * HECTIC_S * 0.99
+
+
+def test_pace_of_a_storm() -> None:
+    """What others break is put right at once, until they do it without end; a command never waits for that."""
+
+    async def scene() -> tuple[list[float], float]:
+        wake, loop, passes = Wake(), asyncio.get_running_loop(), list[float]()
+        end = loop.time() + 10
+        while len(passes) < BURST + 3:
+            assert loop.time() < end
+            wake.repair("nftables")
+            wake.repair("nftables")
+            await wake.event.wait()
+            wake.again(wake.take())
+            await wake.event.wait()
+            assert wake.take() == "nftables"
+            passes.append(loop.time())
+        wake.repair("nftables")
+        wake.soon("routes")
+        assert not wake.event.is_set()
+        wake.now("a command")
+        return passes, float(wake.event.is_set())
+
+    passes, commanded = asyncio.run(scene())
+    assert commanded
+    assert passes[BURST // 2 - 2] - passes[0] < REPAIR_S
+    assert passes[-1] - passes[-3] >= 4 * REPAIR_S * 0.99
+
+
+def test_a_debounce_does_not_wait_for_the_pace_of_a_fight() -> None:
+    """The nearest of the moments counts."""
+
+    async def scene() -> float:
+        wake, loop = Wake(), asyncio.get_running_loop()
+        wake.rung.extend([loop.time()] * BURST)
+        wake.broken.extend([loop.time()] * BURST)
+        wake.soon("routes")
+        began = loop.time()
+        wake.repair("nftables")
+        await wake.event.wait()
+        return loop.time() - began
+
+    assert asyncio.run(scene()) < HECTIC_S
 
 
 def at_rest(snapshot: Snapshot) -> Snapshot:
