@@ -267,7 +267,7 @@ class GuardWatch:
             return
         try:
             descriptor = os.pidfd_open(pid)
-        except ProcessLookupError:
+        except OSError:  # it is gone, or there are no descriptors left; the next look sees its tables
             return
         self._watched = pid
         asyncio.get_running_loop().add_reader(descriptor, self._gone, descriptor)

@@ -21,6 +21,7 @@ from aovpnd.core.decide import decide
 from aovpnd.core.fights import rested
 from aovpnd.core.picture import Picture
 from aovpnd.core.plan import diff, due
+from aovpnd.core.sightless import sightless
 from aovpnd.destinations import Destination, Routed
 from aovpnd.errors import AovpndError, CommandRefused, SystemFault
 from aovpnd.inquiries import Finding, Inquiry, Unanswered
@@ -48,6 +49,8 @@ RESYNC_S: Final = 300.0
 MAX_PASSES: Final = 20
 """Passes in a row that change something before the loop pauses: somebody is fighting us, and the log should say so."""
 FIGHT_PAUSE_S: Final = 1.0
+UNTOLD_S: Final = 2.0
+"""A status that could not be written is tried again this soon: whoever looks for it finds none meanwhile."""
 
 
 INQUIRERS: Final = 4
@@ -119,6 +122,8 @@ class Daemon:
         self._loaded_once = False
         self._stopping = False
         self._last = journal.Last()
+        self._told: tuple[Snapshot, Desired] | None = None
+        self._complaints: dict[Message, str] = {}
         self._ready: Callable[[], None] = _nothing
         self._worker = ThreadPoolExecutor(max_workers=1, thread_name_prefix="system")
         self._inquirers = ThreadPoolExecutor(max_workers=INQUIRERS, thread_name_prefix="inquiry")
@@ -193,16 +198,33 @@ class Daemon:
         """One pass; whatever goes wrong in it, the block stays as loaded and the next pass comes."""
         try:
             result = await self._pass(reason)
-        except SystemFault as error:
-            _say(Entry(Message.SYSTEM_UNREADABLE, f"the system cannot be read, the block stays as it is: {error}"))
-            self._fail_pending(error)
+        except Exception as error:  # noqa: BLE001 - the one place: whatever it is, it must not end the daemon
+            fault = error if isinstance(error, SystemFault) else _defect(error)
+            text = f"the system cannot be read, the block stays as it is: {fault}"
+            self._complain(Entry(Message.SYSTEM_UNREADABLE, text), None if fault is error else error)
+            self._fail_pending(fault)
+            if self._told is not None:
+                self._tell(*sightless(*self._told, fault))
             return False, FIGHT_PAUSE_S
-        except Exception as error:  # the one place: a defect of ours must not end the daemon
-            log.exception("a pass failed, the block stays as it is")
-            self._fail_pending(SystemFault(f"internal error: {type(error).__name__}", hint="see the journal"))
-            return False, FIGHT_PAUSE_S
+        self._complaints.pop(Message.SYSTEM_UNREADABLE, None)
         self._alive()
         return result
+
+    def _tell(self, snapshot: Snapshot, desired: Desired) -> bool:
+        """Publish; False when nobody can read of it. Nothing is less shut for it, and no command fails."""
+        try:
+            self._publish(self._config, self._intent, snapshot, desired)
+        except SystemFault as error:
+            self._complain(Entry(Message.STATUS_UNWRITTEN, f"the status cannot be told: {error}"))
+            return False
+        self._complaints.pop(Message.STATUS_UNWRITTEN, None)
+        return True
+
+    def _complain(self, entry: Entry, defect: Exception | None = None) -> None:
+        """Say what does not work, once for as long as it is the same."""
+        if self._complaints.get(entry.message) != entry.text:
+            self._complaints[entry.message] = entry.text
+            _say(entry, defect)
 
     async def _pass(self, reason: str) -> tuple[bool, float | None]:
         """Look, decide, do. Returns whether anything was done, and seconds until time alone changes the answer."""
@@ -220,9 +242,11 @@ class Daemon:
         actions = due(rested(wanted, self._intent, now), self._intent.failures, now)
         fault = await self._apply(actions, snapshot, reason, desired)
         fault = fault or self._unloaded(wanted)
+        told = True
         if fault is not None or not actions:
             # Settled: what is published and answered now is what was looked at, not what is hoped for.
-            self._publish(self._config, self._intent, snapshot, desired)
+            told = self._tell(snapshot, desired)
+            self._told = snapshot, desired
             asked = self._asked_about()
             routes = await self._in_worker(partial(self._system.routes, asked)) if asked else {}
             self._reply(fault, Picture(self._config, self._intent, snapshot, desired, wanted), routes)
@@ -231,8 +255,8 @@ class Daemon:
                 self._ready = _nothing
             if fault is None:
                 self._inquire(desired.inquiries)
-        wake_at = None if desired.wake_at is None else desired.wake_at - snapshot.now.boot
-        return bool(actions), wake_at
+        wake_in = None if desired.wake_at is None else desired.wake_at - now
+        return bool(actions), wake_in if told else min(UNTOLD_S, wake_in or UNTOLD_S)
 
     def _blame(self, snapshot: Snapshot) -> Snapshot:
         """Name who altered our table, if it is altered and we had loaded it."""
@@ -354,11 +378,15 @@ def _finding(inquiry: Inquiry, asked: "asyncio.Future[Finding]") -> Finding:
         return Unanswered(inquiry, "the daemon is stopping")
     except Exception as error:  # a defect of ours must not end the daemon
         log.exception("%s failed", inquiry.describe())
-        return Unanswered(inquiry, f"internal error: {type(error).__name__}", "see the journal")
+        return Unanswered(inquiry, (fault := _defect(error)).text, fault.hint)
 
 
-def _say(entry: Entry) -> None:
-    log.log(entry.message.level, "%s", printable(entry.text), extra=entry.extra)
+def _defect(error: Exception) -> SystemFault:
+    return SystemFault(f"internal error: {type(error).__name__}", hint="see the journal")
+
+
+def _say(entry: Entry, defect: Exception | None = None) -> None:
+    log.log(entry.message.level, "%s", printable(entry.text), extra=entry.extra, exc_info=defect)
 
 
 def _nothing() -> None:

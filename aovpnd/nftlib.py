@@ -181,8 +181,15 @@ class Watch:
 def own_ports() -> frozenset[int]:
     """The netlink ports of this process's own netfilter sockets (netlink(7): /proc/net/netlink names port and inode).
 
-    The pid in a `Change` does not tell whose it is: it is a thread's, and seen from the initial pid namespace.
+    The pid in a `Change` does not tell whose it is: it is a thread's, and seen from the initial pid namespace. None
+    when nobody can tell, as when there are no descriptors left.
     """
+    with suppress(OSError):
+        return _own_ports()
+    return frozenset()
+
+
+def _own_ports() -> frozenset[int]:
     inodes = set()
     for entry in Path("/proc/self/fd").iterdir():
         with suppress(OSError):

@@ -18,10 +18,12 @@ from enum import StrEnum
 from pathlib import Path
 from typing import Final
 
-from aovpnd import names
+from aovpnd import names, regular
 
 LARGEST: Final = 1 << 16
 """Bytes. Nobody's resolv.conf(5) is as long; what is, is left alone."""
+_LARGEST_KEPT: Final = 8 * LARGEST
+"""The same in JSON, where a byte that is no UTF-8 takes six."""
 MODE: Final = 0o644
 _NO_RENAME: Final = frozenset((errno.EBUSY, errno.EXDEV, errno.EROFS, errno.EACCES, errno.EPERM))
 """A mount point (containers), or a directory that may not be changed: the file itself may be writable all the same."""
@@ -67,12 +69,12 @@ class ResolvConf:
             return Found(Kind.LINK, str(self.path.readlink()))
         if not stat.S_ISREG(status.st_mode) or status.st_size > LARGEST:
             raise OSError(errno.EINVAL, "is no file that aovpnd could keep", str(self.path))
-        return Found(Kind.FILE, _text(self.path.read_bytes()), stat.S_IMODE(status.st_mode))
+        return Found(Kind.FILE, _text(regular.read(self.path, LARGEST)), stat.S_IMODE(status.st_mode))
 
     def kept(self) -> Found | None:
         """What is kept, or None; None also when nobody can read it any more."""
         try:
-            document = json.loads(self.save.read_bytes())
+            document = json.loads(regular.read(self.save, _LARGEST_KEPT))
             found = Found(Kind(document["kind"]), str(document["text"]), int(document["mode"]) & 0o777)
             usable = found.kind is not Kind.LINK or b"\0" not in _bytes(found.text)
             return found if usable and len(_bytes(found.text)) <= LARGEST else None
@@ -178,8 +180,7 @@ def _ours(text: str) -> Found:
 
 
 def _read(path: Path) -> str:
-    with path.open("rb") as file:
-        return _text(file.read(LARGEST))
+    return _text(regular.read(path, LARGEST))
 
 
 def _new_file(path: Path, content: bytes, mode: int) -> None:

@@ -5,7 +5,7 @@ import shutil
 from pathlib import Path
 from typing import Final
 
-from aovpnd import names
+from aovpnd import names, regular
 from aovpnd.adapters import process
 from aovpnd.adapters.dns_file import render
 from aovpnd.dns import Dns
@@ -93,7 +93,6 @@ class Resolvconf:
 
 def _read(path: Path) -> str | None:
     try:
-        with path.open("rb") as file:
-            return file.read(_LONGEST).decode("utf-8", "replace")
+        return regular.read(path, _LONGEST).decode("utf-8", "replace")
     except OSError:
         return None

@@ -15,6 +15,7 @@ ENVIRONMENT: Final = {"PATH": "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin
 _KEY_LIKE: Final = re.compile(r"[A-Za-z0-9+/=]{20,}")
 """wg(8) quotes a key that it does not like; nobody shall find it in a log."""
 _QUOTED: Final = 300
+_HINT: Final = "see the journal of the kernel: journalctl -k"
 _PACKAGES: Final = {
     "wg": "wireguard-tools",
     "wireguard-go": "wireguard-go",
@@ -53,7 +54,9 @@ def run(name: str, *arguments: str, stdin: str = "", deadline_s: float = 5.0) ->
         # "from None": the exception holds the output so far.
         raise ToolError(f"{what} was not done after {deadline_s:g} s") from None
     except OSError as error:
-        raise ToolError(f"{what} cannot be started: {error.strerror}") from error
+        find.cache_clear()
+        find(name)  # where it has gone, this says what to install
+        raise ToolError(f"{what} cannot be started: {error.strerror}", hint=_HINT) from error
     if done.returncode != 0:
         raise ToolError(f"{what} failed ({done.returncode}): {without_keys(done.stderr)}")
     return done.stdout.decode("utf-8", "replace")

@@ -11,16 +11,19 @@ import json
 import os
 import stat
 from collections.abc import Mapping
+from contextlib import suppress
 from pathlib import Path
 from typing import Final
 
-from aovpnd import names
+from aovpnd import names, regular
 from aovpnd.errors import AlreadyRunning, StateError
 
 BOOT_ID: Final = Path("/proc/sys/kernel/random/boot_id")
 """Changes with every boot (random(4)): tells a status file that outlived its boot."""
+_LONGEST_PATH: Final = 4096
 DIRECTORY_MODE: Final = 0o755
 PUBLIC_MODE: Final = 0o644
+_ROOM: Final = "is its file system full, or read-only? See: df /run"
 PRIVATE_MODE: Final = 0o600
 
 
@@ -64,16 +67,21 @@ class Runtime:
     def publish(self, document: Mapping[str, object]) -> None:
         """Replace the status file at once, for every reader whole; a document that says nothing new is not written.
 
-        `StateError` when it cannot be written; the old one stays.
+        `StateError` when it cannot be written; then there is none, for the old one would lie.
         """
         text = json.dumps({**document, "_boot_id": self._boot_id}).encode() + b"\n"
         if text == self._last:
             return
         path = self.directory / names.STATUS_FILE
+        self._last = b""
         try:
-            replace_file(path, text, PUBLIC_MODE)
+            try:
+                replace_file(path, text, PUBLIC_MODE)
+            except OSError:
+                path.unlink(missing_ok=True)  # on a full file system this makes the room for the new one
+                replace_file(path, text, PUBLIC_MODE)
         except OSError as error:
-            raise StateError(f"cannot write {path}: {error.strerror or error}") from error
+            raise StateError(f"cannot write {path}: {error.strerror or error}", hint=_ROOM) from error
         self._last = text
 
     def prove(self, path: str) -> None:
@@ -84,13 +92,13 @@ class Runtime:
         try:
             replace_file(place, path.encode(), PRIVATE_MODE)
         except OSError as error:
-            raise StateError(f"cannot write {place}: {error.strerror or error}") from error
+            raise StateError(f"cannot write {place}: {error.strerror or error}", hint=_ROOM) from error
         self._proved = path
 
     def proved(self) -> str:
         """What an earlier daemon has kept; "" when it is not there: then nothing is taken over."""
         try:
-            return (self.directory / names.PATH_FILE).read_text(encoding="ascii")
+            return regular.read(self.directory / names.PATH_FILE, _LONGEST_PATH).decode("ascii")
         except (OSError, ValueError):
             return ""
 
@@ -112,7 +120,8 @@ def replace_file(path: Path, content: bytes, mode: int) -> None:
             file.write(content)
         new.rename(path)
     except OSError:
-        new.unlink(missing_ok=True)
+        with suppress(OSError):
+            new.unlink()
         raise
 
 

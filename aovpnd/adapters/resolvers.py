@@ -9,6 +9,7 @@ from ipaddress import IPv6Address, ip_address
 from pathlib import Path
 from typing import Final
 
+from aovpnd import regular
 from aovpnd.ruleset import Address
 
 RUN: Final = Path("/run")
@@ -78,7 +79,6 @@ def _is_outside(address: Address) -> bool:
 
 def _read(path: Path) -> str:
     try:
-        with path.open("rb") as file:
-            return file.read(_LONGEST).decode("utf-8", "replace")
+        return regular.read(path, _LONGEST).decode("utf-8", "replace")
     except OSError:
         return ""

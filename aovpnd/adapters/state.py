@@ -5,13 +5,14 @@ chosen.
 
 import json
 import os
+import stat
 import time
 from dataclasses import dataclass
 from ipaddress import ip_address
 from pathlib import Path
 from typing import Final
 
-from aovpnd import names
+from aovpnd import names, regular
 from aovpnd.errors import StateError
 from aovpnd.inquiries import Host
 from aovpnd.model import Block, Clock, Intent
@@ -45,8 +46,11 @@ class State:
         return Intent(block=Block.OFF if self.unblocked() else Block.ON, used=self._used(now), hosts=self._addresses())
 
     def unblocked(self) -> bool:
-        """Whether an administrator has taken the block off for good."""
-        return (self.config_dir / names.UNBLOCKED_MARKER).exists()
+        """Whether an administrator has taken the block off for good; not as long as nobody can tell."""
+        try:
+            return stat.S_ISREG((self.config_dir / names.UNBLOCKED_MARKER).stat().st_mode)
+        except OSError:
+            return False
 
     def mark(self, block: Block) -> None:
         """Write or remove the marker. `StateError` when that fails."""
@@ -85,8 +89,7 @@ class State:
     def _addresses(self) -> tuple[Host, ...]:
         """The addresses that were kept; a file that is not just as we write it is as good as none."""
         try:
-            with (self.state_dir / ADDRESSES_FILE).open("rb") as file:
-                good = json.loads(file.read(_LARGEST))["good"]
+            good = json.loads(regular.read(self.state_dir / ADDRESSES_FILE, _LARGEST))["good"]
             if not isinstance(good, dict) or len(good) > MOST_HOSTS:
                 return ()
             return tuple(Host(_host(name), good=_fit(texts)) for name, texts in good.items())
@@ -96,8 +99,7 @@ class State:
     def _used(self, now: Clock) -> tuple[float, ...]:
         path = self.state_dir / BUDGET_FILE
         try:
-            with path.open("rb") as file:
-                document = json.loads(file.read(_LARGEST))
+            document = json.loads(regular.read(path, _LARGEST))
             same_boot = document["boot_id"] == _boot_id()
             pairs = [(float(grant["boot"]), float(grant["wall"])) for grant in document["grants"]]
         except FileNotFoundError:

@@ -60,7 +60,7 @@ class UserspaceProcess:
             raise ToolError(f"wireguard-go for {link} did not come up within {_START_S:g} s")
         if self._failed(link):
             self.reap()
-            complaint = process.without_keys(log.read_bytes()[-4096:])
+            complaint = process.without_keys(_tail(log))
             raise ToolError(
                 f"wireguard-go for {link} ended at once: {complaint}", hint="is /dev/net/tun there? modprobe tun"
             )
@@ -85,6 +85,13 @@ class UserspaceProcess:
         # Read-only in the unit's sandbox. Then it stays: without a link it means nothing, and wireguard-go replaces it.
         with contextlib.suppress(OSError):
             (SOCKETS / f"{link}.sock").unlink()
+
+
+def _tail(log: Path) -> bytes:
+    try:
+        return log.read_bytes()[-4096:]
+    except OSError:
+        return b""
 
 
 def _exists(link: str) -> bool:

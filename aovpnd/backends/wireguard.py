@@ -33,6 +33,8 @@ _SETTLED_S: Final = 100.0
 """Less than REKEY_AFTER_TIME (120 s), when a new handshake is due by itself."""
 _ANSWER_S: Final = 3.0
 """How long wireguard-go may take to tell its state; one that takes longer hangs, or the machine is in deep trouble."""
+_PATIENCE_S: Final = 15.0
+"""How long what the kernel said last counts while wg(8) fails."""
 _LINK_SYSCTLS: Final = (
     ("addr_gen_mode", 1),  # none: the addresses are those of the file, no link-local one of the kernel's
     ("accept_ra", 0),  # the far end must not give us routes or addresses
@@ -48,27 +50,41 @@ class WireGuardBackend:
         self._proc_sys = proc_sys
         self._userspace = UserspaceProcess(runtime_dir)
         self._hanging: frozenset[int] = frozenset()
+        self._answered: dict[int, tuple[float, Device]] = {}
+        """What links said last, and when (CLOCK_MONOTONIC)."""
 
     # -- what is ------------------------------------------------------------------------------------------------------
     def observe(self, links: Iterable[Link], addresses: Iterable[LinkAddress]) -> tuple[TunnelState, ...]:
-        """Our links. One whose process does not answer, or that has no key yet, has no digest.
+        """Our links. One whose process does not answer, that has no key yet, or of which wg(8) tells nothing, has no
+        digest: nobody knows what it carries. Why, `ensure` will say.
 
         A link that merely has our name (another kind, or a tun without WireGuard behind it) is somebody else's and left
-        out. `ToolError` when wg(8) is missing or the kernel does not answer.
+        out.
         """
         self._userspace.reap()
         addresses = tuple(addresses)
         states = []
         hanging = set()
         for link in filter(_is_ours, links):
-            device = _ask(link)
-            if device is None and not _is_there(link):
-                continue  # it went while we asked
-            if device is None:
-                hanging.add(link.index)
+            try:
+                device = _ask(link)
+            except ToolError:
+                device = self._lately(link)
+            else:
+                if device is None and not _is_there(link):
+                    continue  # it went while we asked
+                if device is None:
+                    hanging.add(link.index)
+                else:
+                    self._answered[link.index] = time.monotonic(), device
             states.append(_state(link, device, tuple(a.interface for a in addresses if a.link == link.index)))
         self._hanging = frozenset(hanging)
         return tuple(states)
+
+    def _lately(self, link: Link) -> Device | None:
+        """What the kernel said a moment ago: a slow machine must not cost a good tunnel."""
+        at, device = self._answered.get(link.index, (0.0, None))
+        return device if link.kind == "wireguard" and time.monotonic() - at < _PATIENCE_S else None
 
     # -- what should be -----------------------------------------------------------------------------------------------
     def ensure(self, wish: TunnelWish) -> None:

@@ -143,8 +143,9 @@ def _absent(access: dict[str, Any] | None) -> dict[str, Any]:
 
 
 def _starting() -> dict[str, Any]:
-    text = "the daemon is starting; the block remains as loaded"
-    return _silent("daemon-starting", text, "look again in a moment, or: journalctl -u aovpnd")
+    text = "the daemon is starting, or cannot write its status; the block remains as loaded"
+    hint = "look again in a moment; then see: df /run, and journalctl -u aovpnd"
+    return _silent("daemon-starting", text, hint)
 
 
 def _silent(code: str, text: str, hint: str) -> dict[str, Any]:

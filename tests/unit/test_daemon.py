@@ -2,8 +2,9 @@
 """The loop, with a world of values in place of the system: what it does when, and what it never does."""
 
 import asyncio
+import logging
 import threading
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Iterator
 from dataclasses import dataclass, field, replace
 from ipaddress import ip_address, ip_interface, ip_network
 
@@ -66,11 +67,12 @@ class World:
 
     snapshot: Snapshot = AT_HOME
     done: list[Action] = field(default_factory=list)
-    fails: dict[type, SystemFault] = field(default_factory=dict)
+    fails: dict[type, Exception] = field(default_factory=dict)
     remembered: list[Intent] = field(default_factory=list)
     remember_fault: SystemFault | None = None
     asked: list[Inquiry] = field(default_factory=list)
     answers: dict[Inquiry, Finding] = field(default_factory=dict)
+    publish_fault: StateError | None = None
     ways: dict[Destination, Routed] = field(default_factory=dict)
     may_answer: threading.Event = field(default_factory=threading.Event)
 
@@ -164,6 +166,8 @@ def play(scene: Callable[[Stage], Awaitable[None]], world: World | None = None) 
             return Config()
 
         def publish(_config: Config, _intent: Intent, snapshot: Snapshot, desired: Desired) -> None:
+            if system.publish_fault is not None:
+                raise system.publish_fault
             published.append((snapshot, desired))
 
         system = world or World()
@@ -352,6 +356,27 @@ def test_nothing_is_called_done_while_the_ruleset_waits() -> None:
     play(scene)
 
 
+class _Heard(logging.Handler):
+    """What the daemon logs, whoever set up its logger before."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.messages: list[str] = []
+
+    def emit(self, record: logging.LogRecord) -> None:
+        """Keep it."""
+        self.messages.append(record.getMessage())
+
+
+@pytest.fixture
+def heard() -> Iterator[_Heard]:
+    """Listen to the daemon's log."""
+    handler, log = _Heard(), logging.getLogger("aovpnd")
+    log.addHandler(handler)
+    yield handler
+    log.removeHandler(handler)
+
+
 def test_unreadable_system_keeps_the_loop_alive() -> None:
     """When the kernel does not answer, nothing is changed, who asks is told, and the next pass comes."""
 
@@ -364,6 +389,56 @@ def test_unreadable_system_keeps_the_loop_alive() -> None:
         await stage.settled()
 
     play(scene)
+
+
+def test_unreadable_system_is_told(heard: _Heard) -> None:
+    """While the kernel does not answer, status says why, and that nobody vouches for the block; the log says it once,
+    and the watchdog is not fed, because a new process may see more. It ends with its cause.
+    """
+
+    async def scene(stage: Stage) -> None:
+        await stage.settled()
+        stage.world.fails[Snapshot] = SystemFault("netlink is busy", hint="wait")
+        for _ in range(3):
+            fed = len(stage.fed)
+            desired = await stage.settled()
+            assert (desired.problems[0].code, desired.problems[0].hint) == ("system-unreadable", "wait")
+            assert stage.published[-1][0].ruleset is None
+            assert len(stage.fed) == fed
+        stage.world.fails[Snapshot] = ValueError("a defect")
+        desired = await stage.settled()
+        assert desired.problems[0].text.endswith("internal error: ValueError")
+        assert [problem.code for problem in desired.problems].count("system-unreadable") == 1
+        del stage.world.fails[Snapshot]
+        assert "system-unreadable" not in {problem.code for problem in (await stage.settled()).problems}
+
+    play(scene)
+
+    assert [text.partition(": ")[2] for text in heard.messages if text.startswith("the system cannot be read")] == [
+        "netlink is busy (wait)",
+        "internal error: ValueError (see the journal)",
+    ]
+
+
+def test_status_that_cannot_be_written_stops_nothing(heard: _Heard) -> None:
+    """A full RUNTIME keeps no window from opening and closing, and the watchdog from being fed; the log says it once,
+    and the status is there soon after there is room.
+    """
+    world = World(publish_fault=StateError("no space left", hint="df"))
+
+    async def scene(stage: Stage) -> None:
+        await until(lambda: stage.fed)
+        assert (await stage.daemon.submit(AllowTemporary(60))).expires_at == 1060.0
+        await stage.daemon.submit(CancelTemporary())
+        assert stage.world.snapshot.ruleset is not None
+        assert not stage.world.snapshot.ruleset.sets[0].elements
+        assert not stage.published
+        world.publish_fault = None
+        await until(lambda: stage.published)  # by itself
+
+    play(scene, world)
+
+    assert heard.messages.count("the status cannot be told: no space left (df)") == 1
 
 
 def test_flush_is_healed_and_the_culprit_named() -> None:

@@ -53,7 +53,10 @@ PARTS: Final = (
     _part("dns", "links ruleset", "whom to ask for names is data, shared by core and adapters", PURE),
     _part("repairs", "", "what is remembered is values; what follows is core's", PURE),
     _part("sockets", "names links ruleset", "which sockets go is data, shared by core and adapter", PURE),
-    _part("resolvconf", "names", "the way out when all else fails writes resolv.conf with it, as the daemon does"),
+    _part("regular", "", "a way to read a file that all who read one share: it must cost nothing and know nobody"),
+    _part(
+        "resolvconf", "names regular", "the way out when all else fails writes resolv.conf with it, as the daemon does"
+    ),
     _part(
         "inquiries", "links ruleset tunnel", "questions and answers are values; who asks is the loop's business", PURE
     ),
@@ -126,7 +129,7 @@ PARTS: Final = (
     _part(
         "adapters",
         "names errors links ruleset render model tunnel dns inquiries sockets orders messages nftlib rtnl lock"
-        " resolvconf",
+        " resolvconf regular",
         "they observe and ensure; an adapter that imported core, config or daemon could decide",
     ),
     _part("adapters.routeget", "errors rtnl destinations", "one question to the kernel, and its answer"),
@@ -185,7 +188,9 @@ PARTS: Final = (
     _part(
         "ctl.import_", "names errors config importers model tunnel links ruleset", "as check, and writes what it read"
     ),
-    _part("ctl.offline", "names errors lock resolvconf", "the way out when all else fails: no daemon, no library"),
+    _part(
+        "ctl.offline", "names errors lock resolvconf regular", "the way out when all else fails: no daemon, no library"
+    ),
     _part("ctl.status", "names errors", "a status bar asks every second: it reads one published file"),
     _part(
         "static_files",
