@@ -50,6 +50,10 @@ soak: ## a thousand transitions and hundreds of kills under a flood of packets
 audit: ## every published attack of tests/audits, in every phase, many times; writes docs/audit.md
 	@tools/in-lab python3 -m tests.audits --write docs/audit.md $(ARGS)
 
+.PHONY: faults
+faults: ## every call to the outside fails in every way, in every phase; writes docs/faults.md
+	@tools/in-lab python3 -m tests.faults --write docs/faults.md $(ARGS)
+
 .PHONY: bench
 bench: ## times, memory, wake-ups and throughput; writes docs/bench.md
 	@tools/in-lab python3 -m tools.bench $(ARGS)

@@ -26,7 +26,7 @@ from aovpnd.destinations import Destination, Routed
 from aovpnd.errors import AovpndError, CommandRefused, SystemFault
 from aovpnd.inquiries import Finding, Inquiry, Unanswered
 from aovpnd.messages import Entry, Message, printable
-from aovpnd.model import Config, Desired, Intent, Snapshot
+from aovpnd.model import Clock, Config, Desired, Intent, Snapshot
 from aovpnd.orders import (
     Action,
     Answer,
@@ -203,12 +203,16 @@ class Daemon:
             text = f"the system cannot be read, the block stays as it is: {fault}"
             self._complain(Entry(Message.SYSTEM_UNREADABLE, text), None if fault is error else error)
             self._fail_pending(fault)
-            if self._told is not None:
-                self._tell(*sightless(*self._told, fault))
+            self._tell(*sightless(*(self._told or self._unseen()), fault))
             return False, FIGHT_PAUSE_S
         self._complaints.pop(Message.SYSTEM_UNREADABLE, None)
         self._alive()
         return result
+
+    def _unseen(self) -> tuple[Snapshot, Desired]:
+        """What there is to tell before anything was seen."""
+        nothing = Snapshot(Clock(0.0, 0.0))
+        return nothing, decide(self._config, self._intent, nothing)
 
     def _tell(self, snapshot: Snapshot, desired: Desired) -> bool:
         """Publish; False when nobody can read of it. Nothing is less shut for it, and no command fails."""

@@ -180,10 +180,11 @@ class TunnelState:
 
 
 class GuardState(StrEnum):
-    """Whether the guard's tables are there; STARTING while its process is young and they are not yet."""
+    """Whether the guard's tables are there; STARTING: not yet; FAILING: its process was started again and again."""
 
     HELD = "held"
     STARTING = "starting"
+    FAILING = "failing"
     MISSING = "missing"
 
 
@@ -365,9 +366,8 @@ class LinkWish(StrEnum):
 
 @dataclass(frozen=True, slots=True)
 class TunnelWish:
-    """One tunnel as it should be. A ``path`` asks for a fresh handshake over it; None leaves the session alone.
-
-    ``mtu`` is the link's, in bytes.
+    """One tunnel as it should be. A ``path`` asks for a fresh handshake over it; None leaves the session alone. ``mtu``
+    is the link's, in bytes.
     """
 
     spec: TunnelSpec

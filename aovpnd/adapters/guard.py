@@ -17,6 +17,8 @@ from aovpnd.model import GuardState
 
 START_S: Final = 5.0
 """How long a guard may take from its start to its tables, before it counts as missing."""
+SOON, AGAIN_S = 3, 30.0
+"""After so many starts in vain it is started only now and then. One that lives tries by itself."""
 _SYSTEMCTL: Final = "/usr/bin/systemctl"
 
 
@@ -30,18 +32,27 @@ class GuardProcess:
         self._lock = runtime_dir / names.GUARD_LOCK_FILE
         self._child: subprocess.Popen[bytes] | None = None
         self._started_at = 0.0
+        self._starts = 0
+        """Since it last held its tables."""
 
     def observe(self, tables: GuardState) -> GuardState:
-        """The state, given what the tables say: a guard that was just started has none yet."""
+        """The state, given what the tables say: a guard that was just started has none yet, and one that was started in
+        vain is not started anew all the time.
+        """
         if self._child is not None and self._child.poll() is not None:
             self._child = None
         if tables is GuardState.HELD:
+            self._starts = 0
             return tables
-        starting = time.monotonic() - self._started_at < START_S and (self._child is not None or under_systemd())
+        age = time.monotonic() - self._started_at
+        if self._starts > 1 and age < (START_S if self._starts <= SOON else AGAIN_S):
+            return GuardState.FAILING
+        starting = age < START_S and (self._child is not None or under_systemd())
         return GuardState.STARTING if starting else GuardState.MISSING
 
     def ensure(self, state: GuardState) -> None:
         """Start it (without waiting for its tables), or stop it. `SystemFault` when that fails."""
+        self._starts = self._starts + 1 if state is GuardState.HELD else 0
         if under_systemd():
             self._by_systemd("start" if state is GuardState.HELD else "stop")
         elif state is GuardState.HELD:

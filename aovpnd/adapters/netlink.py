@@ -293,7 +293,8 @@ class Netlink:
         except (OSError, ValueError, KeyError, TypeError) as error:
             # A socket that failed once may hold half an answer.
             self.close()
-            raise NetlinkError(f"{what}: {error}") from error
+            reason = error.strerror if isinstance(error, OSError) and error.strerror else error
+            raise NetlinkError(f"{what}: {reason}") from error
 
 
 def _as_ours(found: TableRoute) -> Route:

@@ -166,10 +166,18 @@ _FILTERS_ICMP: Final = "somebody on the way filters the ICMP messages that would
 
 
 def _guard(snapshot: Snapshot) -> list[Problem]:
-    if snapshot.guard is not GuardState.MISSING:
-        return []
-    text = "the guard is not running; the block holds without its second layer"
-    return [Problem("guard-missing", Severity.WARNING, text, "it is being restarted")]
+    match snapshot.guard:
+        case GuardState.HELD | GuardState.STARTING:
+            return []
+        case GuardState.MISSING:
+            text = "the guard is not running; the block holds without its second layer"
+            return [Problem("guard-missing", Severity.WARNING, text, "it is being restarted")]
+        case GuardState.FAILING:
+            text = "the guard does not come to hold its tables; the block holds without its second layer"
+            hint = "it goes on trying; why it cannot: journalctl -u aovpnd-guard"
+            return [Problem("guard-missing", Severity.ERROR, text, hint)]
+        case _:
+            assert_never(snapshot.guard)
 
 
 def _culprit(intent: Intent, snapshot: Snapshot) -> list[Problem]:

@@ -25,6 +25,7 @@ class Holder:
         self._nft = nft
         self._dump_links = dump_links
         self._attached: rules.Attached | None = None
+        self._complaint = ""
 
     def follow(self) -> bool:
         """Bring the tables up to the present list of links; whether they are. Both go in one transaction, or not at
@@ -39,8 +40,11 @@ class Holder:
                 log.info("egress guarded on %s", ", ".join(name for _, name, _ in wanted[0]) or "no link yet")
         except (NetlinkError, NftError) as error:
             # What was loaded before still stands: the transaction failed as a whole.
-            log.warning("not up to date with the links, trying again: %s", error)
+            if str(error) != self._complaint:  # said once: it is tried twenty times a second
+                self._complaint = str(error)
+                log.warning("not up to date with the links, trying again: %s", error)
             return False
+        self._complaint = ""
         return True
 
 

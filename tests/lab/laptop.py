@@ -171,15 +171,18 @@ supersede dhcp-rebinding-time {self.lease_s * 85 // 100};
         text = command[1].replace('\\"', '"').replace("$attr{ifindex}", index).replace("$kernel", link)
         self.host.run("nft", text.replace("/usr/lib/aovpnd", str(SYSTEMD)))
 
-    def start_daemon(self, *arguments: str, wait: bool = True, deadline_s: float = 20.0) -> None:
+    def start_daemon(
+        self, *arguments: str, wait: bool = True, deadline_s: float = 20.0, under: tuple[str, ...] = ()
+    ) -> None:
         """Start aovpnd as its service would: supervised, on the laptop's /etc/aovpnd, /var/lib/aovpnd and /run/aovpnd.
 
-        ``wait``: until `ctl` reaches it, which answers after the first pass.
+        ``wait``: until `ctl` reaches it, which answers after the first pass. ``under``: a command that becomes the one
+        behind it (`refuse.Refusals.command`).
         """
         if self._supervisor is not None and self._supervisor.poll() is None:
             raise LabError("the daemon is running already")
         journal = str(self.host.dir / "supervisor.jsonl")
-        command = (sys.executable, "-m", "tests.lab.supervise", journal, "--", str(BIN / "aovpnd"), *arguments)
+        command = (sys.executable, "-m", "tests.lab.supervise", journal, "--", *under, str(BIN / "aovpnd"), *arguments)
         self._supervisor = self.host.spawn(*command, log="aovpnd")
         if wait:
             wait_for("the daemon", self.daemon_answers, deadline_s=deadline_s, poll_s=0.03)

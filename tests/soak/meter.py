@@ -59,3 +59,7 @@ class Meter:
     def clear(self) -> Counter[str]:
         """Frames in clear since the start, by protocol."""
         return Counter({name: count for name, count in self.read().items() if name.startswith("clear_") and count})
+
+    def close(self) -> None:
+        """Give it back; may be called twice."""
+        self._counters.close()

@@ -87,6 +87,7 @@ class Stage:
 
     def close(self) -> None:
         """Give everything back."""
+        self.meter.close()
         self.laptop.world.close()
 
     # -- the flood ----------------------------------------------------------------------------------------------------

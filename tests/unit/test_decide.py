@@ -353,6 +353,14 @@ CASES: Final = {
     "the guard is starting": Case(
         Config(), Intent(), replace(HOME_NET, guard=GuardState.STARTING), "blocked", "", problems="no-tunnel"
     ),
+    "the guard does not come up": Case(
+        Config(),
+        Intent(),
+        replace(HOME_NET, guard=GuardState.FAILING),
+        "blocked",
+        "",
+        problems="no-tunnel guard-missing",
+    ),
     "somebody removed our table": Case(
         Config(),
         Intent(removed_by="nft[7]", removed_at=NOW - 599),

@@ -3,6 +3,7 @@
 
 import errno
 import os
+import socket
 import subprocess
 from collections.abc import Callable
 from ipaddress import ip_address
@@ -14,15 +15,17 @@ import pytest
 from aovpnd import regular
 from aovpnd.adapters import process
 from aovpnd.adapters.dns import NameService
+from aovpnd.adapters.guard import GuardProcess
 from aovpnd.adapters.netlink import Netlink
 from aovpnd.adapters.publish import Runtime
 from aovpnd.adapters.resolvers import resolvers
 from aovpnd.adapters.state import BUDGET_FILE, State, clock
+from aovpnd.adapters.systemd import notify
 from aovpnd.backends.wgtool import Device
 from aovpnd.backends.wireguard import WireGuardBackend
 from aovpnd.errors import StateError, ToolError
 from aovpnd.links import ARPHRD_NONE, Link
-from aovpnd.model import Block, Intent
+from aovpnd.model import Block, GuardState, Intent
 from aovpnd.nftlib import own_ports
 
 ERRNOS = (errno.EPERM, errno.EACCES, errno.EBUSY, errno.ENOSPC, errno.EIO, errno.EROFS, errno.EMFILE)
@@ -198,3 +201,39 @@ def test_wg_that_fails(kind: str, after_s: int, known: bool, monkeypatch: pytest
 
     assert before.digest == "digest"
     assert state.digest == ("digest" if known else None)
+
+
+# -- the guard --------------------------------------------------------------------------------------------------------
+def test_guard_that_does_not_come_up(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    """It is started again at once, then less and less often, and all the while it is called failing; when it holds its
+    tables, all is forgotten.
+    """
+    now = [1000.0]
+    monkeypatch.setattr("aovpnd.adapters.guard.time", SimpleNamespace(monotonic=lambda: now[0]))
+    monkeypatch.setattr("aovpnd.adapters.guard.under_systemd", lambda: True)
+    monkeypatch.setattr(subprocess, "run", lambda *_args, **_more: None)
+    guard = GuardProcess(tmp_path)
+    seen = []
+    for _ in range(90):
+        state = guard.observe(GuardState.MISSING)
+        seen.append(state)
+        if state is GuardState.MISSING:
+            guard.ensure(GuardState.HELD)
+        now[0] += 1.0
+
+    assert [second for second, state in enumerate(seen) if state is GuardState.MISSING] == [0, 5, 10, 15, 45, 75]
+    assert set(seen[1:5]) == {GuardState.STARTING}
+    assert set(seen[6:10]) == {GuardState.FAILING}
+    assert guard.observe(GuardState.HELD) is GuardState.HELD
+    assert guard.observe(GuardState.MISSING) is GuardState.MISSING, "started at once"
+
+
+# -- the service manager ----------------------------------------------------------------------------------------------
+def test_service_manager_that_does_not_hear(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A socket that nobody listens on, or that is not there, ends nothing."""
+    place = tmp_path / "notify"
+    monkeypatch.setenv("NOTIFY_SOCKET", str(place))
+    notify("WATCHDOG=1")
+    with socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM) as gone:
+        gone.bind(str(place))
+    notify("WATCHDOG=1")

@@ -118,6 +118,7 @@ DESIRED, THERE = settled(SHOOK, SHAKEN)
         pytest.param(replace(THERE, routing=Routing((4,), ())), ["routing: 2 rules, 4 routes"], id="routes gone"),
         pytest.param(replace(THERE, guard=GuardState.MISSING), ["start the guard"], id="guard dead"),
         pytest.param(replace(THERE, guard=GuardState.STARTING), [], id="guard starting"),
+        pytest.param(replace(THERE, guard=GuardState.FAILING), [], id="guard failing"),
         pytest.param(replace(THERE, unblocked=True), ["remember that the block is on"], id="the marker is there"),
     ],
 )
