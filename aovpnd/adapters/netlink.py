@@ -38,7 +38,7 @@ _KERNEL: Final = 2
 _NODAD_NOPREFIXROUTE: Final = 0x202
 """IFA_F_NODAD: nobody else is on the tunnel. IFA_F_NOPREFIXROUTE: the main table stays as it was."""
 _ROUNDS: Final = 4
-"""How often `ensure` looks again and repairs before it calls it a fight."""
+"""How often `ensure` and `ensure_addresses` look again and repair before they call it a fight."""
 _GONE: Final = frozenset((errno.ENOENT, errno.ESRCH, errno.ENODEV, errno.EADDRNOTAVAIL))
 
 
@@ -261,8 +261,15 @@ class Netlink:
     def ensure_addresses(self, link: Link, wished: Iterable[Interface]) -> None:
         """Give a link exactly these addresses, without routes in main; IPv6 ones where the kernel speaks it."""
         wanted = {address for address in wished if address.version in self._families()}
-        there = set(self.addresses_of(link))
-        stale, missing = there - wanted, wanted - there
+        for _ in range(_ROUNDS):
+            there = set(self.addresses_of(link))
+            if there == wanted:
+                return
+            self._change_addresses(link, stale=there - wanted, missing=wanted - there)
+        if set(self.addresses_of(link)) != wanted:
+            raise NetlinkError(f"the addresses of {link.name} do not stay as they should be")
+
+    def _change_addresses(self, link: Link, stale: set[Interface], missing: set[Interface]) -> None:
         # New ones first: with its last address of a family, a link loses its routes, and programs would be refused. But
         # one address with two prefix lengths the kernel does not take.
         in_the_way = {address for address in stale if address.ip in {new.ip for new in missing}}
@@ -271,8 +278,6 @@ class Netlink:
             with self._asking(f"cannot add {address} to {link.name}") as iproute:
                 iproute.addr("add", **_address(link, address), flags=_NODAD_NOPREFIXROUTE)
         self._remove_addresses(link, stale - in_the_way)
-        if set(self.addresses_of(link)) != wanted:
-            raise NetlinkError(f"the addresses of {link.name} do not stay as they should be")
 
     def _remove_addresses(self, link: Link, addresses: set[Interface]) -> None:
         for address in sorted(addresses, key=str):

@@ -47,6 +47,7 @@ def space() -> Iterator[Space]:
             "route add default via 192.0.2.1 metric 600",
             "-6 route add default via fe80::1 dev wlan0 metric 600",
             "tuntap add tun7 mode tun",
+            "link set tun7 addrgenmode none",
             "addr add 10.9.0.2/32 dev tun7",
             "addr add fd00::2/128 dev tun7 nodad",
             "link set tun7 up",
@@ -544,6 +545,22 @@ def test_addresses_are_exactly_those_wished(netlink: Netlink) -> None:
 
         assert set(netlink.addresses_of(link)) == addresses
         assert set(netlink.observe().main) == main
+
+
+def test_an_address_that_comes_late_goes(space: Space, netlink: Netlink, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The kernel gives a link with a carrier an address of its own when it gets round to it, in the middle of ours."""
+    link = next(link for link in rtnl.dump_links() if link.name == "tun7")
+    change, late = netlink._change_addresses, iter(("fe80::7/64",))  # noqa: SLF001 - between its two halves
+
+    def changed(*arguments: object, **more: object) -> None:
+        change(*arguments, **more)  # type: ignore[arg-type]
+        for address in late:
+            space.ip(f"addr add {address} dev tun7 nodad")
+
+    monkeypatch.setattr(netlink, "_change_addresses", changed)
+    netlink.ensure_addresses(link, [ip_interface("10.9.0.5/32")])
+
+    assert set(netlink.addresses_of(link)) == {ip_interface("10.9.0.5/32")}
 
 
 def test_a_link_is_not_deleted_for_another(space: Space, netlink: Netlink) -> None:

@@ -1,0 +1,34 @@
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""Two workers (``make test``): one for what waits for packets, one for what only computes, and steps aside for it.
+
+The lab's tests run one after the other, as they are written: several worlds at once would wait for each other. Beside
+them a second processor has little to do, which the unit tests use at a low priority.
+"""
+
+import os
+
+import pytest
+from xdist.remote import Producer
+from xdist.scheduler import LoadScopeScheduling
+
+_COMPUTE = ("tests/unit/", "tests/fuzz/")
+_ASIDE = 15
+
+
+class _TwoScopes(LoadScopeScheduling):  # type: ignore[misc]  # a library without types
+    """Everything that computes goes to one worker, everything else to another."""
+
+    def _split_scope(self, nodeid: str) -> str:
+        return "compute" if nodeid.startswith(_COMPUTE) else "lab"
+
+
+def pytest_xdist_make_scheduler(config: pytest.Config, log: Producer) -> LoadScopeScheduling:
+    """Say how tests are dealt out."""
+    return _TwoScopes(config, log)
+
+
+def pytest_runtest_setup(item: pytest.Item) -> None:
+    """Step aside."""
+    aside = "PYTEST_XDIST_WORKER" in os.environ and item.nodeid.startswith(_COMPUTE)
+    if aside and os.getpriority(os.PRIO_PROCESS, 0) < _ASIDE:
+        os.setpriority(os.PRIO_PROCESS, 0, _ASIDE)
