@@ -4,8 +4,11 @@
 from collections.abc import Callable
 from dataclasses import dataclass
 from enum import StrEnum
+from ipaddress import IPv4Address, IPv6Address
 from typing import TYPE_CHECKING
 from zlib import crc32
+
+from tests.lab import plan
 
 if TYPE_CHECKING:
     from tests.audits.scene import Scene
@@ -50,6 +53,14 @@ class Attack:
     many: int = 20
     """How often in ``make audit``."""
     phases: tuple[Phase, ...] = tuple(Phase)
+    brief: tuple[Phase, ...] | None = None
+    """Those of ``make test``, where they are others than `sliced` would choose."""
+    prepare: Callable[["Scene"], None] | None = None
+    """What comes first, and is judged, but is no time of service: joining a hostile network is what people do
+    themselves. `run` gives back what this takes as well.
+    """
+    callee: IPv4Address | IPv6Address = plan.ECHO4
+    """Whom the call is with that measures the service."""
     service: float | None = None
     """Least share of echoes that must come back through the tunnel meanwhile, where it is connected: blocking is not
     enough against what only lures traffic away. None where the tunnel itself is what is attacked.
@@ -58,6 +69,8 @@ class Attack:
     @property
     def sliced(self) -> tuple[Phase, ...]:
         """The phases of ``make test``: two of them, connected where that is one; which the other is, the name says."""
+        if self.brief is not None:
+            return self.brief
         others = [phase for phase in self.phases if phase is not Phase.CONNECTED]
         drawn = (others[crc32(self.id.encode()) % len(others)],) if others else ()
         return (*(phase for phase in self.phases if phase is Phase.CONNECTED), *drawn)

@@ -3,7 +3,7 @@
 
 from typing import Final
 
-from tests.audits import endpoint
+from tests.audits import dhcp, endpoint
 from tests.audits.attack import Attack
 
-ATTACKS: Final[tuple[Attack, ...]] = (*endpoint.ATTACKS,)
+ATTACKS: Final[tuple[Attack, ...]] = (*dhcp.ATTACKS, *endpoint.ATTACKS)

@@ -6,6 +6,7 @@ import time
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
+from ipaddress import IPv4Address, IPv6Address
 from pathlib import Path
 from types import TracebackType
 from typing import Final, Self
@@ -42,6 +43,11 @@ class Scene:
         """The victim."""
         return self.laptop.lab.host
 
+    def settle(self) -> None:
+        """Wait until the laptop has found its way in a network that it has just joined: connected, where it was."""
+        if self.watch is not None and self.phase is Phase.CONNECTED:
+            wait_for("the tunnel to work", self.laptop.works, poll_s=0.05, deadline_s=30)
+
     def everybody_tries(self) -> None:
         """Wait until every sender has tried again; without senders (a control) there is nothing to wait for."""
         if self.watch is not None:
@@ -69,9 +75,11 @@ class Stage:
         began = time.monotonic()
         try:
             self._enter(laptop, phase)
-            with _calling(laptop, phase) as line, laptop.watch(JUDGED) as watch:
+            with _calling(laptop, phase, attack.callee) as line, laptop.watch(JUDGED) as watch:
                 scene = Scene(laptop, phase, watch)
                 scene.everybody_tries()
+                if attack.prepare is not None:
+                    attack.prepare(scene)
                 start = time.time()
                 attack.run(scene, tries)
                 scene.everybody_tries()
@@ -207,7 +215,7 @@ class _Line:
 
 
 @contextmanager
-def _calling(laptop: Protected, phase: Phase) -> Iterator[_Line | None]:
+def _calling(laptop: Protected, phase: Phase, callee: IPv4Address | IPv6Address) -> Iterator[_Line | None]:
     """A call until the block is left; None where there is no tunnel for it."""
     if phase is not Phase.CONNECTED:
         yield None
@@ -215,7 +223,7 @@ def _calling(laptop: Protected, phase: Phase) -> Iterator[_Line | None]:
     report = laptop.lab.host.dir / f"call-{time.monotonic_ns()}"
     report.touch()
     report.chmod(0o666)
-    command = (sys.executable, "-m", "tests.lab.call", str(plan.ECHO4), str(report))
+    command = (sys.executable, "-m", "tests.lab.call", str(callee), str(report))
     caller = laptop.lab.host.spawn(*command, uid=plan.USER, log="call")
     try:
         wait_for("the call", lambda: len(call.arrivals(report)) > 10)

@@ -1,7 +1,9 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
 """dnsmasq as the simulated machines use it: DHCPv4, DHCPv6, router advertisements and DNS."""
 
+import os
 import re
+import signal
 from ipaddress import IPv4Address
 from typing import Final
 
@@ -66,6 +68,14 @@ def internet_config() -> str:
     }
     records = "".join(f"address=/{name}/{address}\n" for name, pair in names.items() for address in pair)
     return f"{_BASE}\nlisten-address={plan.DNS4},{plan.DNS6}\nlocal=/#/\n{records}"
+
+
+def restart(host: Host, config: str) -> None:
+    """Have a machine's only dnsmasq serve another configuration; its leases stay."""
+    for pid in host.pids_of("dnsmasq"):
+        os.kill(pid, signal.SIGKILL)
+    wait_for("dnsmasq to end", lambda: not host.pids_of("dnsmasq"))
+    start(host, config)
 
 
 def start(host: Host, config: str) -> None:

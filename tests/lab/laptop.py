@@ -27,6 +27,30 @@ make_resolv_conf() {
 }
 """
 """As Debian's own function does it, with a file that is moved into its place."""
+_ROUTES: Final = """
+routes() {
+  while [ $# -ge 5 ] && [ $1 -le 32 ]; do
+    bits=$1; near=$(( ($1 + 7) / 8 )); to=; place=0; shift
+    [ $# -ge $((near + 4)) ] || return 0
+    while [ $place -lt 4 ]; do
+      if [ $place -lt $near ]; then to=$to.$1; shift; else to=$to.0; fi
+      place=$((place + 1))
+    done
+    via="via $1.$2.$3.$4"; shift 4
+    [ "$via" = "via 0.0.0.0" ] && via=
+    ip -4 route add ${to#.}/$bits $via dev $interface
+  done
+}
+case $reason in BOUND|REBOOT|RENEW|REBIND)
+  routes $new_rfc3442_classless_static_routes
+  routes $new_ms_classless_static_routes
+  set -- $new_static_routes
+  while [ $# -ge 2 ]; do ip -4 route add $1 via $2 dev $interface; shift 2; done
+esac
+"""
+"""Every route that a lease speaks of is made: by option 121 (RFC 3442), as Microsoft wrote it before (249), and by
+option 33. Clients differ in what they take; this one stands for all of them.
+"""
 _METRICS: Final = {"eth": 100, "wlan": 600}
 """NetworkManager's metrics of default routes: cable before radio before everything else."""
 _CLIENT: Final = """
@@ -56,8 +80,10 @@ class Laptop:
         """Prepare the DHCP client's files and what ordinary programs may do."""
         host = self.host
         host.sysctl(ipv4__ping_group_range="0 2147483647")  # ping without privilege, as distributions have it
-        host.run("mount", "-t", "tmpfs", "tmpfs", "/run/lab-root/etc/dhcp/dhclient-enter-hooks.d")
-        host.run("tee", "/run/lab-root/etc/dhcp/dhclient-enter-hooks.d/resolv", stdin=_HOOK)
+        for when, name, hook in (("enter", "resolv", _HOOK), ("exit", "routes", _ROUTES)):
+            place = f"/run/lab-root/etc/dhcp/dhclient-{when}-hooks.d"
+            host.run("mount", "-t", "tmpfs", "tmpfs", place)
+            host.run("tee", f"{place}/{name}", stdin=hook)
         (host.dir / "run" / "dhclient.conf").write_text(self._dhclient_conf(), encoding="utf-8")
         (host.dir / "tunnel.conf").touch(0o600)
         (host.dir / "tunnel.conf").write_text(self.tunnel_conf, encoding="utf-8")
@@ -66,8 +92,9 @@ class Laptop:
         return f"""
 option captive-portal code 114 = text;
 option rfc3442-classless-static-routes code 121 = array of unsigned integer 8;
-request subnet-mask, broadcast-address, routers, domain-name-servers, rfc3442-classless-static-routes, captive-portal,
-  dhcp6.name-servers;
+option ms-classless-static-routes code 249 = array of unsigned integer 8;
+request subnet-mask, broadcast-address, routers, domain-name-servers, rfc3442-classless-static-routes,
+  ms-classless-static-routes, static-routes, interface-mtu, captive-portal, dhcp6.name-servers;
 initial-interval 1; backoff-cutoff 2; select-timeout 0; reboot 1; timeout 30; retry 1;
 supersede dhcp-lease-time {self.lease_s};
 supersede dhcp-renewal-time {self.lease_s // 2};
@@ -80,13 +107,31 @@ supersede dhcp-rebinding-time {self.lease_s * 85 // 100};
         """Do what a network manager does when it may use a link: set it up and start DHCP clients. Does not wait."""
         self.host.sysctl(**{f"ipv6__conf__{link}__disable_ipv6": 0})
         self.host.ip(f"link set {link} up")
-        metric = _METRICS.get(link.rstrip("0123456789"), 700)
-        self._clients[link] = [
-            self.host.spawn(
-                "sh", "-c", _CLIENT, "sh", family, link, str(metric), chroot=True, log=f"dhclient{family}.{link}"
-            )
-            for family in ("-4", "-6")
-        ]
+        self._clients[link] = [self._client(family, link) for family in ("-4", "-6")]
+
+    def _client(self, family: str, link: str) -> subprocess.Popen[bytes]:
+        metric = str(_METRICS.get(link.rstrip("0123456789"), 700))
+        words = ("sh", "-c", _CLIENT, "sh", family, link, metric)
+        return self.host.spawn(*words, chroot=True, log=f"dhclient{family}.{link}")
+
+    def renew(self, link: str, *, wait: bool = True) -> None:
+        """Have the DHCPv4 client ask anew, as at the end of a lease: a new one that finds it (RFC 2131, INIT-REBOOT).
+
+        ``wait``: until it has one.
+        """
+        before = self._bound(link)
+        client = self._clients[link][0]
+        client.kill()
+        client.wait()
+        self._clients[link][0] = self._client("-4", link)
+        if wait:
+            wait_for("a lease", lambda: self._bound(link) > before, deadline_s=15)
+
+    def _bound(self, link: str) -> int:
+        """How often a client has got a lease."""
+        return (
+            (self.host.dir / f"dhclient-4.{link}.log").read_text(encoding="utf-8", errors="replace").count("bound to")
+        )
 
     def leave(self, link: str) -> None:
         """Do what a network manager does when a link loses its carrier: no client, no address, no lease."""
@@ -115,6 +160,11 @@ supersede dhcp-rebinding-time {self.lease_s * 85 // 100};
         """The IPv4 address of a link; "" when it has none."""
         match = re.search(r"inet (\S+)/", self.host.run("ip", "-4", "addr", "show", "dev", link, check=False).stdout)
         return match[1] if match else ""
+
+    def address6(self, link: str, scope: str) -> str:
+        """The IPv6 address of a link, ``global`` or ``link``; "" when it has none that may be used."""
+        words = self.host.ip(f"-6 addr show dev {link} scope {scope} -tentative").split()
+        return words[words.index("inet6") + 1].partition("/")[0] if words else ""
 
     def lease_option(self, link: str, name: str) -> str:
         """An option of the link's DHCPv4 lease as dhclient.leases(5) writes it, "" when it is not there."""
