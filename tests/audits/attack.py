@@ -57,8 +57,10 @@ class Attack:
     """Those of ``make test``, where they are others than `sliced` would choose."""
     prepare: Callable[["Scene"], None] | None = None
     """What comes first, and is judged, but is no time of service: joining a hostile network is what people do
-    themselves. `run` gives back what this takes as well.
+    themselves.
     """
+    give_back: Callable[["Scene"], None] | None = None
+    """What comes last, and is judged, but is no time of service either: leaving that network."""
     callee: IPv4Address | IPv6Address = plan.ECHO4
     """Whom the call is with that measures the service."""
     service: float | None = None

@@ -52,8 +52,8 @@ def pour(host: Host, frames: list[bytes], *, rounds: int = 1) -> None:
 @contextmanager
 def counting(host: Host, **matches: str) -> Iterator[Callable[[], dict[str, int]]]:
     """Count what arrives at the attacker's link, by nft matches; gives a function that reads the counts so far."""
-    counters = "\n".join(f"  counter {name} {{ }}" for name in matches)
-    rules = "\n".join(f"    {match} counter name {name}" for name, match in matches.items())
+    counters = "\n".join(f"  counter n_{name} {{ }}" for name in matches)
+    rules = "\n".join(f"    {match} counter name n_{name}" for name, match in matches.items())
     host.nft(
         f"table netdev {_TABLE} {{\n{counters}\n  chain in {{\n"
         f'    type filter hook ingress device "{PORT}" priority 0; policy accept;\n{rules}\n  }}\n}}\n'
@@ -61,7 +61,8 @@ def counting(host: Host, **matches: str) -> Iterator[Callable[[], dict[str, int]
 
     def counts() -> dict[str, int]:
         listing = json.loads(host.out("nft", "-j", "list", "counters", "table", "netdev", _TABLE))["nftables"]
-        return {item["counter"]["name"]: item["counter"]["packets"] for item in listing if "counter" in item}
+        found = [item["counter"] for item in listing if "counter" in item]
+        return {counter["name"].removeprefix("n_"): counter["packets"] for counter in found}
 
     try:
         yield counts

@@ -3,7 +3,12 @@
 
 from typing import Final
 
-from tests.audits import dhcp, endpoint
+from tests.audits import advertisements, dhcp, endpoint, inference
 from tests.audits.attack import Attack
 
-ATTACKS: Final[tuple[Attack, ...]] = (*dhcp.ATTACKS, *endpoint.ATTACKS)
+ATTACKS: Final[tuple[Attack, ...]] = (
+    *dhcp.ATTACKS,
+    *advertisements.ATTACKS,
+    *endpoint.ATTACKS,
+    *inference.ATTACKS,
+)

@@ -6,9 +6,11 @@ The laptop's client makes every route that a lease speaks of (`tests.lab.laptop`
 
 import json
 import os
+import random
 import signal
 import struct
 import sys
+from functools import partial
 from ipaddress import IPv4Address, IPv4Network
 from pathlib import Path
 from typing import Final
@@ -135,6 +137,7 @@ def serve(scene: Scene, address: str, options: bytes, odd: tuple[bytes, ...] = (
     aside.write_text(json.dumps(order), encoding="utf-8")
     aside.rename(orders)
     if not host.pids_of("tests.audits.lease_server"):
+        report.unlink(missing_ok=True)
         host.nft(_SERVED)
         log = host.dir / "leases.log"
         log.unlink(missing_ok=True)
@@ -152,6 +155,10 @@ def serve_no_more(scene: Scene) -> None:
     scene.laptop.world.roam("home", ipv6=True)
 
 
+_JOINED: Final = tuple(phase for phase in Phase if phase is not Phase.ACCESS)
+"""Phases in which the laptop may come to another network: with that a window ends."""
+
+
 # -- the whole internet is on the link (A3) ----------------------------------------------------------------------------
 _INSIDE: Final = "203.0.113.200"
 """An address for the laptop in the target's own network."""
@@ -165,22 +172,19 @@ def _join_localnet(scene: Scene) -> None:
     scene.attacker.sysctl(ipv4__conf__lan0__proxy_arp=1)
     scene.attacker.ip(f"route replace {_INSIDE}/32 dev {PORT}")
     serve(scene, _INSIDE, lease(prefix=1))
-    scene.laptop.lab.renew(LINK)
+    scene.laptop.world.roam("home")
     scene.settle()
 
 
 def _localnet(scene: Scene, tries: int) -> None:
     """Be in that network, and ask for its lease now and then; the target is never looked for on the link."""
     asks = {name: f"arp operation request arp daddr ip {address}" for name, address in _NEIGHBOURS.items()}
-    try:
-        with counting(scene.attacker, **asks) as asked:
-            for _ in range(tries):
-                scene.everybody_tries()
-                scene.laptop.lab.renew(LINK)
-            looked_for = {name for name, number in asked().items() if number}
-        assert scene.phase is Phase.ACCESS or not looked_for, f"looked for on the link: {', '.join(looked_for)}"
-    finally:
-        _leave_localnet(scene)
+    with counting(scene.attacker, **asks) as asked:
+        for _ in range(tries):
+            scene.everybody_tries()
+            scene.laptop.lab.renew(LINK)
+        looked_for = {name for name, number in asked().items() if number}
+    assert not looked_for, f"looked for on the link: {', '.join(looked_for)}"
 
 
 def _leave_localnet(scene: Scene) -> None:
@@ -198,6 +202,105 @@ def _localnet_lures(scene: Scene) -> None:
     finally:
         lab.wg_quick("down")
         _leave_localnet(scene)
+
+
+# -- the laptop is the target (A5) -------------------------------------------------------------------------------------
+_TAKEN: Final = {"target": plan.DNS4, "resolver": plan.GATEWAY_INSIDE4, "endpoint": plan.GATEWAY4}
+"""Whose address the laptop is given: somebody's on the internet, the tunnel's name server's, the gateway's own."""
+
+
+def _take(scene: Scene, whose: str) -> None:
+    """Come to a network that gives this address to the laptop."""
+    address = str(_TAKEN[whose])
+    scene.attacker.ip(f"route replace {address}/32 dev {PORT}")
+    serve(scene, address, lease(prefix=32))
+    scene.laptop.world.roam("home")
+    if whose != "endpoint":
+        scene.settle()
+
+
+def _hold(scene: Scene, tries: int, whose: str) -> None:
+    """Keep the address for some leases."""
+    for _ in range(tries):
+        scene.everybody_tries()
+        scene.laptop.lab.renew(LINK)
+        assert scene.laptop.lab.address(LINK) == str(_TAKEN[whose])
+
+
+def _let_go(scene: Scene, whose: str) -> None:
+    scene.attacker.ip(f"route del {_TAKEN[whose]}/32")
+    serve_no_more(scene)
+
+
+def _own_address(whose: str, title: str, brief: Phase, service: float | None) -> Attack:
+    return Attack(
+        *("A5", whose, f"a lease gives the laptop {title} as its own"),
+        lambda scene, tries: _hold(scene, tries, whose),
+        prepare=lambda scene: _take(scene, whose),
+        give_back=lambda scene: _let_go(scene, whose),
+        service=service,
+        phases=_JOINED,
+        brief=(brief,),
+    )
+
+
+# -- a soup of options (A8) --------------------------------------------------------------------------------------------
+_EACH: Final = 50
+"""Odd answers to one question."""
+_SHELL: Final = b"x$(reboot)`reboot`;reboot\n\0\xff\x1b[2J"
+_SOUP: Final[dict[int, tuple[bytes, ...]]] = {
+    1: (bytes(4), b"\xff\xff\xff\xff", b"\x80\0\0\0", b"\xff\0\xff\0", b"\xff"),
+    3: (bytes(4), b"\xff" * 4, b"\x7f\0\0\1", plan.GATEWAY4.packed, b"\xe0\0\0\1" * 60),
+    6: (bytes(4), b"\x7f\0\0\1", plan.DNS4.packed * 60, b"\xff" * 255),
+    12: (b"", _SHELL, b"a" * 255),
+    15: (_SHELL, b"." * 255, b"com"),
+    26: (struct.pack("!H", 68), struct.pack("!H", 577), struct.pack("!H", 65535), b"\0"),
+    28: (bytes(4), plan.ECHO4.packed),
+    51: (bytes(4), struct.pack("!I", 1), b"\xff" * 4),
+    58: (bytes(4), b"\xff" * 4),
+    59: (bytes(4), b"\xff" * 4),
+    108: (struct.pack("!I", 300), bytes(4)),
+    114: (b"file:///etc/passwd", _SHELL, b"http://" + b"a" * 248),
+    119: (b"\xc0\0", b"\3com\0" * 50, b"\x3f" * 200),
+    121: (b"\0" * 8, b"\x21" + b"\1" * 9, b"\x20" + b"\1" * 3, bytes(255)),
+    252: (b"http://wpad/" + _SHELL, bytes(255)),
+}
+"""What each option might be (RFC 2132, 8925, 8910, 3397, 3442; 252 is WPAD's)."""
+
+
+def soup(number: int) -> bytes:
+    """The odd answer of this number: the same each time."""
+    chance = random.Random(number)
+    kind = chance.choice((_OFFER, _ACK, _ACK, _NAK))
+    options = lease(chance.choice((0, 1, 24, 31, 32)), seconds=chance.choice((0, 1, 120)))
+    for code in chance.sample(sorted(_SOUP), chance.randint(1, 5)):
+        options += option(code, chance.choice(_SOUP[code]))
+    address = chance.choice((ROUTER4, "0.0.0.0", "255.255.255.255", "127.0.0.1", str(TARGET), "192.168.10.77"))
+    payload = bytearray(message(kind, address, options))
+    for _ in range(chance.choice((0, 0, 1, 3, 30))):
+        payload[chance.randrange(240, len(payload))] = chance.randrange(256)
+    return bytes(payload[: chance.choice((len(payload), len(payload), chance.randrange(len(payload))))])
+
+
+def _said(report: Path) -> dict[str, int]:
+    """What the lease server has heard and said so far."""
+    said: dict[str, int] = {"questions": 0, "odd": 0}
+    return json.loads(report.read_text(encoding="utf-8")) if report.exists() else said
+
+
+def _has_heard(report: Path, before: int) -> bool:
+    return _said(report)["questions"] > before
+
+
+def _pour_soup(scene: Scene, tries: int) -> None:
+    """Each question of the client gets many odd answers, some of which it takes, and an ordinary one."""
+    usual = scene.laptop.lab.address(LINK)
+    report = serve(scene, usual, lease(), tuple(map(soup, range(tries))), _EACH)
+    while (said := _said(report))["odd"] < tries:
+        scene.laptop.lab.renew(LINK, wait=False)
+        wait_for("a question", partial(_has_heard, report, said["questions"]))
+    scene.everybody_tries()
+    assert scene.host.run("hostname").stdout == "laptop\n"
 
 
 ATTACKS: Final = (
@@ -220,7 +323,23 @@ ATTACKS: Final = (
         _localnet,
         _localnet_lures,
         prepare=_join_localnet,
+        give_back=_leave_localnet,
+        phases=_JOINED,
         service=0.99,
         brief=(Phase.CONNECTED,),
+    ),
+    _own_address("target", "the address of the target", Phase.CONNECTED, 0.99),
+    _own_address("resolver", "the address of the tunnel's name server", Phase.BLOCKED, 0.99),
+    _own_address("endpoint", "the address of the gateway", Phase.CONNECTING, None),
+    Attack(
+        "A8",
+        "soup",
+        "odd and broken offers, acknowledgements and refusals: MTU 68, leases of 0 s, names with shell in them, masks"
+        " of every length, options cut short",
+        _pour_soup,
+        give_back=serve_no_more,
+        tries=300,
+        many=10_000,
+        brief=(Phase.BLOCKED,),
     ),
 )

@@ -22,7 +22,7 @@ _MESSAGE_TYPE: Final = 53
 
 
 def _sum(header: bytes) -> int:
-    total = sum(struct.unpack(f"!{len(header) // 2}H", header))
+    total: int = sum(struct.unpack(f"!{len(header) // 2}H", header))
     total = (total >> 16) + (total & 0xFFFF)
     return ~(total + (total >> 16)) & 0xFFFF
 
@@ -73,7 +73,9 @@ def main(arguments: list[str]) -> None:
                 frame = answer(mac, bytes.fromhex(orders["server"]), number, client, bytes.fromhex(payload))
                 sock.send(frame)
             questions, odd = questions + 1, odd + len(strange)
-            report.write_text(json.dumps({"questions": questions, "odd": odd}), encoding="utf-8")
+            aside = report.with_suffix(".new")
+            aside.write_text(json.dumps({"questions": questions, "odd": odd}), encoding="utf-8")
+            aside.rename(report)
 
 
 if __name__ == "__main__":

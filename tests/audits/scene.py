@@ -84,6 +84,8 @@ class Stage:
                 attack.run(scene, tries)
                 scene.everybody_tries()
                 service = line.share(start, time.time()) if line is not None else None
+                if attack.give_back is not None:
+                    attack.give_back(scene)
                 since = self._leave(scene)
             return _judge(attack, phase, tries, watch, since, service, time.monotonic() - began)
         except BaseException:
