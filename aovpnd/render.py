@@ -9,6 +9,7 @@ from collections.abc import Iterable
 from typing import Final
 
 from aovpnd.ruleset import (
+    L4,
     Chain,
     Device,
     Element,
@@ -28,7 +29,9 @@ _ICMPV6_WORDS: Final = {
     134: "nd-router-advert",
     135: "nd-neighbor-solicit",
     136: "nd-neighbor-advert",
+    137: "nd-redirect",
 }
+_ICMP_WORDS: Final = {5: "redirect"}
 
 _ORIGIN_WORDS: Final = {Origin.ROUTED: "meta rtclassid != 0xffffffff"}
 """A realm (nft_meta's NFT_META_RTCLASSID) can be read of a packet with a route alone, and no route has this one. What
@@ -125,9 +128,11 @@ def _match_words(match: Match) -> Iterable[str]:
         if networks:
             family = "ip" if networks[0].version == 4 else "ip6"  # noqa: PLR2004 - the IP versions
             yield f"{family} {word} {_alternatives(map(_network_text, networks))}"
-    yield from _transport_words(match)
     if match.icmp_type:
-        yield f"icmpv6 type {_alternatives(_ICMPV6_WORDS[number] for number in match.icmp_type)}"
+        icmp, words = ("icmp", _ICMP_WORDS) if match.l4 == (L4.ICMP,) else ("icmpv6", _ICMPV6_WORDS)
+        yield f"{icmp} type {_alternatives(words[number] for number in match.icmp_type)}"
+    else:
+        yield from _transport_words(match)
     if match.hop_limit is not None:
         yield f"ip6 hoplimit {match.hop_limit}"
     if match.ct:

@@ -161,7 +161,7 @@ class Match:
     l4: tuple[L4, ...] = ()
     sport: tuple[int, ...] = ()
     dport: tuple[int, ...] = ()
-    icmp_type: tuple[int, ...] = ()
+    icmp_type: tuple[int, ...] = ()  # ICMPv6's; ICMP's where ``l4`` says so
     hop_limit: int | None = None
     ct: tuple[Conntrack, ...] = ()
 
@@ -373,7 +373,7 @@ def _applies(ruleset: Ruleset, match: Match, packet: Packet, now: float) -> bool
         and (not match.l4 or packet.l4 in match.l4)
         and (not match.sport or packet.sport in match.sport)
         and (not match.dport or packet.dport in match.dport)
-        and (not match.icmp_type or (packet.l4 is L4.ICMPV6 and packet.icmp_type in match.icmp_type))
+        and (not match.icmp_type or (packet.l4 in (match.l4 or (L4.ICMPV6,)) and packet.icmp_type in match.icmp_type))
         and (match.hop_limit is None or packet.hop_limit == match.hop_limit)
         and (not match.ct or packet.ct in match.ct)
     )

@@ -63,7 +63,8 @@ _SOLICITED_NODES: Final = ip_network("ff02::1:ff00:0/104")
 _LINK_LOCAL: Final = ip_network("fe80::/10")
 _LAN_GROUPS_4: Final = tuple(map(ip_network, ("224.0.0.251", "239.255.255.250", "255.255.255.255")))
 _LAN_GROUPS_6: Final = tuple(map(ip_network, ("ff02::fb", "ff02::1:3")))
-_RS, _RA, _NS, _NA = 133, 134, 135, 136
+_RS, _RA, _NS, _NA, _REDIRECT6 = 133, 134, 135, 136, 137
+_REDIRECT4: Final = 5
 
 
 def compile(permits: tuple[Permit, ...]) -> Ruleset:  # noqa: A001 - the word of the field; nothing here compiles Python
@@ -219,6 +220,8 @@ def _arriving(permit: Permit) -> Iterable[Rule]:
             dhcpv6 = Match(saddr=(_LINK_LOCAL,), l4=(L4.UDP,), sport=(547,), dport=(546,))
             advert = Match(saddr=(_LINK_LOCAL,), icmp_type=(_RA,), hop_limit=255)
             dhcp = Match(protocol=Protocol.IP, l4=(L4.UDP,), sport=(67,), dport=(68,))
+            for redirect in (Match(l4=(L4.ICMP,), icmp_type=(_REDIRECT4,)), Match(icmp_type=(_REDIRECT6,))):
+                yield Rule(redirect, Verdict.DROP, "redirects: a neighbour could lead the tunnel's packets astray")
             yield Rule(dhcp, Verdict.ACCEPT, "DHCPv4 answers")
             yield Rule(dhcpv6, Verdict.ACCEPT, "DHCPv6 answers")
             yield Rule(advert, Verdict.ACCEPT, "router advertisement")

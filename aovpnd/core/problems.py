@@ -10,6 +10,7 @@ from aovpnd.gateways import Left, Why
 from aovpnd.links import Side, sides
 from aovpnd.model import Config, GuardState, Intent, Phase, Problem, Severity, Snapshot, Uplink, Wish
 from aovpnd.orders import CloseSockets, EnsureDns
+from aovpnd.ruleset import Address
 from aovpnd.tunnel import TunnelSpec
 
 _CODES: Final = {EnsureDns.__name__: "dns-failed", CloseSockets.__name__: "sockets-left"}
@@ -33,6 +34,7 @@ def problems(config: Config, intent: Intent, snapshot: Snapshot, now: View) -> t
         *_culprit(intent, snapshot),
         *fights.problems(intent, snapshot.now.boot),
         *_links(snapshot),
+        *_taken(snapshot, spec),
         *_failures(intent),
     )
 
@@ -200,6 +202,27 @@ def _links(snapshot: Snapshot) -> list[Problem]:
             "link-unnameable", Severity.WARNING, text.format(link.index), f"ip link set dev NAME name net{link.index}"
         )
         for link in odd
+    ]
+
+
+def _taken(snapshot: Snapshot, spec: TunnelSpec | None) -> list[Problem]:
+    """Addresses of the tunnel that a network has given to this machine: the kernel keeps what is for them here."""
+    if spec is None:
+        return []
+    whose: dict[Address, str] = {endpoint.addr: "gateway" for endpoint in spec.endpoints}
+    whose |= dict.fromkeys(spec.dns, "name server") | {own.ip: "own address" for own in spec.addresses}
+    side = sides(snapshot.links)
+    outside = {link.index: link.name for link in snapshot.links if side[link.index] is Side.OUTSIDE}
+    return [
+        Problem(
+            "address-taken",
+            Severity.WARNING,
+            f"the network has given this machine the address {there.interface.ip}, which is the"
+            f" {whose[there.interface.ip]} of {spec.name}; nothing reaches it from here",
+            "nobody gives out such an address by chance: use another network",
+        )
+        for there in snapshot.addresses
+        if there.link in outside and there.interface.ip in whose
     ]
 
 

@@ -37,6 +37,14 @@ HOLDING: Final = (
         (NO_LEAK,),
     ),
     Mutant(
+        "redirects-believed",
+        _FIREWALL,
+        "for redirect in (Match(l4=(L4.ICMP,), icmp_type=(_REDIRECT4,)), Match(icmp_type=(_REDIRECT6,))):",
+        "for redirect in (Match(icmp_type=(_REDIRECT6,)),):",
+        "a neighbour leads the tunnel's own packets to where nobody forwards them",
+        (NO_LEAK,),
+    ),
+    Mutant(
         "advertisements-from-afar",
         _FIREWALL,
         "advert = Match(saddr=(_LINK_LOCAL,), icmp_type=(_RA,), hop_limit=255)",

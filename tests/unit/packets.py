@@ -205,6 +205,9 @@ def _arriving() -> Iterator[Packet]:
     ):
         yield discovery(icmp_type, _HERE_LOCAL, hop_limit, saddr=ip_address(source))
     yield discovery(135, str(TUNNEL_ADDRESS6), saddr=ip_address("fe80::1"))
+    for icmp_type, state in itertools.product((5, 3), (None, Conntrack.RELATED)):
+        yield packet(_HERE4, L4.ICMP, icmp_type=icmp_type, saddr=ip_address("192.168.1.1"), ct=state)
+    yield discovery(137, _HERE_LOCAL, saddr=ip_address("fe80::1"), ct=Conntrack.RELATED)
     yield packet("224.0.0.251", L4.UDP, 5353, saddr=ip_address("192.168.1.7"))
     yield packet(_HERE_LOCAL, L4.TCP, 22, saddr=ip_address("fe80::7"))
     yield packet("fd00::23", L4.TCP, 22, saddr=ip_address("fd00::7"))

@@ -322,7 +322,11 @@ def _may_come_in(reading: Reading, packet: Packet) -> bool:
         return True
     if packet.daddr in reading.tunnel_addresses:
         return False
-    if packet.ct is not None or packet.iif in reading.bridges:
+    if packet.iif in reading.bridges:
+        return True
+    if _is_redirect(packet):
+        return False
+    if packet.ct is not None:
         return True
     return _is_link_setup_in(packet) or _is_lan_in(reading, packet)
 
@@ -372,6 +376,10 @@ def _is_discovery_out(packet: Packet, near: frozenset[Address]) -> bool:
     if packet.icmp_type == 135:
         return _inside(to, SOLICITED_NODE) or _inside(to, LINK_LOCAL) or to in near
     return packet.icmp_type == 136 and (to == ALL_NODES or _inside(to, LINK_LOCAL) or to in near)
+
+
+def _is_redirect(packet: Packet) -> bool:
+    return (packet.l4, packet.icmp_type) in {(L4.ICMP, 5), (L4.ICMPV6, 137)}
 
 
 def _is_link_setup_in(packet: Packet) -> bool:

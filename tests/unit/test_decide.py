@@ -452,6 +452,26 @@ def test_a_narrow_tunnel_is_said() -> None:
     assert ends(desired) == "closed"
 
 
+@pytest.mark.parametrize(
+    ("taken", "whose"),
+    [
+        (str(ENDPOINT4.addr), "gateway"),
+        ("10.64.0.1", "name server"),
+        (str(WORK.addresses[0].ip), "own address"),
+        ("192.0.2.77", ""),
+    ],
+)
+def test_an_address_of_the_tunnels_on_the_uplink_is_said(taken: str, whose: str) -> None:
+    """What is for an address that a lease has given to us stays here: status says so, and nothing else changes."""
+    spec = replace(WORK, dns=(ip_address("10.64.0.1"),))
+    there = replace(HOME_NET, addresses=(*HOME_NET.addresses, LinkAddress(2, ip_interface(f"{taken}/32"))))
+    problems = decide(Config((spec,)), Intent(), there).problems
+
+    said = f"the network has given this machine the address {taken}, which is the {whose} of work; nothing reaches it"
+    assert [problem.text for problem in problems] == ([f"{said} from here"] if whose else [])
+    assert decide(Config(), Intent(), there).ruleset == decide(Config(), Intent(), HOME_NET).ruleset
+
+
 def test_routes_stay_in_our_table() -> None:
     """What stays on the host and in an open LAN is looked up in our table; IPv4 only, where the kernel has no more."""
     both = replace(DOCKERED, ipv6=False)

@@ -55,6 +55,7 @@ UDP: Final = Packet(
     dport=53,
     mark=0x2A000001,
 )
+REDIRECT: Final = Packet(daddr=ip_address("192.168.1.23"), l4=L4.ICMP, icmp_type=5)
 ND: Final = Packet(protocol=Protocol.IP6, daddr=ip_address("fe80::1"), l4=L4.ICMPV6, icmp_type=135, hop_limit=255)
 
 
@@ -86,6 +87,8 @@ ND: Final = Packet(protocol=Protocol.IP6, daddr=ip_address("fe80::1"), l4=L4.ICM
         pytest.param(Match(l4=(L4.TCP,)), replace(UDP, l4=None), False, id="a transport that no rule names"),
         pytest.param(Match(icmp_type=(135, 136)), ND, True, id="one of several kinds"),
         pytest.param(Match(icmp_type=(135,)), replace(ND, l4=L4.ICMP), False, id="the type of IPv4's ICMP"),
+        pytest.param(Match(l4=(L4.ICMP,), icmp_type=(5,)), REDIRECT, True, id="IPv4's own"),
+        pytest.param(Match(l4=(L4.ICMP,), icmp_type=(5,)), replace(REDIRECT, l4=L4.ICMPV6), False, id="not IPv6's"),
         pytest.param(Match(hop_limit=255), ND, True, id="from the link itself"),
         pytest.param(Match(hop_limit=255), replace(ND, hop_limit=254), False, id="one hop away"),
         pytest.param(Match(ct=(Conntrack.ESTABLISHED,)), UDP, False, id="new"),
@@ -258,6 +261,10 @@ def test_what_makes_no_sense() -> None:
         ),
         (Rule(Match(l4=(L4.UDP,), sport=(67,)), Verdict.ACCEPT, "x"), 'udp sport 67 accept comment "x"'),
         (Rule(Match(l4=(L4.UDP,)), Verdict.ACCEPT, "x"), 'meta l4proto udp accept comment "x"'),
+        (
+            Rule(Match(l4=(L4.ICMP,), icmp_type=(5,)), Verdict.DROP, "x"),
+            'icmp type redirect drop comment "x"',
+        ),
         (
             Rule(Match(icmp_type=(133, 134), hop_limit=255), Verdict.ACCEPT, "x"),
             'icmpv6 type { nd-router-solicit, nd-router-advert } ip6 hoplimit 255 accept comment "x"',
