@@ -59,18 +59,16 @@ def _on_link(lifetime: int = 1800) -> bytes:
     )
 
 
-def _rest() -> tuple[bytes, ...]:
-    """Name servers and domains, NAT64 prefixes, sizes, no router any more."""
+def _rest() -> list[bytes]:
+    """Name servers and domains, NAT64 prefixes, sizes."""
     pref64 = Raw(b"\x26\x02\x07\x08" + b"\0\x64\xff\x9b" + bytes(8))
-    return (
+    return [
         _advert(ICMPv6NDOptRDNSS(dns=[ROUTER6, str(plan.DNS6)], lifetime=600)),
         _advert(ICMPv6NDOptDNSSL(searchlist=["example.com", "a" * 60 + ".example"], lifetime=600)),
         _advert(pref64),
         _advert(ICMPv6NDOptMTU(mtu=1280)),
         _advert(ICMPv6NDOptMTU(mtu=68)),
-        _advert(lifetime=0),
-        _advert(),
-    )
+    ]
 
 
 def _odd(number: int) -> bytes:
@@ -106,13 +104,14 @@ def _advertise(scene: Scene, tries: int) -> None:
         pour(scene.attacker, [_lures()])
         wait_for("the routes", lambda: "::/1 " in scene.host.ip(f"-6 route show dev {LINK}"))
         scene.everybody_tries()
-        pour(scene.attacker, [_on_link()])
-        scene.everybody_tries()
-        for advert in _rest():
-            pour(scene.attacker, [advert])
+        for adverts in (
+            [_on_link()],
+            _rest(),
+            [_advert(lifetime=0)],
+            [_advert(), *(_odd(number) for number in range(tries))],
+        ):
+            pour(scene.attacker, adverts)
             scene.everybody_tries()
-        pour(scene.attacker, [_odd(number) for number in range(tries)])
-        scene.everybody_tries()
         assert scene.phase is Phase.ACCESS or not asked()["target"], "the target was looked for on the link"
 
 

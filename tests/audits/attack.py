@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING
 from zlib import crc32
 
 from tests.lab import plan
+from tests.lab.frames import Endpoint
 
 if TYPE_CHECKING:
     from tests.audits.scene import Scene
@@ -61,6 +62,8 @@ class Attack:
     """
     give_back: Callable[["Scene"], None] | None = None
     """What comes last, and is judged, but is no time of service either: leaving that network."""
+    endpoints: tuple[Endpoint, ...] = ()
+    """Where handshakes may go besides the gateway: what a lie makes of its address."""
     callee: IPv4Address | IPv6Address = plan.ECHO4
     """Whom the call is with that measures the service."""
     service: float | None = None

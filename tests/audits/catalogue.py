@@ -3,12 +3,13 @@
 
 from typing import Final
 
-from tests.audits import advertisements, dhcp, endpoint, inference, redirects
+from tests.audits import advertisements, dhcp, endpoint, inference, lies, redirects
 from tests.audits.attack import Attack
 
 ATTACKS: Final[tuple[Attack, ...]] = (
     *dhcp.ATTACKS,
     *advertisements.ATTACKS,
+    *lies.ATTACKS,
     *endpoint.ATTACKS,
     *redirects.ATTACKS,
     *inference.ATTACKS,

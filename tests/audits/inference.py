@@ -201,9 +201,10 @@ def _icmp_errors(scene: Scene, tries: int) -> None:
     port = tunnel_port(scene)
     outer = IP(src=at.ip4, dst=str(plan.GATEWAY4), flags="DF") / UDP(sport=port, dport=plan.GATEWAY_PORT)
     inner = IP(src=str(plan.TUNNEL4), dst=str(plan.ECHO4), flags="DF") / UDP(sport=_SPORT, dport=plan.ECHO_PORT)
+    echo = IP(src=at.ip4, dst=str(plan.ECHO4), flags="DF") / ICMP(type=0) / Raw(b"x" * 8)
     inner6 = IPv6(src=str(plan.TUNNEL6), dst=str(plan.ECHO6)) / UDP(sport=_SPORT, dport=plan.ECHO_PORT)
     frames = []
-    for said, to in ((outer, at.ip4), (inner, at.ip4), (inner, str(plan.TUNNEL4))):
+    for said, to in ((outer, at.ip4), (echo, at.ip4), (inner, at.ip4), (inner, str(plan.TUNNEL4))):
         for who in (ROUTER4, str(plan.GATEWAY4)):
             head = _to(at.mac) / IP(src=who, dst=to)
             frames += [head / ICMP(type=3, code=4, nexthopmtu=size) / said for size in (0, 68, 576, 1279)]
@@ -223,6 +224,16 @@ def _icmp_errors(scene: Scene, tries: int) -> None:
         ]
         assert min(sizes) >= _LEAST_MTU, f"the tunnel's link carries {min(sizes)} bytes"
         assert scene.laptop.works()
+
+
+def _shrinks_somebody(scene: Scene) -> None:
+    at = victim(scene)
+    said = IP(src=at.ip4, dst=str(plan.ECHO4), flags="DF") / ICMP(type=0) / Raw(b"x" * 8)
+    told = _to(at.mac) / IP(src=ROUTER4, dst=at.ip4) / ICMP(type=3, code=4, nexthopmtu=600) / said
+    pour(scene.attacker, [bytes(told)])
+    _must_count(
+        lambda: "mtu 600" in scene.host.ip(f"route get {plan.ECHO4}"), "a spoofed size of the path is not believed"
+    )
 
 
 def _scan(scene: Scene, tries: int) -> None:
@@ -276,6 +287,7 @@ ATTACKS: Final = (
         "errors",
         "spoofed ICMP errors about packets outside and inside the tunnel: too big, unreachable, quench",
         _icmp_errors,
+        _shrinks_somebody,
         tries=200,
         many=1000,
         service=0.95,

@@ -4,7 +4,7 @@
 import sys
 import time
 from collections.abc import Iterator
-from contextlib import contextmanager, suppress
+from contextlib import AbstractContextManager, contextmanager, suppress
 from dataclasses import dataclass, field
 from ipaddress import IPv4Address, IPv6Address
 from pathlib import Path
@@ -13,6 +13,7 @@ from typing import Final, Self
 
 from tests.audits.attack import Attack, Harmless, Outcome, Phase
 from tests.lab import call, plan
+from tests.lab.frames import ENDPOINTS
 from tests.lab.host import Host
 from tests.lab.process import LabError, stop, wait_for
 from tests.netns.protected import JUDGED, Protected, Watch
@@ -75,7 +76,7 @@ class Stage:
         began = time.monotonic()
         try:
             self._enter(laptop, phase)
-            with _calling(laptop, phase, attack.callee) as line, laptop.watch(JUDGED) as watch:
+            with _calling(laptop, phase, attack.callee) as line, _watching(laptop, attack) as watch:
                 scene = Scene(laptop, phase, watch)
                 scene.everybody_tries()
                 if attack.prepare is not None:
@@ -214,6 +215,10 @@ class _Line:
         with suppress(LabError):
             wait_for("a later echo", lambda: call.is_heard(self.report, end), deadline_s=2)
         return call.share(self.report, start, end)
+
+
+def _watching(laptop: Protected, attack: Attack) -> AbstractContextManager[Watch]:
+    return laptop.watch(JUDGED, endpoints=(*ENDPOINTS, *attack.endpoints))
 
 
 @contextmanager

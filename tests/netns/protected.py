@@ -21,7 +21,7 @@ from typing import Any, Final, Self, TypeVar
 
 from tests.lab import plan
 from tests.lab.beacon import NOT_OPEN
-from tests.lab.frames import Kind
+from tests.lab.frames import ENDPOINTS, Endpoint, Kind
 from tests.lab.laptop import Laptop
 from tests.lab.process import LabError, wait_for
 from tests.lab.record import Recorder, Recording
@@ -178,10 +178,21 @@ class Protected:
 
     @contextmanager
     def watch(
-        self, kinds: tuple[SenderKind, ...] = JUDGED, *, link: str = "wlan0", rate: float = RATE
+        self,
+        kinds: tuple[SenderKind, ...] = JUDGED,
+        *,
+        link: str = "wlan0",
+        rate: float = RATE,
+        endpoints: tuple[Endpoint, ...] = ENDPOINTS,
     ) -> Iterator[Watch]:
-        """Record on all links while senders of these kinds run; the recording is there when the block is left."""
-        with self.world.record() as recorder, Senders.start(self.lab, kinds, link=link, rate=rate) as senders:
+        """Record on all links while senders of these kinds run; the recording is there when the block is left.
+
+        ``endpoints``: where handshakes may go.
+        """
+        with (
+            self.world.record(endpoints=endpoints) as recorder,
+            Senders.start(self.lab, kinds, link=link, rate=rate) as senders,
+        ):
             watch = Watch(recorder, senders, kinds, self.lab)
             yield watch
             watch.end()
