@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""``make faults``: every cell in every phase, and a table at the end.
+"""``make faults``: every cell in every phase, every storm, and a table of each at the end.
 
 A run that was broken off goes on where it was, on the same commit.
 """
@@ -12,15 +12,18 @@ import sys
 import time
 from dataclasses import asdict
 from pathlib import Path
+from typing import Any
 
 from tests.audits.attack import Phase
 from tests.faults.catalogue import CELLS
 from tests.faults.cell import Cell
 from tests.faults.stage import Outcome, Stage
+from tests.faults.storms import STORMS, Weathered, weather
 from tests.faults.table import page
 from tests.lab.process import LabError
 from tests.soak.run import commit
 
+_STORM_S = 10.0
 _CELLS_PER_WORLD = 60
 """Then a new world: what a fault in the lab itself would cost is bounded."""
 
@@ -45,12 +48,29 @@ def main() -> int:
     print(f"commit {head}: {len(wanted)} cells, {len(wanted) - len(todo)} done before; kept in {path}", flush=True)
     for start in range(0, len(todo), _CELLS_PER_WORLD):
         _in_one_world(todo[start : start + _CELLS_PER_WORLD], done, path)
+    storms = _storms(options.cell, path)
     outcomes = [done[cell.id, phase] for cell, phase in wanted if (cell.id, phase) in done]
     failed = [outcome for outcome in outcomes if not outcome.passed]
     print(f"{len(outcomes)} cells, {len(failed)} failed, {sum(bool(outcome.clear) for outcome in outcomes)} leaked")
     if options.write:
-        options.write.write_text(page(done.values(), head), encoding="utf-8")
-    return 1 if failed or len(outcomes) < len(wanted) else 0
+        options.write.write_text(page(done.values(), storms, head), encoding="utf-8")
+    return 1 if failed or len(outcomes) < len(wanted) or not all(each.passed for each in storms) else 0
+
+
+def _storms(only: str, path: Path) -> list[Weathered]:
+    """Those that have blown before, and those that are still to blow; none when only some cells are wanted."""
+    before = [Weathered(**entry["storm"]) for entry in _entries(path) if "storm" in entry]
+    todo = [] if only else [storm for storm in STORMS if storm.name not in {each.storm for each in before}]
+    if not todo:
+        return before
+    with Stage.build() as stage:
+        for storm in todo:
+            weathered = weather(stage, storm, storm.size, _STORM_S)
+            before.append(weathered)
+            with path.open("a", encoding="utf-8") as file:
+                file.write(json.dumps({"storm": asdict(weathered)}) + "\n")
+            print(weathered.line(), flush=True)
+    return before
 
 
 def _in_one_world(todo: list[tuple[Cell, Phase]], done: dict[tuple[str, Phase], Outcome], path: Path) -> None:
@@ -90,11 +110,16 @@ def _line(outcome: Outcome) -> str:
 
 def _read(path: Path) -> dict[tuple[str, Phase], Outcome]:
     found: dict[tuple[str, Phase], Outcome] = {}
-    for line in path.read_text(encoding="utf-8").splitlines() if path.exists() else ():
-        entry = json.loads(line)
-        outcome = Outcome(**{**entry, "phase": Phase(entry["phase"])})
-        found[outcome.cell, outcome.phase] = outcome
+    for entry in _entries(path):
+        if "storm" not in entry:
+            outcome = Outcome(**{**entry, "phase": Phase(entry["phase"])})
+            found[outcome.cell, outcome.phase] = outcome
     return found
+
+
+def _entries(path: Path) -> list[dict[str, Any]]:
+    lines = path.read_text(encoding="utf-8").splitlines() if path.exists() else []
+    return [json.loads(line) for line in lines]
 
 
 def _options() -> argparse.Namespace:

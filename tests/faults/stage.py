@@ -6,11 +6,14 @@ Frames are counted by the kernel on the far side of the laptop's link, against t
 
 import json
 import re
+import socket
+import threading
 import time
 from collections import Counter
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
+from pathlib import Path
 from typing import Any, Final, Self
 
 from tests.audits.attack import Phase
@@ -24,6 +27,8 @@ from tests.soak.meter import Meter
 LINK: Final = "wlan0"
 _CONFIG: Final = '[temporary_access]\nwhile_connected = "pause"\n'
 _WINDOW_S: Final = 4
+_WATCHDOG_S: Final = 30
+"""As in the unit."""
 _WINDOWS_AN_HOUR: Final = 3
 _BUDGET: Final = "/var/lib/aovpnd/temporary-access.json"
 _RATE: Final = 20.0
@@ -59,6 +64,36 @@ class Outcome:
         return not self.clear and not self.missing
 
 
+class Manager:
+    """The service manager's end of sd_notify(3): when the watchdog was fed."""
+
+    def __init__(self, place: Path) -> None:
+        self._socket = socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM)
+        self._socket.bind(str(place))
+        self._fed: list[float] = []
+        self._thread = threading.Thread(target=self._hear, daemon=True)
+        self._thread.start()
+
+    def _hear(self) -> None:
+        while (message := self._socket.recv(4096)) != _ENOUGH:
+            if b"WATCHDOG=1" in message:
+                self._fed.append(time.time())
+
+    def fed(self) -> list[float]:
+        """Every time so far (Unix time)."""
+        return list(self._fed)
+
+    def close(self) -> None:
+        """Hear no more."""
+        with socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM) as sender:
+            sender.sendto(_ENOUGH, self._socket.getsockname())
+        self._thread.join()
+        self._socket.close()
+
+
+_ENOUGH: Final = b"enough"
+
+
 @dataclass(slots=True)
 class Stage:
     """One laptop for many cells. Made by `build`; given back by its ``with``."""
@@ -67,6 +102,7 @@ class Stage:
     meter: Meter
     refusals: Refusals
     senders: Senders
+    manager: Manager
     phase: Phase = Phase.CONNECTED
     allowed: Counter[str] = field(default_factory=Counter)
     windows: int = 0
@@ -84,7 +120,9 @@ class Stage:
             lab.host.run("mount", "-t", "tmpfs", "-o", "size=1m,mode=700", "tmpfs", "/var/lib/aovpnd")
             lab.write_config(_CONFIG)
             refusals = Refusals(lab.host.dir / "refusals.json")
-            lab.start_daemon(under=refusals.command)
+            manager = Manager(lab.host.dir / "notify")
+            environment = (f"NOTIFY_SOCKET={lab.host.dir / 'notify'}", f"WATCHDOG_USEC={_WATCHDOG_S * 1_000_000}")
+            lab.start_daemon(under=("env", *environment, *refusals.command))
             laptop.world.roam("home", ipv6=True)
             wait_for("the tunnel to work", laptop.works, deadline_s=30, poll_s=0.05)
             meter = Meter.start(laptop.world.air, (LINK,))
@@ -92,12 +130,13 @@ class Stage:
         except BaseException:
             laptop.world.close()
             raise
-        return cls(laptop, meter, refusals, senders)
+        return cls(laptop, meter, refusals, senders, manager)
 
     def close(self) -> None:
         """Give everything back."""
         self.senders.stop()
         self.meter.close()
+        self.manager.close()
         self.laptop.world.close()
 
     def __enter__(self) -> Self:
@@ -111,7 +150,7 @@ class Stage:
         """Enter the phase, let the call fail, hear what is said, let it work again, and wait until all is well."""
         began = time.monotonic()
         self._enter(phase)
-        self._tell_leaks()
+        self.tell_leaks()
         hits, mark = self.refusals.hits(), len(self.laptop.lab.daemon_log())
         said, missing, ends = "", "", 0.0
         if phase is Phase.ACCESS:
@@ -127,7 +166,7 @@ class Stage:
                 self._until(ends + 0.05)
                 self.allowed = self.meter.clear()
             self._moment()
-            clear = self._leaked(phase, ends)
+            clear = self.leaked()
         if phase is Phase.BLOCKED:
             self.ctl("disconnect")  # some cells had to connect for their call
         since = time.monotonic()
@@ -137,7 +176,7 @@ class Stage:
             missing += f"; not healed: {self.phase_now()} {self.problems()}"
         healed = time.monotonic() - since
         self._moment()
-        clear += self._leaked(phase, ends)
+        clear += self.leaked()
         if missing:
             missing += f"\n{self.laptop.log_since(mark)[-2000:]}"
         return Outcome(
@@ -202,16 +241,14 @@ class Stage:
         self.laptop.lab.ctl("allow-temp", f"{_WINDOW_S}s")
 
     # -- judging ------------------------------------------------------------------------------------------------------
-    def _tell_leaks(self) -> None:
+    def tell_leaks(self) -> None:
         """What was seen until now was told."""
         self.allowed = self.meter.clear()
 
-    def _leaked(self, phase: Phase, ends: float) -> str:
-        """Frames in clear since the last time; within a window they are permitted."""
+    def leaked(self) -> str:
+        """Frames in clear since the last time, in words."""
         found = self.meter.clear()
         leaked, self.allowed = found - self.allowed, found
-        if phase is Phase.ACCESS and time.time() < ends:
-            return ""
         return ", ".join(f"{count} x {name}" for name, count in leaked.most_common())
 
     def _moment(self) -> None:
@@ -220,6 +257,19 @@ class Stage:
     def _until(self, moment: float) -> None:
         left = max(0.0, moment - time.time())
         wait_for("a moment", lambda: time.time() >= moment, deadline_s=left + 5, poll_s=0.02)
+
+    def enter_connected(self) -> None:
+        """Be connected, with a tunnel that works."""
+        self._enter(Phase.CONNECTED)
+
+    def weight(self) -> tuple[int, int]:
+        """The daemon's resident memory in KiB, and its descriptors."""
+        pid = self.laptop.daemon_pid()
+        if pid is None:
+            raise LabError("there is no daemon to look at")
+        status = Path(f"/proc/{pid}/status").read_text(encoding="ascii", errors="replace")
+        resident = next(line.split()[1] for line in status.splitlines() if line.startswith("VmRSS:"))
+        return int(resident), len(list(Path(f"/proc/{pid}/fd").iterdir()))
 
     # -- looking ------------------------------------------------------------------------------------------------------
     def status(self) -> dict[str, Any]:

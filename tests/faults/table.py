@@ -9,6 +9,7 @@ from tests.audits.attack import Phase
 from tests.faults.catalogue import CELLS
 from tests.faults.cell import Cell
 from tests.faults.stage import Outcome
+from tests.faults.storms import Weathered
 
 _HEAD: Final = """<!-- SPDX-License-Identifier: GPL-3.0-or-later -->
 # Faults: every call that fails, and what comes of it
@@ -41,9 +42,20 @@ _ELSEWHERE: Final = """
 | systemd-resolved | dead, stopped | container | `tests/container/test_resolved.py` |
 | lockdown and udev's files | altered, missing | unit | `tests/unit/test_static_files.py` |
 """
+_STORMS: Final = """
+## Storms
+
+So much of something that a daemon without bounds would drown in it, while everybody sends. *Silence* is the longest
+time between two meals of the watchdog (which starves after 30 s); *mended* is how long a deleted routing rule takes to
+be back and a question to be answered, in calm weather and at the end of the storm; *log* is what the daemon said of it
+all, in bytes.
+
+| storm | strength | in clear | silence | mended, calm | after | times | memory | descriptors | log |
+|---|---:|---:|---:|---:|---:|---:|---:|---:|---:|
+"""
 
 
-def page(outcomes: Iterable[Outcome], head: str) -> str:
+def page(outcomes: Iterable[Outcome], storms: Iterable[Weathered], head: str) -> str:
     """The page, in Markdown."""
     found = {(outcome.cell, outcome.phase): outcome for outcome in outcomes}
     tried = [found[cell.id, phase] for cell in CELLS for phase in cell.phases if (cell.id, phase) in found]
@@ -57,10 +69,21 @@ def page(outcomes: Iterable[Outcome], head: str) -> str:
     text += (
         f"told or not healed. Healed after {healed[len(healed) // 2]:.2f} s (median), {healed[-1]:.2f} s (slowest).\n"
     )
+    text += "A dot: not tried in that run; a dash: the call is not made in that phase.\n"
     text += (
         "\n| call | fails by | " + " | ".join(Phase) + " | what is said |\n|---|---|" + "---|" * len(Phase) + "---|\n"
     )
-    return text + "".join(_row(cell, found) for cell in CELLS) + _ELSEWHERE
+    return text + "".join(_row(cell, found) for cell in CELLS) + _ELSEWHERE + _blown(storms)
+
+
+def _blown(storms: Iterable[Weathered]) -> str:
+    text = _STORMS
+    for each in storms:
+        (before, after), descriptors = each.resident, each.descriptors
+        text += f"| {each.storm} | {each.strength} | {each.clear or 0} | {each.silence_s:.1f} s | "
+        text += f"{each.calm_s * 1000:.0f} ms | {each.after_s * 1000:.0f} ms | {each.after_s / each.calm_s:.1f} | "
+        text += f"{before:,} → {after:,} KiB | {descriptors[0]} → {descriptors[1]} | {each.log_bytes:,} |\n"
+    return text
 
 
 def _row(cell: Cell, found: dict[tuple[str, Phase], Outcome]) -> str:

@@ -1,5 +1,7 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""A slice of the matrix of faults: the first way of each call, in one phase. The whole is ``make faults``."""
+"""A slice of the matrix of faults, the first way of each call, in one phase, and little storms. The whole is ``make
+faults``.
+"""
 
 from collections.abc import Iterator
 from typing import Final
@@ -10,6 +12,7 @@ from tests.audits.attack import Phase
 from tests.faults.catalogue import CELLS
 from tests.faults.cell import Cell
 from tests.faults.stage import Stage
+from tests.faults.storms import STORMS, Storm, weather
 
 _LEFT_OUT: Final = {"guard's nft", "guard's links", "resolv.conf", "wireguard-go hangs", "tunnels directory"}
 """Too slow for here, or much like another."""
@@ -42,6 +45,17 @@ def test_fault(stage: Stage, cell: Cell, phase: Phase) -> None:
 
     assert not outcome.clear
     assert not outcome.missing, outcome.missing
+
+
+@pytest.mark.root
+@pytest.mark.slow
+@pytest.mark.parametrize("storm", STORMS, ids=lambda storm: storm.name)
+def test_storm(stage: Stage, storm: Storm) -> None:
+    """While it blows nothing leaves and the watchdog is fed; then all is as it was, at once, and no memory is lost."""
+    weathered = weather(stage, storm, storm.little, 1.0)
+    print(weathered.line())
+
+    assert weathered.passed, weathered.line()
 
 
 def test_matrix_is_whole() -> None:

@@ -7,12 +7,14 @@ A run that was broken off goes on where it was, on the same commit with the same
 import argparse
 import os
 import platform
+import subprocess
 import sys
 import time
 from pathlib import Path
 
+from tests.lab.process import LabError
 from tests.soak.plan import Part, Sizes
-from tests.soak.run import Record, commit, growth, soak, table
+from tests.soak.run import Record, Share, commit, growth, soak, table
 
 _ENOUGH = 100_000
 _FLOODED = (Part.TRANSITIONS, Part.KILLS, Part.FLUSHES)
@@ -35,13 +37,35 @@ def main() -> int:
         print(f"{time.monotonic() - began:7.1f} s  {line}", flush=True)
 
     sizes = Sizes(options.transitions, options.kills, options.flushes, options.both)
+    parts = options.part or tuple(Part)
+    if options.share:
+        mine, _, of = options.share.partition("/")
+        soak(sizes, options.seed, record, say, parts, Share(int(mine), int(of)))
+        return 0
     try:
-        soak(sizes, options.seed, record, say, options.part or tuple(Part))
+        if options.workers > 1:
+            _together(path, parts, head, options)
+            record = Record.open(path)
+        else:
+            soak(sizes, options.seed, record, say, parts)
     finally:
         print(report(record, head, options.seed), flush=True)
     if options.write:
         options.write.write_text(_HEAD + report(record, head, options.seed), encoding="utf-8")
     return 0 if _passed(record) else 1
+
+
+def _together(path: Path, parts: tuple[Part, ...], head: str, options: argparse.Namespace) -> None:
+    """Part after part, each in several worlds at once: most of a transition is waiting."""
+    sizes = [f"--{name}={getattr(options, name)}" for name in ("transitions", "kills", "flushes", "both")]
+    more = [f"--seed={options.seed}", f"--record={path}", f"--commit={head}"]
+    for part in parts:
+        command = [sys.executable, "-m", "tests.soak", *sizes, *more, f"--part={part}"]
+        shares = [f"--share={mine}/{options.workers}" for mine in range(options.workers)]
+        workers = [subprocess.Popen([*command, share]) for share in shares]
+        statuses = [worker.wait() for worker in workers]
+        if any(statuses):
+            raise LabError(f"{part}: a worker has given up")
 
 
 _HEAD = """<!-- SPDX-License-Identifier: GPL-3.0-or-later -->
@@ -77,7 +101,9 @@ sockets over IPv4 and IPv6 and packet sockets, beside 29 other kinds of senders;
     if grown is not None:
         (before, after), descriptors = grown.resident, grown.descriptors
         text += f"""The daemon that lived longest, through {grown.transitions} transitions, had at the tenth of them
-{before:,} KiB and {descriptors[0]} descriptors, at the last {after:,} KiB and {descriptors[1]}.
+{before:,} KiB and {descriptors[0]} descriptors, at the last {after:,} KiB and {descriptors[1]}. The {grown.lives} that
+lived long, through {grown.together:,} transitions together, grew by a factor of {grown.factors[0]:.3f} (median), at
+most {grown.factors[1]:.3f}.
 
 """
     clean = sum(not trial.leaked for trial in record.trials)
@@ -109,6 +135,8 @@ def _options() -> argparse.Namespace:
     parser.add_argument("--record", type=Path, metavar="FILE", help="where the trials are kept")
     parser.add_argument("--fresh", action="store_true", help="begin anew")
     parser.add_argument("--commit", help="what to call the program that is soaked")
+    parser.add_argument("--workers", type=int, default=1, metavar="N", help="so many worlds at once share the trials")
+    parser.add_argument("--share", metavar="MINE/OF", help="what one of them does")
     parser.add_argument("--write", type=Path, metavar="FILE", help="write the page there, too")
     return parser.parse_args()
 

@@ -5,7 +5,7 @@ import json
 import subprocess
 import time
 from collections.abc import Callable, Iterable
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 from typing import Final, Self
 
@@ -16,8 +16,12 @@ from tests.soak.plan import Part, Sizes, perform
 from tests.soak.stage import EVERYBODY, Leak, Stage
 from tests.soak.stage import ORDINARY as ORDINARY_FLOOD
 
-TRIALS_PER_WORLD: Final = 250
-"""Then a new world: what a leak in the lab itself would cost is bounded."""
+TRIALS_PER_WORLD: Final = 1000
+"""Then a new world: what a leak in the lab itself would cost is bounded, and a daemon still lives long."""
+MOST_LOST: Final = 5
+"""After so many trials from which not all came back, there is nothing more to learn."""
+_LONG: Final = 50
+"""Transitions that a daemon has to live through before its growth counts."""
 _SETTLED: Final = 10
 """A daemon's memory is compared from its tenth transition on, when every library is loaded."""
 _MDNS: Final = {"mdns4", "mdns6"}
@@ -37,6 +41,19 @@ class Trial:
     pid: int = 0
     resident: int = 0
     descriptors: int = 0
+    world: str = ""
+    """Tells apart daemons of one pid: every world counts pids anew."""
+
+
+@dataclass(frozen=True, slots=True)
+class Share:
+    """Which trials are done here: every ``of``-th, the first being ``mine``. The flood is shared as well."""
+
+    mine: int = 0
+    of: int = 1
+
+
+WHOLE: Final = Share()
 
 
 @dataclass(slots=True)
@@ -56,7 +73,8 @@ class Record:
         for line in path.read_text(encoding="utf-8").splitlines() if path.exists() else ():
             entry = json.loads(line)
             if "packets" in entry:
-                record.floods.append((record.trials[-1].part, entry["packets"], entry["seconds"]))
+                part = entry.get("part") or record.trials[-1].part
+                record.floods.append((part, entry["packets"], entry["seconds"]))
             else:
                 record.trials.append(Trial(**entry))
         return record
@@ -66,10 +84,10 @@ class Record:
         self.trials.append(trial)
         self._write(asdict(trial))
 
-    def add_flood(self, packets: float, seconds: float) -> None:
+    def add_flood(self, part: Part, packets: float, seconds: float) -> None:
         """Keep what the senders tried meanwhile."""
-        self.floods.append((self.trials[-1].part, packets, seconds))
-        self._write({"packets": packets, "seconds": seconds})
+        self.floods.append((part, packets, seconds))
+        self._write({"part": part, "packets": packets, "seconds": seconds})
 
     def flood(self, *parts: Part) -> tuple[float, float]:
         """Packets that were tried during these parts, and seconds."""
@@ -85,37 +103,54 @@ class Record:
             file.write(json.dumps(entry) + "\n")
 
 
-def soak(sizes: Sizes, seed: int, record: Record, say: Callable[[str], None], parts: Iterable[Part] = Part) -> None:
-    """Do what is still to do."""
+def soak(
+    sizes: Sizes,
+    seed: int,
+    record: Record,
+    say: Callable[[str], None],
+    parts: Iterable[Part] = Part,
+    share: Share = WHOLE,
+) -> None:
+    """Do what is still to do of a share. A trial from which not all came back costs its world, and is not repeated."""
+    lost = 0
     for part in parts:
-        done = len(record.of(part))
-        while done < sizes.of(part):
-            upto = min(sizes.of(part), done + TRIALS_PER_WORLD)
-            _in_one_world(part, range(done, upto), sizes, seed, record, say)
-            done = upto
+        while True:
+            done = {trial.number for trial in record.of(part)}
+            todo = [number for number in range(share.mine, sizes.of(part), share.of) if number not in done]
+            if not todo:
+                break
+            lost += not _in_one_world(part, todo[:TRIALS_PER_WORLD], sizes, seed, record, say, share)
+            if lost == MOST_LOST:
+                raise LabError(f"{lost} trials from which not all came back")
 
 
 def _in_one_world(
-    part: Part, numbers: range, sizes: Sizes, seed: int, record: Record, say: Callable[[str], None]
-) -> None:
+    part: Part, numbers: list[int], sizes: Sizes, seed: int, record: Record, say: Callable[[str], None], share: Share
+) -> bool:
+    """False when the world had to be given up."""
     stage = Stage.build()
+    world = f"{time.time():.3f}-{share.mine}"
     rates, polite = EVERYBODY, tuple(JUDGED)
     if part is Part.BOTH:
         rates, polite = ORDINARY_FLOOD, tuple(kind for kind in ORDINARY if kind.name not in _MDNS)
+    rates = {kind: rate // share.of for kind, rate in rates.items()}
+    stands = True
     try:
         with stage.flood(rates, polite):
             stage.wait_back()
             for number in numbers:
-                trial = _one(stage, part, number, seed, sizes.transitions // 3)
+                trial = replace(_one(stage, part, number, seed, sizes.transitions // 3), world=world)
                 record.add(trial)
-                if trial.leaked or trial.lost or (number + 1) % 10 == 0:
+                if trial.leaked or trial.lost or number % 10 == 0:
                     say(_line(trial, sizes.of(part)))
                 if trial.lost:
                     stage.lab_log(say)
-                    raise LabError(f"{part} {number} ({trial.what}): {trial.lost}")
-        record.add_flood(stage.packets(), stage.seconds())
+                    stands = False
+                    break
+        record.add_flood(part, stage.packets(), stage.seconds() / share.of)
     finally:
         stage.close()
+    return stands
 
 
 def _one(stage: Stage, part: Part, number: int, seed: int, quiet: int) -> Trial:
@@ -149,28 +184,45 @@ def _line(trial: Trial, of: int) -> str:
 # -- what came of it ---------------------------------------------------------------------------------------------------
 @dataclass(frozen=True, slots=True)
 class Growth:
-    """How a daemon that lived long has grown: KiB and descriptors at its tenth transition and at its last."""
+    """How daemons that lived long have grown: of the one that lived longest KiB and descriptors at its tenth transition
+    and at its last; of all, how many there were, through how many transitions, and by which factor their memory grew,
+    the median and the most.
+    """
 
     transitions: int
     resident: tuple[int, int]
     descriptors: tuple[int, int]
+    lives: int
+    together: int
+    factors: tuple[float, float]
 
     @property
     def stays(self) -> bool:
-        """Whether memory and descriptors do not grow."""
-        return self.resident[1] < self.resident[0] * 1.1 and self.descriptors[1] <= self.descriptors[0] + 1
+        """Whether memory and descriptors do not grow: not with the longest life, and not with most of them."""
+        long, most = self.resident[1] / self.resident[0], self.factors[1]
+        return long < 1.1 and self.factors[0] < 1.05 and most < 1.25 and self.descriptors[1] <= self.descriptors[0] + 1
 
 
 def growth(record: Record) -> Growth | None:
-    """The daemon that lived through most transitions; None when none lived through more than ten."""
-    lives: dict[int, list[Trial]] = {}
+    """What became of the daemons of all worlds; None when none lived through more than ten transitions."""
+    lives: dict[tuple[str, int], list[Trial]] = {}
     for trial in record.of(Part.TRANSITIONS):
-        lives.setdefault(trial.pid, []).append(trial)
+        if trial.pid:
+            lives.setdefault((trial.world, trial.pid), []).append(trial)
     longest = max(lives.values(), key=len, default=[])
     if len(longest) <= _SETTLED:
         return None
+    long = [life for life in lives.values() if len(life) >= _LONG] or [longest]
+    factors = sorted(life[-1].resident / life[_SETTLED - 1].resident for life in long)
     first, last = longest[_SETTLED - 1], longest[-1]
-    return Growth(len(longest), (first.resident, last.resident), (first.descriptors, last.descriptors))
+    return Growth(
+        len(longest),
+        (first.resident, last.resident),
+        (first.descriptors, last.descriptors),
+        len(long),
+        sum(map(len, long)),
+        (factors[len(factors) // 2], factors[-1]),
+    )
 
 
 def table(record: Record) -> str:

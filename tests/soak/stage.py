@@ -147,11 +147,22 @@ class Stage:
         since = time.monotonic()
 
         def back() -> bool:
+            if not self._looks_back():
+                return False
             pids = {self.laptop.daemon_pid(), self.laptop.guard_pid()}
             return not pids & (self.killed | {None}) and self.laptop.works()
 
         wait_for("all of it to be back", back, deadline_s=_BACK_S, poll_s=0.05)
         return time.monotonic() - since
+
+    def _looks_back(self) -> bool:
+        """What is published says so: cheap, so that the rest is asked only then."""
+        try:
+            text = self.laptop.lab.host.path("/run/aovpnd/status.json").read_text(encoding="utf-8")
+        except OSError:
+            return False
+        status = json.loads(text)
+        return bool(status["phase"] == "connected" and status["protected"] and status["block"]["guarded"])
 
     def lab_log(self, say: Callable[[str], None]) -> None:
         """Say what the daemon has logged last."""
