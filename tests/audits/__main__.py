@@ -15,7 +15,7 @@ from pathlib import Path
 
 from tests.audits.attack import Attack, Harmless, Outcome, Phase
 from tests.audits.catalogue import ATTACKS
-from tests.audits.record import Record, findings, table
+from tests.audits.record import Record, findings, table, told
 from tests.audits.scene import Stage
 from tests.lab.process import LabError
 from tests.lab.rootdir import CACHE
@@ -111,7 +111,11 @@ def report(record: Record, head: str) -> str:
 {table(ATTACKS, record)}"""
     if found := findings(ATTACKS, record):
         text += "\nNot passed:\n\n" + "".join(f"* {finding}\n" for finding in found)
-    return text
+    return f"""{text}
+What the frames told that may leave (what a DHCP client says, and of what the kernel makes addresses, are settings of
+others: [known issues](known-issues.md#what-the-network-can-see)):
+
+{told(ATTACKS, record)}"""
 
 
 def _options() -> argparse.Namespace:

@@ -2,7 +2,7 @@
 """What an attack is, and in which phases of the laptop's life it is tried."""
 
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from enum import StrEnum
 from ipaddress import IPv4Address, IPv6Address
 from typing import TYPE_CHECKING
@@ -105,6 +105,8 @@ class Outcome:
     seconds: float = 0.0
     wrong: str = ""
     """What else was wrong: what the attack itself saw, or why it could not be made."""
+    told: dict[str, int] = field(default_factory=dict)
+    """What permitted frames told about the machine (`tests.lab.identity.Trace`), and how many of them."""
     void: bool = False
     """It did nothing to a laptop without protection, so that all the rest says nothing."""
 

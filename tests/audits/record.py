@@ -2,12 +2,14 @@
 """What an audit has found so far, kept line by line, and the table of it."""
 
 import json
+from collections import Counter
 from collections.abc import Iterable
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Final, Self
 
 from tests.audits.attack import Attack, Outcome, Phase
+from tests.lab.identity import Trace
 
 _COLUMNS: Final = (
     "class",
@@ -99,3 +101,13 @@ def findings(attacks: Iterable[Attack], record: Record) -> tuple[str, ...]:
         for outcome in record.of(attack)
         if (complaint := outcome.complaint(attack))
     )
+
+
+def told(attacks: Iterable[Attack], record: Record) -> str:
+    """What permitted frames told about the machine, in all that was tried."""
+    counted: Counter[str] = Counter()
+    for attack in attacks:
+        for outcome in record.of(attack):
+            counted.update(outcome.told)
+    rows = [f"| {trace} | {counted[trace]:,} |" for trace in Trace]
+    return "\n".join(["| told by permitted frames | frames |", "|---|---:|", *rows]) + "\n"

@@ -198,7 +198,8 @@ def _judge(
     if first and since:
         first += f"; the window was closed at +{since - watch.began:.3f} s"
     attempts = watch.senders.tried(since)
-    return Outcome(attack.id, phase, tries, attempts, len(clear), first, service, round(seconds, 1))
+    told = {str(trace): frames for trace, frames in watch.recording.identity(since).items()}
+    return Outcome(attack.id, phase, tries, attempts, len(clear), first, service, round(seconds, 1), told=told)
 
 
 # -- service -----------------------------------------------------------------------------------------------------------

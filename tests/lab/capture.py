@@ -51,6 +51,14 @@ def _write_head(file: BinaryIO, links: list[str]) -> None:
         file.write(_block(1, struct.pack("<HHI", 1, 0, 0) + options))
 
 
+def write_pcapng(path: Path, link: str, frames: tuple[bytes, ...]) -> None:
+    """Write frames of one link as they would be captured, at time 0."""
+    with path.open("wb") as file:
+        _write_head(file, [link])
+        for frame in frames:
+            file.write(_block(6, struct.pack("<IIIII", 0, 0, 0, len(frame), len(frame)) + frame))
+
+
 def _open(link: str, bpf: list[tuple[int, int, int, int]]) -> socket.socket:
     """A packet socket on one link, for arriving frames only, whoever they are addressed to."""
     sock = socket.socket(socket.AF_PACKET, socket.SOCK_RAW, 0)  # protocol 0: nothing arrives before bind

@@ -15,7 +15,8 @@ from ipaddress import IPv4Address, IPv6Address, IPv6Network
 from pathlib import Path
 from typing import Final
 
-from tests.lab import plan
+from tests.lab import identity, plan
+from tests.lab.identity import Trace, traces
 from tests.lab.process import LabError
 
 Address = IPv4Address | IPv6Address
@@ -69,6 +70,8 @@ class Frame:
     has_token: bool
     number: int
     """Its number in the capture, from 1, as tshark and Wireshark count."""
+    tells: frozenset[Trace] = frozenset()
+    """What it tells about the machine; nothing where it is encrypted."""
 
 
 _FIELDS: Final = (
@@ -126,7 +129,9 @@ _FIELDS: Final = (
     "arp.hw.size",
     "arp.proto.size",
     "_ws.malformed",
+    *identity.FIELDS,
 )
+_ENCRYPTED: Final = frozenset({Kind.HANDSHAKE, Kind.TUNNEL, Kind.IKE, Kind.ESP, Kind.UDP_ESP})
 _NDP_LENGTHS: Final = {"133": {8, 16}, "135": {24, 32}, "136": {24, 32}}
 """With one option of eight bytes at most: the link-layer address (RFC 4861), or a nonce (RFC 7527)."""
 _LINK_LOCAL: Final = IPv6Network("fe80::/10")
@@ -334,5 +339,6 @@ def dissect(
     for number, (row, (time, link, payload)) in enumerate(zip(rows, captured, strict=True), 1):
         sender, has_token = _sender(row, payload, token)
         kind = classify(row, endpoints, ike)
-        frames.append(Frame(time, link, kind, _what(row), len(payload), sender, has_token, number))
+        tells = frozenset[Trace]() if kind in _ENCRYPTED else traces(row, payload)
+        frames.append(Frame(time, link, kind, _what(row), len(payload), sender, has_token, number, tells))
     return tuple(frames)

@@ -39,6 +39,7 @@ from scapy.packet import Raw
 
 from tests.lab import plan
 from tests.lab.frames import Kind
+from tests.lab.identity import Trace
 
 IKE4: Final = plan.WEB4
 IKE6: Final = plan.WEB6
@@ -59,6 +60,7 @@ _GATEWAY4, _GATEWAY6, _PORT = str(plan.GATEWAY4), str(plan.GATEWAY6), plan.GATEW
 _RESOLVER4, _RESOLVER6 = str(plan.HOME.router4), str(plan.HOME.router6)
 _ELSEWHERE4, _ELSEWHERE6 = "203.0.113.3", "2001:db8:113::3"
 _LOCAL: Final = "fe80::2"
+_OTHER: Final = bytes.fromhex(plan.LAPTOP_MAC["eth0"].replace(":", ""))
 
 
 def _ether(to: str = _ROUTER, **fields: Any) -> Any:
@@ -99,8 +101,8 @@ def _longer(frame: Any) -> Any:
 
 
 # -- the classes: each frame as it should be, and what can be wrong with it ------------------------------------------
-def _arp(**fields: Any) -> Any:
-    return _ether("ff:ff:ff:ff:ff:ff") / ARP(hwsrc=_OURS, psrc="192.168.10.77", pdst="192.168.10.1", **fields)
+def _arp(psrc: str = "192.168.10.77", **fields: Any) -> Any:
+    return _ether("ff:ff:ff:ff:ff:ff") / ARP(hwsrc=_OURS, psrc=psrc, pdst="192.168.10.1", **fields)
 
 
 def _eapol(version: int = 1, kind: int = 1, length: int = 0, body: bytes = b"") -> Any:
@@ -132,13 +134,13 @@ def _rs(to: str = "ff02::2", **fields: Any) -> Any:
     return _ip6(to, _LOCAL, **{"hlim": 255, **fields}) / ICMPv6ND_RS() / ICMPv6NDOptSrcLLAddr(lladdr=_OURS)
 
 
-def _ns(to: str = "ff02::1:ff00:1", code: int = 0, **fields: Any) -> Any:
-    head = _ip6(to, _LOCAL, **{"hlim": 255, **fields})
-    return head / ICMPv6ND_NS(tgt="fe80::1", code=code) / ICMPv6NDOptSrcLLAddr(lladdr=_OURS)
+def _ns(to: str = "ff02::1:ff00:1", code: int = 0, source: str = _LOCAL, target: str = "fe80::1", **fields: Any) -> Any:
+    head = _ip6(to, source, **{"hlim": 255, **fields})
+    return head / ICMPv6ND_NS(tgt=target, code=code) / ICMPv6NDOptSrcLLAddr(lladdr=_OURS)
 
 
-def _na(to: str = "fe80::1", **fields: Any) -> Any:
-    return _ip6(to, _LOCAL, **{"hlim": 255, **fields}) / ICMPv6ND_NA(tgt=_LOCAL)
+def _na(to: str = "fe80::1", target: str = _LOCAL, **fields: Any) -> Any:
+    return _ip6(to, _LOCAL, **{"hlim": 255, **fields}) / ICMPv6ND_NA(tgt=target)
 
 
 def _look_up(
@@ -374,3 +376,31 @@ PROPER: Final = tuple(Made(name, kind, bytes(frame)) for name, kind, frame in _P
 """One frame and more of every class."""
 NEAR_MISSES: Final = tuple(Made(name, Kind.CLEAR, bytes(frame)) for name, frame in _NEAR_MISSES)
 """What is none of them."""
+
+
+def _spoken(*said: Any) -> Any:
+    return _dhcp(said=(("message-type", "discover"), *said, "end"))
+
+
+_EUI64: Final = "fe80::ff:fe00:2"
+"""What the kernel makes of the card's hardware address."""
+_INSIDE4, _INSIDE6 = str(plan.TUNNEL4), str(plan.TUNNEL6)
+_UUID: Final = b"\xff\0\0\0\1\0\4" + bytes(range(16))
+_TELLING: Final[tuple[tuple[str, Kind, Trace | None, Any], ...]] = (
+    ("nothing", Kind.DHCP4, None, _spoken()),
+    ("an address by chance", Kind.NDP, None, _ns()),
+    ("host name", Kind.DHCP4, Trace.HOST_NAME, _spoken(("hostname", b"laptop"))),
+    ("full name", Kind.DHCP4, Trace.HOST_NAME, _spoken(("client_FQDN", b"\0\0\0laptop.example"))),
+    ("vendor", Kind.DHCP4, Trace.CLASS, _spoken(("vendor_class_id", b"system 12"))),
+    ("duid in dhcp", Kind.DHCP4, Trace.DUID, _spoken(("client_id", _UUID))),
+    ("duid", Kind.DHCP6, Trace.DUID, _dhcp6()),
+    ("duid of another card", Kind.DHCP4, Trace.OTHER_CARD, _spoken(("client_id", b"\1" + _OTHER))),
+    ("address made of the card's", Kind.NDP, Trace.EUI64, _ns(source=_EUI64)),
+    ("question about it", Kind.NDP, Trace.EUI64, _ns(target=_EUI64)),
+    ("answer about the inside", Kind.ARP, Trace.INSIDE, _arp(op=2, psrc=_INSIDE4)),
+    ("question from the inside", Kind.ARP, Trace.INSIDE, _arp(psrc=_INSIDE4)),
+    ("advertisement of the inside", Kind.NDP, Trace.INSIDE, _na(target=_INSIDE6)),
+    ("solicitation from the inside", Kind.NDP, Trace.INSIDE, _ns(source=_INSIDE6)),
+)
+TELLING: Final = tuple((Made(name, kind, bytes(frame)), told) for name, kind, told, frame in _TELLING)
+"""Frames that may leave, and what they tell about the machine."""

@@ -27,6 +27,7 @@ from tests.lab.counters import Counters
 from tests.lab.counting import NOT_CAPTURED, Rules, bpf, nft_rules, nft_sets
 from tests.lab.frames import ENDPOINTS, Address, Endpoint, Frame, Kind, dissect
 from tests.lab.host import Host
+from tests.lab.identity import OURS, Trace
 from tests.lab.process import LabError, run, stop
 from tests.lab.rootdir import CACHE
 from tests.lab.sender_kinds import BY_NUMBER
@@ -68,8 +69,19 @@ class Recording:
         return tuple(frame for frame in self.frames if start <= frame.time < end)
 
     def clear(self, start: float = 0.0, end: float = float("inf")) -> tuple[Frame, ...]:
-        """The frames that are not on the allow-list, or carry the run's token whatever they look like."""
-        return tuple(frame for frame in self.between(start, end) if frame.kind is Kind.CLEAR or frame.has_token)
+        """The frames that are not on the allow-list, or carry the run's token or an inner address, whatever they look
+        like.
+        """
+        return tuple(
+            frame
+            for frame in self.between(start, end)
+            if frame.kind is Kind.CLEAR or frame.has_token or not frame.tells.isdisjoint(OURS)
+        )
+
+    def identity(self, start: float = 0.0, end: float = float("inf")) -> Counter[Trace]:
+        """What permitted frames tell about the machine: how many of them tell what."""
+        permitted = (frame for frame in self.between(start, end) if frame.kind is not Kind.CLEAR)
+        return Counter(trace for frame in permitted for trace in frame.tells)
 
     def counts(self, start: float = 0.0, end: float = float("inf")) -> Counter[Kind]:
         """Captured frames by class."""

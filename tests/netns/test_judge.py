@@ -5,14 +5,17 @@ import subprocess
 import sys
 from collections import Counter
 from collections.abc import Iterator
+from pathlib import Path
 
 import pytest
 
+from tests.lab.capture import write_pcapng
 from tests.lab.frames import Kind, dissect
 from tests.lab.host import Host, new_world_dir
-from tests.lab.made import IKE4, IKE6, NEAR_MISSES, PROPER, Made
+from tests.lab.identity import Trace
+from tests.lab.made import IKE4, IKE6, NEAR_MISSES, PROPER, TELLING, Made
 from tests.lab.process import wait_for
-from tests.lab.record import Recorder
+from tests.lab.record import Recorder, Recording
 from tests.lab.senders import new_token
 
 pytestmark = pytest.mark.root
@@ -93,3 +96,19 @@ def test_ike_is_in_clear_where_there_is_none(ends: tuple[Host, Host]) -> None:
         wait_for("all of them", lambda: recorder.count(Kind.CLEAR) == len(frames))
 
     assert recorder.recording(new_token()).counts() == {Kind.CLEAR: len(frames)}
+
+
+def test_what_frames_tell(tmp_path: Path) -> None:
+    """By what a network can know the machine again is seen in frames that may leave; an inner address never may."""
+    capture = tmp_path / "frames.pcapng"
+    write_pcapng(capture, "wlan0", tuple(frame.data for frame, _ in TELLING))
+    seen = dissect(capture, token=new_token())
+    recording = Recording(seen, {}, {}, 0, frozenset())
+
+    assert [(frame.kind, set(frame.tells)) for frame in seen] == [
+        (frame.kind, {told} if told is not None else set()) for frame, told in TELLING
+    ]
+    assert recording.identity() == Counter(told for _, told in TELLING if told is not None)
+    assert [frame.number for frame in recording.clear()] == [
+        number for number, (_, told) in enumerate(TELLING, 1) if told is Trace.INSIDE
+    ]

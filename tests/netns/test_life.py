@@ -14,6 +14,7 @@ import pytest
 
 from tests.lab import plan
 from tests.lab.frames import Kind
+from tests.lab.identity import Trace
 from tests.lab.laptop import BIN
 from tests.lab.process import wait_for
 from tests.netns.protected import JUDGED, PACKET, Protected, counted, names_of, only
@@ -64,6 +65,8 @@ def test_home_connects(laptop: Protected) -> None:
     assert counts[Kind.HANDSHAKE] >= 1
     assert counts[Kind.TUNNEL] > 100
     assert counts[Kind.DHCP4] >= 2
+    # What the client and the kernel say of the machine is theirs; of the tunnel nobody says anything.
+    assert set(watch.recording.identity()) == {Trace.DUID, Trace.EUI64}
 
 
 @pytest.mark.parametrize("victim", ["daemon", "guard", "both"])

@@ -7,7 +7,7 @@ from typing import Final
 import pytest
 
 from tests.audits.attack import Attack, Outcome, Phase
-from tests.audits.record import Record, findings, table
+from tests.audits.record import Record, findings, table, told
 from tests.audits.scene import Scene
 
 
@@ -70,10 +70,14 @@ def test_table_and_findings(tmp_path: Path) -> None:
     record = Record.open(tmp_path / "record.jsonl")
     for phase in Phase:
         record.add(Outcome("A1-lure", phase, 20, 600, 0, service=0.997 if phase is Phase.CONNECTED else None))
-    record.add(Outcome("B1-probe", Phase.CONNECTED, 20, 1000, 3, "3 × arp", service=0.2))
+    record.add(Outcome("B1-probe", Phase.CONNECTED, 20, 1000, 3, "3 × arp", 0.2, told={"DHCP unique identifier": 2}))
 
     assert table([LURE, PROBE], record).splitlines()[2:] == [
         "| A1 | a lease \\| with routes | all | 80 | 2,400 | 0 | 99.7 % | yes |",
         "| B1 | probes | connected | 20 | 1,000 | 3 | – | – |",
+    ]
+    assert told([LURE, PROBE], record).splitlines()[2:4] == [
+        "| host name | 0 |",
+        "| DHCP unique identifier | 2 |",
     ]
     assert findings([LURE, PROBE], record) == ("`B1-probe`, connected: 3 frames in clear: 3 × arp",)
