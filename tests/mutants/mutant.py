@@ -28,6 +28,9 @@ FIGHTS: Final = "tests/unit/test_fights.py"
 SLEEP: Final = "tests/unit/test_sleep.py"
 UPLINKS: Final = "tests/unit/test_uplinks.py"
 KERNEL: Final = "tests/netns/test_kernel_agrees.py"
+JUDGE: Final = "tests/netns/test_judge.py"
+LAB: Final = frozenset({KERNEL, JUDGE})
+"""What runs in the lab alone."""
 
 
 @dataclass(frozen=True, slots=True)
