@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 
 from tests.lab.capture import write_pcapng
-from tests.lab.frames import Kind, dissect
+from tests.lab.frames import Frame, Kind, dissect
 from tests.lab.host import Host, new_world_dir
 from tests.lab.identity import Trace
 from tests.lab.made import IKE4, IKE6, NEAR_MISSES, PROPER, TELLING, Made
@@ -111,4 +111,22 @@ def test_what_frames_tell(tmp_path: Path) -> None:
     assert recording.identity() == Counter(told for _, told in TELLING if told is not None)
     assert [frame.number for frame in recording.clear()] == [
         number for number, (_, told) in enumerate(TELLING, 1) if told is Trace.INSIDE
+    ]
+
+
+def test_complaint_names_the_socket() -> None:
+    """What a failing test says of a frame: what it is, on which link, and by which kind of socket it was sent."""
+    frames = tuple(
+        Frame(0.0, "wlan0", Kind.CLEAR, "ip:udp to 203.0.113.80 port 40000", 60, sender, has_token, number)
+        for number, (sender, has_token) in enumerate([(0, True), (0, True), (36, True), (None, True), (None, False)], 1)
+    )
+
+    assert Recording(frames, {}, {}, 0, frozenset()).describe().split("; ") == [
+        f"{count} × ip:udp to 203.0.113.80 port 40000 (wlan0), sent by {whom}"
+        for count, whom in (
+            (2, "udp4"),
+            (1, "packet4 with CAP_NET_RAW"),
+            (1, "a program of the test"),
+            (1, "the kernel, or who bears no token"),
+        )
     ]
