@@ -147,7 +147,9 @@ class Stage:
     def _new_hour(self, laptop: Protected) -> None:
         """A laptop that has not had a window for an hour."""
         laptop.lab.host.path(_BUDGET).unlink()
+        starts = laptop.starts()
         laptop.lab.kill_daemon()
+        wait_for("another daemon", lambda: laptop.starts() > starts)
         wait_for("the tunnel to work", laptop.works, poll_s=0.05, deadline_s=30)
         self._windows = 0
 
