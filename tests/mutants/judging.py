@@ -1,18 +1,17 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
 """Who judges: weakenings of the recorder itself, which would make "0 in clear" say less; and of what is let in at the
-borders (files, state, links of others).
+borders (files and state).
 """
 
 from typing import Final
 
-from tests.mutants.mutant import JUDGE, NO_LEAK, Mutant
+from tests.mutants.mutant import JUDGE, Mutant
 
 _DISSECTOR: Final = "tests/lab/frames.py"
 _COUNTER: Final = "tests/lab/counting.py"
 _FILES: Final = "tests/unit/test_config_files.py"
 _STATE: Final = "tests/unit/test_state.py"
 _PUBLISH: Final = "tests/unit/test_publish.py"
-_BAD_TUNNELS: Final = "tests/unit/test_config_bad_tunnels.py"
 
 JUDGING: Final = (
     # -- the judge ----------------------------------------------------------------------------------------------------
@@ -144,13 +143,5 @@ JUDGING: Final = (
         "os.O_RDWR | os.O_CREAT | os.O_CLOEXEC",
         "root writes where a planted link points (H5)",
         (_PUBLISH,),
-    ),
-    Mutant(
-        "redirects-come-in",
-        "aovpnd/core/firewall.py",
-        "icmp_type=(_NS, _NA), hop_limit=255",
-        "icmp_type=(_NS, _NA, 137), hop_limit=255",
-        "a neighbour bends our routes (A7)",
-        (NO_LEAK,),
     ),
 )
