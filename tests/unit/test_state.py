@@ -10,7 +10,7 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from aovpnd.adapters.state import ADDRESSES_FILE, MOST_HOSTS, State, clock
+from aovpnd.adapters.state import ADDRESSES_FILE, BUDGET_FILE, MOST_HOSTS, State, clock
 from aovpnd.inquiries import Host
 from aovpnd.model import Block
 
@@ -96,3 +96,24 @@ def test_any_text(state: State, text: str) -> None:
     _write(state, "".join(letter for letter in text if not 0xD800 <= ord(letter) < 0xE000))
 
     assert state.recall(clock()).hosts == ()
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        "",
+        "{",
+        "[]",
+        "null",
+        '{"grants": []}',
+        '{"boot_id": "x", "grants": 3}',
+        '{"boot_id": "x", "grants": [{"boot": 1}]}',
+    ],
+)
+def test_damaged_budget_is_used_up(state: State, text: str) -> None:
+    """Whoever damages the file gets no window for it; without any file there was none yet."""
+    assert state.recall(clock()).used == ()
+    state.state_dir.mkdir()
+    (state.state_dir / BUDGET_FILE).write_text(text, encoding="utf-8")
+
+    assert len(state.recall(clock()).used) == 3
