@@ -232,7 +232,7 @@ def _let_go(scene: Scene, whose: str) -> None:
     serve_no_more(scene)
 
 
-def _own_address(whose: str, title: str, brief: Phase, service: float | None) -> Attack:
+def _own_address(whose: str, title: str, brief: tuple[Phase, ...], service: float | None) -> Attack:
     return Attack(
         *("A5", whose, f"a lease gives the laptop {title} as its own"),
         lambda scene, tries: _hold(scene, tries, whose),
@@ -240,7 +240,8 @@ def _own_address(whose: str, title: str, brief: Phase, service: float | None) ->
         give_back=lambda scene: _let_go(scene, whose),
         service=service,
         phases=_JOINED,
-        brief=(brief,),
+        brief=brief,
+        tries=2,
     )
 
 
@@ -328,9 +329,9 @@ ATTACKS: Final = (
         service=0.99,
         brief=(Phase.CONNECTED,),
     ),
-    _own_address("target", "the address of the target", Phase.CONNECTED, 0.99),
-    _own_address("resolver", "the address of the tunnel's name server", Phase.BLOCKED, 0.99),
-    _own_address("endpoint", "the address of the gateway", Phase.CONNECTING, None),
+    _own_address("target", "the address of the target", (Phase.CONNECTED,), 0.99),
+    _own_address("resolver", "the address of the tunnel's name server", (), 0.99),
+    _own_address("endpoint", "the address of the gateway", (Phase.CONNECTING,), None),
     Attack(
         "A8",
         "soup",
