@@ -92,7 +92,8 @@ def parse(text: str) -> Destination:
     if protocol == "icmpv6":
         protocol = "icmp"
     if protocol not in PROTOCOLS:
-        what = "a network is no destination" if protocol.isdecimal() else f"'{protocol}' is no protocol that I know"
+        prefix = protocol.isdecimal() and int(protocol) <= address.max_prefixlen
+        what = "a network is no destination" if prefix else f"'{protocol}' is no protocol that I know"
         raise DestinationError(f"{shown}: {what}", f"one address; protocols are {', '.join(PROTOCOLS)}")
     if form["port"] is not None and protocol in PORTLESS:
         raise DestinationError(f"{shown}: {protocol} has no ports", f"write {address}/{protocol}")
@@ -133,6 +134,7 @@ def _link(address: IPv4Address | IPv6Address, link: str, shown: str) -> str:
         raise DestinationError(f"{shown} is on every link", f"say on which: {address}%wlan0")
     if link and not scoped:
         raise DestinationError(f"{shown}: a link goes with link-local and multicast IPv6 addresses alone")
-    if link and not (len(link) <= 15 and link.isprintable() and link.isascii() and " " not in link):  # noqa: PLR2004 - IFNAMSIZ
-        raise DestinationError(f"{shown}: this is no name of a link", "ip link shows them")
+    if link and not (len(link) <= 15 and link.isprintable() and link.isascii() and not set(" :") & set(link)):  # noqa: PLR2004 - IFNAMSIZ
+        hint = f"ip link shows them; with a port: [{address}%wlan0]:{PORT}" if ":" in link else "ip link shows them"
+        raise DestinationError(f"{shown}: this is no name of a link", hint)
     return link

@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import Final
 
 from aovpnd import names
+from aovpnd.absence import without_daemon
 from aovpnd.bus.translate import VERSION, Request
 from aovpnd.errors import DaemonUnreachable
 
@@ -42,8 +43,8 @@ async def _connect(runtime_dir: Path) -> tuple[asyncio.StreamReader, asyncio.Str
         text = "the daemon does not let aovpnd-bus in"
         raise DaemonUnreachable(text, hint="does --bus-user of aovpnd name its user?") from error
     except OSError as error:
-        text = "daemon not running; the block remains as loaded"
-        raise DaemonUnreachable(text, hint="to start it: systemctl start aovpnd") from error
+        text, hint = without_daemon()
+        raise DaemonUnreachable(text, hint=hint) from error
 
 
 async def _exchange(reader: asyncio.StreamReader, writer: asyncio.StreamWriter, request: Request) -> bytes:

@@ -10,6 +10,7 @@ from dataclasses import dataclass
 from typing import Any, Final
 
 from aovpnd import names
+from aovpnd.absence import without_daemon
 from aovpnd.bus.calls import Call
 from aovpnd.errors import AovpndError, CommandRefused, DaemonUnreachable
 
@@ -143,9 +144,8 @@ def public(document: Document | None, now: float) -> str:
     ``now`` on CLOCK_BOOTTIME. `DaemonUnreachable` while no daemon runs.
     """
     if document is None:
-        raise DaemonUnreachable(
-            "daemon not running; the block remains as loaded", hint="to start it: systemctl start aovpnd"
-        )
+        text, hint = without_daemon()
+        raise DaemonUnreachable(text, hint=hint)
     shown = _without_private(document)
     access = document["temporary_access"]
     if access is not None:

@@ -106,8 +106,10 @@ def _several(value: object, parse: Callable[[object], _Item]) -> tuple[_Item, ..
     if not isinstance(value, list):
         return (parse(value),)
     found = tuple(map(parse, value))
-    if not 1 <= len(found) <= MOST_ITEMS:
-        raise UnfitError(f"a list of {len(found)} is out of range", f"write from 1 to {MOST_ITEMS}, or remove the line")
+    if not found:
+        raise UnfitError("an empty list says nothing", "remove the line for the built-in value")
+    if len(found) > MOST_ITEMS:
+        raise UnfitError(f"a list of {len(found)} is too long", f"at most {MOST_ITEMS}")
     if len(set(found)) != len(found):
         raise UnfitError("something stands twice in the list", "remove one of them")
     return found

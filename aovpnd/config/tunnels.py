@@ -196,7 +196,12 @@ class _Builder(Findings):
         own = {address.ip for address in addresses}
         endpoints: list[Endpoint] = [peer.endpoint for peer in peers if peer.endpoint is not None]
         if any(endpoint.addr in own for endpoint in endpoints):
-            self.fault(interface.line, "is also the address of an Endpoint", "one of the two is wrong", "Address")
+            written = next(
+                (item for item in interface.all("Address") if item.text.partition("/")[0] in {str(ip) for ip in own}),
+                None,
+            )
+            line = interface.line if written is None else written.line
+            self.fault(line, "is also the address of an Endpoint", "one of the two is wrong", "Address")
 
 
 def _public_key(private_key: str) -> str:

@@ -20,7 +20,7 @@ LONGEST_LINE: Final = 16 * 1024
 """Characters; room for a thousand prefixes."""
 _CONTROL: Final = re.compile("[\x00-\x08\x0b-\x1f\x7f-\x9f\u2028\u2029\u202a-\u202e\u2066-\u2069]")
 """Control characters but the tab, line ends that only some programs know, and what turns the direction of text."""
-_WORD: Final = re.compile(r"[A-Za-z]{1,24}")
+_WORD: Final = re.compile(r"[A-Za-z][A-Za-z0-9]{0,23}")
 _ENDPOINT: Final = re.compile(r"Endpoint[ \t]*=", re.IGNORECASE)
 """The one key whose value may hold other letters: a name in the script of its owner."""
 _WG_QUICK_COMMENT: Final = re.compile(r"#!\s*(\w+)\s*=")

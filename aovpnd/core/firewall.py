@@ -15,6 +15,7 @@ from typing import Final, assert_never
 
 from aovpnd import names
 from aovpnd.core.permits import (
+    DISCOVERY,
     Asks,
     Handshake,
     HostOnly,
@@ -61,8 +62,6 @@ _ALL_NODES: Final = ip_network("ff02::1")
 _ALL_ROUTERS: Final = (ip_network("ff02::2"),)
 _SOLICITED_NODES: Final = ip_network("ff02::1:ff00:0/104")
 _LINK_LOCAL: Final = ip_network("fe80::/10")
-_LAN_GROUPS_4: Final = tuple(map(ip_network, ("224.0.0.251", "239.255.255.250", "255.255.255.255")))
-_LAN_GROUPS_6: Final = tuple(map(ip_network, ("ff02::fb", "ff02::1:3")))
 _RS, _RA, _NS, _NA, _REDIRECT6 = 133, 134, 135, 136, 137
 _REDIRECT4: Final = 5
 
@@ -168,7 +167,7 @@ def _leaving(permit: Permit) -> Iterable[Rule]:
         case Lan(device, prefixes):
             for family in _by_family(prefixes):
                 yield _stamped(Match(oif=device, daddr=family), "the local network, where the configuration allows it")
-            for groups in (_LAN_GROUPS_4, _LAN_GROUPS_6):
+            for groups in _by_family(tuple(ip_network(group) for group in DISCOVERY)):
                 yield _stamped(Match(oif=device, daddr=groups), "discovery on the local network")
         case _:
             assert_never(permit)

@@ -7,7 +7,8 @@ a way out of the machine means adding a permit here, a row to docs/security.md, 
 
 from dataclasses import dataclass
 from enum import Enum
-from ipaddress import IPv6Address
+from ipaddress import IPv4Address, IPv6Address
+from typing import Final
 
 from aovpnd.model import Phase
 from aovpnd.ruleset import Address, Device, Network
@@ -80,6 +81,16 @@ class HostOnly:
     """Everything between the host and a network of its own guests."""
 
     device: Device
+
+
+DISCOVERY: Final = (
+    IPv4Address("224.0.0.251"),
+    IPv4Address("239.255.255.250"),
+    IPv4Address("255.255.255.255"),
+    IPv6Address("ff02::fb"),
+    IPv6Address("ff02::1:3"),
+)
+"""Where devices of a local network are asked for: mDNS, SSDP, broadcast, LLMNR."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -6,10 +6,21 @@ line of which file it comes from.
 from collections.abc import Callable
 from dataclasses import dataclass, replace
 from ipaddress import ip_network
-from typing import assert_never
+from typing import Final, assert_never
 
 from aovpnd.core.explain import OUTPUT, Explanation, Fate
-from aovpnd.core.permits import Handshake, HostOnly, Lan, LinkSetup, LookUp, Loopback, Permit, TemporaryAccess, Tunnel
+from aovpnd.core.permits import (
+    DISCOVERY,
+    Handshake,
+    HostOnly,
+    Lan,
+    LinkSetup,
+    LookUp,
+    Loopback,
+    Permit,
+    TemporaryAccess,
+    Tunnel,
+)
 from aovpnd.core.picture import Picture
 from aovpnd.core.way import By, Turn
 from aovpnd.destinations import Destination
@@ -19,6 +30,8 @@ from aovpnd.tunnel import TunnelSpec
 
 SPECIFICATION = "docs/security.md"
 DNS_PORTS = (53, 853)
+_DNS: Final = "DNS leaves by no link but the tunnel"
+_LAN_HINT: Final = "[lan] allow = true opens the private ones"
 UNPLUG = "to get online for a while without the tunnel: aovpnctl allow-temp"
 
 
@@ -96,7 +109,8 @@ def _through_the_tunnel(picture: Picture, what: Explanation, link: str) -> Told:
     outside = f"outside, nothing of it is seen but the tunnel's own packets to {where}"
     if picture.desired.phase is Phase.CONNECTED:
         return Told(f"{what.to} leaves through the tunnel {name} ({link})", outside, origins)
-    text = f"{what.to} goes into the tunnel {name} ({link}) and waits there: the gateway has not answered yet"
+    waiting = "there is no network" if picture.desired.phase is Phase.OFFLINE else "the gateway has not answered yet"
+    text = f"{what.to} goes into the tunnel {name} ({link}) and waits there: {waiting}"
     return Told(text, outside, origins)
 
 
@@ -109,7 +123,7 @@ def _open(picture: Picture, to: Destination, link: str) -> Told:
 
 # -- why not ----------------------------------------------------------------------------------------------------------
 def _unrouted(picture: Picture, what: Explanation) -> Told:
-    told = _because_of_the_place(picture, what) or _because_of_the_phase(picture)
+    told = _because_of_the_place(picture, what) or _because_of_the_phase(picture, what.to)
     return Told(f"{what.to} is refused at once: {told.text}", told.hint, told.origins)
 
 
@@ -136,15 +150,26 @@ def _because_of_the_place(picture: Picture, what: Explanation) -> Told | None:
     near = next((u for u in picture.desired.uplinks if to.link == u.link.name or _is_near(u, to)), None)
     if near is None or picture.desired.phase is Phase.UNBLOCKED:
         return None
-    if picture.config.lan is LanSetting.ALLOW:
+    return _because_of_the_lan(picture, to, near)
+
+
+def _because_of_the_lan(picture: Picture, to: Destination, near: Uplink) -> Told:
+    """It is beside this machine, and closed: for now, or whatever [lan] says."""
+    origins = _settings(picture.config, "lan.allow")
+    if _is_dns(to):
+        return Told(_DNS)
+    is_open = picture.config.lan is LanSetting.ALLOW
+    if to.address.is_multicast and to.address not in DISCOVERY:
+        text = f"of multicast, the local network of {near.link.name} is open to discovery alone"
+        return Told(text if is_open else f"the local network of {near.link.name} stays closed", "", origins)
+    if is_open:
         text = f"it is on {near.link.name}, whose network is no private one, so that it counts as the internet"
-        return Told(text, "", _settings(picture.config, "lan.allow"))
-    locked = "lan.allow" in picture.config.locked
-    hint = "a policy keeps it so" if locked else "[lan] allow = true opens the private ones"
-    return Told(f"the local network of {near.link.name} stays closed", hint, _settings(picture.config, "lan.allow"))
+        return Told(text, "", origins)
+    hint = "a policy keeps it so" if "lan.allow" in picture.config.locked else _LAN_HINT
+    return Told(f"the local network of {near.link.name} stays closed", hint, origins)
 
 
-def _because_of_the_phase(picture: Picture) -> Told:
+def _because_of_the_phase(picture: Picture, to: Destination) -> Told:
     spec = picture.spec
     match picture.desired.phase:
         case Phase.OFFLINE:
@@ -153,10 +178,10 @@ def _because_of_the_phase(picture: Picture) -> Told:
             return Told("the tunnel was disconnected, and the block stays", f"to connect: aovpnctl connect; {UNPLUG}")
         case Phase.BLOCKED:
             return Told("there is no tunnel to go through, and nothing leaves outside one", UNPLUG)
-        case Phase.CONNECTING:
+        case Phase.CONNECTING if spec is None or spec.carries(to.address):
             name = spec.name if spec is not None else ""
             return Told(f"the tunnel {name} is not up yet, and nothing leaves outside it", UNPLUG)
-        case Phase.CONNECTED:
+        case Phase.CONNECTING | Phase.CONNECTED:
             name = spec.name if spec is not None else ""
             hint = "AllowedIPs = 0.0.0.0/0, ::/0 sends everything through it"
             return Told(
@@ -176,15 +201,19 @@ def _stopped(picture: Picture, what: Explanation, link: str) -> Told:
     if what.stages[-1].where in {"guard", "egress"}:
         text = f"{what.to} is dropped by the guard: our table is not there to permit it"
         return Told(text, "it is being loaded again; journalctl -u aovpnd says more")
-    if what.to.port in DNS_PORTS and what.to.protocol in {"tcp", "udp"}:
+    if _is_dns(what.to):
         if isinstance(what.permit, TemporaryAccess):
             resolvers = ", ".join(map(str, what.permit.resolvers)) or "none"
             text = f"while temporary access is open, names are asked of the lease's resolvers alone: {resolvers}"
             return Told(f"{what.to} is {verb}: {text}")
-        return Told(f"{what.to} is {verb}: DNS leaves by no link but the tunnel")
+        return Told(f"{what.to} is {verb}: {_DNS}")
     told = _because_of_the_place(picture, what)
     reason = told.text if told is not None else f"nothing permits it to leave by {link}"
     return Told(f"{what.to} is {verb}: {reason}", told.hint if told else "", told.origins if told else ())
+
+
+def _is_dns(to: Destination) -> bool:
+    return to.port in DNS_PORTS and to.protocol in {"tcp", "udp"}
 
 
 def _is_uplink(uplinks: tuple[Uplink, ...], link: str) -> bool:

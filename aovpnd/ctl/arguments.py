@@ -71,9 +71,9 @@ COMMANDS: dict[str, tuple[str, str, dict[str, tuple[str, str, str]]]] = {
     "block": ("", "put the block on", {}),
     "wait": (
         "",
-        "wait for the daemon",
+        "wait until nothing can leave outside the tunnel",
         {
-            "--protected": (FLAG, "", "until nothing can leave outside the tunnel"),
+            "--protected": (FLAG, "", "what is waited for; has to be said"),
             "--timeout": (VALUE, "SPAN", "give up after this long (default: never)"),
         },
     ),

@@ -10,6 +10,7 @@ import os
 import socket
 
 from aovpnd import names
+from aovpnd.absence import without_daemon
 from aovpnd.errors import AovpndError, CommandRefused, DaemonUnreachable
 
 TYPE_CHECKING = False
@@ -55,8 +56,8 @@ def _is_ours(path: str) -> bool:
 
 
 def _absent() -> DaemonUnreachable:
-    text = "daemon not running; the block remains as loaded"
-    return DaemonUnreachable(text, hint="to start it: systemctl start aovpnd")
+    text, hint = without_daemon()
+    return DaemonUnreachable(text, hint=hint)
 
 
 def _exchange(path: str, line: bytes) -> bytes:

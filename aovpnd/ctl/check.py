@@ -9,6 +9,7 @@ from pathlib import Path
 from aovpnd import names
 from aovpnd.config import Finding, check
 from aovpnd.ctl.arguments import Arguments
+from aovpnd.ctl.readable import require_readable
 from aovpnd.ctl.terminal import plain
 from aovpnd.model import Severity
 
@@ -17,6 +18,8 @@ DONE, FAILED = 0, 1
 
 def run(arguments: Arguments) -> int:
     """Check one file, or all that the daemon would read. Exit status 1 when the daemon could not use something."""
+    if arguments.argument is None:
+        require_readable(arguments)
     paths = [Path(arguments.argument)] if arguments.argument is not None else []
     findings = check(paths, Path(arguments.config_dir), Path(arguments.state_dir), Path(names.VENDOR_DIR))
     valid = all(finding.severity is not Severity.ERROR for finding in findings)

@@ -149,11 +149,12 @@ def write_marker(path: str) -> str:
 
 def stop_guard(lock: str) -> str:
     """End the process that holds the guard's lock; its tables go with it."""
+    ran = holder(lock)
     if os.path.isdir(SYSTEMD):
         _call(SYSTEMCTL, "stop", names.GUARD_UNIT)  # else it would be started again at once
     pid = holder(lock)
     if pid is None:
-        return "does not run"
+        return "did not run" if ran is None else f"stopped (pid {ran})"
     try:
         process = os.pidfd_open(pid)
     except ProcessLookupError:

@@ -10,6 +10,7 @@ from pathlib import Path
 from aovpnd import names
 from aovpnd.config import load
 from aovpnd.ctl.arguments import Arguments
+from aovpnd.ctl.readable import require_readable
 from aovpnd.ctl.terminal import BOLD, DIM, Style, complain, plain, style
 from aovpnd.model import Config, Origin, Severity
 
@@ -18,6 +19,7 @@ DONE, FAILED = 0, 1
 
 def run(arguments: Arguments) -> int:
     """Show them. Exit status 1 when a file cannot be used, so that other values are in force than it says."""
+    require_readable(arguments)
     config = load(Path(arguments.config_dir), Path(arguments.state_dir), Path(names.VENDOR_DIR))
     broken = [problem for problem in config.problems if problem.severity is Severity.ERROR]
     if arguments.json:

@@ -12,6 +12,7 @@ import os
 import time
 
 from aovpnd import __version__, names
+from aovpnd.absence import without_daemon
 from aovpnd.errors import StateError
 
 TYPE_CHECKING = False
@@ -138,8 +139,7 @@ def _still_open(document: dict[str, Any] | None) -> dict[str, Any] | None:
 
 
 def _absent(access: dict[str, Any] | None) -> dict[str, Any]:
-    text, hint = "daemon not running; the block remains as loaded", "to start it: systemctl start aovpnd"
-    return _silent("daemon-not-running", text, hint) | {"temporary_access": access}
+    return _silent("daemon-not-running", *without_daemon()) | {"temporary_access": access}
 
 
 def _starting() -> dict[str, Any]:

@@ -17,6 +17,8 @@ if TYPE_CHECKING:
 
 DONE = 0
 COLOURS = {"connected": GREEN, "connecting": YELLOW}
+_STATE = 3
+"""The column that is coloured."""
 
 
 def run(arguments: Arguments) -> int:
@@ -38,18 +40,18 @@ def run(arguments: Arguments) -> int:
 
 
 def table(tunnels: list[dict[str, Any]], to: Style) -> list[str]:
-    """One row per tunnel; the chosen one has a star."""
-    rows: list[tuple[str, ...]] = [("", "NAME", "STATE", "ENDPOINT", "LINK")]
+    """One row per tunnel; the chosen one has a star, and its role in words as the others."""
+    rows: list[tuple[str, ...]] = [("", "NAME", "ROLE", "STATE", "ENDPOINT", "LINK")]
     for tunnel in tunnels:
         star = "*" if tunnel["role"] == "chosen" else ""
-        rows.append((star, *(plain(tunnel[key] or "-") for key in ("name", "state", "endpoint", "link"))))
-    widths = [max(len(row[column]) for row in rows) for column in range(5)]
+        rows.append((star, *(plain(tunnel[key] or "-") for key in ("name", "role", "state", "endpoint", "link"))))
+    widths = [max(len(row[column]) for row in rows) for column in range(6)]
     shown = []
     for number, row in enumerate(rows):
         cells = [f"{cell:<{width}}" for cell, width in zip(row, widths, strict=True)]
         if number == 0:
             cells = [to.paint(cell, BOLD) for cell in cells]
-        elif row[2] in COLOURS:
-            cells[2] = to.paint(cells[2], COLOURS[row[2]])
+        elif row[_STATE] in COLOURS:
+            cells[_STATE] = to.paint(cells[_STATE], COLOURS[row[_STATE]])
         shown.append(" ".join(cells).rstrip())
     return shown

@@ -9,7 +9,7 @@ import re
 from collections.abc import Iterable
 from dataclasses import dataclass
 from enum import StrEnum
-from ipaddress import ip_interface, ip_network
+from ipaddress import ip_address, ip_interface, ip_network
 from typing import Final
 
 from aovpnd import names
@@ -118,6 +118,8 @@ def _narrowed(key: str, value: str, spec: WireGuard) -> str:
             return "packets leave from it, but nobody can begin a conversation from outside"
         case "Address":
             return _narrow_address(value, spec)
+        case "DNS":
+            return _narrow_dns(value, spec)
         case _:
             return ""
 
@@ -127,6 +129,23 @@ def _narrow_address(value: str, spec: WireGuard) -> str:
     networks = [ip_interface(part.strip(" \t")).network for part in value.split(",")]
     lost = [network for network in networks if network.num_addresses > 1 and not _is_within(network, spec.prefixes)]
     return f"{', '.join(map(str, lost))} is in no AllowedIPs: nothing but the address itself is used" if lost else ""
+
+
+def _narrow_dns(value: str, spec: WireGuard) -> str:
+    """wg-quick asks every server; here one that the tunnel does not carry could only be asked outside of it."""
+    servers = [server for server in spec.dns if not server.is_loopback and not spec.carries(server)]
+    lost = [str(server) for server in servers if str(server) in {_canonical(part) for part in value.split(",")}]
+    if not lost:
+        return ""
+    return f"{', '.join(lost)} {'is' if len(lost) == 1 else 'are'} in no AllowedIPs, and never asked"
+
+
+def _canonical(text: str) -> str:
+    """An address as it is shown; other words stay."""
+    try:
+        return str(ip_address(text.strip(" \t")))
+    except ValueError:
+        return text
 
 
 def _is_within(network: Network, prefixes: Iterable[Network]) -> bool:
@@ -159,8 +178,8 @@ def _notes(spec: WireGuard) -> Iterable[str]:
         what = f"of IPv{version} nothing but {', '.join(map(str, carried[:4]))}" if carried else f"no IPv{version}"
         yield f"the tunnel carries {what}; the rest stays blocked (AllowedIPs = {everything} sends all of it through)"
     if spec.hosts:
-        found_by = ", ".join(spec.hosts)
-        yield f"the network sees that {found_by} is looked up, by aovpnd alone; an address needs no look-up"
+        found_by, verb = ", ".join(spec.hosts), "is" if len(spec.hosts) == 1 else "are"
+        yield f"the network sees that {found_by} {verb} looked up, by aovpnd alone; an address needs no look-up"
     if len(spec.peers) > 1:
         yield f"it has {len(spec.peers)} peers; each carries what its AllowedIPs say"
 

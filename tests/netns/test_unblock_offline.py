@@ -120,7 +120,7 @@ def test_nothing_to_remove_is_no_failure(space: Space, tmp_path: Path) -> None:
         done = _unblock(space, tmp_path, "--json")
         steps = json.loads(done.stdout)["steps"]
         assert done.returncode == 0
-        assert [step["result"] for step in steps] == [marker, "does not run", *["was not there"] * 10, "was not ours"]
+        assert [step["result"] for step in steps] == [marker, "did not run", *["was not there"] * 10, "was not ours"]
 
 
 def test_doubled_rules_all_go(space: Space, tmp_path: Path) -> None:

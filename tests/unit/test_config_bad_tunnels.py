@@ -36,6 +36,10 @@ BAD = {
         "3: 'Zebra' is no key of [Interface] (there are: PrivateKey, ListenPort, MTU, Address, DNS, FwMark, Table, "
         "SaveConfig, PreUp, PostUp, PreDown, PostDown)"
     ),
+    _with(ADDRESS, "S1 = 3"): (
+        "3: 'S1' is no key of [Interface] (there are: PrivateKey, ListenPort, MTU, Address, DNS, FwMark, Table, "
+        "SaveConfig, PreUp, PostUp, PreDown, PostDown)"
+    ),
     _with(ADDRESS, ALLOWED): "3: 'AllowedIPs' is no key of [Interface] (AllowedIPs belongs into [Peer])",
     _with(ALLOWED, "Allowed IPs = 0.0.0.0/0"): f"7: {NO_LINE}",
     _with(ADDRESS, "Address"): f"3: {NO_LINE}",
@@ -128,7 +132,7 @@ BAD = {
     ),
     _with(ADDRESS, f"{ADDRESS}, 10.0.0.2/24"): "3: Address: '10.0.0.2' stands twice (remove one of them)",
     _with(ADDRESS, "Address = 192.0.2.1/24"): (
-        "1: Address: is also the address of an Endpoint (one of the two is wrong)"
+        "3: Address: is also the address of an Endpoint (one of the two is wrong)"
     ),
     _with(ADDRESS, f"{ADDRESS}\nDNS = 1.1.1"): "4: DNS: '1.1.1' is no address (write it like 10.0.0.1 or fd00::1)",
     _with(ADDRESS, f"{ADDRESS}\nDNS = ::"): "4: DNS: '::' cannot be the address of a resolver",

@@ -325,9 +325,9 @@ def test_tunnels(daemon: FakeDaemon, capsys: pytest.CaptureFixture[str]) -> None
 
     assert main(["tunnels"]) == 0
     assert capsys.readouterr().out == (
-        "  NAME STATE     ENDPOINT          LINK\n"
-        "* home connected 203.0.113.1:51820 aovpn0\n"
-        "  work down      203.0.113.1:51820 -\n"
+        "  NAME ROLE      STATE     ENDPOINT          LINK\n"
+        "* home chosen    connected 203.0.113.1:51820 aovpn0\n"
+        "  work available down      203.0.113.1:51820 -\n"
     )
     assert main(["tunnels", "--json"]) == 0
     assert [tunnel["name"] for tunnel in json.loads(capsys.readouterr().out)] == ["home", "work"]

@@ -14,6 +14,7 @@ from tests.unit.imports import ROOT
 
 OURS: Final = {
     "aovpnd",
+    "aovpnd.absence",
     "aovpnd.ctl",
     "aovpnd.ctl.__main__",
     "aovpnd.ctl.arguments",

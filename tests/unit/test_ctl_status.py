@@ -17,13 +17,14 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from aovpnd import __version__
+from aovpnd import __version__, absence
 from aovpnd.ctl import watch
 from aovpnd.ctl.__main__ import main
+from aovpnd.ctl.asking import ask
 from aovpnd.ctl.reading import ABSENT, RUNNING, STARTING, Reading, loads, read
 from aovpnd.ctl.terminal import PLAIN, Style, ago, countdown, plain, size
 from aovpnd.ctl.view import lines
-from aovpnd.errors import StateError
+from aovpnd.errors import DaemonUnreachable, StateError
 from tests.unit import scenes
 from tests.unit.fake_daemon import fake_daemon
 
@@ -201,6 +202,18 @@ def test_no_daemon(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     assert capsys.readouterr().out == (
         "VPN: daemon not running; the block remains as loaded\n(to start it: systemctl start aovpnd)\n"
     )
+
+
+def test_no_daemon_and_no_block(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """An administrator took the block off: nothing "remains", and nobody may think so."""
+    marker = tmp_path / "unblocked"
+    marker.touch()
+    monkeypatch.setattr(absence, "MARKER", str(marker))
+
+    problem = read(str(tmp_path / "absent")).document["problems"][0]
+    assert problem["text"] == "daemon not running, and the block is off: nothing is protected"
+    with pytest.raises(DaemonUnreachable, match="the block is off"):
+        ask(str(tmp_path / "absent"), "block")
 
 
 def test_no_daemon_as_json(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:

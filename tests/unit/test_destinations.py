@@ -46,6 +46,8 @@ def test_destination_is_understood(text: str, address: str, port: int | None, pr
         ("203.0.113.80:53/icmp", "'203.0.113.80:53/icmp': icmp has no ports"),
         ("203.0.113.80/carrier", "'203.0.113.80/carrier': 'carrier' is no protocol that I know"),
         ("10.0.0.0/8", "'10.0.0.0/8': a network is no destination"),
+        ("10.0.0.1/47", "'10.0.0.1/47': '47' is no protocol that I know"),
+        ("ff02::1:2%wlan0:547/udp", "'ff02::1:2%wlan0:547/udp': this is no name of a link"),
         ("300.0.0.1", "'300.0.0.1' is no address"),
         ("0.0.0.0", "'0.0.0.0' is no address of anybody"),
         ("[::]:80", "'[::]:80' is no address of anybody"),

@@ -145,6 +145,13 @@ def narrow() -> Laptop:
     return laptop(Config((NARROW,), origins=ORIGINS))
 
 
+def narrow_connecting() -> Laptop:
+    """Its gateway does not answer."""
+    made = narrow()
+    made.answers = False
+    return made
+
+
 def unblocked() -> Laptop:
     """An administrator took the block off."""
     made = laptop()
@@ -247,7 +254,7 @@ ROWS: Final[tuple[tuple[Callable[[], Laptop], str, Fate, str], ...]] = (
         offline,
         f"{PUBLIC}/gre",
         Fate.TUNNEL,
-        f"{PUBLIC}/gre goes into the tunnel office (aovpn0) and waits there: the gateway has not answered yet",
+        f"{PUBLIC}/gre goes into the tunnel office (aovpn0) and waits there: there is no network",
     ),
     (
         nowhere,
@@ -304,6 +311,36 @@ ROWS: Final[tuple[tuple[Callable[[], Laptop], str, Fate, str], ...]] = (
         "192.168.1.255:9/udp",
         Fate.REFUSED,
         "192.168.1.255:9/udp is refused at once: the local network of wlan0 stays closed",
+    ),
+    (
+        narrow,
+        "192.168.1.1:53/udp",
+        Fate.UNROUTED,
+        "192.168.1.1:53/udp is refused at once: DNS leaves by no link but the tunnel",
+    ),
+    (
+        lan,
+        "[ff02::1:2%wlan0]:547/udp",
+        Fate.REFUSED,
+        (
+            "[ff02::1:2%wlan0]:547/udp is refused at once: of multicast, the local network of wlan0 is open to "
+            "discovery alone"
+        ),
+    ),
+    (
+        connected,
+        "[ff02::1:2%wlan0]:547/udp",
+        Fate.REFUSED,
+        "[ff02::1:2%wlan0]:547/udp is refused at once: the local network of wlan0 stays closed",
+    ),
+    (
+        narrow_connecting,
+        PUBLIC,
+        Fate.UNROUTED,
+        (
+            f"{PUBLIC}:443/tcp is refused at once: the tunnel office does not carry it, and nothing leaves outside the "
+            "tunnel"
+        ),
     ),
     (unblocked, PUBLIC, Fate.OPEN, f"{PUBLIC}:443/tcp leaves by wlan0 in clear: the block is off"),
     (unblocked, "2001:db8::1", Fate.UNROUTED, "[2001:db8::1]:443/tcp is refused at once: no route leads there"),
@@ -412,6 +449,8 @@ def test_hints_say_what_to_do() -> None:
     assert data_of(picture(blocked()), PUBLIC)["hint"].endswith("aovpnctl allow-temp")
     assert data_of(picture(connected()), "192.168.1.255:9/udp")["hint"] == "[lan] allow = true opens the private ones"
     assert data_of(picture(locked_lan()), "192.168.1.255:9/udp")["hint"] == "a policy keeps it so"
+    assert data_of(picture(narrow()), "192.168.1.1:53/udp")["hint"] == ""
+    assert data_of(picture(connected()), "[ff02::1:2%wlan0]:547/udp")["hint"] == ""
 
 
 def test_way_that_others_have_made_is_said() -> None:

@@ -56,6 +56,26 @@ def spec_of(text: str) -> WireGuard:
     return spec
 
 
+def test_a_name_server_that_is_never_asked() -> None:
+    """One that the tunnel does not carry could only be asked outside of it."""
+    text = SMALLEST.replace("[Peer]", "DNS = 10.66.0.1, 8.8.8.8, corp.example\n[Peer]").replace(
+        "0.0.0.0/0", "10.66.0.0/24"
+    )
+    (line,) = (line for line in wgquick.convert(text, spec_of(text)).lines if line.key == "DNS")
+
+    assert (line.fate, line.why) == (Fate.NARROWED, "8.8.8.8 is in no AllowedIPs, and never asked")
+
+
+def test_who_may_not_read_all_is_told(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """Half of the configuration is not shown as if it were the whole."""
+    monkeypatch.setattr(os, "access", lambda _path, _mode: False)
+    for command in ("policy", "check"):
+        assert main([command, "--config-dir", str(tmp_path), "--state-dir", str(tmp_path)]) != 0
+        assert f"only root may read {tmp_path} (try sudo)" in capsys.readouterr().err
+
+
 def test_each_line_is_judged() -> None:
     """Kept, narrowed or refused, by its number in the file that somebody was given; no key, also not in a command."""
     imported = wgquick.convert(PROVIDER, spec_of(PROVIDER))

@@ -53,6 +53,7 @@ PARTS: Final = (
     _part("dns", "links ruleset", "whom to ask for names is data, shared by core and adapters", PURE),
     _part("repairs", "", "what is remembered is values; what follows is core's", PURE),
     _part("sockets", "names links ruleset", "which sockets go is data, shared by core and adapter", PURE),
+    _part("absence", "names", "what is true without a daemon is said alike by status, commands and bus"),
     _part("regular", "", "a way to read a file that all who read one share: it must cost nothing and know nobody"),
     _part(
         "resolvconf", "names regular", "the way out when all else fails writes resolv.conf with it, as the daemon does"
@@ -172,10 +173,14 @@ PARTS: Final = (
         "names errors links ruleset render nftlib rtnl lock",
         "it must outlive every mistake of the rest: nothing of core, model, daemon or the adapters' libraries",
     ),
-    _part("bus", "names errors", "unprivileged and in a process of its own: it knows a protocol, not our decisions"),
+    _part(
+        "bus",
+        "names absence errors",
+        "unprivileged and in a process of its own: it knows a protocol, not our decisions",
+    ),
     _part(
         "ctl",
-        "names errors durations destinations",
+        "names absence errors durations destinations",
         "every command starts in the blink of an eye; work is done in the daemon",
     ),
     _part(
@@ -184,6 +189,7 @@ PARTS: Final = (
         "works without a daemon: reads the files as the daemon would",
     ),
     _part("ctl.export", "names errors config model tunnel", "reads one file, as the daemon would"),
+    _part("ctl.readable", "names errors config", "as check"),
     _part("ctl.policy", "names errors config model tunnel links ruleset", "as check"),
     _part(
         "ctl.import_", "names errors config importers model tunnel links ruleset", "as check, and writes what it read"
@@ -191,7 +197,7 @@ PARTS: Final = (
     _part(
         "ctl.offline", "names errors lock resolvconf regular", "the way out when all else fails: no daemon, no library"
     ),
-    _part("ctl.status", "names errors", "a status bar asks every second: it reads one published file"),
+    _part("ctl.status", "names absence errors", "a status bar asks every second: it reads one published file"),
     _part(
         "static_files",
         "names links ruleset render model tunnel core guard.rules",

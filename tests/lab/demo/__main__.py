@@ -11,9 +11,8 @@ from typing import Final
 from rich.console import Console
 
 from tests.lab.demo import picture, report, shell
-from tests.lab.demo.play import Played, Reel, play
+from tests.lab.demo.play import TOLERANCE_S, Played, Reel, play
 from tests.lab.demo.stage import Stage
-from tests.lab.demo.story import Until
 from tests.lab.enter import NotInPrivateWorldError, require_private_world
 from tests.lab.process import LabError
 
@@ -71,7 +70,7 @@ def _play(console: Console, protected: Stage, control: Stage) -> tuple[Played, .
     with console.status("…") as status:
         for played, clear, control_clear in play(protected, control, status.update):
             rows.append(played)
-            seen = "in window" if played.row.until is Until.DEADLINE else "in clear"
+            seen = "in window" if _in_window(played, protected) else "in clear"
             seen = "known" if played.row.known and clear else seen
             back = "" if played.recovery_s is None else f" · back after {played.recovery_s:.2f} s"
             console.print(
@@ -82,6 +81,11 @@ def _play(console: Console, protected: Stage, control: Stage) -> tuple[Played, .
             for note in protected.notes:
                 console.print(f"   [dim]{note}[/]", soft_wrap=True)
     return tuple(rows)
+
+
+def _in_window(played: Played, protected: Stage) -> bool:
+    """Whether a window was open in a part of the row; which frames were its own, the table at the end says."""
+    return any(window.start < played.end and window.end + TOLERANCE_S > played.start for window in protected.windows)
 
 
 if __name__ == "__main__":

@@ -8,7 +8,7 @@ from rich import box
 from rich.console import Console
 from rich.table import Table
 
-from tests.lab.demo.play import Played, Reel, Tally
+from tests.lab.demo.play import TOLERANCE_S, Played, Reel, Tally
 from tests.lab.frames import Kind
 
 _WIDTH: Final = 128
@@ -94,7 +94,9 @@ def show(console: Console, table: tuple[Line, ...], protected: Reel, control: Re
         text = f"{name}: {len(reel.recording.frames)} frames recorded, none lost, both counts agree: {seen}"
         console.print(text, soft_wrap=True)
     for late in protected.lateness_s(tuple(line.played for line in table)):
-        console.print(f"a window's last frame came {late * 1000:+.0f} ms from its end")
+        text = f"a window's last frame came {late * 1000:+.0f} ms from its end"
+        text += f"; those on their way have {TOLERANCE_S * 1000:.0f} ms"
+        console.print(text, soft_wrap=True)
     text = (
         "known issues: docs/known-issues.md says who gets out and when; programs that forge aovpnd's stamp are not here"
     )
