@@ -57,12 +57,13 @@ class Provoked:
 
 @dataclass(frozen=True, slots=True)
 class Heard:
-    """When the tunnel last received anything, and the counters then."""
+    """When the tunnel last received anything, and the counters then; ``put_bytes`` as in `TunnelState`."""
 
     at: float
     rx_bytes: int
     tx_bytes: int
     handshake_wall: int | None
+    put_bytes: int = 0
 
 
 @dataclass(frozen=True, slots=True)
@@ -85,6 +86,13 @@ class Why(StrEnum):
     WireGuard answers a stranger with silence, so the three look alike from here."""
     DEAD_EXIT = "dead-exit"
     """Its gateway shakes hands and sends keepalives, but nothing that was sent through it comes back."""
+    UNSENT = "unsent"
+    """Nothing that goes to its gateway leaves the machine: another firewall drops it, or there is no route."""
+    NO_WAY = "no-way"
+    """This network leads to none of its gateway's addresses: it has only the other family."""
+    NAMELESS = "nameless"
+    """Its gateway has a name of which no address is known, and nobody has answered a look-up. Nobody was asked to shake
+    hands."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -127,7 +135,8 @@ class Made:
 class Gateways:
     """The memory of fail-over. ``carrier`` names the tunnel of the order that carries, None the first.
 
-    ``seed`` makes the jitter of this machine another than its neighbour's, and the same in every test.
+    ``seed`` makes the jitter of this machine another than its neighbour's, and the same in every test. ``wayless_at``:
+    since when this network leads to none of the carrier's addresses.
     """
 
     carrier: str | None = None
@@ -135,6 +144,7 @@ class Gateways:
     trial: Trial | None = None
     made: Made | None = None
     seed: int = 0
+    wayless_at: float | None = None
 
     def entry(self, tunnel: str) -> Left | None:
         """What is remembered of a tunnel that was left, whether it carries again or not."""

@@ -153,7 +153,9 @@ class PeerState:
 
 @dataclass(frozen=True, slots=True)
 class TunnelState:
-    """A link of ours as it is; ``digest`` as `WireGuard.digest`, None when the device is not (yet) configured."""
+    """A link of ours as it is; ``digest`` as `WireGuard.digest`, None when the device is not (yet) configured. What
+    programs have put into it, sent or not, and got out of it, its own counters say, of all tunnels that it has carried.
+    """
 
     link: Link
     backend: str
@@ -162,6 +164,8 @@ class TunnelState:
     fwmark: int
     addresses: tuple[Interface, ...]
     peers: tuple[PeerState, ...] = ()
+    put_bytes: int = 0
+    got_bytes: int = 0
 
     @property
     def handshake_wall(self) -> int | None:
@@ -226,7 +230,6 @@ class Snapshot:
 @dataclass(frozen=True, slots=True)
 class Uplink:
     """What carries a default route outside the tunnel.
-
     ``network`` identifies the L2 network as far as we can tell: it may end a grant or start a handshake, never grant
     trust. ``metrics`` are those of its best default routes, by family.
     """
@@ -289,9 +292,9 @@ class Failure:
 @dataclass(frozen=True, slots=True)
 class Intent:
     """The wish and the memory; the only place that may hold any.
-
-    ``used`` are the starts of the last hour's grants (CLOCK_BOOTTIME; negative for those of an earlier boot).
-    ``proved`` is the fingerprint of the path over which the daemon before us was connected.
+    ``used`` are the starts of the last hour's grants (negative for those of an earlier boot), ``proved`` is the
+    fingerprint of the path over which the daemon before us was connected, and ``network_names`` are what the networks
+    of some links call themselves (SSID): shown, and never acted upon.
     """
 
     block: Block = Block.ON
@@ -299,14 +302,15 @@ class Intent:
     chosen: str | None = None
     grant: Grant | None = None
     used: tuple[float, ...] = ()
+    unread_at: float | None = None  # when ``used`` could not be read: for an hour it counts as used up
     provoked: Provoked | None = None
     heard: Heard | None = None
-    returned: Heard | None = None
-    """As ``heard``, of data alone: keepalives and handshakes say nothing of what is behind the gateway."""
+    returned: Heard | None = None  # as ``heard``, of data alone, which keepalives and handshakes are not
     sent_at: float | None = None  # when more than keepalives was last seen to have been sent
     data_at: float | None = None  # when data was last seen to have come back
     doubt: Doubt | None = None
     connected_at: float | None = None
+    counted_from: tuple[int, int] = (0, 0)  # the link's counters then, bytes received and sent
     proved: str = ""
     hosts: tuple[Host, ...] = ()
     look_up: OpenLookUp | None = None
@@ -320,7 +324,6 @@ class Intent:
     swept: tuple[str, ...] | None = None  # the state of things for which old sockets were closed (`Sweep.why`)
     path_mtu: PathMtu | None = None  # what was found out of the size of packets that the present path carries
     network_names: tuple[tuple[str, str], ...] = ()
-    """What the networks of some links call themselves (SSID): shown, and never acted upon."""
 
     def network_name(self, link: str) -> str | None:
         """What the network of the link of that name calls itself, as far as a network manager says."""
@@ -366,21 +369,18 @@ class LinkWish(StrEnum):
 
 @dataclass(frozen=True, slots=True)
 class TunnelWish:
-    """One tunnel as it should be. A ``path`` asks for a fresh handshake over it; None leaves the session alone. ``mtu``
-    is the link's, in bytes.
-    """
+    """One tunnel as it should be. A ``path`` asks for a fresh handshake over it; None leaves the session alone."""
 
     spec: TunnelSpec
     link_name: str
     state: LinkWish
     path: Path | None = None
-    mtu: int = 1420
+    mtu: int = 1420  # of the link, bytes
 
 
 @dataclass(frozen=True, slots=True)
 class Desired:
     """What should be. ``ruleset`` and ``routing`` None mean: nothing of ours at all (unblocked).
-
     ``order`` names the tunnels that may carry, the preferred one first. ``inquiries`` are the questions that are open;
     they are asked while everything else is as it should be.
     """

@@ -21,6 +21,7 @@ from aovpnd.errors import NetlinkError
 from aovpnd.links import Link
 
 NLM_F_REQUEST: Final = 0x1
+NLM_F_ACK: Final = 0x4
 NLM_F_DUMP: Final = 0x300
 NLM_F_DUMP_INTR: Final = 0x10
 NLMSG_ERROR, NLMSG_DONE, NLMSG_OVERRUN = 2, 3, 4
@@ -28,6 +29,7 @@ RTM_NEWLINK, RTM_DELLINK, RTM_GETLINK = 16, 17, 18
 RTM_NEWADDR, RTM_DELADDR, RTM_GETADDR = 20, 21, 22
 RTM_NEWROUTE, RTM_DELROUTE, RTM_GETROUTE = 24, 25, 26
 RTM_NEWRULE, RTM_DELRULE, RTM_GETRULE = 32, 33, 34
+RTM_NEWSTATS, RTM_GETSTATS = 92, 94
 
 _SOL_NETLINK: Final = 270
 _NETLINK_ADD_MEMBERSHIP: Final = 1
@@ -47,6 +49,9 @@ _DATAGRAMS_PER_DRAIN: Final = 1000
 _HEADER: Final = struct.Struct("=IHHII")  # nlmsghdr: length, type, flags, sequence number, port
 _ATTRIBUTE: Final = struct.Struct("=HH")  # rtattr: length, type
 _IFINFO: Final = struct.Struct("=BxHiII")  # ifinfomsg: family, device type, index, flags, change mask
+_IFSTATS: Final = struct.Struct("=BxxxII")  # if_stats_msg: family, index, filter mask
+_LINK_64: Final = 1  # IFLA_STATS_LINK_64, also the bit of the filter mask
+_COUNTERS: Final = struct.Struct("=4Q")  # rtnl_link_stats64: packets received and sent, bytes received and sent
 _U32: Final = struct.Struct("=I")
 _S32: Final = struct.Struct("=i")
 
@@ -125,8 +130,9 @@ def _align(length: int) -> int:
 
 
 # -- dumps -------------------------------------------------------------------------------------------------------------
-def dump(request: int, header: bytes, answer: int) -> list[bytes]:
-    """Ask the kernel for everything of one sort and return the payloads of the messages of type ``answer``.
+def dump(request: int, header: bytes, answer: int, flags: int = NLM_F_DUMP) -> list[bytes]:
+    """Ask the kernel for everything of one sort and return the payloads of the messages of type ``answer``; with
+    `NLM_F_ACK` in the place of `NLM_F_DUMP`, for the one thing that ``header`` names.
 
     ``request`` is an RTM_GET… type, ``header`` its fixed header and attributes, by which the kernel filters. A table
     that does not exist is empty.
@@ -138,7 +144,7 @@ def dump(request: int, header: bytes, answer: int) -> list[bytes]:
             kernel.bind((0, 0))
             for sequence in range(1, _DUMP_TRIES + 1):
                 length = _HEADER.size + len(header)
-                kernel.sendto(_HEADER.pack(length, request, NLM_F_REQUEST | NLM_F_DUMP, sequence, 0) + header, (0, 0))
+                kernel.sendto(_HEADER.pack(length, request, NLM_F_REQUEST | flags, sequence, 0) + header, (0, 0))
                 found = _collect(kernel, sequence, answer)
                 if found is not None:
                     return found
@@ -183,6 +189,21 @@ def dump_links() -> tuple[Link, ...]:
     wanted = attribute(_IFLA_EXT_MASK, _U32.pack(_RTEXT_FILTER_SKIP_STATS))
     found = dump(RTM_GETLINK, _IFINFO.pack(socket.AF_UNSPEC, 0, 0, 0, 0) + wanted, RTM_NEWLINK)
     return tuple(sorted(map(parse_link, found), key=lambda link: link.index))
+
+
+def transferred(link: int) -> tuple[int, int]:
+    """Bytes that programs have got out of a link, and put into it, since it was made; none of one that is gone."""
+    try:
+        found = dump(RTM_GETSTATS, _IFSTATS.pack(socket.AF_UNSPEC, link, _LINK_64), RTM_NEWSTATS, NLM_F_ACK)
+    except NetlinkError as error:
+        if isinstance(error.__cause__, OSError) and error.__cause__.errno == errno.ENODEV:
+            return 0, 0
+        raise
+    counters = [attributes(payload, _IFSTATS.size).get(_LINK_64, b"") for payload in found]
+    if len(counters) != 1:
+        raise NetlinkError(f"rtnetlink: {len(counters)} answers about the counters of link {link}")
+    _, _, got, put = unpack(_COUNTERS, counters[0])
+    return got, put
 
 
 def parse_link(payload: bytes) -> Link:

@@ -98,9 +98,10 @@ def _tunnel(spec: TunnelSpec, intent: Intent, snapshot: Snapshot, desired: Desir
         "endpoint": _endpoint(spec if wish is None else wish.spec, state),
         "since": None if at is None else rfc3339(wall(at, snapshot.now)),
         "last_handshake": rfc3339(state.handshake_wall) if state is not None and state.handshake_wall else None,
-        "rx_bytes": state.rx_bytes if state is not None else None,
-        "tx_bytes": state.tx_bytes if state is not None else None,
+        "rx_bytes": max(state.got_bytes - intent.counted_from[0], 0) if state is not None else None,
+        "tx_bytes": max(state.put_bytes - intent.counted_from[1], 0) if state is not None else None,
         "_since_boot": at,
+        "_counted_from": list(intent.counted_from if wish is not None else (0, 0)),
         "_handshake_wall": state.handshake_wall if state is not None else None,
     }
 

@@ -13,7 +13,9 @@ from aovpnd.resolvconf import ResolvConf
 FIGHT_TIMES, FIGHT_S = 6, 10.0
 """Overwritten so often in so many seconds, the file has another master, and he is left in peace for a while. (A network
 manager writes it two or three times in a row when a network comes up.)"""
-_HINT: Final = "names do not go through the tunnel; is the file immutable (lsattr), or its file system read-only?"
+_WHY: Final = "is the file immutable (lsattr), or its file system read-only?"
+_NOT_PUT: Final = f"names do not go through the tunnel; {_WHY}"
+_NOT_GIVEN_BACK: Final = f"names are still led to the tunnel's servers, so none is found without it; {_WHY}"
 
 
 class ResolvConfFile:
@@ -45,7 +47,8 @@ class ResolvConfFile:
                 self._judge_fight()
                 self._conf.put(render(dns))
         except OSError as error:
-            raise StateError(f"{self._conf.path} cannot be written: {error.strerror or error}", hint=_HINT) from error
+            hint = _NOT_GIVEN_BACK if dns is None else _NOT_PUT
+            raise StateError(f"{self._conf.path} cannot be written: {error.strerror or error}", hint=hint) from error
         self._last = dns
 
     def users(self) -> str:

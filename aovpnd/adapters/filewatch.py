@@ -1,5 +1,6 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""Be woken when files change, by inotify(7), which the standard library does not have: three calls of the C library.
+"""Be woken when files change, or who may read and write them, by inotify(7), which the standard library does not have:
+three calls of the C library.
 
 A wake-up and nothing more: what a file says is read in the pass that follows. Where the kernel gives no watch (its
 number is limited), the loop's own resync still looks now and then.
@@ -12,9 +13,9 @@ from collections.abc import Iterable
 from pathlib import Path
 from typing import Final
 
-IN_MODIFY, IN_CLOSE_WRITE, IN_MOVED_TO, IN_CREATE, IN_DELETE = 0x2, 0x8, 0x80, 0x100, 0x200
+IN_MODIFY, IN_ATTRIB, IN_CLOSE_WRITE, IN_MOVED_TO, IN_CREATE, IN_DELETE = 0x2, 0x4, 0x8, 0x80, 0x100, 0x200
 _OF_FILE: Final = IN_MODIFY | IN_CLOSE_WRITE
-_OF_DIRECTORY: Final = IN_CLOSE_WRITE | IN_MOVED_TO | IN_CREATE | IN_DELETE
+_OF_DIRECTORY: Final = IN_ATTRIB | IN_CLOSE_WRITE | IN_MOVED_TO | IN_CREATE | IN_DELETE
 _EVENT: Final = struct.Struct("iIII")  # inotify_event: watch, mask, cookie, length of the name
 _BUFFER: Final = 1 << 16
 _libc: Final = ctypes.CDLL(None, use_errno=True)

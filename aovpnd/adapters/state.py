@@ -43,7 +43,13 @@ class State:
 
     def recall(self, now: Clock) -> Intent:
         """The memory to start with. A budget that cannot be read counts as used up: when in doubt, closed."""
-        return Intent(block=Block.OFF if self.unblocked() else Block.ON, used=self._used(now), hosts=self._addresses())
+        used = self._used(now)
+        return Intent(
+            block=Block.OFF if self.unblocked() else Block.ON,
+            used=(now.boot,) * 3 if used is None else used,
+            unread_at=now.boot if used is None else None,
+            hosts=self._addresses(),
+        )
 
     def unblocked(self) -> bool:
         """Whether an administrator has taken the block off for good; not as long as nobody can tell."""
@@ -96,7 +102,8 @@ class State:
         except (OSError, ValueError, KeyError, TypeError, RecursionError):
             return ()
 
-    def _used(self, now: Clock) -> tuple[float, ...]:
+    def _used(self, now: Clock) -> tuple[float, ...] | None:
+        """When temporary access began in the last hour; None when that cannot be read."""
         path = self.state_dir / BUDGET_FILE
         try:
             document = json.loads(regular.read(path, _LARGEST))
@@ -105,7 +112,7 @@ class State:
         except FileNotFoundError:
             return ()
         except (OSError, ValueError, KeyError, TypeError):
-            return (now.boot,) * 3
+            return None
         # Another boot's clock says nothing here; the wall clock may have been set back, which must not refill the
         # budget.
         return tuple(sorted(boot if same_boot else now.boot - max(now.wall - wall, 0.0) for boot, wall in pairs))

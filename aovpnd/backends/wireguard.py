@@ -170,7 +170,8 @@ def _state(link: Link, device: Device | None, addresses: tuple[Interface, ...]) 
     if device is None:
         return TunnelState(link, backend, None, None, 0, addresses)
     peers = tuple(replace(peer, path_mtu=_path_mtu(peer)) for peer in device.peers)
-    return TunnelState(link, backend, device.public_key, device.digest, device.fwmark, addresses, peers)
+    got, put = rtnl.transferred(link.index)
+    return TunnelState(link, backend, device.public_key, device.digest, device.fwmark, addresses, peers, put, got)
 
 
 def _path_mtu(peer: PeerState) -> int | None:

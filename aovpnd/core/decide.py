@@ -155,11 +155,12 @@ def _wake_at(config: Config, intent: Intent, snapshot: Snapshot, now: View) -> f
         moments.append(snapshot.now.boot + GUARD_LOOK_S)
     if now.grant is not None:
         moments.append(now.grant.expires_at)
+    if now.spec is not None:
+        moments += failover.next_look(intent.gateways, now, snapshot.now.boot)
     if now.state is not None and now.path is not None:
         moments.append(health.next_look(intent, now.state, now.path, snapshot.now))
         look = mtu.next_look(intent, now.path, snapshot.now)
         moments += [look] if look is not None else []
-        moments += failover.next_look(intent.gateways, now, snapshot.now.boot)
     if now.spec is not None and now.reach is not None and now.phase is not Phase.CONNECTED:
         moments += lookups.next_look(now.spec, intent, now.reach, now.uplinks, config.endpoint)
     return _next(snapshot, moments)

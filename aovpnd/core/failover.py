@@ -6,6 +6,9 @@
   turns, ever more slowly.
 * While a tunnel carries that is not the best, the better ones are tried again when their back-off is over: their
   gateways are asked to shake hands on a link beside (`Trial`), and only one that answers is moved to.
+* One whose gateway this network does not lead to, because it has only the other family, is left at once, and tried
+  again when it does. One whose gateway has a name that nobody knows is not tried while another one carries: there is
+  nobody to ask.
 * A tunnel that was gone back to and fails again soon waits twice as long: nothing flaps faster than ever more slowly.
 
 Another network is another chance: a gateway that was silent there may answer here, at once.
@@ -19,7 +22,7 @@ from aovpnd.core import health
 from aovpnd.core.endpoints import known, place
 from aovpnd.core.view import View
 from aovpnd.gateways import Gateways, Left, Path, Trial, Why
-from aovpnd.model import Intent, Phase
+from aovpnd.model import Clock, Intent, Phase
 from aovpnd.tunnel import TunnelSpec
 
 PATIENCE: Final = (2, 3, 4, 5)
@@ -32,17 +35,22 @@ JITTER: Final = 0.25
 """So that the laptops of an office do not all come back to a gateway in the same second."""
 TRIAL_S: Final = 6.0
 """How long a trial may take: WireGuard asks twice in that time."""
+WAYLESS_S: Final = 5.0
+"""How long a network may take to get the family that a gateway needs: a router advertisement comes after the lease."""
 STABLE_S: Final = 600.0
 """A tunnel that has carried for so long since it came back has a clean record again."""
 
 
-def settle(gateways: Gateways, intent: Intent, seen: View, now: float) -> Gateways:
+def settle(gateways: Gateways, intent: Intent, seen: View, clock: Clock) -> Gateways:
     """What looking at the world changes: which tunnel carries, and which is on trial."""
+    now = clock.boot
     if seen.spec is None:
         return replace(gateways, carrier=None, left=(), trial=None)
-    gateways = _forget(gateways, seen, now)
+    gateways = _ways(_forget(gateways, seen, now), seen, now)
     if _is_nameless(intent, seen, _patience(gateways, seen, seen.spec)):
-        return leave(replace(gateways, trial=None), seen, Why.SILENT, now)
+        return leave(replace(gateways, trial=None), seen, Why.NAMELESS, now)
+    if gateways.wayless_at is not None and now - gateways.wayless_at >= WAYLESS_S:
+        return leave(replace(gateways, trial=None), seen, Why.NO_WAY, now)
     if seen.path is None or seen.state is None or seen.phase is Phase.UNBLOCKED:
         return replace(gateways, trial=None)
     gateways = _on_this_network(gateways, seen.path, now)
@@ -54,8 +62,12 @@ def settle(gateways: Gateways, intent: Intent, seen: View, now: float) -> Gatewa
         return gateways
     gateways = replace(gateways, trial=None)
     if in_vain(intent, seen.spec, seen.path, _patience(gateways, seen, seen.spec), now):
-        return leave(gateways, seen, Why.SILENT, now)
+        return leave(gateways, seen, _why(intent, seen, clock), now)
     return gateways
+
+
+def _why(intent: Intent, seen: View, clock: Clock) -> Why:
+    return Why.UNSENT if health.sends_nothing(intent, seen.state, clock) else Why.SILENT
 
 
 def must_prove(gateways: Gateways, intent: Intent, seen: View) -> bool:
@@ -79,7 +91,7 @@ def _on_probation(entry: Left) -> bool:
 
 def _patience(gateways: Gateways, seen: View, spec: TunnelSpec) -> int:
     """How many attempts a gateway has."""
-    others = (gateways.entry(other.name) for other in seen.order if other.name != spec.name)
+    others = (gateways.entry(name) for name in _others(seen, spec))
     if any(entry is None or entry.back_at is not None for entry in others):
         return PATIENCE[0]
     entry = gateways.entry(spec.name)
@@ -107,7 +119,7 @@ def _is_nameless(intent: Intent, seen: View, patience: int) -> bool:
 
 def leave(gateways: Gateways, seen: View, why: Why, now: float) -> Gateways:
     """Go on with the next tunnel of the order; nothing changes where there is no other."""
-    others = [spec.name for spec in seen.order if seen.spec is not None and spec.name != seen.spec.name]
+    others = _others(seen, seen.spec) if seen.spec is not None else []
     if not others or seen.spec is None:
         return gateways
     ready = [name for name in others if _retry_at(gateways, name) <= now]
@@ -116,6 +128,11 @@ def leave(gateways: Gateways, seen: View, why: Why, now: float) -> Gateways:
     gateways = _fail(gateways, seen.spec, why, tuple(map(place, seen.uplinks)), now)
     carrier = ready[0] if ready else min(others, key=lambda name: _retry_at(gateways, name))
     return replace(_came_back(gateways, carrier, now), carrier=carrier, trial=None)
+
+
+def _others(seen: View, spec: TunnelSpec) -> list[str]:
+    """The tunnels of the order beside ``spec`` that this network leads to, as far as is known."""
+    return [other.name for other in seen.order if other.name != spec.name and other.name not in seen.wayless]
 
 
 def _fail(gateways: Gateways, spec: TunnelSpec, why: Why, networks: tuple[str, ...], now: float) -> Gateways:
@@ -159,26 +176,31 @@ def _better(gateways: Gateways, seen: View, now: float) -> Gateways:
             return replace(_came_back(gateways, trial.tunnel, now), carrier=trial.tunnel, trial=None)
         if now - trial.began < TRIAL_S:
             return gateways
-        why = next((left.why for left in gateways.left if left.tunnel == trial.tunnel), Why.SILENT)
+        entry, sent = gateways.entry(trial.tunnel), beside.state is not None and beside.state.tx_bytes > 0
+        dead = entry is not None and entry.why is Why.DEAD_EXIT
+        why = Why.DEAD_EXIT if dead else Why.SILENT if sent or beside.state is None else Why.UNSENT
         return replace(_fail(gateways, beside.spec, why, tuple(map(place, seen.uplinks)), now), trial=None)
-    better = [spec.name for spec in _before(seen) if _retry_at(gateways, spec.name) <= now]
+    better = [name for name in _before(seen) if _retry_at(gateways, name) <= now]
     return replace(gateways, trial=Trial(better[0], now) if better else None)
 
 
-def _before(seen: View) -> tuple[TunnelSpec, ...]:
-    """The tunnels that are preferred to the one that carries."""
+def _before(seen: View) -> list[str]:
+    """The tunnels that are preferred to the one that carries, and whose gateways can be asked."""
     names = [spec.name for spec in seen.order]
-    return seen.order[: names.index(seen.spec.name)] if seen.spec is not None else ()
+    better = names[: names.index(seen.spec.name)] if seen.spec is not None else []
+    return [name for name in better if name not in seen.nameless | seen.wayless]
 
 
 def next_look(gateways: Gateways, seen: View, now: float) -> tuple[float, ...]:
     """The moments at which time alone would change something here (CLOCK_BOOTTIME)."""
+    if gateways.wayless_at is not None:
+        return (gateways.wayless_at + WAYLESS_S,)
     if seen.phase is not Phase.CONNECTED:
         return ()
     if gateways.trial is not None:
         soon = now + min(max((now - gateways.trial.began) / 4, health.FIRST_LOOK_S), health.LAST_LOOK_S)
         return (min(soon, gateways.trial.began + TRIAL_S),)
-    if any(_retry_at(gateways, spec.name) <= now for spec in _before(seen)):
+    if any(_retry_at(gateways, name) <= now for name in _before(seen)):
         return (now + health.FIRST_LOOK_S,)  # somebody has just asked for the better one
     return tuple(_retry_at(gateways, spec.name) for spec in seen.order)
 
@@ -193,7 +215,24 @@ def _forget(gateways: Gateways, seen: View, now: float) -> Gateways:
         if left.tunnel in names and not (left.back_at is not None and now - left.back_at >= STABLE_S)
     )
     carrier = gateways.carrier if gateways.carrier in names else None
-    return replace(gateways, carrier=carrier, left=kept)
+    gateways = replace(gateways, carrier=carrier, left=kept)
+    # One may carry again because the file of the one that carried instead is gone.
+    entry = gateways.entry(seen.spec.name) if seen.spec is not None else None
+    return _with(gateways, replace(entry, back_at=now)) if entry is not None and entry.back_at is None else gateways
+
+
+def _ways(gateways: Gateways, seen: View, now: float) -> Gateways:
+    """Since when this network does not lead to the gateway of the carrier; and those that it leads to once more."""
+    wayless = seen.spec is not None and seen.spec.name in seen.wayless and seen.phase is not Phase.UNBLOCKED
+    since = None if not wayless else now if gateways.wayless_at is None else gateways.wayless_at
+    # The first time at once; a family that comes and goes is waited for as long as a gateway that does.
+    left = tuple(
+        replace(entry, retry_at=min(entry.retry_at, now))
+        if entry.why is Why.NO_WAY and entry.times == 1 and entry.tunnel not in seen.wayless
+        else entry
+        for entry in gateways.left
+    )
+    return replace(gateways, wayless_at=since, left=left)
 
 
 def _on_this_network(gateways: Gateways, path: Path, now: float) -> Gateways:
@@ -202,7 +241,7 @@ def _on_this_network(gateways: Gateways, path: Path, now: float) -> Gateways:
         gateways,
         left=tuple(
             replace(left, retry_at=min(left.retry_at, now), times=1, networks=path.networks)
-            if left.why is Why.SILENT and left.networks != path.networks
+            if left.why is not Why.DEAD_EXIT and left.networks != path.networks
             else left
             for left in gateways.left
         ),

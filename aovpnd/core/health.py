@@ -8,6 +8,9 @@ Lost: data sent, and for `LOST_AFTER_S` neither anything received nor a handshak
 within 10 s even if it has nothing to say (passive keepalive, WireGuard paper section 6.5), and WireGuard itself starts
 a new handshake after 15 s of silence. Idle is not lost.
 
+Sent is also what programs have put into the link and WireGuard has not sent: the kernel refuses outer packets that have
+no route, or that another firewall drops, and only the link's own counter has seen them.
+
 In doubt: data sent, and for `SUSPECT_S` little or no data received, whatever keepalives say. That may be a user who
 sends what nobody answers, so a probe through the tunnel decides (`inquiries.ProbeTunnel`); nothing is asked while
 nobody sends. Unanswered once: lost, at once, so that a handshake shows whether the gateway is there at all. Unanswered
@@ -50,6 +53,10 @@ PASSIVE_S, REKEY_S = 10.0, 120.0
 """KEEPALIVE_TIMEOUT and REKEY_AFTER_TIME: how often the two are sent while all is well."""
 RETRANSMIT_S: Final = 5.0
 """REKEY_TIMEOUT: how often a handshake is asked for that is not answered."""
+STUCK_BYTES: Final = 512
+"""More than the kernel says by itself on a link that has just come up (MLDv2 reports), which may be for no peer."""
+UNSENT_S: Final = 1.0
+"""A handshake is asked for at once; it is on its way, and counted, long before."""
 FRESH_SESSION_S: Final = 180.0
 """A session older than REJECT_AFTER_TIME is no proof of anything."""
 
@@ -79,7 +86,11 @@ def listen(heard: Heard | None, state: TunnelState, now: Clock) -> Heard:
     """What we know of the other side after looking at ``state``: the moment moves on when it spoke, or we did not."""
     if heard is not None and not _hears(heard, state) and has_sent(heard, state, now):
         return heard
-    return Heard(now.boot, state.rx_bytes, state.tx_bytes, state.handshake_wall)
+    return _heard(state, now)
+
+
+def _heard(state: TunnelState, now: Clock) -> Heard:
+    return Heard(now.boot, state.rx_bytes, state.tx_bytes, state.handshake_wall, state.put_bytes)
 
 
 def _hears(heard: Heard, state: TunnelState) -> bool:
@@ -87,10 +98,26 @@ def _hears(heard: Heard, state: TunnelState) -> bool:
 
 
 def has_sent(heard: Heard, state: TunnelState, now: Clock) -> bool:
-    """Whether more went out than keepalives account for."""
+    """Whether more went out, or should have, than keepalives account for."""
+    if _is_stuck(heard, state):
+        return True
     intervals = [peer.keepalive_s for peer in state.peers if peer.keepalive_s]
     keepalives = sum(int((now.boot - heard.at) // interval) + 1 for interval in intervals)
     return state.tx_bytes - heard.tx_bytes > keepalives * KEEPALIVE_BYTES
+
+
+def _is_stuck(before: Heard, state: TunnelState) -> bool:
+    """Whether programs have put more into the link than was sent to peers, where it grows by some bytes a packet."""
+    sent = state.tx_bytes - before.tx_bytes
+    return sent >= 0 and state.put_bytes - before.put_bytes > sent + STUCK_BYTES  # less than 0: peers were set anew
+
+
+def sends_nothing(intent: Intent, state: TunnelState | None, now: Clock) -> bool:
+    """Whether a handshake was asked for, and not one packet has left the machine for it."""
+    provoked = intent.provoked
+    if provoked is None or state is None or now.boot - provoked.at < UNSENT_S:
+        return False
+    return state.handshake_wall is None and state.tx_bytes == 0
 
 
 # -- in doubt ---------------------------------------------------------------------------------------------------------
@@ -118,7 +145,7 @@ def listen_for_data(returned: Heard | None, state: TunnelState, now: Clock) -> H
         and has_data_gone(returned, state, now)
     ):
         return returned
-    return Heard(now.boot, state.rx_bytes, state.tx_bytes, state.handshake_wall)
+    return _heard(state, now)
 
 
 def has_data_come(returned: Heard, state: TunnelState, now: Clock) -> bool:
@@ -136,7 +163,11 @@ def has_data_come(returned: Heard, state: TunnelState, now: Clock) -> bool:
 
 
 def has_data_gone(returned: Heard, state: TunnelState, now: Clock) -> bool:
-    """Whether more was sent than keepalives and handshakes account for, those that nobody answers included."""
+    """Whether more was sent, or should have been, than keepalives and handshakes account for, those that nobody answers
+    included.
+    """
+    if _is_stuck(returned, state):
+        return True
     span = now.boot - returned.at
     intervals = [PASSIVE_S, *(peer.keepalive_s for peer in state.peers if peer.keepalive_s)]
     keepalives = KEEPALIVE_BYTES * sum(1 + int(span // interval) for interval in intervals)

@@ -10,7 +10,7 @@
 from dataclasses import replace
 from typing import Final, assert_never
 
-from aovpnd.core import endpoints, failover, fights, health, lookups, mtu, plan, sleep, sockets
+from aovpnd.core import endpoints, failover, fights, health, lookups, mtu, plan, problems, sleep, sockets
 from aovpnd.core.view import PREFER, View, as_made, choose, is_configured, order, view
 from aovpnd.gateways import Doubt, Gateways, Provoked
 from aovpnd.inquiries import Finding, LookedUp, Measured, MeasurePath, ProbeTunnel, Reached, Unanswered
@@ -140,6 +140,9 @@ def _allow(
             "the tunnel is up, so the internet is already there",
             "to pause it: [temporary_access] while_connected",
         )
+    elif seen.grant is None and intent.unread_at is not None:
+        wait = int(intent.unread_at + HOUR_S - now) + 1
+        refusal = Refusal("budget", problems.UNREAD, f"again in {wait // 60 + 1} min; {problems.MEND_RECORD}")
     elif seen.grant is None and len(used) >= policy.per_hour:
         wait = int(used[-policy.per_hour] + HOUR_S - now) + 1
         refusal = Refusal(
@@ -187,6 +190,8 @@ def kept(intent: Intent) -> tuple[object, ...]:
 # -- looking at the world ----------------------------------------------------------------------------------------------
 def settle(config: Config, intent: Intent, snapshot: Snapshot) -> Intent:
     """What the world itself ends or begins; called once at the start of every pass."""
+    unread = intent.unread_at is not None and snapshot.now.boot - intent.unread_at < HOUR_S
+    intent = replace(intent, unread_at=intent.unread_at if unread else None)
     intent = sleep.settle(replace(intent, used=_this_hour(intent, snapshot.now.boot)), snapshot.now)
     if snapshot.culprit is not None:
         intent = replace(intent, removed_by=snapshot.culprit, removed_at=snapshot.now.boot)
@@ -194,7 +199,7 @@ def settle(config: Config, intent: Intent, snapshot: Snapshot) -> Intent:
     seen = view(config, intent, snapshot)
     intent = _listen(intent, seen, snapshot.now)
     connected = health.is_connected(intent, seen.state, seen.path, snapshot.now)
-    intent = replace(intent, connected_at=(intent.connected_at or snapshot.now.boot) if connected else None)
+    intent = _connected(intent, seen, snapshot.now.boot) if connected else replace(intent, connected_at=None)
     intent = sleep.shaken(intent, seen, connected=connected)
     if connected and intent.provoked is not None:
         intent = replace(intent, provoked=replace(intent.provoked, attempts=0))
@@ -208,6 +213,13 @@ def settle(config: Config, intent: Intent, snapshot: Snapshot) -> Intent:
     return replace(intent, gateways=gateways)
 
 
+def _connected(intent: Intent, seen: View, now: float) -> Intent:
+    """Since when, and what the link's counters were then: it may have carried another tunnel before."""
+    if intent.connected_at is not None or seen.state is None:
+        return intent
+    return replace(intent, connected_at=now, counted_from=(seen.state.got_bytes, seen.state.put_bytes))
+
+
 def _gateways(intent: Intent, seen: View, snapshot: Snapshot) -> Gateways:
     """Remember the link as it was verified, and let fail-over look."""
     made = intent.gateways.made
@@ -215,7 +227,7 @@ def _gateways(intent: Intent, seen: View, snapshot: Snapshot) -> Gateways:
         made = as_made(seen.state)
     elif seen.state is None:
         made = None
-    return failover.settle(replace(intent.gateways, made=made), intent, seen, snapshot.now.boot)
+    return failover.settle(replace(intent.gateways, made=made), intent, seen, snapshot.now)
 
 
 def _look_up(config: Config, intent: Intent, seen: View, snapshot: Snapshot, *, connected: bool) -> Intent:
@@ -294,6 +306,8 @@ def performed(intent: Intent, action: Action, now: float) -> Intent:
     if isinstance(action, EnsureTunnel) and action.wish.path is not None:
         again = intent.provoked is not None and intent.provoked.path == action.wish.path
         attempts = intent.provoked.attempts + 1 if again and intent.provoked is not None else 1
+        if intent.provoked is not None and intent.provoked.path.tunnel != action.wish.path.tunnel:
+            intent = replace(intent, connected_at=None)  # it may answer before anybody looks again
         return replace(intent, provoked=Provoked(action.wish.path, now, attempts), heard=None, returned=None)
     return intent
 

@@ -3,6 +3,7 @@
 
 from typing import Final, assert_never
 
+from aovpnd import names
 from aovpnd.core import dns, fights, health, mtu, sleep
 from aovpnd.core.health import IN_VAIN
 from aovpnd.core.view import PREFER, View
@@ -15,21 +16,24 @@ from aovpnd.tunnel import TunnelSpec
 
 _CODES: Final = {EnsureDns.__name__: "dns-failed", CloseSockets.__name__: "sockets-left"}
 """What failed without anything being less shut."""
+UNREAD: Final = "the record of earlier temporary access cannot be read, so it counts as used up for an hour"
+MEND_RECORD: Final = f"sooner, as root: remove {names.STATE_DIR}/temporary-access.json and restart aovpnd"
 REMEMBER_CULPRIT_S: Final = 600.0
 """How long status names who removed our table."""
 
 
 def problems(config: Config, intent: Intent, snapshot: Snapshot, now: View) -> tuple[Problem, ...]:
     """Everything that somebody should know, the configuration's own problems first."""
-    phase, spec = now.phase, now.spec
+    spec = now.spec
     return (
         *config.problems,
         *_choice(config, intent, spec),
-        *_tunnel(intent, phase, now.uplinks, spec),
+        *_tunnel(intent, snapshot, now),
         *sleep.problems(intent, snapshot, now),
         *dns.problems(snapshot, spec),
         *_path(intent, snapshot, now),
         *_left(intent, now),
+        *_record(intent),
         *_guard(snapshot),
         *_culprit(intent, snapshot),
         *fights.problems(intent, snapshot.now.boot),
@@ -70,25 +74,21 @@ def _missing(config: Config, intent: Intent, spec: TunnelSpec) -> list[Problem]:
     return [Problem("tunnel-unknown", Severity.WARNING, f"there is no tunnel called {gone}", hint)] if gone else []
 
 
-def _tunnel(intent: Intent, phase: Phase, uplinks: tuple[Uplink, ...], spec: TunnelSpec | None) -> list[Problem]:
+def _tunnel(intent: Intent, snapshot: Snapshot, now: View) -> list[Problem]:
+    phase, spec = now.phase, now.spec
     if spec is None:
         return []
     found = []
-    hosts = [host for host in intent.hosts if host.name in spec.hosts]
-    attempts = max((intent.provoked.attempts if intent.provoked is not None else 0, *(host.turns for host in hosts)))
-    if phase is Phase.CONNECTING and spec.endpoints and attempts >= IN_VAIN:
-        where = _where(spec)
-        others = len({addr for host in hosts for addr in (*host.answered, *host.good)}) - len(spec.hosts)
-        where += f", nor at {others} other addresses" if others > 0 else ""
-        text = f"the gateway of {spec.name} ({where}) does not answer"
-        hint = "a portal may be in the way: aovpnctl allow-temp; otherwise check the keys and the gateway"
-        found.append(Problem("no-handshake", Severity.WARNING, text, hint))
+    if phase in {Phase.CONNECTING, Phase.TEMPORARY_ACCESS}:
+        found += _names(intent, now.uplinks, spec)
+        if spec.name in now.wayless:
+            found.append(Problem("address-family", Severity.WARNING, _no_way(spec), "another network may help"))
+    if phase is Phase.CONNECTING and spec.name not in now.wayless:
+        found += _handshakes(intent, snapshot, now, spec)
     if phase is Phase.CONNECTED and health.is_dead_end(intent):
         text = f"the gateway of {spec.name} ({_where(spec)}) answers but leads nowhere"
         hint = "its own way to the internet is broken: tell whoever runs it; another tunnel: aovpnctl connect NAME"
         found.append(Problem("exit-dead", Severity.WARNING, text, hint))
-    if phase in {Phase.CONNECTING, Phase.TEMPORARY_ACCESS}:
-        found += _names(intent, uplinks, spec)
     if not dns.carries_everything(spec):
         carried = ", ".join(map(str, spec.prefixes[:4]))
         text = f"{spec.name} carries only {carried}; everything else stays blocked"
@@ -98,14 +98,31 @@ def _tunnel(intent: Intent, phase: Phase, uplinks: tuple[Uplink, ...], spec: Tun
     return found
 
 
+def _handshakes(intent: Intent, snapshot: Snapshot, now: View, spec: TunnelSpec) -> list[Problem]:
+    """One that nobody answers, or that was never sent."""
+    if now.path is not None and health.sends_nothing(intent, now.state, snapshot.now):
+        return [Problem("nothing-sent", Severity.WARNING, _unsent(spec), _WHO_DROPS_IT)]
+    hosts = [host for host in intent.hosts if host.name in spec.hosts]
+    attempts = max((intent.provoked.attempts if intent.provoked is not None else 0, *(host.turns for host in hosts)))
+    if not spec.endpoints or attempts < IN_VAIN:
+        return []
+    where = _where(spec)
+    others = len({addr for host in hosts for addr in (*host.answered, *host.good)}) - len(spec.hosts)
+    where += f", nor at {others} other addresses" if others > 0 else ""
+    text = f"the gateway of {spec.name} ({where}) does not answer"
+    hint = "a portal may be in the way: aovpnctl allow-temp; otherwise check the keys and the gateway"
+    return [Problem("no-handshake", Severity.WARNING, text, hint)]
+
+
 def _left(intent: Intent, now: View) -> list[Problem]:
     """The tunnels that were left, and which one carries now instead."""
     specs = {spec.name: spec for spec in now.order}
-    gone = (left for left in intent.gateways.left if left.back_at is None and left.tunnel in specs)
-    return [_why_left(left, specs[left.tunnel], now) for left in gone]
+    carrier = now.spec.name if now.spec is not None else ""
+    gone = (left for left in intent.gateways.left if left.back_at is None and left.tunnel in specs.keys() - {carrier})
+    return [_why_left(left, specs[left.tunnel], intent, now) for left in gone]
 
 
-def _why_left(left: Left, spec: TunnelSpec, now: View) -> Problem:
+def _why_left(left: Left, spec: TunnelSpec, intent: Intent, now: View) -> Problem:
     if now.spec is not None and now.phase is Phase.CONNECTED:
         instead = f"{now.spec.name} carries instead"
     else:
@@ -122,8 +139,37 @@ def _why_left(left: Left, spec: TunnelSpec, now: View) -> Problem:
             text = f"the gateway of {spec.name} ({_where(spec)}) answers but leads nowhere; {instead}"
             hint = "its own way to the internet is broken: tell whoever runs it; it is tried again by itself"
             return Problem("exit-dead", Severity.WARNING, text, hint)
+        case Why.UNSENT:
+            return Problem("nothing-sent", Severity.WARNING, f"{_unsent(spec)}; {instead}", _WHO_DROPS_IT)
+        case Why.NO_WAY:
+            text = f"{_no_way(spec)}; {instead}"
+            hint = "it is tried again by itself as soon as there is a way"
+            return Problem("address-family", Severity.WARNING, text, hint)
+        case Why.NAMELESS:
+            text = f"no address of {', '.join(spec.hosts)}, the gateway of {spec.name}, is known; {instead}"
+            if any(host.answered for host in intent.hosts if host.name in spec.hosts):
+                text = f"the gateway of {spec.name} has no address that this network leads to; {instead}"
+            hint = (
+                "nobody has answered when it was looked up, which happens only while no tunnel is connected; to have it"
+                f" looked up again: aovpnctl connect {spec.name}"
+            )
+            return Problem("name-unresolved", Severity.WARNING, text, hint)
         case _:
             assert_never(left.why)
+
+
+_WHO_DROPS_IT: Final = (
+    "another firewall drops them, or there is no route: see nft list ruleset and ip route; it is tried again by itself"
+)
+
+
+def _unsent(spec: TunnelSpec) -> str:
+    return f"packets to the gateway of {spec.name} ({_where(spec)}) do not leave this machine"
+
+
+def _no_way(spec: TunnelSpec) -> str:
+    families = " or ".join(f"IPv{version}" for version in sorted({e.addr.version for e in spec.endpoints}))
+    return f"the gateway of {spec.name} ({_where(spec)}) cannot be reached: this network has no {families}"
 
 
 def _where(spec: TunnelSpec) -> str:
@@ -165,6 +211,10 @@ def _path(intent: Intent, snapshot: Snapshot, now: View) -> list[Problem]:
 
 
 _FILTERS_ICMP: Final = "somebody on the way filters the ICMP messages that would have said so"
+
+
+def _record(intent: Intent) -> list[Problem]:
+    return [Problem("budget-unread", Severity.WARNING, UNREAD, MEND_RECORD)] if intent.unread_at is not None else []
 
 
 def _guard(snapshot: Snapshot) -> list[Problem]:

@@ -8,6 +8,7 @@ from aovpnd import names
 from aovpnd.core import endpoints, health, lookups
 from aovpnd.core.endpoints import Reach
 from aovpnd.core.uplinks import IPV4, carrying, uplinks
+from aovpnd.core.way import best
 from aovpnd.gateways import Made, Path
 from aovpnd.inquiries import OpenLookUp
 from aovpnd.links import is_tunnel_shaped
@@ -23,6 +24,7 @@ from aovpnd.model import (
     Wish,
 )
 from aovpnd.orders import LoadRuleset
+from aovpnd.ruleset import Address
 from aovpnd.tunnel import TunnelSpec
 
 PREFER: Final = "tunnel.prefer"
@@ -49,6 +51,10 @@ class View:
     """The ruleset cannot be loaded and is not there: routing alone has to keep the machine shut."""
     order: tuple[TunnelSpec, ...] = ()
     trial: "Beside | None" = None
+    nameless: frozenset[str] = frozenset()
+    """Those of the order of whose gateways no address is known."""
+    wayless: frozenset[str] = frozenset()
+    """Those of the order to whose gateways' addresses this network does not lead."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -72,7 +78,7 @@ def view(config: Config, intent: Intent, snapshot: Snapshot) -> View:
         spec = endpoints.concrete(spec, intent.hosts, reach)
     state = own_tunnel(spec, snapshot, intent.gateways.made)
     link_name = state.link.name if state is not None else free_link_name(snapshot)
-    path = path_of(spec, state, found)
+    path = path_of(spec, state, snapshot, found)
     sealed = not snapshot.table_present and any(failure.action == LoadRuleset.__name__ for failure in intent.failures)
     grant = None if sealed else live_grant(intent, snapshot, found)
     if intent.block is Block.OFF:
@@ -89,6 +95,8 @@ def view(config: Config, intent: Intent, snapshot: Snapshot) -> View:
         phase = Phase.CONNECTING
     beside = _beside(config, intent, snapshot, found, link_name)
     look_up = lookups.live(intent, found, snapshot.now.boot) if spec is not None else None
+    candidates = order(config, intent)
+    bare = [endpoints.concrete(s, intent.hosts, endpoints.reach(s, intent.hosts, snapshot, found)) for s in candidates]
     return View(
         found,
         spec,
@@ -100,14 +108,31 @@ def view(config: Config, intent: Intent, snapshot: Snapshot) -> View:
         look_up,
         reach,
         sealed,
-        order=order(config, intent),
+        order=candidates,
         trial=beside,
+        nameless=frozenset(s.name for s in bare if not s.endpoints),
+        wayless=frozenset(s.name for s in bare if found and s.endpoints and not has_way(s, snapshot, found)),
     )
 
 
-def path_of(spec: TunnelSpec | None, state: TunnelState | None, found: tuple[Uplink, ...]) -> Path | None:
+def has_way(spec: TunnelSpec, snapshot: Snapshot, found: tuple[Uplink, ...]) -> bool:
+    """Whether this network leads to any of a tunnel's endpoints: an uplink has the family, or a route of the main table
+    goes there, as to a gateway in the same house.
+    """
+    families = {family for uplink in found for family in uplink.families}
+    return any(e.addr.version in families or _has_route(snapshot, e.addr) for e in spec.endpoints)
+
+
+def _has_route(snapshot: Snapshot, addr: Address) -> bool:
+    route = best(snapshot.main, addr)
+    return route is not None and route.link is not None
+
+
+def path_of(
+    spec: TunnelSpec | None, state: TunnelState | None, snapshot: Snapshot, found: tuple[Uplink, ...]
+) -> Path | None:
     """Over what a tunnel runs, where it can run at all."""
-    if spec is None or not spec.endpoints or state is None or not found:
+    if spec is None or state is None or not found or not has_way(spec, snapshot, found):
         return None
     families = frozenset(endpoint.addr.version for endpoint in spec.endpoints)
     networks = tuple(f"{uplink.link.index} {uplink.network}" for uplink in carrying(found, families))
@@ -170,7 +195,7 @@ def _beside(
     link_name = free_link_name(snapshot, besides=carrying)
     on_link = next((state for state in snapshot.tunnels if state.link.name == link_name), None)
     state = on_link if on_link is not None and own_tunnel(bare, replace(snapshot, tunnels=(on_link,))) else None
-    return Beside(bare, link_name, state, path_of(bare, state, found))
+    return Beside(bare, link_name, state, path_of(bare, state, snapshot, found))
 
 
 def is_configured(spec: TunnelSpec, state: TunnelState, snapshot: Snapshot) -> bool:

@@ -25,6 +25,9 @@ LARGEST = 1 << 20
 BOOT_ID = "/proc/sys/kernel/random/boot_id"
 SYSFS = "/sys/class/net"
 
+SILENT_S = 2.0
+"""How long the daemon may take to say that a window is over; it is woken in the very moment."""
+
 RUNNING, STARTING, ABSENT = "running", "starting", "absent"
 """Whether a daemon runs: and has published, has not yet, or there is none."""
 
@@ -96,8 +99,20 @@ def _published(path: str) -> dict[str, Any] | None:
 # -- what is stale in a file ------------------------------------------------------------------------------------------
 def _fresh(document: dict[str, Any]) -> dict[str, Any]:
     access = document["temporary_access"]
-    tunnels = [{**tunnel, **_counters(tunnel["link"])} for tunnel in document["tunnels"]]
-    return {**document, "tunnels": tunnels, "temporary_access": access and {**access, "remaining_s": _left(access)}}
+    tunnels = [{**tunnel, **_counters(tunnel)} for tunnel in document["tunnels"]]
+    document = {**document, "tunnels": tunnels}
+    if access and time.clock_gettime(time.CLOCK_BOOTTIME) - access["_expires_boot"] > SILENT_S:
+        return _over(document)
+    return {**document, "temporary_access": access and {**access, "remaining_s": _left(access)}}
+
+
+def _over(document: dict[str, Any]) -> dict[str, Any]:
+    """What a daemon that hangs would say, had it seen the end of its window; the kernel has."""
+    text = "temporary access is over and the kernel has closed it, but the daemon has not looked since: it hangs"
+    hint = "systemctl restart aovpnd; the block stays as it is loaded meanwhile"
+    problem = {"code": "daemon-silent", "severity": "error", "text": text, "hint": hint}
+    ended = {"phase": None, "protected": False, "temporary_access": None}  # nobody vouches for the rest
+    return {**document, **ended, "problems": [problem, *document["problems"]]}
 
 
 def _left(access: dict[str, Any]) -> int:
@@ -106,14 +121,16 @@ def _left(access: dict[str, Any]) -> int:
     return max(0, -int(-left // 1))
 
 
-def _counters(link: str | None) -> dict[str, int]:
+def _counters(tunnel: dict[str, Any]) -> dict[str, int]:
+    """What the link has carried since the tunnel was connected: another one may have used it before."""
+    link, since = tunnel["link"], tunnel.get("_counted_from", (0, 0))
     if link is None or "/" in link:
         return {}
     found = {}
-    for key in ("rx_bytes", "tx_bytes"):
+    for key, before in zip(("rx_bytes", "tx_bytes"), since, strict=True):
         try:
             with open(f"{SYSFS}/{link}/statistics/{key}", encoding="utf-8") as file:
-                found[key] = int(file.read())
+                found[key] = max(int(file.read()) - before, 0)
         except OSError:
             return {}  # the link went away: what was published last is the best there is
     return found

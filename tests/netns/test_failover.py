@@ -109,6 +109,65 @@ def test_the_next_one_carries(two: Two, name: str, record_property: Callable[[st
     assert counted(watch.recording, Kind.TUNNEL) > 100
 
 
+# -- what does not leave the machine -----------------------------------------------------------------------------------
+_NO_IPV6: Final = "net.ipv6.conf.wlan0.disable_ipv6"
+_ANOTHER_FIREWALL: Final = f"""table inet another {{
+    chain output {{
+        type filter hook output priority 10
+        ip6 daddr {plan.GATEWAY6} drop
+    }}
+}}
+"""
+
+
+def _lose_six(two: Two, *, lost: bool) -> None:
+    two.laptop.lab.host.run("sysctl", "-qw", f"{_NO_IPV6}={int(lost)}")
+
+
+def _another_firewall(two: Two, *, lost: bool) -> None:
+    two.laptop.lab.host.nft(_ANOTHER_FIREWALL if lost else "delete table inet another")
+
+
+@pytest.mark.parametrize(
+    ("breaks", "code", "says"),
+    [
+        pytest.param(_lose_six, "address-family", "this network has no IPv6", id="IPv6 goes, IPv4 stays"),
+        pytest.param(_another_firewall, "nothing-sent", "do not leave this machine", id="another firewall"),
+    ],
+)
+def test_a_black_hole_on_this_machine(two: Two, breaks: Callable[..., None], code: str, says: str) -> None:
+    """The better gateway has an IPv6 address alone, and the kernel refuses what goes there, so that WireGuard counts
+    nothing as sent: that is not idleness. The next one carries soon, status says what it is, and it is gone back to.
+    """
+    two.until(two.office, deadline_s=20)
+    conf = two.laptop.lab.tunnel_conf
+    where = f"[{plan.GATEWAY6}]:{plan.GATEWAY_PORT}"
+    two.laptop.lab.install_tunnel("office", conf.replace(f"{plan.GATEWAY4}:{plan.GATEWAY_PORT}", where))
+
+    def by_six() -> bool:
+        used = next(tunnel for tunnel in two.laptop.lab.status()["tunnels"] if tunnel["name"] == "office")
+        return used["endpoint"] == where and two.carries(two.office)
+
+    try:
+        wait_for("the tunnel over IPv6", by_six, deadline_s=20)
+        with two.laptop.nothing_leaves() as watch:
+            watch.everybody_tries()
+            breaks(two, lost=True)
+            seconds = two.until(two.home, deadline_s=40)
+            roles, problems = two.roles(), two.laptop.problems()
+            breaks(two, lost=False)
+            two.laptop.lab.ctl("connect")
+            back = two.until(two.office, deadline_s=40)
+    finally:
+        two.laptop.lab.install_tunnel("office", conf)
+
+    print(f"{says}: the next gateway carried after {seconds:.1f} s, the better one again after {back:.1f} s")
+    assert roles == {"office": "failed", "home": "chosen"}
+    assert says in problems[code]
+    assert "home carries instead" in problems[code]
+    wait_for("nothing to complain of", lambda: two.laptop.problems() == {}, deadline_s=10)
+
+
 # -- a new key for the same tunnel -------------------------------------------------------------------------------------
 @dataclass(frozen=True, slots=True)
 class Call:

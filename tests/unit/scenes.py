@@ -58,9 +58,11 @@ SHAKEN: Final = TunnelState(
     digest=HOME.digest(),
     fwmark=0x2A000000,
     addresses=HOME.addresses,
-    peers=(PeerState("Z2F0ZXdheQ==", ENDPOINT, 1_789_999_955, 1_258_291, 348_160),),
+    peers=(PeerState("Z2F0ZXdheQ==", ENDPOINT, 1_789_999_955, 1_300_000, 360_000),),
+    put_bytes=1000 + 348_160,
+    got_bytes=3000 + 1_258_291,
 )
-SILENT: Final = replace(SHAKEN, peers=(PeerState("Z2F0ZXdheQ==", ENDPOINT, None, 0, 148),))
+SILENT: Final = replace(SHAKEN, peers=(PeerState("Z2F0ZXdheQ==", ENDPOINT, None, 0, 148),), put_bytes=60, got_bytes=0)
 GRANT: Final = Grant(GrantKind.ACCESS, 2, "wlan0", "1 192.168.1.1", 4820.0, 5176.0, "alice", "hotel portal")
 NO_ANSWER: Final = Problem(
     "no-handshake",
@@ -109,7 +111,7 @@ CONNECTING: Final = Scene(
 )
 CONNECTED: Final = Scene(
     _CONFIG,
-    Intent(connected_at=NOW.boot - 8000.0 / 2),
+    Intent(connected_at=NOW.boot - 8000.0 / 2, counted_from=(3000, 1000)),
     replace(_SNAPSHOT, tunnels=(SHAKEN,)),
     Desired(Phase.CONNECTED, LOADED, None, tunnels=_WISHES, uplinks=(UPLINK,)),
 )

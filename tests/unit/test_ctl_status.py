@@ -286,18 +286,36 @@ def test_time_left_is_computed_when_read(
     with fake_daemon(tmp_path) as daemon:
         daemon.publish(scenes.TEMPORARY_ACCESS)
         deadline = json.loads((tmp_path / "status.json").read_text())["temporary_access"]["_expires_boot"]
-        for left, shown in ((176.0, 176), (175.01, 176), (0.25, 1), (0.0, 0), (-90.0, 0)):
+        for left, shown in ((176.0, 176), (175.01, 176), (0.25, 1), (0.0, 0), (-1.9, 0)):
             monkeypatch.setattr(time, "clock_gettime", lambda _, left=left: deadline - left)
             assert main(["status", "--json", "--runtime-dir", str(tmp_path)]) == 0
             assert json.loads(capsys.readouterr().out)["temporary_access"]["remaining_s"] == shown
 
 
+def test_a_daemon_that_hangs(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """It has not said that its window is over: the kernel has closed it at its time, and whoever reads knows that."""
+    with fake_daemon(tmp_path) as daemon:
+        daemon.publish(scenes.TEMPORARY_ACCESS)
+        deadline = json.loads((tmp_path / "status.json").read_text())["temporary_access"]["_expires_boot"]
+        monkeypatch.setattr(time, "clock_gettime", lambda _: deadline + 2.1)
+        reading = read(str(tmp_path))
+
+    assert (reading.document["phase"], reading.document["temporary_access"]) == (None, None)
+    assert reading.document["protected"] is False
+    assert [problem["code"] for problem in reading.document["problems"]] == ["daemon-silent"]
+    shown = lines(reading, Style(colour=False, width=None))
+    assert "Temporary internet access active." not in shown
+    assert any("the kernel has closed it" in line for line in shown)
+
+
 def test_counters_come_from_sysfs(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """They move without the daemon; when the link has gone, what was published last is shown."""
+    """They move without the daemon, and count from when the tunnel was connected: the link may have carried another one
+    before, or be a new one whose counters begin anew. When the link has gone, what was published last is shown.
+    """
     statistics = tmp_path / "net" / "aovpn0" / "statistics"
     statistics.mkdir(parents=True)
-    (statistics / "rx_bytes").write_text("4096\n")
-    (statistics / "tx_bytes").write_text("1024\n")
+    (statistics / "rx_bytes").write_text("7096\n")
+    (statistics / "tx_bytes").write_text("900\n")
     with fake_daemon(tmp_path / "run") as daemon:
         daemon.publish(scenes.CONNECTED)
         found = {}
@@ -306,7 +324,7 @@ def test_counters_come_from_sysfs(tmp_path: Path, monkeypatch: pytest.MonkeyPatc
             tunnel = read(str(tmp_path / "run")).document["tunnels"][0]
             found[sysfs.name] = (tunnel["rx_bytes"], tunnel["tx_bytes"])
 
-    assert found == {"net": (4096, 1024), "absent": (1_258_291, 348_160)}
+    assert found == {"net": (4096, 0), "absent": (1_258_291, 348_160)}
 
 
 @pytest.mark.parametrize("text", ["", "[", "[]", "{} {}", "nonsense", "[" * 100_000, '{"schema": NaN}'])

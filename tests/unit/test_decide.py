@@ -75,6 +75,10 @@ def with_tunnel(snapshot: Snapshot, *, up: bool = True, handshake: int | None = 
 
 
 UP: Final = with_tunnel(HOME_NET)
+SENT: Final = replace(
+    UP,
+    tunnels=tuple(replace(s, peers=tuple(replace(peer, tx_bytes=148) for peer in s.peers)) for s in UP.tunnels),
+)
 SHAKEN: Final = with_tunnel(HOME_NET, handshake=1_699_999_990)
 DOCKERED: Final = replace(
     HOME_NET,
@@ -226,7 +230,7 @@ CASES: Final = {
     "provoked a moment ago": Case(
         ONE,
         Intent(provoked=Provoked(PATH, NOW - 1)),
-        UP,
+        SENT,
         "connecting",
         "shake tunnel",
         "tunnel",
@@ -235,12 +239,22 @@ CASES: Final = {
     "provoked thrice in vain": Case(
         ONE,
         Intent(provoked=Provoked(PATH, NOW - 25, attempts=3)),
-        UP,
+        SENT,
         "connecting",
         "shake tunnel",
         "tunnel",
         "work:aovpn0:up:shake",
         "no-handshake",
+    ),
+    "provoked, and nothing was sent": Case(
+        ONE,
+        Intent(provoked=Provoked(PATH, NOW - 1)),
+        UP,
+        "connecting",
+        "shake tunnel",
+        "tunnel",
+        "work:aovpn0:up",
+        "nothing-sent",
     ),
     # the link is not what it should be
     "its link has another key": Case(

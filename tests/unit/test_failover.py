@@ -17,7 +17,7 @@ from aovpnd.tunnel import Endpoint, Secret
 from tests.unit.small_world import ENDPOINT4, ENDPOINT6, HOME, ROTATED, WORK, state_of, tunnel
 from tests.unit.world import Laptop
 
-THIRD: Final = tunnel("third", ENDPOINT6)
+THIRD: Final = tunnel("third", Endpoint(ip_address("192.0.2.99"), 51820))
 ORDER: Final = Config((HOME, THIRD, WORK), prefer=("work", "home"))
 
 
@@ -247,6 +247,21 @@ def test_it_is_gone_back_to() -> None:
     assert all(not wish.spec.addresses for wish in beside)
     assert [state.link.name for state in machine.snapshot.tunnels] == ["aovpn0"]
     assert problems(machine) == {}
+
+
+def test_connected_since_the_change() -> None:
+    """Who carries now has its own time and its own counters, though it answers before anybody looks."""
+    machine = connected(ORDER, "work")
+    first = (machine.intent.connected_at, machine.intent.counted_from)
+    machine.silent = set()
+    until(machine, "work", deadline_s=60)
+    (state,) = machine.snapshot.tunnels
+
+    assert first[0] is not None
+    assert machine.intent.connected_at is not None
+    assert machine.intent.connected_at > first[0] + 10
+    assert machine.intent.counted_from > first[1]
+    assert state.put_bytes - machine.intent.counted_from[1] < 10_000
 
 
 def test_a_trial_in_vain_costs_the_tunnel_nothing() -> None:

@@ -2,6 +2,7 @@
 """Fail-over between tunnels whose gateways have names."""
 
 from dataclasses import replace
+from ipaddress import ip_address
 from itertools import pairwise
 from typing import Final
 
@@ -35,12 +36,24 @@ def test_name_that_nobody_knows() -> None:
     machine = laptop()
 
     assert until(machine, "home", deadline_s=25) > 8
-    assert f"(vpn.example.org:51820) does not answer; {HOME.name} carries" in problems(machine)["gateway-silent"]
+    text = "no address of vpn.example.org, the gateway of work, is known; home carries instead"
+    assert problems(machine) == {"name-unresolved": text}
+    done = len(machine.done)
     count = len(machine.looked_up)
     assert count == 2
     machine.wait(3600)
     assert len(machine.looked_up) == count
     assert carrier(machine) == "home"
+    assert machine.done[done:] == []  # no trial with nobody to ask
+
+
+def test_name_of_the_other_family() -> None:
+    """It is known, and cannot be reached from here: status says that."""
+    machine = laptop(names={VPN: (ip_address("2001:db8:e::7"),)})
+    until(machine, "home", deadline_s=40)
+
+    text = "the gateway of work has no address that this network leads to; home carries instead"
+    assert problems(machine)["name-unresolved"] == text
 
 
 def test_without_another_it_goes_on() -> None:

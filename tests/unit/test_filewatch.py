@@ -41,6 +41,20 @@ def test_ways_of_writing(watch: FileWatch, tmp_path: Path) -> None:
         watch.follow()
 
 
+def test_who_may_read(watch: FileWatch, tmp_path: Path) -> None:
+    """A key that everybody may read from now on, and a directory that everybody may change, are told."""
+    key = tmp_path / "records/tunnel.conf"
+    key.parent.mkdir()
+    key.touch(mode=0o600)
+    watch.follow()
+    told(watch)
+
+    for path in (key, key.parent):
+        path.chmod(0o777)
+        assert told(watch)
+        assert not told(watch)
+
+
 def _moved(conf: Path) -> None:
     conf.with_name("other").write_text("moved", encoding="utf-8")
     conf.with_name("other").replace(conf)

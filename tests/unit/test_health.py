@@ -16,9 +16,13 @@ SHAKEN_AT: Final = 1_699_999_990
 HEARD: Final = Heard(NOW - 35, 5000, 7000, SHAKEN_AT)
 
 
-def tunnel(*, rx: int = 5000, tx: int = 7000, shaken_at: int | None = SHAKEN_AT, keepalive_s: int = 0) -> TunnelState:
+def tunnel(
+    *, rx: int = 5000, tx: int = 7000, shaken_at: int | None = SHAKEN_AT, keepalive_s: int = 0, put: int = 0
+) -> TunnelState:
     """The tunnel's link with these counters at one peer."""
-    return replace(state_of(WORK), peers=(PeerState("work-peer0", None, shaken_at, rx, tx, keepalive_s),))
+    return replace(
+        state_of(WORK), peers=(PeerState("work-peer0", None, shaken_at, rx, tx, keepalive_s),), put_bytes=put
+    )
 
 
 @pytest.mark.parametrize(
@@ -32,6 +36,10 @@ def tunnel(*, rx: int = 5000, tx: int = 7000, shaken_at: int | None = SHAKEN_AT,
         pytest.param(tunnel(tx=7001), None, False, id="never listened"),
         pytest.param(tunnel(tx=7064, keepalive_s=25), HEARD, False, id="keepalives alone: two in 35 s"),
         pytest.param(tunnel(tx=7065, keepalive_s=25), HEARD, True, id="more than keepalives"),
+        pytest.param(tunnel(put=513), HEARD, True, id="put in, and never sent"),
+        pytest.param(tunnel(put=512), HEARD, False, id="as much as the kernel says by itself"),
+        pytest.param(tunnel(put=9000, rx=5001), HEARD, False, id="put in and never sent, but data back"),
+        pytest.param(tunnel(tx=6000, put=9000), HEARD, False, id="the counters were set anew"),
     ],
 )
 def test_lost(state: TunnelState, heard: Heard | None, *, lost: bool) -> None:

@@ -19,7 +19,9 @@ from aovpnd.model import (
     GrantKind,
     Intent,
     LinkWish,
+    Problem,
     Route,
+    Severity,
     Snapshot,
     TemporaryAccessPolicy,
     TunnelWish,
@@ -184,6 +186,21 @@ def test_budget_of_an_earlier_boot_counts() -> None:
 
     assert refused(Config(), intent, at(HOME_NET, 100.0), AllowTemporary(60)) == "budget"
     assert granted(Config(), intent, at(HOME_NET, 601.0)).used == (-2000.0, -10.0, 601.0)
+
+
+def test_a_record_that_cannot_be_read() -> None:
+    """It counts as used up for an hour, whatever policy permits, and everybody is told why."""
+    config = Config(temporary_access=TemporaryAccessPolicy(per_hour=10))
+    intent = Intent(used=(NOW,) * 3, unread_at=NOW)
+    hint = "sooner, as root: remove /var/lib/aovpnd/temporary-access.json and restart aovpnd"
+    text = "the record of earlier temporary access cannot be read, so it counts as used up for an hour"
+    _, answer = memory.update(config, intent, at(HOME_NET, NOW + 600), AllowTemporary(60))
+
+    assert answer == Refusal("budget", text, f"again in 51 min; {hint}")
+    assert Problem("budget-unread", Severity.WARNING, text, hint) in decide(config, intent, HOME_NET).problems
+    assert memory.settle(config, intent, at(HOME_NET, NOW + 3599)).unread_at == NOW
+    later = memory.settle(config, intent, at(HOME_NET, NOW + 3600))
+    assert granted(config, later, at(HOME_NET, NOW + 3600)).used == (NOW + 3600,)
 
 
 def test_a_budget_of_nothing() -> None:

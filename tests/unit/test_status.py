@@ -28,6 +28,7 @@ AVAILABLE = {
     "rx_bytes": None,
     "tx_bytes": None,
     "_since_boot": None,
+    "_counted_from": [0, 0],
     "_handshake_wall": None,
 }
 
@@ -52,6 +53,7 @@ def test_connected() -> None:
                 "rx_bytes": 1_258_291,
                 "tx_bytes": 348_160,
                 "_since_boot": 1000.0,
+                "_counted_from": [3000, 1000],
                 "_handshake_wall": 1_789_999_955,
             },
             AVAILABLE,
@@ -101,8 +103,9 @@ def test_connecting() -> None:
         "since": None,
         "last_handshake": None,
         "rx_bytes": 0,
-        "tx_bytes": 148,
+        "tx_bytes": 60,
         "_since_boot": None,
+        "_counted_from": [0, 0],
         "_handshake_wall": None,
     }
     assert document["problems"] == [

@@ -87,6 +87,8 @@ class Laptop:
     """Tunnels whose gateways are off, or do not know us."""
     dead_exits: set[str] = field(default_factory=set)
     """Tunnels whose gateways shake hands, and lead nowhere."""
+    refused: set[str] = field(default_factory=set)
+    """Tunnels whose outer packets the kernel does not send: another firewall drops them."""
     where: frozenset[Address] | None = None
     """Where the gateways stand; None: wherever they are looked for."""
     names: dict[str, tuple[Address, ...]] = field(default_factory=dict)
@@ -248,6 +250,8 @@ class Laptop:
         spec = wish.spec
         addresses = tuple(a for a in spec.addresses if a.version == 4 or self.snapshot.ipv6)
         made = TunnelState(link, "kernel", spec.public_key, spec.digest(), names.FWMARK, addresses, peers)
+        if old is not None:  # the link's own counters go on
+            made = replace(made, put_bytes=old.put_bytes, got_bytes=old.got_bytes)
         states[wish.link_name] = made
         self._replace_tunnels(tuple(states.values()))
 
@@ -295,8 +299,15 @@ class Laptop:
         )
         self.snapshot = replace(self.snapshot, tunnels=tunnels)
 
+    def _is_refused(self, peer: PeerState) -> bool:
+        return any(peer.public_key.startswith(f"{name}-") for name in self.refused)
+
     def _answers(self, peer: PeerState) -> bool:
-        return self.answers and not any(peer.public_key.startswith(f"{name}-") for name in self.silent)
+        return (
+            self.answers
+            and not self._is_refused(peer)
+            and not any(peer.public_key.startswith(f"{name}-") for name in self.silent)
+        )
 
     def _leads_on(self, peer: PeerState) -> bool:
         return self._answers(peer) and not any(peer.public_key.startswith(f"{name}-") for name in self.dead_exits)
@@ -321,7 +332,11 @@ class Laptop:
         """Let time pass on both clocks, with traffic through the tunnel where it is up."""
         now = self.snapshot.now
         tunnels = tuple(
-            replace(state, peers=tuple(self._traffic(peer, seconds) for peer in state.peers))
+            replace(
+                state,
+                peers=tuple(self._traffic(peer, seconds) for peer in state.peers),
+                put_bytes=state.put_bytes + (2000 if self.busy else 0),
+            )
             if state.link.up
             else state
             for state in self.snapshot.tunnels
@@ -331,7 +346,7 @@ class Laptop:
         self.snapshot = replace(self.snapshot, now=later, tunnels=tunnels, guard=guard)
 
     def _traffic(self, peer: PeerState, seconds: float) -> PeerState:
-        if not self.busy:
+        if not self.busy or self._is_refused(peer):
             return peer
         now = self.snapshot.now.boot
         passive = 32 * int((now + seconds) // 10 - now // 10)  # WireGuard answers data within 10 s, with nothing to say
