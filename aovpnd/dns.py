@@ -54,12 +54,13 @@ class DnsState:
     """What is: ``by`` what programs resolve names here, which ``dns`` of ours is in force, and what is ``astray``.
 
     ``astray`` says in words why something of ours has to be put right whatever is wanted: it was overwritten, is left
-    over, or cannot be seen; "" when nothing is.
+    over, or cannot be seen; "" when nothing is. ``lost``: nobody knows what resolv.conf(5) said before ours.
     """
 
     by: tuple[Mechanism, ...] = ()
     dns: Dns | None = None
     astray: str = ""
+    lost: bool = False
 
 
 UNTOUCHED: Final = DnsState()

@@ -137,7 +137,6 @@ class Routing:
 @dataclass(frozen=True, slots=True)
 class PeerState:
     """What ``wg show`` says of a peer. ``handshake_wall``: seconds (epoch) of the last handshake, or None.
-
     ``path_mtu``: bytes of the largest outer packet that the kernel takes the way to the endpoint to carry, by links,
     routes and what ICMP has told (RFC 1191, RFC 8201); None where there is no way.
     """
@@ -352,12 +351,13 @@ class Severity(StrEnum):
 
 @dataclass(frozen=True, slots=True)
 class Problem:
-    """Something that is wrong beside the phase; it clears itself when its cause goes."""
+    """Something that is wrong beside the phase, and since when if it was an event; it clears itself with its cause."""
 
     code: str
     severity: Severity
     text: str
     hint: str = ""
+    at: float | None = None
 
 
 class LinkWish(StrEnum):

@@ -25,6 +25,8 @@ LARGEST: Final = 1 << 16
 _LARGEST_KEPT: Final = 8 * LARGEST
 """The same in JSON, where a byte that is no UTF-8 takes six."""
 MODE: Final = 0o644
+STAND_IN: Final = "# What stood here before aovpnd was lost; this is in its place.\n"
+"""How a file begins that is given back because nobody knows what was there."""
 _NO_RENAME: Final = frozenset((errno.EBUSY, errno.EXDEV, errno.EROFS, errno.EACCES, errno.EPERM))
 """A mount point (containers), or a directory that may not be changed: the file itself may be writable all the same."""
 
@@ -90,6 +92,14 @@ class ResolvConf:
         """Whether ours stands there, says ``text``, and what was there before it is kept."""
         return self.found() == _ours(text) and self.kept() is not None
 
+    def is_lost(self) -> bool:
+        """Whether nobody knows what was there before ours. It never fails."""
+        try:
+            kept = self.kept()
+        except OSError:
+            return False
+        return kept is not None and kept.text.startswith(STAND_IN)
+
     def users(self) -> str:
         """The text that programs would read if ours were not there; "" when there is none. It never fails."""
         try:
@@ -114,11 +124,16 @@ class ResolvConf:
             return ""
 
     # -- what should be -----------------------------------------------------------------------------------------------
-    def put(self, text: str) -> None:
-        """Let ours say ``text``. What stands there and is not ours is kept first; called again, it changes nothing."""
+    def put(self, text: str, otherwise: str = "") -> None:
+        """Let ours say ``text``. What stands there and is not ours is kept first; called again, it changes nothing.
+
+        Where ours stands there and nobody knows what was there before, ``otherwise`` is kept in its place.
+        """
         ours = _ours(text)
         if not self.is_ours():
             self._keep(self.found())
+        elif self.kept() is None:
+            self._keep(Found(Kind.FILE, STAND_IN + otherwise))
         if self.found() != ours:
             self._write(ours)
 

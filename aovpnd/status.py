@@ -12,7 +12,19 @@ from typing import Final
 
 from aovpnd import __version__
 from aovpnd.links import ARPHRD_ETHER, Link
-from aovpnd.model import Clock, Config, Desired, GuardState, Intent, Phase, Snapshot, TunnelState, TunnelWish, Uplink
+from aovpnd.model import (
+    Clock,
+    Config,
+    Desired,
+    GuardState,
+    Intent,
+    Phase,
+    Problem,
+    Snapshot,
+    TunnelState,
+    TunnelWish,
+    Uplink,
+)
 from aovpnd.tunnel import TunnelSpec
 
 SCHEMA: Final = 1
@@ -45,12 +57,19 @@ def document(config: Config, intent: Intent, snapshot: Snapshot, desired: Desire
             "user_may_unblock": False,  # taking the block off is for administrators alone
         },
         "dns": _dns(desired, snapshot),
-        "problems": [
-            {"code": problem.code, "severity": problem.severity.value, "text": problem.text, "hint": problem.hint}
-            for problem in desired.problems
-        ],
+        "problems": [_problem(problem, snapshot.now) for problem in desired.problems],
         "version": __version__,
     }
+
+
+def _problem(problem: Problem, now: Clock) -> Document:
+    said: Document = {
+        "code": problem.code,
+        "severity": problem.severity.value,
+        "text": problem.text,
+        "hint": problem.hint,
+    }
+    return said if problem.at is None else {**said, "_at_wall": round(wall(problem.at, now))}
 
 
 def managed_by(config: Config) -> str | None:
@@ -158,6 +177,7 @@ def _temporary_access(intent: Intent, now: Clock, phase: Phase) -> Document | No
         "remaining_s": max(0, math.ceil(grant.expires_at - now.boot)),
         "expires_at": rfc3339(wall(grant.expires_at, now)),
         "scope": SCOPE,
+        "link": grant.link_name,
         "reason": grant.reason or None,
         "granted_to": grant.granted_to,
         "_expires_boot": grant.expires_at,

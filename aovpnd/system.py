@@ -69,7 +69,7 @@ class System:
             guard=self._guard.observe(tables.guard),
             copies=copies,
             routing=network.routing,
-            dns=self._names.observe(network.links),
+            dns=self._names.observe(network.links, network.main),
             resolvers=self._names.resolvers(),
             unblocked=self._state.unblocked(),
             ipv6=network.ipv6,

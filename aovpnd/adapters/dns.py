@@ -19,6 +19,7 @@ from aovpnd.adapters.resolvers import parse, resolvers
 from aovpnd.dns import Dns, DnsState, Mechanism
 from aovpnd.errors import SystemFault, ToolError
 from aovpnd.links import Link, is_tunnel_shaped
+from aovpnd.model import Route
 from aovpnd.ruleset import Address
 
 NSCD: Final = Path("/run/nscd/socket")
@@ -39,14 +40,19 @@ class NameService:
     _by: tuple[Mechanism, ...] = ()
     _own: tuple[Address, ...] = ()
     """The tunnel's servers that were last told to anybody."""
+    _gateways: tuple[Address, ...] = ()
 
     def __post_init__(self) -> None:
         self._file = ResolvConfFile(self.path, self.state_dir / names.RESOLV_CONF_SAVED)
         self._resolvconf = Resolvconf(self.run / "resolvconf")
         self._resolved = Resolved(self.run / "systemd/resolve")
 
-    def observe(self, links: tuple[Link, ...]) -> DnsState:
-        """What is; ``links`` are all there are. It never fails: what cannot be seen is astray."""
+    def observe(self, links: tuple[Link, ...], main: tuple[Route, ...] = ()) -> DnsState:
+        """What is; ``links`` are all there are, ``main`` the routes of the main table. It never fails: what cannot be
+        seen is astray.
+        """
+        gateways = (route.gateway for route in main if route.dst.prefixlen == 0)
+        self._gateways = tuple(addr for addr in gateways if addr is not None and not addr.is_link_local)
         self._links = tuple(link for link in links if is_tunnel_shaped(link))
         self._by = self._mechanisms()
         found: list[Dns | None] = []
@@ -59,7 +65,9 @@ class NameService:
                 wrong = f"{mechanism} is not asked any more"
             astray += [wrong] if wrong else []
         same = len(set(found)) == 1
-        return DnsState(self._by, found[0] if same else None, "; ".join(astray) or ("" if same else "not everywhere"))
+        lost = Mechanism.FILE in self._by and self._file.is_lost()
+        wrong = "; ".join(astray) or ("" if same else "not everywhere")
+        return DnsState(self._by, found[0] if same else None, wrong, lost=lost)
 
     def ensure(self, dns: Dns | None) -> None:
         """Ask these servers by every mechanism that counts, and no other; caches are emptied. `SystemFault` when that
@@ -111,4 +119,6 @@ class NameService:
             case Mechanism.RESOLVCONF:
                 self._resolvconf.ensure(dns)
             case Mechanism.FILE:
-                self._file.ensure(dns)
+                # Whoever carries names in most networks: their own servers if anybody knows them, or the gateways.
+                servers = dict.fromkeys(self.resolvers() or self._gateways)
+                self._file.ensure(dns, "".join(f"nameserver {server}\n" for server in servers))

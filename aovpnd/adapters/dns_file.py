@@ -45,11 +45,15 @@ class ResolvConfFile:
                 self._conf.give_back(otherwise)
             else:
                 self._judge_fight()
-                self._conf.put(render(dns))
+                self._conf.put(render(dns), otherwise)
         except OSError as error:
             hint = _NOT_GIVEN_BACK if dns is None else _NOT_PUT
             raise StateError(f"{self._conf.path} cannot be written: {error.strerror or error}", hint=hint) from error
         self._last = dns
+
+    def is_lost(self) -> bool:
+        """Whether nobody knows what was there before."""
+        return self._conf.is_lost()
 
     def users(self) -> str:
         """What programs would read without ours."""

@@ -48,19 +48,30 @@ def servers_of(spec: TunnelSpec, *, ipv6: bool) -> tuple[Address, ...]:
     return tuple(dict.fromkeys(s for s in usable if s.is_loopback or spec.carries(s)))[:MOST]
 
 
+_LOST: Final = Problem(
+    "resolv-conf-lost",
+    Severity.WARNING,
+    "what /etc/resolv.conf said before aovpnd is lost; the network's gateway stands in for it",
+    "if names fail without the tunnel, join the network anew, then its manager writes the file, or write it yourself",
+)
+
+
 def problems(snapshot: Snapshot, spec: TunnelSpec | None) -> list[Problem]:
     """Names that will not resolve, and why. Where a resolver of the tunnel's own, or a public one, answers, nothing is
     missing.
     """
+    lost_file = [_LOST] if snapshot.dns.lost else []
     if spec is None or servers_of(spec, ipv6=snapshot.ipv6):
-        return []
+        return lost_file
     if spec.dns:
         text = f"the DNS servers of {spec.name} ({', '.join(map(str, spec.dns[:3]))}) are outside what it carries"
-        return [Problem("dns-outside", Severity.WARNING, text, "add them to AllowedIPs, or correct DNS in its file")]
+        return [
+            *lost_file,
+            Problem("dns-outside", Severity.WARNING, text, "add them to AllowedIPs, or correct DNS in its file"),
+        ]
     lost = [resolver for resolver in snapshot.resolvers if not (resolver.is_global and spec.carries(resolver))]
     if not lost or len(lost) < len(snapshot.resolvers):
-        return []
+        return lost_file
     text = f"{spec.name} names no DNS servers, and those of the network ({', '.join(map(str, lost[:3]))}) are blocked"
-    return [
-        Problem("no-dns", Severity.WARNING, text, "add a line DNS = ADDRESS to the [Interface] section of its file")
-    ]
+    hint = "add a line DNS = ADDRESS to the [Interface] section of its file"
+    return [*lost_file, Problem("no-dns", Severity.WARNING, text, hint)]

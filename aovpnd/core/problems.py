@@ -6,6 +6,7 @@ from typing import Final, assert_never
 from aovpnd import names
 from aovpnd.core import dns, fights, health, mtu, sleep
 from aovpnd.core.health import IN_VAIN
+from aovpnd.core.uplinks import carrying
 from aovpnd.core.view import PREFER, View
 from aovpnd.gateways import Left, Why
 from aovpnd.links import Side, sides
@@ -33,6 +34,7 @@ def problems(config: Config, intent: Intent, snapshot: Snapshot, now: View) -> t
         *dns.problems(snapshot, spec),
         *_path(intent, snapshot, now),
         *_left(intent, now),
+        *_elsewhere(now),
         *_record(intent),
         *_guard(snapshot),
         *_culprit(intent, snapshot),
@@ -213,6 +215,19 @@ def _path(intent: Intent, snapshot: Snapshot, now: View) -> list[Problem]:
 _FILTERS_ICMP: Final = "somebody on the way filters the ICMP messages that would have said so"
 
 
+def _elsewhere(now: View) -> list[Problem]:
+    """A window on a link that carries nothing any more, because a better one has come."""
+    if now.grant is None:
+        return []
+    families = {family for uplink in now.uplinks for family in uplink.families}
+    best = {uplink.link.name for family in families for uplink in carrying(now.uplinks, frozenset({family}))}
+    if now.grant.link_name in best:
+        return []
+    text = f"temporary access holds for {now.grant.link_name} alone, and traffic goes by {', '.join(sorted(best))} now"
+    hint = "aovpnctl allow-temp --cancel, then aovpnctl allow-temp opens the other one; or take its cable out"
+    return [Problem("access-elsewhere", Severity.WARNING, text, hint)]
+
+
 def _record(intent: Intent) -> list[Problem]:
     return [Problem("budget-unread", Severity.WARNING, UNREAD, MEND_RECORD)] if intent.unread_at is not None else []
 
@@ -240,7 +255,8 @@ def _culprit(intent: Intent, snapshot: Snapshot) -> list[Problem]:
     ):
         return []
     text = f"{intent.removed_by} changed or removed our table; it was restored at once"
-    return [Problem("ruleset-changed", Severity.WARNING, text, "other firewalls should leave table inet aovpnd alone")]
+    hint = "other firewalls should leave table inet aovpnd alone"
+    return [Problem("ruleset-changed", Severity.WARNING, text, hint, intent.removed_at)]
 
 
 def _links(snapshot: Snapshot) -> list[Problem]:

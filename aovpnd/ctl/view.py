@@ -95,7 +95,8 @@ def _tunnel(tunnel: dict[str, Any] | None) -> list[str]:
 
 
 def _access(access: dict[str, Any], to: Style) -> list[str]:
-    whose = f"For the whole machine, granted to {plain(access['granted_to'])}"
+    by = f", by {plain(access['link'])}" if access.get("link") else ""
+    whose = f"For the whole machine{by}, granted to {plain(access['granted_to'])}"
     whose += f": {plain(access['reason'])}" if access["reason"] else ""
     return [
         to.paint("Temporary internet access active.", BOLD, YELLOW),
@@ -112,7 +113,8 @@ def _problems(problems: list[dict[str, Any]], to: Style) -> list[str]:
     for problem in problems:
         word = problem["severity"]
         hint = f" ({plain(problem['hint'])})" if problem["hint"] else ""
-        first, *rest = to.fold(f"{word}: {plain(problem['text'])}{hint}", "  ", "    ")
+        when = f", {ago(time.time() - problem['_at_wall'])}" if "_at_wall" in problem else ""
+        first, *rest = to.fold(f"{word}: {plain(problem['text'])}{when}{hint}", "  ", "    ")
         shown.append(first.replace(word, to.paint(word, BOLD, SEVERITIES[word]), 1) if word in SEVERITIES else first)
         shown += rest
     return shown

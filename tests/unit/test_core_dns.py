@@ -6,6 +6,7 @@ from ipaddress import ip_address, ip_network
 
 import pytest
 
+from aovpnd.core import dns
 from aovpnd.core.decide import decide
 from aovpnd.core.plan import diff
 from aovpnd.dns import Dns, DnsState, Mechanism, Scope
@@ -258,3 +259,12 @@ def test_names_go_nowhere_else_after_any_action() -> None:
     machine.wait(5.0)
 
     assert sum(isinstance(action, EnsureDns) for action in machine.done) >= 4
+
+
+def test_a_lost_file_is_said() -> None:
+    """Beside whatever else is wrong with names, and where nothing else is."""
+    lost = replace(HOME_NET, dns=replace(HOME_NET.dns, lost=True))
+    for spec in (None, WORK, replace(WORK, dns=()), replace(WORK, dns=(ip_address("192.0.2.53"),), peers=())):
+        before = dns.problems(HOME_NET, spec)
+        said = dns.problems(lost, spec)
+        assert [problem.code for problem in said] == ["resolv-conf-lost", *(problem.code for problem in before)]

@@ -10,6 +10,7 @@ import signal
 import subprocess
 import sys
 import time
+from dataclasses import replace
 from pathlib import Path
 from typing import Any, Final
 
@@ -25,8 +26,10 @@ from aovpnd.ctl.reading import ABSENT, RUNNING, STARTING, Reading, loads, read
 from aovpnd.ctl.terminal import PLAIN, Style, ago, countdown, plain, size
 from aovpnd.ctl.view import lines
 from aovpnd.errors import DaemonUnreachable, StateError
+from aovpnd.model import Problem, Severity
 from tests.unit import scenes
 from tests.unit.fake_daemon import fake_daemon
+from tests.unit.scenes import NOW
 
 DEADLINE_S: Final = 20.0
 TEXTS: Final = {
@@ -70,7 +73,7 @@ VPN: Disconnected
 Current network: Wi-Fi (wlan0)
 
 Temporary internet access active.
-For the whole machine, granted to alice: hotel portal
+For the whole machine, by wlan0, granted to alice: hotel portal
 
 Internet connection left: 00:02:56""",
     "unblocked": """\
@@ -275,7 +278,7 @@ def test_json_is_what_was_published(tmp_path: Path, capsys: pytest.CaptureFixtur
     document = json.loads(capsys.readouterr().out)
 
     assert document["temporary_access"].pop("remaining_s") in range(150, 177)
-    assert set(document["temporary_access"]) == {"expires_at", "scope", "reason", "granted_to"}
+    assert set(document["temporary_access"]) == {"expires_at", "scope", "link", "reason", "granted_to"}
     assert not [key for key in document if key.startswith("_")]
 
 
@@ -306,6 +309,22 @@ def test_a_daemon_that_hangs(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) ->
     shown = lines(reading, Style(colour=False, width=None))
     assert "Temporary internet access active." not in shown
     assert any("the kernel has closed it" in line for line in shown)
+
+
+def test_when_it_was(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Of what happened once, it is said how long ago; the time runs on while nothing is published."""
+    changed = Problem("ruleset-changed", Severity.WARNING, "nft[9] changed our table", "leave it alone", NOW.boot - 60)
+    scene = replace(scenes.CONNECTED, desired=replace(scenes.CONNECTED.desired, problems=(changed,)))
+    with fake_daemon(tmp_path) as daemon:
+        daemon.publish(scene)
+        document = json.loads((tmp_path / "status.json").read_text())
+        at = document["problems"][0]["_at_wall"]
+        monkeypatch.setattr(time, "time", lambda: at + 130.0)
+        reading = read(str(tmp_path))
+        shown = lines(reading, Style(colour=False, width=None))
+
+    assert "  warning: nft[9] changed our table, 2 min ago (leave it alone)" in shown
+    assert set(reading.public()["problems"][0]) == {"code", "severity", "text", "hint"}
 
 
 def test_counters_come_from_sysfs(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -19,6 +19,7 @@ from aovpnd.model import (
     GrantKind,
     Intent,
     LinkWish,
+    Phase,
     Problem,
     Route,
     Severity,
@@ -186,6 +187,19 @@ def test_budget_of_an_earlier_boot_counts() -> None:
 
     assert refused(Config(), intent, at(HOME_NET, 100.0), AllowTemporary(60)) == "budget"
     assert granted(Config(), intent, at(HOME_NET, 601.0)).used == (-2000.0, -10.0, 601.0)
+
+
+def test_a_window_on_a_link_that_carries_nothing() -> None:
+    """A cable with a better metric is plugged in: the window holds for the other link, and status says so."""
+    intent = granted(Config(), Intent(), HOME_NET, 60)
+    cable = Route(DEFAULT4, 3, ip_address("10.0.0.1"), 100)
+    both = replace(HOME_NET, main=(*HOME_NET.main, cable))
+    codes = [problem.code for problem in decide(Config(), intent, HOME_NET).problems]
+    said = {problem.code: problem.text for problem in decide(Config(), intent, both).problems}
+
+    assert decide(Config(), intent, both).phase is Phase.TEMPORARY_ACCESS
+    assert "access-elsewhere" not in codes
+    assert said["access-elsewhere"] == "temporary access holds for wlan0 alone, and traffic goes by eth0 now"
 
 
 def test_a_record_that_cannot_be_read() -> None:

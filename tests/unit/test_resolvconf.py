@@ -60,6 +60,28 @@ def place(directory: Path, users: Found) -> ResolvConf:
     return ResolvConf(path, directory / "lib/resolv.conf.saved")
 
 
+@pytest.mark.parametrize("broken", [None, "", "{broken", "{}"])
+def test_what_was_kept_is_lost(broken: str | None, tmp_path: Path) -> None:
+    """Ours stands there, and the record of what was before it is gone or unreadable: it converges at once, and what is
+    given back is what whoever calls thinks best.
+    """
+    conf = place(tmp_path, USERS["a file"])
+    conf.put(OURS)
+    conf.save.unlink() if broken is None else conf.save.write_text(broken)
+    assert not conf.says(OURS)
+
+    file = ResolvConfFile(conf.path, conf.save)
+    file.ensure(DNS, "nameserver 192.0.2.9\n")
+    assert file.observe() == (DNS, "")
+    assert file.is_lost()
+    file.ensure(DNS, "nameserver 192.0.2.77\n")
+    assert "192.0.2.9" in conf.users()
+    file.ensure(None)
+    assert conf.path.read_text().endswith("nameserver 192.0.2.9\n")
+    assert file.observe() == (None, "")
+    assert not file.is_lost()
+
+
 @pytest.mark.parametrize("name", USERS)
 def test_there_and_back(name: str, tmp_path: Path) -> None:
     """Ours takes its place, and what was there comes back as it was: text, mode, link or nothing."""

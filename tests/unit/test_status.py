@@ -78,6 +78,7 @@ def test_temporary_access() -> None:
             "remaining_s": 176,
             "expires_at": "2026-09-21T14:16:16Z",
             "scope": "machine",
+            "link": "wlan0",
             "reason": "hotel portal",
             "granted_to": "alice",
             "_expires_boot": 5176.0,
