@@ -12,7 +12,7 @@ from aovpnd.dns import UNTOUCHED, Dns, DnsState
 from aovpnd.gateways import FRESH, Doubt, Gateways, Heard, Path, PathMtu, Provoked
 from aovpnd.inquiries import BUILT_IN_ENDPOINT, EndpointPolicy, Host, Inquiry, OpenLookUp
 from aovpnd.links import Link
-from aovpnd.repairs import Repairs
+from aovpnd.repairs import Repairs, RuleAhead
 from aovpnd.ruleset import Address, Network, Ruleset
 from aovpnd.sockets import Sweep
 from aovpnd.tunnel import Endpoint, Interface, TunnelSpec
@@ -205,8 +205,7 @@ class Snapshot:
 
     ``main`` holds the routes of the main table; ``ruleset`` is the `Ruleset` that is loaded, or None when the table is
     absent, altered, or not known to be ours (after a start); ``culprit`` is who changed it ("nft[23515]"), if seen.
-    ``resolvers`` are the network's own, never the tunnel's;
-    ``unblocked`` says whether the marker file is there; ``ipv6`` whether the kernel speaks it.
+    ``resolvers`` are the network's own; ``unblocked``: the marker file is there; ``ipv6``: the kernel speaks it.
     """
 
     now: Clock
@@ -224,6 +223,7 @@ class Snapshot:
     resolvers: tuple[Address, ...] = ()
     unblocked: bool = False
     ipv6: bool = True
+    ahead: tuple[RuleAhead, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)

@@ -1,5 +1,7 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""What is remembered of repairs that others may undo; `core.fights` is what follows from it."""
+"""What others do to what is ours: repairs that they may undo (`core.fights` is what follows from it), and rules of
+theirs that are asked before ours.
+"""
 
 from dataclasses import dataclass
 
@@ -10,3 +12,11 @@ class Repairs:
 
     action: str
     at: tuple[float, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class RuleAhead:
+    """A routing rule of somebody else that the kernel asks before ours. ``action`` as in ip-rule(8): "lookup main"."""
+
+    priority: int
+    action: str

@@ -73,6 +73,7 @@ class System:
             resolvers=self._names.resolvers(),
             unblocked=self._state.unblocked(),
             ipv6=network.ipv6,
+            ahead=network.ahead,
         )
 
     def apply(self, action: Action) -> None:

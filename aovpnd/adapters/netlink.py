@@ -11,7 +11,7 @@ to the network namespace that the thread is in.
 import errno
 import os
 from collections import Counter
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -26,6 +26,7 @@ from aovpnd.adapters.rtdump import FAMILIES, IPV4, IPV6, UNICAST, UNREACHABLE, P
 from aovpnd.errors import NetlinkError
 from aovpnd.links import Link
 from aovpnd.model import LinkAddress, Route, Routing
+from aovpnd.repairs import RuleAhead
 from aovpnd.tunnel import Interface
 
 _NOT_OURS: Final = 0
@@ -51,6 +52,7 @@ class Seen:
     main: tuple[Route, ...]
     routing: Routing
     ipv6: bool
+    ahead: tuple[RuleAhead, ...]
 
 
 def our_rule(family: int) -> PolicyRule:
@@ -74,6 +76,15 @@ def _is_ours(rule: PolicyRule) -> bool:
     return rule.priority == names.SHUT_PRIORITY and (rule.mark, rule.mask) == (names.FWMARK, names.FWMARK_MASK)
 
 
+def ahead(rules: tuple[PolicyRule, ...]) -> tuple[RuleAhead, ...]:
+    """Others' rules that the kernel asks before ours; none while ours is missing, and comes back in a moment."""
+    ours = next((place for place, rule in enumerate(rules) if rule == our_rule(rule.family)), 0)
+    before = (rule for rule in rules[:ours] if rule.action != rtdump.ACT_NOP and not _is_ours(rule))
+    return tuple(
+        RuleAhead(rule.priority, rtdump.describe_action(rule)) for rule in before if rule.table != rtdump.LOCAL_TABLE
+    )
+
+
 class Netlink:
     """Our end of rtnetlink. ``proc_sys`` is where sysctls are."""
 
@@ -91,21 +102,26 @@ class Netlink:
     def observe(self) -> Seen:
         """Read everything afresh, within a millisecond or two. `NetlinkError` when the kernel does not answer."""
         families = self._families()
+        rules = {family: rtdump.rules(family) for family in families}
         return Seen(
             links=rtnl.dump_links(),
             addresses=tuple(address for family in families for address in rtdump.addresses(family)),
             main=tuple(route for family in families for route in rtdump.main_routes(family)),
-            routing=self._routing(),
+            routing=self._routing(rules),
             ipv6=IPV6 in families,
+            ahead=tuple(dict.fromkeys(rule for family in families for rule in ahead(rules[family]))),
         )
 
     def _families(self) -> tuple[int, ...]:
         return (IPV4, IPV6) if sysctl.has_ipv6(self._proc_sys) else (IPV4,)
 
-    def _routing(self) -> Routing:
-        """Our part of it. A rule that is there twice counts twice, so that it differs from what is wanted."""
+    def _routing(self, rules: Mapping[int, tuple[PolicyRule, ...]] | None = None) -> Routing:
+        """Our part of it, of these rules by family, or as they are now. A rule that is there twice counts twice, so
+        that it differs from what is wanted.
+        """
         families = self._families()
-        rules = {family: rtdump.rules(family) for family in families}
+        if rules is None:
+            rules = {family: rtdump.rules(family) for family in families}
         routes = [found for family in families for found in rtdump.table_routes(family, names.ROUTE_TABLE)]
         values = ((key, sysctl.read(key, self._proc_sys)) for key, _value in names.SYSCTLS)
         return Routing(

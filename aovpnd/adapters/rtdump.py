@@ -21,10 +21,14 @@ IPV4, IPV6 = 4, 6
 FAMILIES: Final = {IPV4: socket.AF_INET, IPV6: socket.AF_INET6}
 """Address family numbers (Linux's) by IP version."""
 MAIN_TABLE: Final = 254
+LOCAL_TABLE: Final = 255
 UNICAST, UNREACHABLE = 1, 7
 """Route types (RTN_…) that we write or look for."""
 TO_TABLE, ACT_UNREACHABLE = 1, 7
 """Rule actions (FR_ACT_…) that we write."""
+ACT_NOP: Final = 3
+_ACTIONS: Final = {2: "goto", ACT_NOP: "nop", 6: "blackhole", ACT_UNREACHABLE: "unreachable", 8: "prohibit"}
+_TABLES: Final = {253: "default", MAIN_TABLE: "main", LOCAL_TABLE: "local"}
 INVERT: Final = 0x2
 """FIB_RULE_INVERT: ``not``."""
 
@@ -210,6 +214,13 @@ class PolicyRule:
     mark: int = 0
     mask: int = 0
     odd: bool = False
+
+
+def describe_action(rule: PolicyRule) -> str:
+    """What a rule does, as ip-rule(8) spells it."""
+    if rule.action == TO_TABLE:
+        return f"lookup {_TABLES.get(rule.table, rule.table)}"
+    return _ACTIONS.get(rule.action, f"action {rule.action}")
 
 
 def rules(family: int) -> tuple[PolicyRule, ...]:

@@ -19,6 +19,8 @@ _CODES: Final = {EnsureDns.__name__: "dns-failed", CloseSockets.__name__: "socke
 """What failed without anything being less shut."""
 UNREAD: Final = "the record of earlier temporary access cannot be read, so it counts as used up for an hour"
 MEND_RECORD: Final = f"sooner, as root: remove {names.STATE_DIR}/temporary-access.json and restart aovpnd"
+MOST_RULES: Final = 4
+"""Of others' rules that status names."""
 REMEMBER_CULPRIT_S: Final = 600.0
 """How long status names who removed our table."""
 
@@ -39,6 +41,7 @@ def problems(config: Config, intent: Intent, snapshot: Snapshot, now: View) -> t
         *_guard(snapshot),
         *_culprit(intent, snapshot),
         *fights.problems(intent, snapshot.now.boot),
+        *_ahead(snapshot),
         *_links(snapshot),
         *_taken(snapshot, spec),
         *_failures(intent),
@@ -257,6 +260,16 @@ def _culprit(intent: Intent, snapshot: Snapshot) -> list[Problem]:
     text = f"{intent.removed_by} changed or removed our table; it was restored at once"
     hint = "other firewalls should leave table inet aovpnd alone"
     return [Problem("ruleset-changed", Severity.WARNING, text, hint, intent.removed_at)]
+
+
+def _ahead(snapshot: Snapshot) -> list[Problem]:
+    """Others' routing rules that are asked before ours. They are not ours to remove, and open nothing."""
+    if not snapshot.ahead:
+        return []
+    rules = ", ".join(f"{rule.priority}: {rule.action}" for rule in snapshot.ahead[:MOST_RULES])
+    text = f"other programs' routing rules stand before ours ({rules}); what they lead past the tunnel is refused"
+    hint = f"see ip rule and ip -6 rule; they should come behind priority {names.SHUT_PRIORITY}"
+    return [Problem("rule-ahead", Severity.WARNING, text, hint)]
 
 
 def _links(snapshot: Snapshot) -> list[Problem]:

@@ -25,7 +25,7 @@ def main() -> int:
     try:
         options.runtime_dir.mkdir(mode=0o755, parents=True, exist_ok=True)
         with Lock(options.runtime_dir / names.GUARD_LOCK_FILE):
-            hold(Nft(), _ready, _stop_descriptor())
+            hold(Nft, _ready, _stop_descriptor())
     except AlreadyRunning as error:
         logging.error("%s", error)  # noqa: LOG015, TRY400 - one line for a person
         return 1

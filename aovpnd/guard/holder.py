@@ -16,13 +16,18 @@ log = logging.getLogger("aovpnd.guard")
 
 RETRY_S: Final = 0.05
 """After a failure: a link that went away while it was being attached to (ENOENT before Linux 6.16) is gone by then."""
+LAST_RETRY_S: Final = 30.0
+"""After many in a row: a kernel without nftables gets none by being asked."""
 
 
 class Holder:
     """Holds the tables for as long as it lives. Used from one thread."""
 
-    def __init__(self, nft: Nft, dump_links: Callable[[], tuple[Link, ...]] = rtnl.dump_links) -> None:
-        self._nft = nft
+    def __init__(
+        self, open_nft: Callable[[], Nft], dump_links: Callable[[], tuple[Link, ...]] = rtnl.dump_links
+    ) -> None:
+        self._open_nft = open_nft
+        self._nft: Nft | None = None
         self._dump_links = dump_links
         self._attached: rules.Attached | None = None
         self._complaint = ""
@@ -35,12 +40,14 @@ class Holder:
             links = self._dump_links()
             wanted = rules.attached(links)
             if wanted != self._attached:
+                if self._nft is None:
+                    self._nft = self._open_nft()
                 self._nft.run(rules.whole(links))
                 self._attached = wanted
                 log.info("egress guarded on %s", ", ".join(name for _, name, _ in wanted[0]) or "no link yet")
         except (NetlinkError, NftError) as error:
             # What was loaded before still stands: the transaction failed as a whole.
-            if str(error) != self._complaint:  # said once: it is tried twenty times a second
+            if str(error) != self._complaint:  # said once: it is tried again and again
                 self._complaint = str(error)
                 log.warning("not up to date with the links, trying again: %s", error)
             return False
@@ -48,17 +55,22 @@ class Holder:
         return True
 
 
-def hold(nft: Nft, ready: Callable[[], None], stop: int) -> None:
-    """Hold the tables until ``stop`` (a descriptor) becomes readable; ``ready`` is called once they stand first."""
+def hold(open_nft: Callable[[], Nft], ready: Callable[[], None], stop: int) -> None:
+    """Hold the tables until ``stop`` (a descriptor) becomes readable; ``ready`` is called once they stand first.
+
+    What fails is tried again, ever more seldom: whoever started us would do no better by starting us again.
+    """
     with rtnl.Watch((rtnl.Group.LINK,)) as watch:
-        holder = Holder(nft)
+        holder = Holder(open_nft)
         current = announced = False
+        pause = RETRY_S
         while True:
             current = holder.follow()
             if current and not announced:
                 ready()
                 announced = True
-            readable, _, _ = select.select([watch.fileno(), stop], [], [], None if current else RETRY_S)
+            readable, _, _ = select.select([watch.fileno(), stop], [], [], None if current else pause)
+            pause = RETRY_S if current else min(2 * pause, LAST_RETRY_S)
             if stop in readable:
                 return
             watch.drain()

@@ -3,7 +3,18 @@
 
 from typing import Final
 
-from tests.audits import advertisements, dhcp, endpoint, inference, lies, redirects
+from tests.audits import (
+    advertisements,
+    dhcp,
+    endpoint,
+    guests,
+    hooks,
+    inference,
+    lies,
+    redirects,
+    routing,
+    tables,
+)
 from tests.audits.attack import Attack
 
 ATTACKS: Final[tuple[Attack, ...]] = (
@@ -13,4 +24,8 @@ ATTACKS: Final[tuple[Attack, ...]] = (
     *endpoint.ATTACKS,
     *redirects.ATTACKS,
     *inference.ATTACKS,
+    *tables.ATTACKS,
+    *guests.ATTACKS,
+    *routing.ATTACKS,
+    *hooks.ATTACKS,
 )

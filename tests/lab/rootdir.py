@@ -33,7 +33,10 @@ CACHE: Final = Path(os.environ.get("AOVPND_LAB_CACHE", "/var/cache/aovpnd-lab"))
 APT_DIR: Final = Path("/etc/apt")
 KEYRING: Final = Path("/usr/share/keyrings/debian-archive-keyring.gpg")
 LAB_SUITE: Final = "bookworm"
-LAB_PACKAGES: Final = ("dnsmasq-base", "iproute2", "isc-dhcp-client", "tayga")
+LAB_PACKAGES: Final = (
+    *("dnsmasq-base", "iproute2", "isc-dhcp-client", "tayga"),
+    *("fail2ban", "firewalld", "iptables", "netavark", "nftables", "ufw"),  # other programs' firewalls
+)
 """What the simulated hosts run from the root directory; everything else they take from the host."""
 
 _APT_OPTIONS: Final = re.compile(r"^(Acquire::(?:http|https|ftp)::.*|Acquire::(?:Check-.*|Retries|ForceIPv[46])) ")

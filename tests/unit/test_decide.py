@@ -29,6 +29,7 @@ from aovpnd.model import (
     Snapshot,
     Wish,
 )
+from aovpnd.repairs import RuleAhead
 from aovpnd.ruleset import L4, Device, Packet
 from tests.unit.packets import packet
 from tests.unit.small_world import (
@@ -299,6 +300,15 @@ CASES: Final = {
         "offline",
         "",
         problems="no-tunnel link-unnameable",
+    ),
+    "somebody else's routing rule before ours": Case(
+        ONE,
+        Intent(),
+        replace(HOME_NET, ahead=(RuleAhead(5, "lookup main"),)),
+        "connecting",
+        "shake",
+        tunnels="work:aovpn0:down",
+        problems="rule-ahead",
     ),
     # temporary access
     "a grant": Case(Config(), OPEN, HOME_NET, "temporary-access", "shake web dns lan", "main", problems="no-tunnel"),

@@ -130,7 +130,7 @@ PARTS: Final = (
     _part(
         "adapters",
         "names errors links ruleset render model tunnel dns inquiries sockets orders messages nftlib rtnl lock"
-        " resolvconf regular",
+        " resolvconf regular repairs",
         "they observe and ensure; an adapter that imported core, config or daemon could decide",
     ),
     _part("adapters.routeget", "errors rtnl destinations", "one question to the kernel, and its answer"),

@@ -6,7 +6,7 @@ import socket
 import struct
 from collections.abc import Callable
 from ipaddress import IPv4Address, IPv4Network, IPv6Address, IPv6Network, ip_interface
-from typing import Any
+from typing import Any, Final
 
 import pytest
 from hypothesis import given
@@ -14,9 +14,11 @@ from hypothesis import strategies as st
 
 from aovpnd import names, rtnl
 from aovpnd.adapters import netlink, rtdump
+from aovpnd.adapters.rtdump import PolicyRule
 from aovpnd.errors import NetlinkError
 from aovpnd.links import Link
 from aovpnd.model import LinkAddress, Route
+from aovpnd.repairs import RuleAhead
 from aovpnd.rtnl import Change, attribute, attributes, messages
 
 
@@ -311,6 +313,34 @@ def test_our_rule() -> None:
 def test_rule_that_is_not_ours(payload: bytes) -> None:
     """Whatever differs makes it another rule."""
     assert rtdump.parse_rule(payload, 4) != netlink.our_rule(4)
+
+
+LOCAL: Final = PolicyRule(4, 0, rtdump.TO_TABLE, table=rtdump.LOCAL_TABLE)
+THEIRS: Final = (
+    PolicyRule(4, 1, rtdump.TO_TABLE, table=52),
+    PolicyRule(4, 2, 2),
+    PolicyRule(4, 3, rtdump.ACT_NOP),
+    PolicyRule(4, 4, 99),
+    PolicyRule(4, 5, rtdump.TO_TABLE, table=rtdump.MAIN_TABLE),
+)
+
+
+@pytest.mark.parametrize(
+    ("rules", "found"),
+    [
+        pytest.param((LOCAL, netlink.our_rule(4), *THEIRS), (), id="behind ours"),
+        pytest.param((LOCAL, *THEIRS), (), id="ours is missing"),
+        pytest.param(
+            (LOCAL, *THEIRS, netlink.our_rule(4)),
+            ((1, "lookup 52"), (2, "goto"), (4, "action 99"), (5, "lookup main")),
+            id="before ours, but for local and what does nothing",
+        ),
+        pytest.param((netlink.shut_rule(4), netlink.our_rule(4)), (), id="one of ours"),
+    ],
+)
+def test_rules_ahead(rules: tuple[PolicyRule, ...], found: tuple[tuple[int, str], ...]) -> None:
+    """Those that the kernel asks before ours."""
+    assert netlink.ahead(rules) == tuple(RuleAhead(*each) for each in found)
 
 
 # -- changes ---------------------------------------------------------------------------------------------------------
