@@ -52,7 +52,6 @@ FIGHT_PAUSE_S: Final = 1.0
 UNTOLD_S: Final = 2.0
 """A status that could not be written is tried again this soon: whoever looks for it finds none meanwhile."""
 
-
 INQUIRERS: Final = 4
 """Threads that wait for answers: questions are few, and each has its own deadline."""
 
@@ -232,7 +231,7 @@ class Daemon:
 
     async def _pass(self, reason: str) -> tuple[bool, float | None]:
         """Look, decide, do. Returns whether anything was done, and seconds until time alone changes the answer."""
-        snapshot = self._blame(await self._in_worker(self._system.observe))
+        snapshot = await self._look()
         self._learn()
         self._intent = memory.settle(self._config, self._intent, snapshot)
         if self._stopping:
@@ -262,12 +261,16 @@ class Daemon:
         wake_in = None if desired.wake_at is None else desired.wake_at - now
         return bool(actions), wake_in if told else min(UNTOLD_S, wake_in or UNTOLD_S)
 
-    def _blame(self, snapshot: Snapshot) -> Snapshot:
-        """Name who altered our table, if it is altered and we had loaded it."""
+    async def _look(self) -> Snapshot:
+        """What is, and who altered our table, if it is altered and we had loaded it."""
+        known, self._culprit = self._culprit, None
+        snapshot = await self._in_worker(self._system.observe)
         self.hear()
-        culprit, self._culprit = self._culprit, None
-        altered = self._loaded_once and snapshot.ruleset is None
-        return replace(snapshot, culprit=culprit) if altered else snapshot
+        if not self._loaded_once or snapshot.ruleset is not None:
+            return snapshot  # who has been heard of while we looked may have struck behind our look: the next one shows
+        if known is None:
+            known, self._culprit = self._culprit, None
+        return replace(snapshot, culprit=known)
 
     async def _carry_out(self, commands: list[_Pending], snapshot: Snapshot) -> list[tuple[_Pending, _Said]]:
         """Commands change the memory, never the system; the pass that follows does that. Questions wait for its end."""

@@ -3,7 +3,7 @@
 
 from typing import Final
 
-from tests.mutants.mutant import KERNEL, NO_LEAK, RULESET, STATIC_FILES, Mutant
+from tests.mutants.mutant import KERNEL, NFTLIB, NO_LEAK, RULESET, STATIC_FILES, Mutant
 
 _FIREWALL: Final = "aovpnd/core/firewall.py"
 _GUARD: Final = "aovpnd/guard/rules.py"
@@ -11,6 +11,23 @@ _RULESET: Final = "aovpnd/ruleset.py"
 _RENDER: Final = "aovpnd/render.py"
 
 HOLDING: Final = (
+    # -- who touched what ----------------------------------------------------------------------------------------------
+    Mutant(
+        "unreadable-notice-is-nobodys",
+        "aovpnd/nftlib.py",
+        "        known = all(table for _, table in touched)",
+        "        known = True",
+        "a change of our table of which a notice cannot be read is not looked at",
+        (NFTLIB,),
+    ),
+    Mutant(
+        "what-is-touched-is-forgotten",
+        "aovpnd/nftlib.py",
+        "                    self._touched.add((data[offset + _NLMSG_BYTES], name))",
+        "                    self._touched = {(data[offset + _NLMSG_BYTES], name)}",
+        "a transaction over our table and another's counts as the other's alone",
+        (NFTLIB,),
+    ),
     # -- the table: what comes in, what goes through -------------------------------------------------------------------
     Mutant(
         "own-address-from-elsewhere",

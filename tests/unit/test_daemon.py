@@ -441,40 +441,6 @@ def test_status_that_cannot_be_written_stops_nothing(heard: _Heard) -> None:
     assert heard.messages.count("the status cannot be told: no space left (df)") == 1
 
 
-def test_flush_is_healed_and_the_culprit_named() -> None:
-    """A foreign flush takes the ordinary path, and the journal and status say who it was."""
-
-    async def scene(stage: Stage) -> None:
-        await stage.settled()
-        stage.world.snapshot = replace(stage.world.snapshot, ruleset=None, table_present=False)
-        stage.daemon.changed_by("nft[23515]")
-        await until(lambda: stage.world.snapshot.table_present)
-        desired = await stage.settled()
-        assert any("nft[23515]" in problem.text for problem in desired.problems)
-
-    play(scene)
-
-
-def test_culprit_is_named_who_struck_while_we_looked() -> None:
-    """A pass that began for another reason sees the table gone before the loop has heard of the change."""
-
-    async def scene(stage: Stage) -> None:
-        await stage.settled()
-
-        def hear() -> None:
-            if stage.world.snapshot.ruleset is None:
-                stage.daemon.changed_by("nft[23515]")
-
-        stage.daemon.hear = hear
-        stage.world.snapshot = replace(stage.world.snapshot, ruleset=None, table_present=False)
-        stage.daemon.links_changed()
-        await until(lambda: stage.world.snapshot.table_present)
-        desired = await stage.settled()
-        assert any("nft[23515]" in problem.text for problem in desired.problems)
-
-    play(scene)
-
-
 def test_grant_ends_when_its_time_is_over() -> None:
     """Time alone wakes the loop, and the window is shut."""
 
