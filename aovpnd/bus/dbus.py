@@ -2,13 +2,15 @@
 """The one module with pydbus and GLib: a connection to the bus, calls both ways, signals both ways.
 
 GLib's loop has a thread of its own, and asyncio's has the rest of the process; what passes between them is values.
-pydbus 0.6 as it is would do five things that this module does otherwise:
+pydbus 0.6 and GLib as they are would do seven things that this module does otherwise:
 
 * it answers a call when the method returns, so that a slow one blocks all: here the answer comes when it comes;
 * its connection ends the process when the bus goes: here `Connection.lost` is set, and the caller connects anew;
 * it lets others take the name: here nobody may;
 * its errors are called ``unknown.ValueError``: here they are ours, and nothing internal gets out;
-* with GLib before 2.84 each incoming call leaves its message behind: here the reference that is too many is dropped.
+* with GLib before 2.84 each incoming call leaves its message behind: here the reference that is too many is dropped;
+* GLib reads calls faster than anybody answers them, and keeps them all: here `turns` judges each as it is read;
+* GLib before 2.80.1 takes a signal that somebody sent to us alone for a service's (CVE-2024-34397): here nobody may.
 """
 
 import asyncio
@@ -17,22 +19,33 @@ import logging
 import os
 import threading
 from collections.abc import Callable, Coroutine
-from typing import Any, Final, Self, TypeVar
+from typing import Any, Final, Self, TypeVar, assert_never
 
 import pydbus
 from gi.repository import Gio, GLib
 from pydbus.generic import signal
 from pydbus.registration import ObjectRegistration, ObjectWrapper
 
-from aovpnd.bus.calls import CALL_TIMEOUT_S, BusError, BusLost, Call, Cancel, Handler, Match, Reply, Target, Typed
+from aovpnd.bus.calls import (
+    CALL_TIMEOUT_S,
+    DRIVER,
+    BusError,
+    BusLost,
+    Call,
+    Cancel,
+    Handler,
+    Match,
+    Reply,
+    Target,
+    Typed,
+)
 from aovpnd.bus.translate import error_name, error_text
+from aovpnd.bus.turns import LARGEST, Turn, Turns
 from aovpnd.errors import AovpndError, CommandRefused
 
 log = logging.getLogger("aovpnd.bus")
 T = TypeVar("T")
 
-LARGEST: Final = 1 << 16
-"""Bytes of the arguments of a call that are looked at."""
 _LEAKS: Final = GLib.check_version(2, 84, 0) is not None
 """g_dbus_connection_register_object_with_closures() hands over a reference to the invocation which only C code that
 returns an answer takes back; PyGObject adds one of its own for that, and the first one stays."""
@@ -112,6 +125,7 @@ class Connection:
         self.lost = asyncio.Event()
         self._exported: _Exported | None = None
         self._registration: Any = None
+        self._filter = bus.con.add_filter(_Gate(Turns()).judge)
 
     @classmethod
     async def open(cls, glib: Glib) -> Self:
@@ -135,6 +149,7 @@ class Connection:
         """Hang up. May be called on a lost connection."""
 
         def disconnect() -> None:
+            self._bus.con.remove_filter(self._filter)
             try:
                 self._bus.con.close_sync(None)
             except GLib.Error:
@@ -262,9 +277,7 @@ class _Wrapper(ObjectWrapper):  # type: ignore[misc] # pydbus has no types
         self, _con: Any, sender: str, _path: str, interface: str, method: str, parameters: Any, invocation: Any
     ) -> None:
         """Called in GLib's thread for each call that fits the introspection data; all others GDBus has refused."""
-        if parameters.get_size() > LARGEST:
-            self._refuse(invocation, CommandRefused("the call is too long", code="bad-request"))
-        elif interface == "org.freedesktop.DBus.Properties":
+        if interface == "org.freedesktop.DBus.Properties":
             self._return(invocation, *self._property(method, parameters.unpack()))
         else:
             flags = invocation.get_message().get_flags()
@@ -298,6 +311,48 @@ class _Wrapper(ObjectWrapper):  # type: ignore[misc] # pydbus has no types
     def _refuse(self, invocation: Any, error: AovpndError) -> None:
         invocation.return_dbus_error(error_name(error.code), error_text(error))
         _release(invocation)
+
+
+class _Gate:
+    """What is done with each message before GLib queues it. Called in GDBus' own thread, and in no other."""
+
+    def __init__(self, turns: Turns) -> None:
+        self._turns = turns
+
+    def judge(self, connection: Any, message: Any, incoming: bool, *_: object) -> Any:  # noqa: FBT001 - GLib's
+        """Return the message if it is to go on, None if not."""
+        kind = message.get_message_type()
+        if not incoming:
+            if kind in {Gio.DBusMessageType.METHOD_RETURN, Gio.DBusMessageType.ERROR}:
+                self._turns.leaves(message.get_destination() or "", message.get_reply_serial())
+            return message
+        if kind == Gio.DBusMessageType.SIGNAL:
+            # Services send theirs to everybody; to us alone only the bus itself has something to say.
+            return message if message.get_destination() is None or message.get_sender() == DRIVER.name else None
+        return self._call(connection, message) if kind == Gio.DBusMessageType.METHOD_CALL else message
+
+    def _call(self, connection: Any, message: Any) -> Any:
+        body = message.get_body()
+        turn = self._turns.arrives(
+            message.get_sender() or "",
+            message.get_serial(),
+            0 if body is None else body.get_size(),
+            wants_answer=not message.get_flags() & Gio.DBusMessageFlags.NO_REPLY_EXPECTED,
+        )
+        match turn:
+            case Turn.TAKE:
+                return message
+            case Turn.IGNORE:
+                return None
+            case Turn.TOO_LONG:
+                refusal = CommandRefused("the call is too long", hint=f"at most {LARGEST} bytes", code="bad-request")
+            case Turn.BUSY:
+                refusal = CommandRefused("too many requests at once", hint="try again in a moment", code="busy")
+            case _:
+                assert_never(turn)
+        answer = Gio.DBusMessage.new_method_error_literal(message, error_name(refusal.code), error_text(refusal))
+        connection.send_message(answer, Gio.DBusSendMessageFlags.NONE)
+        return None
 
 
 def _release(invocation: Any) -> None:

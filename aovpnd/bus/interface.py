@@ -1,5 +1,9 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""``org.aovpnd1.Manager`` as programs see it: the introspection data, and nothing else."""
+"""``org.aovpnd1.Manager`` as programs see it: the introspection data, and nothing else.
+
+Calls that want no answer (NO_REPLY_EXPECTED of the D-Bus specification) are not carried out: see `turns`. A connection
+may have eight calls in hand, and an argument less than 8 kB; more is ``org.aovpnd1.Error.Busy``, or ``BadRequest``.
+"""
 
 from typing import Final
 

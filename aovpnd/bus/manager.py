@@ -8,21 +8,20 @@ authorisation is never kept.
 import asyncio
 import logging
 import pwd
-from collections import Counter
+import time
 from collections.abc import Awaitable, Callable
 from typing import Final
 
 from aovpnd.bus import access, polkit, translate
 from aovpnd.bus.calls import Bus, BusError, Call, uid_of
 from aovpnd.bus.translate import Request
+from aovpnd.bus.turns import ROOT, Pace, Places
 from aovpnd.errors import AovpndError, CommandRefused
 
 log = logging.getLogger("aovpnd.bus")
 
-ROOT: Final = 0
-CALLS_EACH: Final = 16
-"""Calls of one user that may wait for polkit, a person or the daemon at once."""
-CALLS: Final = 128
+TO_THE_DAEMON: Final = 16
+"""Commands that are carried to the daemon at once: it does one at a time, and lets us have so many connections."""
 NAME_PATIENCE_S: Final = 2.0
 """For the system's list of users, which may be a directory somewhere else."""
 
@@ -38,7 +37,9 @@ class Manager:
         self._bus = bus
         self._ask = ask
         self._status = status
-        self._waiting: Counter[int] = Counter()
+        self._places = Places()
+        self._pace = Pace()
+        self._door = asyncio.Semaphore(TO_THE_DAEMON)
 
     async def handle(self, call: Call) -> tuple[object, ...]:
         """Carry a call out; raises `AovpndError` with what to tell the caller."""
@@ -48,21 +49,22 @@ class Manager:
             raise CommandRefused("there is no such method", code="bad-request")
         line = translate.request(call)
         uid = await self._caller(call)
-        if self._waiting[uid] >= CALLS_EACH or self._waiting.total() >= CALLS:
+        if not self._places.take(uid):
             raise CommandRefused("too many requests at once", hint="try again in a moment", code="busy")
-        self._waiting[uid] += 1
         try:
+            await asyncio.sleep(self._pace.wait_s(uid, time.monotonic()))
             return await self._carry_out(call, uid, line)
         finally:
-            self._waiting[uid] -= 1
-            self._waiting += Counter()  # drops whoever waits no more
+            self._places.leave(uid)
 
     async def _carry_out(self, call: Call, uid: int, line: Request) -> tuple[object, ...]:
         user = await _user_name(uid)
         who = f"{user} ({call.sender})"
         try:
             await self._authorise(call, uid)
-            answer = translate.answer(call.method, await self._ask(translate.on_behalf(line, user)))
+            async with self._door:
+                said = await self._ask(translate.on_behalf(line, user))
+            answer = translate.answer(call.method, said)
         except AovpndError as error:
             log.info("%s for %s: %s", call.method, who, error.code)
             raise

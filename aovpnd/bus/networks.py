@@ -23,6 +23,8 @@ WIFI: Final = 2
 DEVICES: Final = 64
 """More than a laptop has."""
 SSID_BYTES: Final = 32
+PAUSE_S: Final = 0.5
+"""Between two looks: each asks NetworkManager a few things for every link, and tells the daemon what is new."""
 RECORD: Final = "connectivity-check"
 CHECK: Final = "ConnectivityCheckEnabled"
 
@@ -62,6 +64,7 @@ class Networks:
             self._look.clear()
             await self._tell(await names(self._bus))
             await self._tame()
+            await asyncio.sleep(PAUSE_S)
 
     def _begin_anew(self) -> None:
         self._settled = None

@@ -19,7 +19,7 @@ AUTHORITY: Final = Target(
 )
 ALLOW_USER_INTERACTION: Final = 1
 """CheckAuthorizationFlags."""
-PATIENCE_S: Final = 15.0
+PATIENCE_S: Final = 10.0
 """For an answer that takes no person."""
 PERSON_PATIENCE_S: Final = 180.0
 """For one that may take a password."""

@@ -27,19 +27,30 @@ class Sleep:
     def __init__(self, bus: Bus, line: Line) -> None:
         self._bus = bus
         self._line = line
-        self._news: asyncio.Queue[bool | None] = asyncio.Queue()
+        self._news: list[bool | None] = []
+        self._look = asyncio.Event()
         self._inhibitor = -1
 
     async def run(self) -> None:
         """Follow logind; never returns. `BusError` when the bus is lost."""
-        await self._bus.subscribe(SLEEPS, lambda values: self._news.put_nowait(values[0] is True))
-        await self._bus.subscribe(owner_changes(NAME), lambda _: self._news.put_nowait(None))
+        await self._bus.subscribe(SLEEPS, lambda values: self._hear(values[0] is True))
+        await self._bus.subscribe(owner_changes(NAME), lambda _: self._hear(None))
         try:
             await self._hold()
             while True:
-                await self._heard(await self._news.get())
+                await self._look.wait()
+                self._look.clear()
+                while self._news:
+                    await self._heard(self._news.pop(0))
         finally:
             self._release()
+
+    def _hear(self, news: bool | None) -> None:  # noqa: FBT001
+        """Keep the last word of each kind: of a thousand that wait, the others are no news."""
+        if news in self._news:
+            self._news.remove(news)
+        self._news.append(news)
+        self._look.set()
 
     async def _heard(self, sleeping: bool | None) -> None:  # noqa: FBT001 - logind's own word, None: logind is another
         if sleeping is None:

@@ -32,9 +32,44 @@ def call(bus: Any, order: dict[str, Any]) -> dict[str, Any]:
         for _ in range(order.get("count", 1)):
             answer = bus.call_sync(*where, order["method"], parameters, None, flags, 60_000, None)
     except GLib.Error as error:
-        name = Gio.DBusError.get_remote_error(error) or ""
-        return {"error": name, "text": error.message.removeprefix(f"GDBus.Error:{name}: ")}
+        return outcome(error)
     return {"values": () if answer is None else answer.unpack()}
+
+
+def outcome(error: Any) -> dict[str, Any]:
+    """A failed call."""
+    name = Gio.DBusError.get_remote_error(error) or ""
+    return {"error": name, "text": error.message.removeprefix(f"GDBus.Error:{name}: ")}
+
+
+def crowd(order: dict[str, Any]) -> dict[str, Any]:
+    """Make all calls of a list at once, each on a connection of its own, and wait for every answer."""
+    calls = order["crowd"]
+    connections = [connect() for _ in calls]
+    answers: list[Any] = [None] * len(calls)
+
+    def answered(bus: Any, result: Any, number: int) -> None:
+        try:
+            answers[number] = {"values": bus.call_finish(result).unpack()}
+        except GLib.Error as error:
+            answers[number] = outcome(error)
+
+    for number, (bus, one) in enumerate(zip(connections, calls, strict=True)):
+        flags = Gio.DBusCallFlags.NO_AUTO_START
+        if one.get("interactive"):
+            flags |= Gio.DBusCallFlags.ALLOW_INTERACTIVE_AUTHORIZATION
+        parameters = GLib.Variant(one.get("signature", "()"), tuple(one.get("arguments", ())))
+        where = (NAME, PATH, one.get("interface", f"{NAME}.Manager"), one["method"])
+        bus.call(*where, parameters, None, flags, 120_000, None, answered, number)
+    while None in answers:
+        GLib.MainContext.default().iteration(True)
+    for bus in connections:
+        bus.close_sync(None)
+    return {"values": answers}
+
+
+def ignore(*_: Any) -> None:
+    """The answer to a call. Without anybody to take it, GDBus would tell the bus that none is wanted."""
 
 
 def vanish(order: dict[str, Any]) -> dict[str, Any]:
@@ -42,13 +77,20 @@ def vanish(order: dict[str, Any]) -> dict[str, Any]:
     connections = [connect() for _ in range(order["count"])]
     parameters = GLib.Variant(order.get("signature", "()"), tuple(order.get("arguments", ())))
     for bus in connections:
-        bus.call(NAME, PATH, f"{NAME}.Manager", order["method"], parameters, None, 0, 60_000, None, None)
+        bus.call(NAME, PATH, f"{NAME}.Manager", order["method"], parameters, None, 0, 60_000, None, ignore)
         bus.flush_sync(None)
     print(json.dumps({"values": [bus.get_unique_name() for bus in connections]}), flush=True)
     sys.stdin.readline()
     for bus in connections:
         bus.close_sync(None)
     return {"values": []}
+
+
+def obey(bus: Any, order: dict[str, Any]) -> dict[str, Any]:
+    """Do what one line says."""
+    if order.get("crowd"):
+        return crowd(order)
+    return vanish(order) if order.get("vanish") else call(bus, order)
 
 
 def main() -> None:
@@ -58,8 +100,7 @@ def main() -> None:
     print(json.dumps(bus.get_unique_name()), flush=True)
     for line in sys.stdin:
         order = json.loads(line)
-        answer = vanish(order) if order.get("vanish") else call(bus, order)
-        print(json.dumps(answer), flush=True)
+        print(json.dumps(obey(bus, order)), flush=True)
 
 
 if __name__ == "__main__":

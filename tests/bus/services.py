@@ -133,7 +133,11 @@ class Minds:
     others: str = "active"
     """How everybody sits there whom ``sessions`` does not name."""
     mode: str = "normal"
-    """normal; hang: never answers; error; nonsense: an answer that says nothing; late: answers yes when let."""
+    """normal; hang: never answers; error; nonsense: an error that says nothing; late: answers yes when let; or yes, no,
+    challenge, whatever the file of actions says, as by an administrator's rule.
+    """
+    modes: dict[str, str] = field(default_factory=dict)
+    """The same, by the bus name of who asks for permission."""
 
 
 class Polkit(Service):
@@ -172,21 +176,25 @@ class Polkit(Service):
         (kind, subject), action, details, flags, _ = arguments
         self.asked.append(Asked(sender, kind, subject, action, details, flags))
         minds = self.minds
+        mode = minds.modes.get(subject["name"], minds.mode)
         (uid,) = self.driver("GetConnectionUnixUser", "(s)", sender)
         if uid not in {0, self._owner}:
             text = "Only trusted callers (e.g. uid 0 or an action owner) can use CheckAuthorization()"
             invocation.return_dbus_error("org.freedesktop.PolicyKit1.Error.NotAuthorized", text)
-        elif minds.mode in {"hang", "late"}:
+        elif mode in {"hang", "late"}:
             self._waiting.append(invocation)
-        elif minds.mode == "error":
+        elif mode == "error":
             invocation.return_dbus_error("org.freedesktop.PolicyKit1.Error.Failed", "polkit is unwell")
-        elif minds.mode == "nonsense":
+        elif mode == "nonsense":
             invocation.return_dbus_error("com.example.Nonsense", "")
         elif action not in self._defaults:
             text = f"Action {action} is not registered"
             invocation.return_dbus_error("org.freedesktop.PolicyKit1.Error.Failed", text)
-        else:
+        elif mode == "normal":
             invocation.return_value(GLib.Variant("((bba{ss}))", (self._decide(subject, action, flags),)))
+        else:
+            answer: tuple[bool, bool, dict[str, str]] = (mode == "yes", mode == "challenge", {})
+            invocation.return_value(GLib.Variant("((bba{ss}))", (answer,)))
 
     def _decide(self, subject: dict[str, Any], action: str, flags: int) -> tuple[bool, bool, dict[str, str]]:
         minds = self.minds

@@ -22,6 +22,21 @@ from tests.unit.fake_daemon import FakeDaemon, fake_daemon
 from tests.unit.imports import ROOT
 
 AS_ROOT: Final = os.getuid() == 0
+SERVICE_USERS: Final = (
+    "man",
+    "lp",
+    "mail",
+    "news",
+    "uucp",
+    "proxy",
+    "www-data",
+    "backup",
+    "list",
+    "irc",
+    "daemon",
+    "bin",
+)
+"""Users whom every Debian has, and who have no session."""
 USER: Final = pwd.getpwnam("games").pw_uid if AS_ROOT else os.getuid()
 ANSWER_S: Final = 60.0
 DEADLINE_S: Final = 15.0
@@ -33,6 +48,16 @@ def command_as(uid: int, *command: str) -> list[str]:
         assert uid == os.getuid()
         return list(command)
     return ["setpriv", f"--reuid={uid}", f"--regid={uid}", "--clear-groups", "--", *command]
+
+
+def word(answer: dict[str, Any]) -> str:
+    """``done``, or the last word of the error."""
+    return "done" if "values" in answer else str(answer["error"].rpartition(".")[2])
+
+
+def others() -> tuple[int, ...]:
+    """Other users, as far as we may be them: no one of them is `USER`."""
+    return tuple(pwd.getpwnam(name).pw_uid for name in SERVICE_USERS) if AS_ROOT else (USER,)
 
 
 class Caller:
@@ -68,8 +93,20 @@ class Caller:
 
     def code(self, method: str, signature: str = "()", *arguments: Any, **more: Any) -> str:
         """``done``, or the last word of the error."""
-        answer = self.call(method, signature, *arguments, **more)
-        return "done" if "values" in answer else str(answer["error"].rpartition(".")[2])
+        return word(self.call(method, signature, *arguments, **more))
+
+    def order(self, **order: Any) -> str:
+        """Make one call, as an order that is already written; `code` of what it returns."""
+        self.tell(**order)
+        return word(self.answer())
+
+    def crowd(self, *orders: dict[str, Any]) -> None:
+        """Make all these calls at once, each on a connection of its own, without waiting."""
+        self.tell(crowd=orders)
+
+    def crowd_answers(self) -> list[str]:
+        """What came of the calls of a crowd, as `code` says it."""
+        return [word(answer) for answer in self.answer()["values"]]
 
     def kill(self) -> None:
         """It dies, whatever it is waiting for."""

@@ -8,6 +8,7 @@ from tests.mutants.mutant import BUS, CONTROL, INTENT, OVER_TIME, Mutant
 _ACCESS: Final = "aovpnd/bus/access.py"
 _POLKIT: Final = "aovpnd/bus/polkit.py"
 _MANAGER: Final = "aovpnd/bus/manager.py"
+_TURNS: Final = "aovpnd/bus/turns.py"
 _CONTROL: Final = "aovpnd/control.py"
 _INTENT: Final = "aovpnd/core/intent.py"
 
@@ -58,6 +59,30 @@ ASKING: Final = (
         '{"name": Typed("s", sender)}',
         '{"name": Typed("s", AUTHORITY.name)}',
         "the permission of another program counts",
+        (BUS,),
+    ),
+    Mutant(
+        "flood-without-end",
+        _TURNS,
+        "        if len(mine) >= IN_HAND_EACH or self._count >= IN_HAND:\n            return Turn.BUSY\n",
+        "",
+        "one program's flood stands before everybody's next call, and fills the memory",
+        (BUS,),
+    ),
+    Mutant(
+        "flood-that-wants-no-answer",
+        _TURNS,
+        "        if not wants_answer:\n            return Turn.IGNORE\n",
+        "",
+        "no answer ever makes room again, and the bus lets anybody send any number",
+        (BUS,),
+    ),
+    Mutant(
+        "one-user-takes-all-places",
+        _TURNS,
+        "        if mine >= PLACES_EACH or (mine and self._waiting.total() >= PLACES):\n            return False\n",
+        "",
+        "one user keeps all others from giving commands",
         (BUS,),
     ),
     Mutant(
