@@ -3,7 +3,7 @@
 
 from typing import Final
 
-from tests.mutants.mutant import BUS, CONTROL, INTENT, OVER_TIME, Mutant
+from tests.mutants.mutant import BUS, CONTROL, INTENT, OVER_TIME, TURNS, Mutant
 
 _ACCESS: Final = "aovpnd/bus/access.py"
 _POLKIT: Final = "aovpnd/bus/polkit.py"
@@ -67,7 +67,7 @@ ASKING: Final = (
         "        if len(mine) >= IN_HAND_EACH or self._count >= IN_HAND:\n            return Turn.BUSY\n",
         "",
         "one program's flood stands before everybody's next call, and fills the memory",
-        (BUS,),
+        (TURNS,),
     ),
     Mutant(
         "flood-that-wants-no-answer",
@@ -75,7 +75,7 @@ ASKING: Final = (
         "        if not wants_answer:\n            return Turn.IGNORE\n",
         "",
         "no answer ever makes room again, and the bus lets anybody send any number",
-        (BUS,),
+        (TURNS,),
     ),
     Mutant(
         "one-user-takes-all-places",
@@ -83,7 +83,7 @@ ASKING: Final = (
         "        if mine >= PLACES_EACH or (mine and self._waiting.total() >= PLACES):\n            return False\n",
         "",
         "one user keeps all others from giving commands",
-        (BUS,),
+        (TURNS,),
     ),
     Mutant(
         "everybody-is-the-bus",
