@@ -11,7 +11,7 @@ from itertools import count
 from typing import Any, Final
 
 from aovpnd.bus.access import Action, Verdict, judge, unanswered
-from aovpnd.bus.calls import Bus, BusError, Target, Typed, owner_changes
+from aovpnd.bus.calls import Bus, BusError, Target, Typed, owner_changes, uid_of
 from aovpnd.errors import CommandRefused
 
 AUTHORITY: Final = Target(
@@ -40,9 +40,17 @@ async def authorise(bus: Bus, sender: str, action: Action, *, interactive: bool)
     except BusError as error:
         raise unanswered(error.text) from error
     try:
+        await _still_there(bus, sender)  # whoever went before the subscription stood is not heard of
         await _ask(bus, sender, action, gone, interactive=interactive)
     finally:
         forget()
+
+
+async def _still_there(bus: Bus, sender: str) -> None:
+    try:
+        await uid_of(bus, sender)
+    except BusError as error:
+        raise CommandRefused("whoever asked has gone", code="caller-gone") from error
 
 
 async def _ask(bus: Bus, sender: str, action: Action, gone: "asyncio.Future[None]", *, interactive: bool) -> None:

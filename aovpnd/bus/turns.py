@@ -18,10 +18,11 @@ IN_HAND_EACH: Final = 8
 IN_HAND: Final = 2048
 """Unanswered calls of all: 16 MB of arguments."""
 ROOT: Final = 0
-PLACES_EACH: Final = 32
+PLACES_EACH: Final = 16
 """Commands of one user that may wait for polkit, a person or the daemon at once."""
-PLACES: Final = 256
-"""Commands of all. A user who has none waiting always has a place."""
+PLACES: Final = 64
+"""Commands of all; a user who has none waiting always has a place. Each is a call of ours that waits for its answer,
+and the bus lets us have 128 of these (max_replies_per_connection): beyond it nobody could be asked about anything."""
 PER_S: Final = 20.0
 """Commands of one user in a second, in the long run: each may cost polkit's time, and the daemon a pass."""
 BURST: Final = 100.0

@@ -6,9 +6,12 @@ came of it. The first line that it writes is its bus name.
 import json
 import os
 import sys
+import time
 from typing import Any
 
 from gi.repository import Gio, GLib
+
+from tests.bus import flooder
 
 NAME, PATH = "org.aovpnd1", "/org/aovpnd1"
 FLAGS = Gio.DBusConnectionFlags.AUTHENTICATION_CLIENT | Gio.DBusConnectionFlags.MESSAGE_BUS_CONNECTION
@@ -20,19 +23,24 @@ def connect() -> Any:
 
 
 def call(bus: Any, order: dict[str, Any]) -> dict[str, Any]:
-    """Make one call, or many of the same."""
+    """Make one call, or many of the same; ``clock``: return how long each took, in microseconds, in order of size."""
     where = (order.get("name", NAME), order.get("path", PATH), order.get("interface", f"{NAME}.Manager"))
     flags = Gio.DBusCallFlags.NO_AUTO_START
     if order.get("interactive"):
         flags |= Gio.DBusCallFlags.ALLOW_INTERACTIVE_AUTHORIZATION
     arguments = [argument * order.get("times", 1) for argument in order.get("arguments", ())]
     answer = None
+    took_us = []
     try:
         parameters = GLib.Variant(order.get("signature", "()"), tuple(arguments))
         for _ in range(order.get("count", 1)):
+            began = time.perf_counter()
             answer = bus.call_sync(*where, order["method"], parameters, None, flags, 60_000, None)
+            took_us.append(round((time.perf_counter() - began) * 1e6))
     except GLib.Error as error:
         return outcome(error)
+    if order.get("clock"):
+        return {"values": sorted(took_us)}
     return {"values": () if answer is None else answer.unpack()}
 
 
@@ -42,29 +50,31 @@ def outcome(error: Any) -> dict[str, Any]:
     return {"error": name, "text": error.message.removeprefix(f"GDBus.Error:{name}: ")}
 
 
-def crowd(order: dict[str, Any]) -> dict[str, Any]:
-    """Make all calls of a list at once, each on a connection of its own, and wait for every answer."""
+def crowd(bus: Any, order: dict[str, Any]) -> dict[str, Any]:
+    """Make all calls of a list at once and wait for every answer: each on a connection of its own, or ``together`` on
+    the one that we have.
+    """
     calls = order["crowd"]
-    connections = [connect() for _ in calls]
+    connections = [bus if order.get("together") else connect() for _ in calls]
     answers: list[Any] = [None] * len(calls)
 
-    def answered(bus: Any, result: Any, number: int) -> None:
+    def answered(connection: Any, result: Any, number: int) -> None:
         try:
-            answers[number] = {"values": bus.call_finish(result).unpack()}
+            answers[number] = {"values": connection.call_finish(result).unpack()}
         except GLib.Error as error:
             answers[number] = outcome(error)
 
-    for number, (bus, one) in enumerate(zip(connections, calls, strict=True)):
+    for number, (connection, one) in enumerate(zip(connections, calls, strict=True)):
         flags = Gio.DBusCallFlags.NO_AUTO_START
         if one.get("interactive"):
             flags |= Gio.DBusCallFlags.ALLOW_INTERACTIVE_AUTHORIZATION
         parameters = GLib.Variant(one.get("signature", "()"), tuple(one.get("arguments", ())))
         where = (NAME, PATH, one.get("interface", f"{NAME}.Manager"), one["method"])
-        bus.call(*where, parameters, None, flags, 120_000, None, answered, number)
+        connection.call(*where, parameters, None, flags, 120_000, None, answered, number)
     while None in answers:
         GLib.MainContext.default().iteration(True)
-    for bus in connections:
-        bus.close_sync(None)
+    for connection in set(connections) - {bus}:
+        connection.close_sync(None)
     return {"values": answers}
 
 
@@ -73,23 +83,34 @@ def ignore(*_: Any) -> None:
 
 
 def vanish(order: dict[str, Any]) -> dict[str, Any]:
-    """Connect many times, make a call on each connection, and hang up without waiting."""
+    """Connect many times, make a call on each connection, and hang up without waiting: when told, or ``at_once``."""
     connections = [connect() for _ in range(order["count"])]
     parameters = GLib.Variant(order.get("signature", "()"), tuple(order.get("arguments", ())))
     for bus in connections:
         bus.call(NAME, PATH, f"{NAME}.Manager", order["method"], parameters, None, 0, 60_000, None, ignore)
         bus.flush_sync(None)
-    print(json.dumps({"values": [bus.get_unique_name() for bus in connections]}), flush=True)
-    sys.stdin.readline()
+    if not order.get("at_once"):
+        print(json.dumps({"values": [bus.get_unique_name() for bus in connections]}), flush=True)
+        sys.stdin.readline()
     for bus in connections:
         bus.close_sync(None)
     return {"values": []}
 
 
+def forge(order: dict[str, Any]) -> dict[str, Any]:
+    """Make a call that names another sender, by a socket of our own; the bus name of that connection is returned."""
+    line = flooder.connect()
+    line.sendall(flooder.blob(flooder.call("Unblock", answered=True, sender=order["sender"]), 7))
+    answer = Gio.DBusMessage.new_from_blob(line.recv(1 << 16), Gio.DBusCapabilityFlags.NONE)
+    return {"values": [answer.get_destination()]}
+
+
 def obey(bus: Any, order: dict[str, Any]) -> dict[str, Any]:
     """Do what one line says."""
     if order.get("crowd"):
-        return crowd(order)
+        return crowd(bus, order)
+    if order.get("raw"):
+        return forge(order)
     return vanish(order) if order.get("vanish") else call(bus, order)
 
 

@@ -84,6 +84,12 @@ class Service:
         answer = self.connection.call_sync(bus, "/org/freedesktop/DBus", bus, method, parameters, None, 0, 5000, None)
         return answer.unpack()
 
+    def statistics(self, name: str) -> Any:
+        """What dbus-daemon counts for a connection."""
+        bus = "org.freedesktop.DBus"
+        where = (bus, "/org/freedesktop/DBus", f"{bus}.Debug.Stats", "GetConnectionStats")
+        return self.connection.call_sync(*where, GLib.Variant("(s)", (name,)), None, 0, 5000, None).unpack()
+
     def export(self, path: str, xml: str, on_call: OnCall) -> None:
         """Serve one interface at a path."""
 
@@ -209,6 +215,23 @@ class Polkit(Service):
         if minds.agent == "dismiss":
             return False, False, {"polkit.dismissed": "true"}
         return minds.agent == "right", False, {}
+
+    def forget(self) -> None:
+        """Be as after a start: nobody waits, and nothing was asked."""
+        self.minds = Minds()
+        self.asked.clear()
+        self.cancelled.clear()
+        self.say_yes()
+
+    def say(self, *verdicts: bool) -> None:
+        """Answer those who wait, in the order in which they were asked about, with yes or no."""
+
+        def answer() -> None:
+            waiting, self._waiting = self._waiting[: len(verdicts)], self._waiting[len(verdicts) :]
+            for verdict, invocation in zip(verdicts, waiting, strict=True):
+                invocation.return_value(GLib.Variant("((bba{ss}))", ((verdict, False, {}),)))
+
+        self.loop.do(answer)
 
     def say_yes(self) -> int:
         """Answer everybody who waits with yes, whether he is still there or not; how many those were."""

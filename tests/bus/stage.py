@@ -100,9 +100,9 @@ class Caller:
         self.tell(**order)
         return word(self.answer())
 
-    def crowd(self, *orders: dict[str, Any]) -> None:
-        """Make all these calls at once, each on a connection of its own, without waiting."""
-        self.tell(crowd=orders)
+    def crowd(self, *orders: dict[str, Any], together: bool = False) -> None:
+        """Make all these calls at once, without waiting: each on a connection of its own, or together on this one."""
+        self.tell(crowd=orders, together=together)
 
     def crowd_answers(self) -> list[str]:
         """What came of the calls of a crowd, as `code` says it."""
@@ -193,6 +193,40 @@ class Stage:
         caller = Caller(self.bus.address, uid)
         self.callers.append(caller)
         return caller
+
+    @contextlib.contextmanager
+    def flood(self, uid: int, **order: Any) -> Iterator[subprocess.Popen[str]]:
+        """A process of `tests.bus.flooder`, which has begun."""
+        command = command_as(uid, sys.executable, "-m", "tests.bus.flooder", json.dumps(order))
+        environment = {**os.environ, "DBUS_SYSTEM_BUS_ADDRESS": self.bus.address}
+        process = subprocess.Popen(command, stdout=subprocess.PIPE, text=True, cwd=ROOT, env=environment)
+        try:
+            assert process.stdout is not None
+            assert process.stdout.readline() == "begins\n"
+            yield process
+        finally:
+            process.kill()
+            process.wait()
+
+    def resident_kib(self) -> int:
+        """Memory of aovpnd-bus."""
+        assert self.process is not None
+        status = Path(f"/proc/{self.process.pid}/status").read_text(encoding="ascii")
+        return next(int(line.split()[1]) for line in status.splitlines() if line.startswith("VmRSS:"))
+
+    def descriptors(self) -> int:
+        """How many files and sockets aovpnd-bus has open."""
+        assert self.process is not None
+        return sum(1 for _ in Path(f"/proc/{self.process.pid}/fd").iterdir())
+
+    def match_rules(self) -> int:
+        """How many kinds of signals aovpnd-bus has asked the bus for."""
+        probe = Service(self.loop, self.bus.address, "")
+        try:
+            (stats,) = probe.statistics("org.aovpnd1")
+        finally:
+            probe.close()
+        return int(stats["MatchRules"])
 
     def close(self) -> None:
         """End everything."""

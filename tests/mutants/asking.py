@@ -62,6 +62,15 @@ ASKING: Final = (
         (BUS,),
     ),
     Mutant(
+        "any-name-is-a-caller",
+        _MANAGER,
+        '        if not call.sender.startswith(":"):  # a name that may be somebody else\'s by the time that polkit looks\n'
+        "            raise _gone()\n",
+        "",
+        "a name changes hands while polkit looks at it",
+        (BUS,),
+    ),
+    Mutant(
         "flood-without-end",
         _TURNS,
         "        if len(mine) >= IN_HAND_EACH or self._count >= IN_HAND:\n            return Turn.BUSY\n",

@@ -460,6 +460,26 @@ def test_caller_who_is_not_there_any_more(uids: tuple[int | None, ...]) -> None:
     assert (code(result), asked) == ("caller-gone", [])
 
 
+@pytest.mark.parametrize("sender", ["org.aovpnd1", "com.example.Root", "org.freedesktop.DBus", ""])
+def test_only_unique_names_are_callers(sender: str) -> None:
+    """A name that changes hands may be root's when it is looked at."""
+    bus = world(uids=(0,))
+    result, asked = handle(bus, Call(sender, "Unblock", ()))
+
+    assert (code(result), asked, bus.called) == ("caller-gone", [], [])
+
+
+def test_caller_who_went_before_anybody_listened() -> None:
+    """Who went just before his going would have been heard is looked for once more: polkit is not asked about nobody,
+    and no dialogue waits for ever.
+    """
+    bus = world(uids=(1000, None))
+    result, _ = handle(bus, CALL)
+
+    assert code(result) == "caller-gone"
+    assert bus.asked("CheckAuthorization") == []
+
+
 def test_caller_who_goes_while_polkit_thinks() -> None:
     """The check ends when the bus says that the caller has gone; polkit's late yes changes nothing."""
     bus = world(None)
