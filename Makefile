@@ -54,6 +54,10 @@ audit: ## every published attack of tests/audits, in every phase, many times; wr
 faults: ## every call to the outside fails in every way, in every phase; writes docs/faults.md
 	@tools/in-lab python3 -m tests.faults --write docs/faults.md $(ARGS)
 
+.PHONY: storm
+storm: ## a hundred thousand calls over D-Bus: what they cost, and what they leave behind
+	@tools/in-lab python3 -m tests.bus.storm $(ARGS)
+
 .PHONY: bench
 bench: ## times, memory, wake-ups and throughput; writes docs/bench.md
 	@tools/in-lab python3 -m tools.bench $(ARGS)

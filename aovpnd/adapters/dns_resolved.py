@@ -31,6 +31,14 @@ a row, as a command causes them, shall not wait for it one after the other."""
 LOOK_S: Final = 60.0
 """Look again after so long although nothing seems to have changed: not all that it holds shows in files that we see."""
 _HINT: Final = "names do not resolve; for the reason: systemctl status systemd-resolved"
+_AWAY: Final = (
+    "names are asked for as it was told last, and this is tried again; systemctl status dbus systemd-resolved"
+)
+_UNREACHABLE: Final = re.compile(
+    r"was not done after|does not answer|[Cc]onnection|[Cc]onnect to bus|not connected|remote peer|receive a reply"
+    r"|No such file|[Aa]ctivat|not provided by"
+)
+"""In what resolvectl(1) says when the bus, or resolved on it, is away: it holds what it held before."""
 _NO_LINK: Final = "No such device"
 """In what resolvectl(1) says of a link that is not there."""
 _LONGEST: Final = 1 << 16
@@ -106,6 +114,8 @@ class Resolved:
                 self._forget(None, links, "")  # there is nothing that it could hold of ours
                 return
             self._forget(self._last, links, "systemd-resolved does not answer")
+            if _UNREACHABLE.search(error.text):
+                raise ToolError("systemd-resolved cannot be reached", hint=_AWAY) from error
             raise ToolError(f"systemd-resolved does not do what it is told: {error.text}", hint=_HINT) from error
         self._last = dns
         self._look, self._looked_at = self._see(links), _key(links)

@@ -139,6 +139,7 @@ class Side:
                 if text != said:  # not the same line every five seconds
                     log.warning("no bus: %s", text)
                 said = text
+                log.debug("trying again in %g s", pause)
             await asyncio.sleep(pause)
             pause = min(2 * pause, longest)
 

@@ -313,9 +313,7 @@ class NetworkManager(Service):
             f"{NM_PATH}/Devices/1": {"DeviceType": 1, "Interface": "eth0"},
             f"{NM_PATH}/Devices/2": {"DeviceType": 2, "Interface": "wlan0", "ActiveAccessPoint": "/"},
         }
-        self.export(
-            NM_PATH, self._xml(NM, '<method name="GetDevices"><arg type="ao" direction="out"/></method>'), self._root
-        )
+        self.export(NM_PATH, self.root_xml(), self._root)
         for number in (1, 2):
             path = f"{NM_PATH}/Devices/{number}"
             names = [f"{NM}.Device", f"{NM}.Device.Wireless"][:number]
@@ -323,6 +321,16 @@ class NetworkManager(Service):
                 self.export(path, self._xml(name), lambda *call, at=path: self._property(at, *call[1:]))
         self._points = 0
         self.own()
+
+    @classmethod
+    def root_xml(cls) -> str:
+        """What the service itself has."""
+        return cls._xml(NM, '<method name="GetDevices"><arg type="ao" direction="out"/></method>')
+
+    @classmethod
+    def device_xml(cls) -> str:
+        """What each device has."""
+        return cls._xml(f"{NM}.Device")
 
     @staticmethod
     def _xml(interface: str, methods: str = "") -> str:

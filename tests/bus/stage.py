@@ -210,9 +210,16 @@ class Stage:
 
     def resident_kib(self) -> int:
         """Memory of aovpnd-bus."""
+        return self._memory_kib("VmRSS:")
+
+    def peak_kib(self) -> int:
+        """The most memory that it ever had."""
+        return self._memory_kib("VmHWM:")
+
+    def _memory_kib(self, key: str) -> int:
         assert self.process is not None
         status = Path(f"/proc/{self.process.pid}/status").read_text(encoding="ascii")
-        return next(int(line.split()[1]) for line in status.splitlines() if line.startswith("VmRSS:"))
+        return next(int(line.split()[1]) for line in status.splitlines() if line.startswith(key))
 
     def descriptors(self) -> int:
         """How many files and sockets aovpnd-bus has open."""
