@@ -33,12 +33,13 @@ import socket
 import struct
 from collections import Counter
 from collections.abc import Awaitable, Callable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from enum import StrEnum
 from pathlib import Path
 from typing import Any, Final
 
 from aovpnd import destinations
+from aovpnd.doors import Door
 from aovpnd.errors import AovpndError, CommandRefused, StateError
 from aovpnd.model import Block
 from aovpnd.orders import (
@@ -345,7 +346,10 @@ class Control:
         except (asyncio.IncompleteReadError, OSError):  # TimeoutError is an OSError
             return None
         try:
-            return await self._submit(parse(line))
+            command = parse(line)
+            if peer is Peer.BUS and isinstance(command, AllowTemporary | SetBlock):
+                command = replace(command, by=Door.BUS)
+            return await self._submit(command)
         except AovpndError as error:
             return error
 

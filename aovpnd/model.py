@@ -9,6 +9,7 @@ from dataclasses import dataclass
 from enum import StrEnum
 
 from aovpnd.dns import UNTOUCHED, Dns, DnsState
+from aovpnd.doors import Openers
 from aovpnd.gateways import FRESH, Doubt, Gateways, Heard, Path, PathMtu, Provoked
 from aovpnd.inquiries import BUILT_IN_ENDPOINT, EndpointPolicy, Host, Inquiry, OpenLookUp
 from aovpnd.links import Link
@@ -80,6 +81,7 @@ class Config:
     probe: tuple[Endpoint, ...] = ()
     temporary_access: TemporaryAccessPolicy = TemporaryAccessPolicy()
     lan: Lan = Lan.BLOCK
+    openers: Openers = Openers.AUTHORISED
     endpoint: EndpointPolicy = BUILT_IN_ENDPOINT
     origins: tuple[Origin, ...] = ()
     locked: frozenset[str] = frozenset()
@@ -123,9 +125,8 @@ class Route:
 class Routing:
     """Everything that we keep in routing: our rule per family, our table's routes (by `Route.order`), our sysctls.
 
-    ``shut`` are the families with a second rule behind ours that ends every look-up which our table did not answer: an
-    IPv6 socket that is bound to a link skips the ``unreachable default``, which the kernel keeps on ``lo``. (For a
-    bound IPv4 socket the kernel takes a failed look-up to mean "on the link": routing cannot stop it.)
+    ``shut``: families with a second rule that ends look-ups which our table did not answer: an IPv6 socket that is
+    bound to a link skips ``unreachable default``, kept on ``lo``. (A bound IPv4 socket's packets no routing stops.)
     """
 
     rules: tuple[int, ...]
@@ -137,8 +138,8 @@ class Routing:
 @dataclass(frozen=True, slots=True)
 class PeerState:
     """What ``wg show`` says of a peer. ``handshake_wall``: seconds (epoch) of the last handshake, or None.
-    ``path_mtu``: bytes of the largest outer packet that the kernel takes the way to the endpoint to carry, by links,
-    routes and what ICMP has told (RFC 1191, RFC 8201); None where there is no way.
+
+    ``path_mtu``: bytes of the largest outer packet that the kernel sends the endpoint (RFC 1191, RFC 8201), or None.
     """
 
     public_key: str

@@ -6,6 +6,7 @@ from dataclasses import dataclass
 
 from aovpnd.destinations import Destination
 from aovpnd.dns import Dns
+from aovpnd.doors import Door
 from aovpnd.links import Link
 from aovpnd.model import Block, GuardState, Routing, TunnelWish
 from aovpnd.ruleset import Ruleset
@@ -134,11 +135,12 @@ Action = (
 # -- what can be asked -------------------------------------------------------------------------------------------------
 @dataclass(frozen=True, slots=True)
 class AllowTemporary:
-    """Open the machine for a while. ``duration_s`` None means policy's default; ``user`` who asked."""
+    """Open the machine for a while. ``duration_s`` None means policy's default; ``user`` asked, ``by`` that door."""
 
     duration_s: int | None = None
     reason: str = ""
     user: str = "root"
+    by: Door = Door.SOCKET
 
 
 @dataclass(frozen=True, slots=True)
@@ -160,9 +162,10 @@ class Disconnect:
 
 @dataclass(frozen=True, slots=True)
 class SetBlock:
-    """Take the block off for good, or put it on."""
+    """Take the block off for good, or put it on. ``by``: by which door it was asked for."""
 
     block: Block
+    by: Door = Door.SOCKET
 
 
 @dataclass(frozen=True, slots=True)

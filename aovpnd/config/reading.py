@@ -13,6 +13,7 @@ from typing import Final
 from aovpnd.config import files, settings, toml, tunnels
 from aovpnd.config.findings import Finding, finding_of, printable_path
 from aovpnd.config.settings import Layer, Setting, Settings
+from aovpnd.doors import Openers
 from aovpnd.errors import ConfigError, ToolError
 from aovpnd.model import Config, Enabled, Lan, Origin, Problem, Severity, TemporaryAccessPolicy
 from aovpnd.tunnel import WireGuard
@@ -31,8 +32,11 @@ CLOSED: Final = "config-closed"
 _TIGHTEST: Final = Settings(
     temporary_access=TemporaryAccessPolicy(enabled=Enabled.NO),
     lan=Lan.BLOCK,
+    openers=Openers.ROOT,
     origins=tuple(
-        Origin(key, {"temporary_access.enabled": "false"}.get(key, known.built_in), settings.BUILT_IN)
+        Origin(
+            key, {"temporary_access.enabled": "false", "dbus.open": "false"}.get(key, known.built_in), settings.BUILT_IN
+        )
         for key, known in settings.KEYS.items()
     ),
 )
@@ -82,6 +86,7 @@ def reload(previous: Config | None, config_dir: Path, state_dir: Path, vendor_di
         probe=effective.probe,
         temporary_access=effective.temporary_access,
         lan=effective.lan,
+        openers=effective.openers,
         endpoint=effective.endpoint,
         origins=effective.origins,
         locked=effective.locked,
@@ -168,6 +173,7 @@ def _settings_in_force(found: Settings | None, previous: Config | None) -> tuple
             probe=previous.probe,
             temporary_access=previous.temporary_access,
             lan=previous.lan,
+            openers=previous.openers,
             endpoint=previous.endpoint,
             origins=previous.origins,
             locked=previous.locked,

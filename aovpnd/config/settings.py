@@ -16,6 +16,7 @@ from typing import Final, TypeVar
 from aovpnd import durations
 from aovpnd.config import hosts, toml
 from aovpnd.config.findings import INVALID, OVERRULED, Finding, Findings, UnfitError, quoted
+from aovpnd.doors import Openers
 from aovpnd.inquiries import BUILT_IN_ENDPOINT, Dnssec, EndpointPolicy, Pinned
 from aovpnd.model import Enabled, Lan, Origin, Severity, TemporaryAccessPolicy, WhileConnected
 from aovpnd.tunnel import TUNNEL_NAME, Endpoint, unfit
@@ -38,7 +39,7 @@ class Layer(IntEnum):
     POLICY = 5
 
 
-Parsed = str | int | tuple[str, ...] | tuple[Endpoint, ...] | Enabled | Lan | WhileConnected | Pinned | Dnssec
+Parsed = str | int | tuple[str, ...] | tuple[Endpoint, ...] | Enabled | Lan | Openers | WhileConnected | Pinned | Dnssec
 _T = TypeVar("_T", bound=Parsed)
 _Item = TypeVar("_Item", str, Endpoint)
 MOST_ITEMS: Final = 16
@@ -79,6 +80,7 @@ class Settings:
     probe: tuple[Endpoint, ...] = ()
     temporary_access: TemporaryAccessPolicy = _BUILT_IN_POLICY
     lan: Lan = Lan.BLOCK
+    openers: Openers = Openers.AUTHORISED
     endpoint: EndpointPolicy = BUILT_IN_ENDPOINT
     origins: tuple[Origin, ...] = ()
     locked: frozenset[str] = frozenset()
@@ -136,6 +138,10 @@ def _target(value: object) -> Endpoint:
 
 def _enabled(value: object) -> Enabled:
     return Enabled.YES if _boolean(value) else Enabled.NO
+
+
+def _openers(value: object) -> Openers:
+    return Openers.AUTHORISED if _boolean(value) else Openers.ROOT
 
 
 def _lan(value: object) -> Lan:
@@ -237,6 +243,7 @@ KEYS: Final = {
     "health.probe": Key(_targets, ""),
     "endpoint.resolver": Key(_resolver, ""),
     "endpoint.dnssec": Key(_dnssec, "false"),
+    "dbus.open": Key(_openers, "true"),
 }
 """Every setting there is, by its dotted name."""
 _TABLES: Final = sorted({key.partition(".")[0] for key in KEYS})
@@ -331,6 +338,7 @@ def merge(settings: Iterable[Setting]) -> tuple[Settings, list[Finding]]:
         probe=_value(chosen, "health.probe", ()),
         temporary_access=access,
         lan=_value(chosen, "lan.allow", Lan.BLOCK),
+        openers=_value(chosen, "dbus.open", Openers.AUTHORISED),
         endpoint=endpoint,
         origins=origins,
         locked=locked,

@@ -12,6 +12,7 @@ from typing import Final, assert_never
 
 from aovpnd.core import endpoints, failover, fights, health, lookups, mtu, plan, problems, sleep, sockets
 from aovpnd.core.view import PREFER, View, as_made, choose, is_configured, order, view
+from aovpnd.doors import Door, Openers
 from aovpnd.gateways import Doubt, Gateways, Provoked
 from aovpnd.inquiries import Finding, LookedUp, Measured, MeasurePath, ProbeTunnel, Reached, Unanswered
 from aovpnd.model import (
@@ -54,6 +55,8 @@ REASON_LENGTH: Final = 200
 def update(config: Config, intent: Intent, snapshot: Snapshot, command: Command) -> tuple[Intent, Answer | Refusal]:
     """Carry out ``command`` in the memory; a `Refusal` leaves it as it was."""
     match command:
+        case AllowTemporary(by=Door.BUS) | SetBlock(Block.OFF, by=Door.BUS) if config.openers is Openers.ROOT:
+            return intent, Refusal("root-only", "the configuration lets root alone open the network", "[dbus] open")
         case AllowTemporary():
             return _allow(config, intent, snapshot, command)
         case CancelTemporary():

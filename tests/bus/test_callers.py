@@ -8,6 +8,7 @@ from typing import Final
 import pytest
 
 from aovpnd.bus.turns import PLACES_EACH
+from aovpnd.doors import Door
 from aovpnd.errors import CommandRefused
 from aovpnd.orders import AllowTemporary, Answer, Connect
 from tests.bus.private_bus import BUS_USER
@@ -97,7 +98,7 @@ def test_person_is_named(scene: Stage, user: Caller) -> None:
     answer = user.call("AllowTemporaryAccess", "(us)", 60, "hotel portal", interactive=True)
 
     assert answer == {"values": ["done", 5_000_000]}
-    assert scene.daemon.asked == [AllowTemporary(60, "hotel portal", pwd.getpwuid(USER).pw_name)]
+    assert scene.daemon.asked == [AllowTemporary(60, "hotel portal", pwd.getpwuid(USER).pw_name, Door.BUS)]
 
 
 def test_refusal_of_the_daemon_is_the_answer(scene: Stage, user: Caller) -> None:

@@ -13,6 +13,7 @@ from typing import Final
 
 import pytest
 
+from aovpnd.doors import Door
 from aovpnd.errors import CommandRefused
 from aovpnd.orders import AllowTemporary, Answer, CancelTemporary, Connect, Explain
 from tests.bus.services import Polkit
@@ -95,7 +96,7 @@ def test_window_with_a_password(scene: Stage) -> None:
     answer = json.loads(out)
     assert (answer["ok"], answer["text"]) == (True, "temporary access is open")
     assert 55 <= answer["remaining_s"] <= 60
-    assert scene.daemon.asked == [AllowTemporary(60, "portal", "games")]
+    assert scene.daemon.asked == [AllowTemporary(60, "portal", "games", Door.BUS)]
 
 
 def test_explanation_crosses_whole(scene: Stage) -> None:
@@ -184,7 +185,7 @@ def test_agent_asks_in_the_terminal(scene: Stage, tmp_path: Path) -> None:
     try:
         done = ctl(scene, "allow-temp", "1min", path=path, stdin=theirs)
         assert said(done) == (0, "done\n", "Password: \n")
-        assert scene.daemon.asked == [AllowTemporary(60, "", "games")]
+        assert scene.daemon.asked == [AllowTemporary(60, "", "games", Door.BUS)]
         wait_for("the agent to be gone", lambda: not file.exists(), deadline_s=DEADLINE_S)
         # Without a question there is no agent; and a missing one is named.
         assert said(ctl(scene, "connect", path=path, stdin=theirs)) == (0, "done\n", "")

@@ -102,6 +102,22 @@ ASKING: Final = (
         (CONTROL,),
     ),
     Mutant(
+        "bus-opens-what-is-roots",
+        _INTENT,
+        "if config.openers is Openers.ROOT:",
+        "if config.openers is not Openers.ROOT and False:",
+        "whoever takes over aovpnd-bus opens the network although the configuration keeps that for root",
+        (INTENT,),
+    ),
+    Mutant(
+        "bus-goes-for-root",
+        _CONTROL,
+        "command = replace(command, by=Door.BUS)",
+        "command = replace(command, by=Door.SOCKET)",
+        "what comes over D-Bus is taken for root's own word",
+        (CONTROL,),
+    ),
+    Mutant(
         "sleep-keeps-the-window",
         _INTENT,
         'return replace(intent, grant=None), Answer("nothing is left open")',

@@ -10,6 +10,7 @@ import pytest
 
 from aovpnd import config
 from aovpnd.config import settings
+from aovpnd.doors import Openers
 from aovpnd.inquiries import EndpointPolicy, Pinned
 from aovpnd.model import Config, Enabled, Lan, Origin, TemporaryAccessPolicy, WhileConnected
 from aovpnd.tunnel import Endpoint
@@ -71,6 +72,7 @@ def test_nothing_is_a_configuration(files: Files) -> None:
         "health.probe": ("", "built-in", None),
         "endpoint.resolver": ("", "built-in", None),
         "endpoint.dnssec": ("false", "built-in", None),
+        "dbus.open": ("true", "built-in", None),
     }
     assert config.load(files.etc, files.state, files.vendor) == found
 
@@ -81,13 +83,13 @@ def test_every_key_is_read(files: Files) -> None:
         "etc/aovpnd.toml",
         '\ufeff[tunnel]\r\nprefer = "home"\r\n[temporary_access]\r\nenabled = false\r\nduration = 90\r\n'
         'max = "10min"\r\nper_hour = 1\r\nwhile_connected = "pause"\r\n[lan]\r\nallow = true\r\n'
-        '[endpoint]\r\nresolver = "tls://[2620:fe::fe]#DNS.quad9.net"\r\ndnssec = false\r\n',
+        '[endpoint]\r\nresolver = "tls://[2620:fe::fe]#DNS.quad9.net"\r\ndnssec = false\r\n[dbus]\r\nopen = false\r\n',
     )
     found = files.load()
 
     assert found.problems == ()
     assert found.endpoint == EndpointPolicy(Pinned(ip_address("2620:fe::fe"), "dns.quad9.net"))
-    assert (found.prefer, found.lan) == (("home",), Lan.ALLOW)
+    assert (found.prefer, found.lan, found.openers) == (("home",), Lan.ALLOW, Openers.ROOT)
     assert found.temporary_access == TemporaryAccessPolicy(Enabled.NO, 90, 600, 1, WhileConnected.PAUSE)
     assert Origin("temporary_access.max", "10min", str(files.etc / "aovpnd.toml"), 6) in found.origins
 
@@ -179,7 +181,7 @@ BAD = {
     "prefer = 'a'": "1: 'prefer' stands in no table (write [tunnel] above it)",
     "[tunel]": (
         f"1: 'tunel' is no setting (there are: tunnel.prefer, {KEYS}temporary_access.while_connected, "
-        "lan.allow, health.probe, endpoint.resolver, endpoint.dnssec)"
+        "lan.allow, health.probe, endpoint.resolver, endpoint.dnssec, dbus.open)"
     ),
     "tunnel = 3": "1: 'tunnel' is a table, not a value (write [tunnel] on a line of its own)",
     "[endpoint]\nresolver = '9.9.9.9'": f"2: endpoint.resolver: '9.9.9.9' is no resolver ({TLS})",

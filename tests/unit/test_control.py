@@ -19,6 +19,7 @@ from hypothesis import strategies as st
 from aovpnd import control
 from aovpnd.control import LINE_LIMIT, Control, Limits, parse, spell
 from aovpnd.destinations import Destination
+from aovpnd.doors import Door
 from aovpnd.errors import CommandRefused, StateError
 from aovpnd.model import Block
 from aovpnd.orders import (
@@ -360,6 +361,27 @@ def test_bus_has_places_of_its_own(tmp_path: Path, monkeypatch: pytest.MonkeyPat
             writer.close()
 
     assert play(tmp_path, scene, uid=root, bus_uid=bus).asked[-1] == SetBlock(Block.ON)
+
+
+def test_what_opens_carries_its_door(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The daemon knows by the peer's uid, and by nothing that was said, whether root asked for it or aovpnd-bus did."""
+    root, bus = 0, 64001
+    who = [bus]
+    monkeypatch.setattr(control, "peer_uid", lambda _: who[0])
+
+    async def scene(_: Control, __: Daemon, path: Path) -> None:
+        for peer in (bus, root):
+            who[0] = peer
+            assert (await ask(path, b'{"v": 1, "command": "unblock"}\n'))[0]["ok"] is True
+            assert (await ask(path, b'{"v": 1, "command": "allow-temp", "user": "root"}\n'))[0]["ok"] is True
+            assert (await ask(path, b'{"v": 1, "command": "unblock", "by": "socket"}\n'))[0]["code"] == "bad-request"
+
+    assert play(tmp_path, scene, uid=root, bus_uid=bus).asked == [
+        SetBlock(Block.OFF, Door.BUS),
+        AllowTemporary(None, "", "root", Door.BUS),
+        SetBlock(Block.OFF, Door.SOCKET),
+        AllowTemporary(None, "", "root", Door.SOCKET),
+    ]
 
 
 def test_bus_is_let_in_by_name(tmp_path: Path) -> None:

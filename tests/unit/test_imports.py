@@ -51,6 +51,7 @@ PARTS: Final = (
     _part("tunnel", "links ruleset", "what a file says of a tunnel, and nothing of what the machine makes of it", PURE),
     _part("gateways", "links ruleset tunnel", "what is remembered of tunnels is values; what follows is core's", PURE),
     _part("dns", "links ruleset", "whom to ask for names is data, shared by core and adapters", PURE),
+    _part("doors", "", "who may have the network opened is two words; what follows is core's", PURE),
     _part("repairs", "", "what is remembered is values; what follows is core's", PURE),
     _part("sockets", "names links ruleset", "which sockets go is data, shared by core and adapter", PURE),
     _part("absence", "names", "what is true without a daemon is said alike by status, commands and bus"),
@@ -63,14 +64,14 @@ PARTS: Final = (
     ),
     _part(
         "model",
-        "names errors links ruleset tunnel dns gateways inquiries sockets repairs",
+        "names errors links ruleset tunnel dns doors gateways inquiries sockets repairs",
         "the nouns that all share: whatever they imported, all would import",
         PURE,
     ),
     _part("destinations", "", "where a packet would go is a text that somebody typed, and nothing else", PURE),
     _part(
         "orders",
-        "names errors links ruleset model tunnel dns destinations sockets",
+        "names errors links ruleset model tunnel dns doors destinations sockets",
         "what to do is data; how it is done is the adapters' business",
         PURE,
     ),
@@ -85,7 +86,7 @@ PARTS: Final = (
     # decisions
     _part(
         "core",
-        "names errors links ruleset model tunnel dns gateways inquiries sockets repairs orders",
+        "names errors links ruleset model tunnel dns doors gateways inquiries sockets repairs orders",
         "decisions are pure: no clock, no logging, no input or output, so that a test can go through all of them",
         PURE,
     ),
@@ -113,7 +114,7 @@ PARTS: Final = (
     ),
     _part(
         "config",
-        "names errors links ruleset model tunnel inquiries durations",
+        "names errors links ruleset model tunnel inquiries durations doors",
         "reading what somebody wrote decides nothing and changes nothing",
     ),
     _part(
@@ -159,7 +160,7 @@ PARTS: Final = (
     ),
     _part(
         "control",
-        "names errors links model tunnel orders destinations",
+        "names errors links model tunnel orders destinations doors",
         "it is given a submit(command): who asks must not reach what acts",
     ),
     _part("wake", "", "reasons to look again are words; what is looked at is the loop's business"),

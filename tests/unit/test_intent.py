@@ -9,6 +9,7 @@ import pytest
 
 from aovpnd.core import intent as memory
 from aovpnd.core.decide import decide
+from aovpnd.doors import Door, Openers
 from aovpnd.gateways import Provoked
 from aovpnd.model import (
     Block,
@@ -519,3 +520,26 @@ def test_failures_of_what_nobody_wants_are_forgotten() -> None:
 
     assert [f.action for f in memory.forget(intent, (LOAD,)).failures] == ["LoadRuleset"]
     assert memory.forget(intent, (EnsureGuard(HOME_NET.guard),)).failures == ()
+
+
+@pytest.mark.parametrize("openers", Openers)
+@pytest.mark.parametrize("door", Door)
+def test_root_alone_may_open_where_the_configuration_says_so(openers: Openers, door: Door) -> None:
+    """Then whatever comes over D-Bus opens nothing, by whomever it was authorised; it closes, connects and disconnects
+    as ever, and root opens over the control socket as ever.
+    """
+    config = replace(ONE, openers=openers)
+    opening: tuple[Command, ...] = (AllowTemporary(60, "", "alice", door), SetBlock(Block.OFF, door))
+    tightening: tuple[Command, ...] = (SetBlock(Block.ON, door), CancelTemporary(), Disconnect(), Connect(), Reload())
+    refused = openers is Openers.ROOT and door is Door.BUS
+    for command in opening:
+        before = Intent()
+        after, answer = memory.update(config, before, HOME_NET, command)
+        assert isinstance(answer, Refusal) is refused, command
+        if refused:
+            assert (after, answer) == (
+                before,
+                Refusal("root-only", "the configuration lets root alone open the network", "[dbus] open"),
+            )
+    for command in tightening:
+        assert isinstance(memory.update(config, Intent(), HOME_NET, command)[1], Answer)
