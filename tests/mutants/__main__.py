@@ -27,7 +27,7 @@ from tests.mutants.catalogue import MUTANTS
 from tests.mutants.mutant import LAB, Mutant
 
 ROOT: Final = Path(__file__).resolve().parents[2]
-PARTS: Final = ("aovpnd", "tests", "systemd", "pyproject.toml")
+PARTS: Final = ("aovpnd", "tests", "systemd", "etc", "pyproject.toml")
 """What a copy needs."""
 UNASKED: Final = "not golden and not early_boot_is"
 ROUNDS: Final = ("not slow", "")
