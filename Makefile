@@ -58,6 +58,10 @@ faults: ## every call to the outside fails in every way, in every phase; writes 
 storm: ## a hundred thousand calls over D-Bus: what they cost, and what they leave behind
 	@tools/in-lab python3 -m tests.bus.storm $(ARGS)
 
+.PHONY: fuzz
+fuzz: setup ## a hundred thousand damaged inputs for every border of the program; writes docs/fuzz.md
+	@.venv/bin/python3 -m tests.fuzz --write docs/fuzz.md $(ARGS)
+
 .PHONY: bench
 bench: ## times, memory, wake-ups and throughput; writes docs/bench.md
 	@tools/in-lab python3 -m tools.bench $(ARGS)

@@ -5,6 +5,7 @@ import argparse
 import asyncio
 import logging
 import os
+import re
 import secrets
 import signal
 import sys
@@ -30,6 +31,7 @@ from aovpnd.gateways import Gateways
 from aovpnd.lock import holder
 from aovpnd.messages import Entry, Message
 from aovpnd.model import Config, Desired, Intent, Phase, Snapshot
+from aovpnd.options import Parser
 from aovpnd.orders import Reload
 from aovpnd.system import System
 
@@ -47,6 +49,11 @@ TUNNEL_FILES_SETTLE_S: Final = 0.2
 """How long no tunnel file has changed when they are read again: an editor writes in several steps."""
 CAP_NET_ADMIN: Final = 12
 """linux/capability.h"""
+_EFFECTIVE: Final = re.compile(r"^CapEff:\t([0-9a-f]{1,16})$", re.MULTILINE)
+"""In /proc/self/status (proc(5))."""
+_UID: Final = re.compile(r"[1-9][0-9]{0,9}")
+_NOBODY: Final = (1 << 32) - 1
+"""(uid_t) -1, which is no user's."""
 
 
 def main() -> int:
@@ -64,9 +71,7 @@ def main() -> int:
 
 
 def _options() -> argparse.Namespace:
-    parser = argparse.ArgumentParser(
-        prog="aovpnd", description="always-on VPN daemon: nothing leaves outside the tunnel"
-    )
+    parser = Parser(prog="aovpnd", description="always-on VPN daemon: nothing leaves outside the tunnel")
     parser.add_argument("--config-dir", type=Path, default=Path(names.CONFIG_DIR), metavar="DIR")
     parser.add_argument("--state-dir", type=Path, default=Path(names.STATE_DIR), metavar="DIR")
     parser.add_argument("--runtime-dir", type=Path, default=Path(names.RUNTIME_DIR), metavar="DIR")
@@ -84,8 +89,8 @@ def _options() -> argparse.Namespace:
 def _require_power() -> None:
     """`SystemFault` without CAP_NET_ADMIN: a kill switch that cannot load rules must say so at once."""
     status_text = Path("/proc/self/status").read_text(encoding="ascii", errors="replace")
-    effective = next((line.split()[1] for line in status_text.splitlines() if line.startswith("CapEff:")), "0")
-    if not int(effective, 16) >> CAP_NET_ADMIN & 1:
+    effective = _EFFECTIVE.search(status_text)
+    if effective is None or not int(effective[1], 16) >> CAP_NET_ADMIN & 1:
         raise SystemFault("aovpnd may not change the network: CAP_NET_ADMIN is missing", hint="start it as root")
 
 
@@ -129,17 +134,22 @@ def _uid_of(user: str) -> int | None:
     Read from passwd(5) itself, because getpwnam(3) may ask a directory, by a network that is closed.
     """
     if user.isascii() and user.isdigit():
-        return int(user)
+        return _uid(user)
     try:
         lines = Path(names.USERS_FILE).read_text(encoding="utf-8", errors="replace").splitlines()
     except OSError:
         return None
     fields = (line.split(":") for line in lines)
     found = next((words[2] for words in fields if len(words) > 3 and words[0] == user), "")  # noqa: PLR2004 - passwd(5)
-    if not found.isdigit() or int(found) == 0:
+    uid = _uid(found)
+    if uid is None:
         log.info("there is no user %s: only root gives commands", user)
-        return None
-    return int(found)
+    return uid
+
+
+def _uid(text: str) -> int | None:
+    """A uid that is a user's, and not root's."""
+    return int(text) if _UID.fullmatch(text) and int(text) < _NOBODY else None
 
 
 def _configurator(options: argparse.Namespace) -> Callable[[Config | None], Config]:

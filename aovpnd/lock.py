@@ -53,8 +53,8 @@ def holder(path: Path | str) -> int | None:
     try:
         with open(path, encoding="ascii", errors="replace") as file:  # noqa: PTH123 - also for who has no pathlib
             text, inode = file.read(32).strip(), os.fstat(file.fileno()).st_ino
-        with open("/proc/locks", encoding="ascii") as file:  # noqa: PTH123 - as above
-            held = [line.split() for line in file]
+        with open("/proc/locks", encoding="ascii", errors="replace") as file:  # noqa: PTH123 - as above
+            held = [words for line in file if len(words := line.split()) > 5]  # noqa: PLR2004 - down to the inode
     except OSError:
         return None
     holders = {words[4] for words in held if words[1] == "FLOCK" and words[5].rpartition(":")[2] == str(inode)}

@@ -5,6 +5,7 @@
 each (``journalctl -x``), and aovpnd(8) the list. On stderr only the text is seen.
 """
 
+import re
 from dataclasses import dataclass
 from enum import StrEnum
 from typing import Final
@@ -70,3 +71,19 @@ class Entry:
 def printable(text: object) -> str:
     """A text as a log may hold it: one line, and nothing in it that a terminal obeys or that cannot be seen."""
     return "".join(letter if letter.isprintable() else ascii(letter)[1:-1] for letter in str(text))
+
+
+HIDDEN: Final = "(hidden)"
+"""What stands for a key, or for what may be one."""
+_KEY_LIKE: Final = re.compile(
+    r"[A-Za-z0-9+/]{32,}=*"
+    r"|(?=[A-Za-z0-9+/]{0,15}[0-9])(?=[A-Za-z0-9+/]{0,15}[A-Z])(?=[A-Za-z0-9+/]{0,15}[a-z])[A-Za-z0-9+/]{16,}=*"
+)
+"""A key of WireGuard's in base64, a third of one, or a longer run of such letters: of paths and words few have digits
+and letters of both cases. Public keys go with them: nobody reads one.
+"""
+
+
+def without_keys(text: str) -> str:
+    """The same without anything that looks like (part of) a key."""
+    return _KEY_LIKE.sub(HIDDEN, text)

@@ -138,7 +138,6 @@ class Routing:
 @dataclass(frozen=True, slots=True)
 class PeerState:
     """What ``wg show`` says of a peer. ``handshake_wall``: seconds (epoch) of the last handshake, or None.
-
     ``path_mtu``: bytes of the largest outer packet that the kernel sends the endpoint (RFC 1191, RFC 8201), or None.
     """
 

@@ -194,8 +194,11 @@ def _own_ports() -> frozenset[int]:
     for entry in Path("/proc/self/fd").iterdir():
         with suppress(OSError):
             inodes.add(str(entry.readlink()).removeprefix("socket:[").removesuffix("]"))
-    rows = [line.split() for line in Path("/proc/self/net/netlink").read_text(encoding="ascii").splitlines()[1:]]
-    return frozenset(int(row[2]) for row in rows if int(row[1]) == NETLINK_NETFILTER and row[-1] in inodes)
+    table = Path("/proc/self/net/netlink").read_text(encoding="ascii", errors="replace")
+    rows = [row for line in table.splitlines()[1:] if len(row := line.split()) > 2]  # noqa: PLR2004 - protocol and port
+    return frozenset(
+        int(row[2]) for row in rows if row[1] == str(NETLINK_NETFILTER) and row[-1] in inodes and row[2].isdecimal()
+    )
 
 
 class ChangeReader:

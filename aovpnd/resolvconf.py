@@ -80,7 +80,7 @@ class ResolvConf:
             found = Found(Kind(document["kind"]), str(document["text"]), int(document["mode"]) & 0o777)
             usable = found.kind is not Kind.LINK or b"\0" not in _bytes(found.text)
             return found if usable and len(_bytes(found.text)) <= LARGEST else None
-        except (FileNotFoundError, ValueError, KeyError, TypeError):
+        except (FileNotFoundError, ValueError, KeyError, TypeError, RecursionError, OverflowError):
             return None
 
     def is_ours(self) -> bool:

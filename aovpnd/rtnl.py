@@ -61,6 +61,9 @@ _IFLA_CARRIER, _IFLA_CARRIER_UP_COUNT = 33, 47
 _IFLA_INFO_KIND: Final = 1
 _RTEXT_FILTER_SKIP_STATS: Final = 8
 
+_LARGEST_ERRNO: Final = 4095
+"""MAX_ERRNO of linux/err.h."""
+
 Attributes = dict[int, bytes]
 """Payloads by attribute type; of one that is repeated the last counts, as in the kernel."""
 
@@ -179,9 +182,15 @@ def _collect(kernel: socket.socket, sequence: int, answer: int) -> list[bytes] |
 
 def _check(payload: bytes) -> None:
     """Raise what an NLMSG_ERROR or NLMSG_DONE says; old kernels end a dump without a word."""
-    code = -_S32.unpack_from(payload)[0] if len(payload) >= _S32.size else 0
+    code = error_code(payload)
     if code not in (0, errno.ENOENT):
         raise OSError(code, os.strerror(code))
+
+
+def error_code(payload: bytes) -> int:
+    """The errno of an NLMSG_ERROR or NLMSG_DONE; 0 where it says none, EPROTO for a number that is none."""
+    code = -_S32.unpack_from(payload)[0] if len(payload) >= _S32.size else 0
+    return code if 0 <= code <= _LARGEST_ERRNO else errno.EPROTO
 
 
 def dump_links() -> tuple[Link, ...]:

@@ -100,7 +100,11 @@ def question(number: bytes, label: str) -> bytes:
 
 def is_answer(query: bytes, answer: bytes) -> bool:
     """Whether this is an answer to that query from a resolver that has a way to somewhere."""
-    if len(answer) < len(query) or answer[:2] != query[:2] or answer[12 : len(query)] != query[12:]:
+    if (
+        len(answer) < max(len(query), _QUESTION.size)
+        or answer[:2] != query[:2]
+        or answer[12 : len(query)] != query[12:]
+    ):
         return False
     (flags,) = struct.unpack_from("!H", answer, 2)
     return bool(flags & _ANSWER) and flags & 0xF != _SERVFAIL

@@ -1,7 +1,6 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
 """Helper programs: found once, run with a deadline, a bare environment and no shell. Keys go in by stdin alone."""
 
-import re
 import shutil
 import subprocess
 from collections.abc import Sequence
@@ -10,10 +9,10 @@ from pathlib import Path
 from typing import Final
 
 from aovpnd.errors import ToolError
+from aovpnd.messages import printable
+from aovpnd.messages import without_keys as without_keys_in
 
 ENVIRONMENT: Final = {"PATH": "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin", "LC_ALL": "C.UTF-8"}
-_KEY_LIKE: Final = re.compile(r"[A-Za-z0-9+/=]{20,}")
-"""wg(8) quotes a key that it does not like; nobody shall find it in a log."""
 _QUOTED: Final = 300
 _HINT: Final = "see the journal of the kernel: journalctl -k"
 _PACKAGES: Final = {
@@ -64,8 +63,8 @@ def run(name: str, *arguments: str, stdin: str = "", deadline_s: float = 5.0) ->
 
 def without_keys(output: bytes) -> str:
     """A program's complaint as one line for a person."""
-    words = " ".join(output.decode("utf-8", "replace").split())
-    return _KEY_LIKE.sub("(hidden)", words)[:_QUOTED] or "it does not say why"
+    words = printable(" ".join(output.decode("utf-8", "replace").split()))
+    return without_keys_in(words)[:_QUOTED] or "it does not say why"
 
 
 def start(arguments: Sequence[str], log: Path) -> "subprocess.Popen[bytes]":

@@ -20,11 +20,12 @@ from aovpnd.errors import AlreadyRunning, StateError
 
 BOOT_ID: Final = Path("/proc/sys/kernel/random/boot_id")
 """Changes with every boot (random(4)): tells a status file that outlived its boot."""
-_LONGEST_PATH: Final = 4096
 DIRECTORY_MODE: Final = 0o755
 PUBLIC_MODE: Final = 0o644
 _ROOM: Final = "is its file system full, or read-only? See: df /run"
 PRIVATE_MODE: Final = 0o600
+_FINGERPRINT: Final = 64
+"""Letters of a fingerprint that are read: twice as many as one has, so that a longer one fits nothing."""
 
 
 class Runtime:
@@ -98,7 +99,7 @@ class Runtime:
     def proved(self) -> str:
         """What an earlier daemon has kept; "" when it is not there: then nothing is taken over."""
         try:
-            return regular.read(self.directory / names.PATH_FILE, _LONGEST_PATH).decode("ascii")
+            return regular.read(self.directory / names.PATH_FILE, _FINGERPRINT).decode("ascii")
         except (OSError, ValueError):
             return ""
 

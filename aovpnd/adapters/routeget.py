@@ -71,8 +71,8 @@ def _ask(body: bytes) -> bytes:
                 if kind == rtnl.RTM_NEWROUTE:
                     return payload
                 if kind == rtnl.NLMSG_ERROR:
-                    (code,) = struct.unpack_from("=i", payload)
-                    raise OSError(-code, os.strerror(-code))
+                    code = rtnl.error_code(payload)
+                    raise OSError(code, os.strerror(code))
 
 
 def parse(payload: bytes) -> Routed:
@@ -81,7 +81,10 @@ def parse(payload: bytes) -> Routed:
     found = rtnl.attributes(payload, _RTMSG.size)
     if kind not in {_UNICAST, _LOCAL, _BROADCAST, _ANYCAST, _MULTICAST} or _RTA_OIF not in found:
         return Routed()
-    source = ip_address(found[_RTA_PREFSRC]) if _RTA_PREFSRC in found else None
-    gateway = ip_address(found[_RTA_GATEWAY]) if _RTA_GATEWAY in found else None
+    try:
+        source = ip_address(found[_RTA_PREFSRC]) if _RTA_PREFSRC in found else None
+        gateway = ip_address(found[_RTA_GATEWAY]) if _RTA_GATEWAY in found else None
+    except ValueError:
+        raise NetlinkError("rtnetlink: a route with an address that cannot be read") from None
     table = rtnl.u32(found[_RTA_TABLE]) if _RTA_TABLE in found else short_table
     return Routed(rtnl.u32(found[_RTA_OIF]), kind == _LOCAL, source, gateway, table)

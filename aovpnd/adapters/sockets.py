@@ -92,7 +92,7 @@ def _answers(kernel: socket.socket) -> Iterator[bytes]:
             if kind == _SOCK_DIAG_BY_FAMILY:
                 yield payload
             elif kind in (rtnl.NLMSG_DONE, rtnl.NLMSG_ERROR):
-                code = _code(payload)
+                code = rtnl.error_code(payload)
                 if code not in (0, errno.ENOENT):
                     raise OSError(code, os.strerror(code))
                 return
@@ -136,7 +136,7 @@ def _destroy(found: list[tuple[Transport, _Found]]) -> None:
             answers = 0
             while answers < len(batch):
                 for kind, _flags, _sequence, payload in rtnl.messages(_receive(kernel)):
-                    code = _code(payload) if kind == rtnl.NLMSG_ERROR else 0
+                    code = rtnl.error_code(payload) if kind == rtnl.NLMSG_ERROR else 0
                     if code and code not in _GONE:
                         raise OSError(code, os.strerror(code))
                     answers += kind == rtnl.NLMSG_ERROR
@@ -161,7 +161,3 @@ def _receive(kernel: socket.socket) -> bytes:
 
 def _message(kind: int, flags: int, sequence: int, payload: bytes) -> bytes:
     return _HEADER.pack(_HEADER.size + len(payload), kind, rtnl.NLM_F_REQUEST | flags, sequence, 0) + payload
-
-
-def _code(payload: bytes) -> int:
-    return -int(struct.unpack_from("=i", payload)[0]) if len(payload) >= struct.calcsize("=i") else 0

@@ -4,6 +4,7 @@ chosen.
 """
 
 import json
+import math
 import os
 import stat
 import time
@@ -108,14 +109,20 @@ class State:
         try:
             document = json.loads(regular.read(path, _LARGEST))
             same_boot = document["boot_id"] == _boot_id()
-            pairs = [(float(grant["boot"]), float(grant["wall"])) for grant in document["grants"]]
+            grants = document["grants"]
+            if not isinstance(grants, list):
+                raise TypeError("no list")  # noqa: TRY301 - as all else that is not as we write it
+            pairs = [(_moment(grant["boot"]), _moment(grant["wall"])) for grant in grants]
         except FileNotFoundError:
             return ()
-        except (OSError, ValueError, KeyError, TypeError):
+        except (OSError, ValueError, KeyError, TypeError, RecursionError, OverflowError):
             return None
         # Another boot's clock says nothing here; the wall clock may have been set back, which must not refill the
         # budget.
-        return tuple(sorted(boot if same_boot else now.boot - max(now.wall - wall, 0.0) for boot, wall in pairs))
+        # No window began later than now.
+        return tuple(
+            sorted(min(boot, now.boot) if same_boot else now.boot - max(now.wall - wall, 0.0) for boot, wall in pairs)
+        )
 
     def _remove(self, name: str) -> None:
         path = self.state_dir / name
@@ -136,6 +143,13 @@ class State:
             new.replace(path)
         except OSError as error:
             raise StateError(f"{path}: {error.strerror}", hint="is the file system full or read-only?") from error
+
+
+def _moment(value: object) -> float:
+    """A time in seconds; JSON as Python reads it also knows NaN, which no comparison finds in the last hour."""
+    if not isinstance(value, int | float) or not math.isfinite(value):
+        raise ValueError("no time")
+    return float(value)
 
 
 def _host(name: str) -> str:

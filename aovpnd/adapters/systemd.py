@@ -6,11 +6,15 @@ import os
 import sys
 from pathlib import Path
 
-from aovpnd.messages import printable
+from aovpnd.logs import one_line
 
 log = logging.getLogger("aovpnd")
 
 _BOOTED = Path("/run/systemd/system")
+LEAST_WATCHDOG_S = 0.5
+"""Whoever asks to hear of us more often gets no more: the loop is not kept busy by it."""
+_LONGEST_USEC = 15
+"""Digits: some years. More is nobody's watchdog."""
 
 
 def under_systemd() -> bool:
@@ -38,7 +42,9 @@ def watchdog_s() -> float | None:
     one.
     """
     text = os.environ.get("WATCHDOG_USEC", "")
-    return int(text) / 2e6 if text.isdigit() else None
+    if not text.isascii() or not text.isdigit() or len(text) > _LONGEST_USEC:
+        return None
+    return max(int(text) / 2e6, LEAST_WATCHDOG_S) if int(text) else None
 
 
 def log_to_journal_or_stderr(level: int = logging.INFO) -> None:
@@ -57,18 +63,9 @@ def _handler() -> logging.Handler:
         except ImportError:
             pass
         else:
-            handler.addFilter(_in_one_line)
+            handler.addFilter(one_line)
             return handler
     handler = logging.StreamHandler(sys.stderr)
     handler.setFormatter(logging.Formatter("aovpnd: %(levelname)s: %(message)s"))
-    handler.addFilter(_in_one_line)
+    handler.addFilter(one_line)
     return handler
-
-
-def _in_one_line(record: logging.LogRecord) -> bool:
-    """Melt the arguments into the message, and let nothing through that a terminal obeys or that begins a line.
-
-    JournalHandler exports ``args`` as a field of its own (facts, section 2), and messages quote other programs.
-    """
-    record.msg, record.args = printable(record.getMessage()), ()
-    return True

@@ -24,6 +24,8 @@ from aovpnd.bus.manager import Manager
 from aovpnd.bus.networks import Networks
 from aovpnd.bus.sleep import Sleep
 from aovpnd.errors import AovpndError
+from aovpnd.logs import one_line
+from aovpnd.options import Parser
 
 log = logging.getLogger("aovpnd.bus")
 
@@ -37,6 +39,8 @@ def main() -> int:
     options = _options()
     level = logging.DEBUG if options.debug else logging.INFO
     logging.basicConfig(level=level, format="%(message)s", stream=sys.stderr)
+    for handler in logging.getLogger().handlers:
+        handler.addFilter(one_line)  # other programs' words are in it
     try:
         asyncio.run(_run(options.runtime_dir, options.state_dir))
     except AovpndError as error:
@@ -46,7 +50,7 @@ def main() -> int:
 
 
 def _options() -> argparse.Namespace:
-    parser = argparse.ArgumentParser(prog="aovpnd-bus", description="the D-Bus side of aovpnd: org.aovpnd1 and polkit")
+    parser = Parser(prog="aovpnd-bus", description="the D-Bus side of aovpnd: org.aovpnd1 and polkit")
     parser.add_argument("--runtime-dir", type=Path, default=Path(names.RUNTIME_DIR), metavar="DIR")
     parser.add_argument("--state-dir", type=Path, default=Path(STATE_DIR), metavar="DIR")
     parser.add_argument("--debug", action="store_true", help="log more")

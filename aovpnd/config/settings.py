@@ -15,7 +15,7 @@ from typing import Final, TypeVar
 
 from aovpnd import durations
 from aovpnd.config import hosts, toml
-from aovpnd.config.findings import INVALID, OVERRULED, Finding, Findings, UnfitError, quoted
+from aovpnd.config.findings import HIDDEN, INVALID, OVERRULED, Finding, Findings, UnfitError, quoted
 from aovpnd.doors import Openers
 from aovpnd.inquiries import BUILT_IN_ENDPOINT, Dnssec, EndpointPolicy, Pinned
 from aovpnd.model import Enabled, Lan, Origin, Severity, TemporaryAccessPolicy, WhileConnected
@@ -176,10 +176,12 @@ def _dnssec(value: object) -> Dnssec:
 def _span(value: object) -> int:
     if isinstance(value, bool) or not isinstance(value, str | int):
         raise UnfitError(f"must be a span of time, not {_kind(value)}", 'write it like "3min", "1h 30s" or 90')
+    text = value if isinstance(value, str) else _number(value)
     try:
-        return durations.parse(str(value), at_most_s=MAX_S)
+        return durations.parse(text, at_most_s=MAX_S)
     except ValueError as error:
-        raise UnfitError(str(error), f"from 1s to {durations.render(MAX_S)}") from None
+        reason = f"{HIDDEN} is no span of time" if quoted(text) == HIDDEN else str(error)
+        raise UnfitError(reason, f"from 1s to {durations.render(MAX_S)}") from None
 
 
 def _per_hour(value: object) -> int:

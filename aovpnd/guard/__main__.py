@@ -1,7 +1,6 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
 """``aovpnd-guard [--runtime-dir DIR]``: one per network namespace; SIGTERM ends it and its tables with it."""
 
-import argparse
 import logging
 import os
 import signal
@@ -13,18 +12,20 @@ from aovpnd import names
 from aovpnd.errors import AlreadyRunning, AovpndError
 from aovpnd.guard.holder import hold
 from aovpnd.lock import Lock
+from aovpnd.logs import one_line
 from aovpnd.nftlib import Nft
+from aovpnd.options import Parser
 
 
 def main() -> int:
     """Run the guard. Exit status 0 after SIGTERM, 1 when it cannot do its work."""
-    parser = argparse.ArgumentParser(prog="aovpnd-guard", description="holds the static half of aovpnd's block")
-    parser.add_argument("--runtime-dir", type=Path, default=Path(names.RUNTIME_DIR), metavar="DIR")
-    options = parser.parse_args()
+    runtime_dir = _runtime_dir()
     logging.basicConfig(stream=sys.stderr, level=logging.INFO, format="aovpnd-guard: %(message)s")
+    for handler in logging.getLogger().handlers:
+        handler.addFilter(one_line)  # libnftables' words are in it
     try:
-        options.runtime_dir.mkdir(mode=0o755, parents=True, exist_ok=True)
-        with Lock(options.runtime_dir / names.GUARD_LOCK_FILE):
+        runtime_dir.mkdir(mode=0o755, parents=True, exist_ok=True)
+        with Lock(runtime_dir / names.GUARD_LOCK_FILE):
             hold(Nft, _ready, _stop_descriptor())
     except AlreadyRunning as error:
         logging.error("%s", error)  # noqa: LOG015, TRY400 - one line for a person
@@ -33,6 +34,13 @@ def main() -> int:
         logging.error("%s", error)  # noqa: LOG015, TRY400 - one line for a person
         return 1
     return 0
+
+
+def _runtime_dir() -> Path:
+    parser = Parser(prog="aovpnd-guard", description="holds the static half of aovpnd's block")
+    parser.add_argument("--runtime-dir", type=Path, default=Path(names.RUNTIME_DIR), metavar="DIR")
+    runtime_dir: Path = parser.parse_args().runtime_dir
+    return runtime_dir
 
 
 def _stop_descriptor() -> int:

@@ -14,11 +14,11 @@ from typing import Final
 
 from aovpnd import names
 from aovpnd.config.wgquick import KEYS, Takes
+from aovpnd.messages import HIDDEN, without_keys
 from aovpnd.ruleset import Network
 from aovpnd.tunnel import WireGuard
 
 REFUSED: Final = "# refused by aovpnctl import: "
-HIDDEN: Final = "(hidden)"
 SECRETS: Final = frozenset({"PrivateKey", "PresharedKey"})
 LONGEST_NAME: Final = 32
 _SHOWN: Final = 60
@@ -160,12 +160,8 @@ def _is_within(network: Network, prefixes: Iterable[Network]) -> bool:
 def _shown(value: str) -> str:
     """A value for the report: one short printable line, and nothing that looks like a key."""
     text = "".join(letter if letter.isprintable() else "?" for letter in value.strip(" \t"))
-    text = _KEY_LIKE.sub(HIDDEN, text)
+    text = without_keys(text)
     return f"{text[:_SHOWN]}…" if len(text) > _SHOWN else text
-
-
-_KEY_LIKE: Final = re.compile(r"[A-Za-z0-9+/]{43}=|[A-Za-z0-9+/]{44,}=*")
-"""A key, or a longer run of such letters. Public keys go with them: nobody reads one."""
 
 
 # -- the whole --------------------------------------------------------------------------------------------------------

@@ -76,6 +76,8 @@ PARTS: Final = (
         PURE,
     ),
     _part("messages", "", "ids and names of fields are the same for whoever logs, and for whoever searches", PURE),
+    _part("logs", "messages", "one filter for the logs of all processes; what they log is theirs to say"),
+    _part("options", "messages", "how the processes read their command lines; the quick command has its own"),
     _part("durations", "", "the quick commands read spans of time with it: it must cost nothing", PURE),
     _part(
         "status",
@@ -118,7 +120,9 @@ PARTS: Final = (
         "reading what somebody wrote decides nothing and changes nothing",
     ),
     _part(
-        "importers", "names errors links ruleset model tunnel config", "they write our own files, and do nothing else"
+        "importers",
+        "names errors links ruleset model tunnel config messages",
+        "they write our own files, and do nothing else",
     ),
     # the outside world
     _part("lock", "errors", "one file of a few lines for all three processes"),
@@ -130,7 +134,7 @@ PARTS: Final = (
     _part("rtnl", "names errors links", "a raw socket that guard and adapters share: small enough for the guard"),
     _part(
         "adapters",
-        "names errors links ruleset render model tunnel dns inquiries sockets orders messages nftlib rtnl lock"
+        "names errors links ruleset render model tunnel dns inquiries sockets orders messages logs nftlib rtnl lock"
         " resolvconf regular repairs",
         "they observe and ensure; an adapter that imported core, config or daemon could decide",
     ),
@@ -171,12 +175,12 @@ PARTS: Final = (
     ),
     _part(
         "guard",
-        "names errors links ruleset render nftlib rtnl lock",
+        "names errors links ruleset render nftlib rtnl lock logs options",
         "it must outlive every mistake of the rest: nothing of core, model, daemon or the adapters' libraries",
     ),
     _part(
         "bus",
-        "names absence errors",
+        "names absence errors logs options",
         "unprivileged and in a process of its own: it knows a protocol, not our decisions",
     ),
     _part(

@@ -1,0 +1,16 @@
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""What all three processes do to every line that they log, wherever it goes from there."""
+
+import logging
+
+from aovpnd.messages import printable
+
+
+def one_line(record: logging.LogRecord) -> bool:
+    """A filter for handlers: melt the arguments into the message, and let nothing through that a terminal obeys or that
+    begins a line.
+
+    JournalHandler exports ``args`` as a field of its own (facts, section 2), and messages quote other programs.
+    """
+    record.msg, record.args = printable(record.getMessage()), ()
+    return True

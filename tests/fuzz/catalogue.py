@@ -1,0 +1,19 @@
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""Every target there is, by the order in which a byte reaches the program. A new border is one line here."""
+
+from typing import Final
+
+from tests.fuzz import commandline, configuration, kept, machine, naming, netlink
+from tests.fuzz.target import Target
+
+TARGETS: Final[dict[str, Target]] = {
+    target.name: target
+    for target in (
+        *configuration.TARGETS,
+        *kept.TARGETS,
+        *netlink.TARGETS,
+        *naming.TARGETS,
+        *machine.TARGETS,
+        *commandline.TARGETS,
+    )
+}
