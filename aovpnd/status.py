@@ -35,6 +35,9 @@ POLICY_DIR: Final = "/policy.d/"
 OPEN: Final = frozenset({Phase.TEMPORARY_ACCESS, Phase.UNBLOCKED})
 """The phases in which programs may reach the network in clear."""
 
+_YEAR_9999: Final = 253402300799
+"""The last second that RFC 3339 can write."""
+
 Document = dict[str, object]
 
 
@@ -191,5 +194,5 @@ def wall(at: float, now: Clock) -> float:
 
 
 def rfc3339(seconds: float) -> str:
-    """Seconds since the epoch as RFC 3339, UTC, to the second."""
-    return datetime.fromtimestamp(round(seconds), UTC).strftime("%Y-%m-%dT%H:%M:%SZ")
+    """Seconds since the epoch as RFC 3339, UTC, to the second; from 1970 to 9999, whatever a clock or a tunnel says."""
+    return datetime.fromtimestamp(round(min(max(seconds, 0.0), _YEAR_9999)), UTC).strftime("%Y-%m-%dT%H:%M:%SZ")

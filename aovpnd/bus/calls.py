@@ -99,6 +99,8 @@ class Bus(Protocol):
         """Hear signals, until the returned function is called."""
 
 
+NOBODY: Final = (1 << 32) - 1
+"""(uid_t) -1, which is no user's."""
 DRIVER: Final = Target("org.freedesktop.DBus", "/org/freedesktop/DBus", "org.freedesktop.DBus")
 """The bus itself."""
 PROPERTIES: Final = "org.freedesktop.DBus.Properties"
@@ -112,14 +114,19 @@ def owner_changes(name: str) -> Match:
 async def read_property(bus: Bus, target: Target, name: str) -> object:
     """One property of an object. `BusError` when it cannot be read."""
     place = Target(target.name, target.path, PROPERTIES)
-    reply = await bus.call(place, "Get", "(ss)", target.interface, name)
+    return only(await bus.call(place, "Get", "(ss)", target.interface, name))
+
+
+def only(reply: Reply) -> object:
+    """The one value of an answer that has one. `BusError` when it has not."""
+    if len(reply.values) != 1:
+        raise BusError("the answer cannot be understood")
     return reply.values[0]
 
 
 async def uid_of(bus: Bus, sender: str) -> int:
     """The uid of whoever has a unique name, as the bus got it from the kernel. `BusError` when he is gone."""
-    reply = await bus.call(DRIVER, "GetConnectionUnixUser", "(s)", sender)
-    (uid,) = reply.values
-    if not isinstance(uid, int):
+    uid = only(await bus.call(DRIVER, "GetConnectionUnixUser", "(s)", sender))
+    if type(uid) is not int or not 0 <= uid < NOBODY:
         raise BusError(f"the bus does not say who {sender} is")
     return uid

@@ -6,10 +6,11 @@ Its D-Bus interface is the one of NetworkManager 1.42 and 1.52. Without NetworkM
 
 import asyncio
 import logging
+import re
 from pathlib import Path
-from typing import Final
+from typing import Final, TypeGuard
 
-from aovpnd.bus.calls import PROPERTIES, Bus, BusError, Match, Target, Typed, owner_changes, read_property
+from aovpnd.bus.calls import PROPERTIES, Bus, BusError, Match, Target, Typed, only, owner_changes, read_property
 from aovpnd.bus.connectivity import Block, Check, Owner, Step, step
 from aovpnd.bus.daemon import Line
 
@@ -25,6 +26,10 @@ DEVICES: Final = 64
 SSID_BYTES: Final = 32
 PAUSE_S: Final = 0.5
 """Between two looks: each asks NetworkManager a few things for every link, and tells the daemon what is new."""
+LINK_NAME: Final = re.compile(r"[!-.0-~]{1,15}")
+"""What the kernel lets a link be called, and the daemon takes."""
+PATH: Final = re.compile(r"(/[A-Za-z0-9_]+)+")
+"""An object path of the D-Bus specification, the root excepted."""
 RECORD: Final = "connectivity-check"
 CHECK: Final = "ConnectivityCheckEnabled"
 
@@ -122,13 +127,13 @@ async def names(bus: Bus) -> dict[str, str]:
     out.
     """
     try:
-        devices = (await bus.call(MANAGER, "GetDevices")).values[0]
+        devices = only(await bus.call(MANAGER, "GetDevices"))
     except BusError:
         return {}
     found = {}
     for path in devices[:DEVICES] if isinstance(devices, list) else []:
         try:
-            named = await _network(bus, str(path))
+            named = await _network(bus, path) if _is_path(path) else None
         except BusError as error:
             log.debug("%s: %s", path, error)
             continue
@@ -143,11 +148,16 @@ async def _network(bus: Bus, path: str) -> tuple[str, str] | None:
         return None
     link = await read_property(bus, device, "Interface")
     point = await read_property(bus, Target(NAME, path, WIRELESS), "ActiveAccessPoint")
-    if not isinstance(point, str) or len(point) <= 1:  # "/" where there is none
+    if not _is_path(point) or not isinstance(link, str) or LINK_NAME.fullmatch(link) is None:  # "/" where there is none
         return None
     ssid = await read_property(bus, Target(NAME, point, f"{NAME}.AccessPoint"), "Ssid")
     text = spell(ssid)
-    return (str(link), text) if text else None
+    return (link, text) if text else None
+
+
+def _is_path(value: object) -> TypeGuard[str]:
+    """Whether somebody's value is the path of an object; GDBus does not answer a call to anything else."""
+    return isinstance(value, str) and PATH.fullmatch(value) is not None
 
 
 def spell(ssid: object) -> str:
@@ -155,10 +165,14 @@ def spell(ssid: object) -> str:
 
     "" for what is none: an SSID has 1 to 32 bytes (IEEE 802.11), and hidden ones are zeros.
     """
-    if not isinstance(ssid, list) or not 0 < len(ssid) <= SSID_BYTES or not any(ssid):
+    if not isinstance(ssid, list) or not 0 < len(ssid) <= SSID_BYTES or not any(ssid) or not all(map(_is_byte, ssid)):
         return ""
     letters = bytes(ssid).decode("utf-8", "backslashreplace")
     return "".join(letter if letter.isprintable() else _escaped(letter) for letter in letters)
+
+
+def _is_byte(value: object) -> bool:
+    return type(value) is int and 0 <= value < 256  # noqa: PLR2004 - a byte
 
 
 def _escaped(letter: str) -> str:

@@ -32,7 +32,7 @@ async def authorise(bus: Bus, sender: str, action: Action, *, interactive: bool)
     gone: asyncio.Future[None] = asyncio.get_running_loop().create_future()
 
     def owner_changed(values: tuple[object, ...]) -> None:
-        if values[0] == sender and not gone.done():
+        if values[:1] == (sender,) and not gone.done():
             gone.set_result(None)
 
     try:

@@ -10,6 +10,7 @@ from typing import Final
 from aovpnd import names
 from aovpnd.bus.translate import Document
 from aovpnd.errors import StateError
+from aovpnd.shape import STATUS, fits, is_shallow
 
 LARGEST: Final = 1 << 20
 """Bytes of the file that are read."""
@@ -63,6 +64,6 @@ def read(runtime_dir: Path) -> Document | None:
     try:
         with (runtime_dir / names.STATUS_FILE).open("rb") as file:
             document = json.loads(file.read(LARGEST))
-    except (OSError, ValueError):
+    except (OSError, ValueError, RecursionError):
         return None
-    return document if isinstance(document, dict) else None
+    return document if fits(document, STATUS) and is_shallow(document) else None

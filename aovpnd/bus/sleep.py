@@ -33,7 +33,7 @@ class Sleep:
 
     async def run(self) -> None:
         """Follow logind; never returns. `BusError` when the bus is lost."""
-        await self._bus.subscribe(SLEEPS, lambda values: self._hear(values[0] is True))
+        await self._bus.subscribe(SLEEPS, lambda values: self._hear(_is_true(values)))
         await self._bus.subscribe(owner_changes(NAME), lambda _: self._hear(None))
         try:
             await self._hold()
@@ -81,3 +81,7 @@ class Sleep:
         if self._inhibitor >= 0:
             os.close(self._inhibitor)
             self._inhibitor = -1
+
+
+def _is_true(values: tuple[object, ...]) -> bool:
+    return len(values) == 1 and values[0] is True

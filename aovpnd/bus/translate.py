@@ -13,6 +13,7 @@ from aovpnd import names
 from aovpnd.absence import without_daemon
 from aovpnd.bus.calls import Call
 from aovpnd.errors import AovpndError, CommandRefused, DaemonUnreachable
+from aovpnd.shape import fits, moment
 
 VERSION: Final = 1
 """Of the control protocol: the docstring of `aovpnd.control`."""
@@ -78,12 +79,15 @@ def answer(method: str, line: bytes) -> tuple[object, ...]:
         found = json.loads(line)
         if found["ok"] is not True:
             raise CommandRefused(str(found["text"]), hint=str(found["hint"]), code=str(found["code"]))
-        text, until = str(found["text"]), float(found["expires_at"] or 0.0)
-    except (ValueError, KeyError, TypeError):
+        text, until = _sendable(str(found["text"])), found["expires_at"] or 0.0
+        if not fits(until, moment):
+            raise ValueError  # noqa: TRY301 - as below
+        data = json.dumps(found.get("data"))
+    except (ValueError, KeyError, TypeError, RecursionError):
         hint = "aovpnd-bus and aovpnd must be of the same release"
         raise CommandRefused("the daemon's answer cannot be understood", hint=hint, code="protocol") from None
     if method == "Explain":
-        return text, round(until * MICROSECONDS), json.dumps(found.get("data"))
+        return text, round(until * MICROSECONDS), data
     return (text, round(until * MICROSECONDS)) if method in OPENS else (text,)
 
 
@@ -97,7 +101,12 @@ def error_name(code: str) -> str:
 
 def error_text(error: AovpndError) -> str:
     """What goes with the name: what is wrong, with what to do in parentheses; never a NUL, which D-Bus has not."""
-    return str(error).replace("\0", "\\x00")
+    return _sendable(str(error))
+
+
+def _sendable(text: str) -> str:
+    """A text as D-Bus takes it: UTF-8 without NUL."""
+    return text.encode("utf-8", "backslashreplace").decode("utf-8").replace("\0", "\\x00")
 
 
 # -- status -----------------------------------------------------------------------------------------------------------

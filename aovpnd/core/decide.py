@@ -70,10 +70,11 @@ def _facts(config: Config, intent: Intent, snapshot: Snapshot, now: View) -> Fac
     if now.state is not None:
         link = now.state.link
         # Those that it is about to have as well, when it is being given another configuration in place.
-        own = dict.fromkeys((*now.state.addresses, *(now.spec.addresses if now.spec is not None else ())))
-        own4 = [interface.ip for interface in own if snapshot.ipv6 or interface.version == uplinks.IPV4]
+        written = now.spec.addresses if now.spec is not None else ()
+        coming = (interface for interface in written if snapshot.ipv6 or interface.version == uplinks.IPV4)
+        own = [interface.ip for interface in (*now.state.addresses, *coming)]
         narrow = mtu.fit(now.spec, intent, snapshot, now.state, now.path).narrow if now.spec is not None else None
-        tunnel = Tunnel(Device(link.index, link.name, link.kind), tuple(dict.fromkeys(own4)), narrow)
+        tunnel = Tunnel(Device(link.index, link.name, link.kind), tuple(dict.fromkeys(own)), narrow)
     look_up = None
     if now.look_up is not None:
         asked = now.look_up.inquiry

@@ -12,6 +12,7 @@ import socket
 from aovpnd import names
 from aovpnd.absence import without_daemon
 from aovpnd.errors import AovpndError, CommandRefused, DaemonUnreachable
+from aovpnd.shape import fits, moment
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -37,10 +38,10 @@ def ask(runtime_dir: str, command: str, **fields: object) -> dict[str, Any]:
     line = _exchange(os.path.join(runtime_dir, names.CONTROL_SOCKET), json.dumps(request).encode() + b"\n")
     try:
         answer = json.loads(line)
-        if answer["ok"] is True:
+        if answer["ok"] is True and fits(answer["expires_at"], (moment, None)):
             return {"text": str(answer["text"]), "expires_at": answer["expires_at"], "data": answer.get("data")}
         raise CommandRefused(str(answer["text"]), hint=str(answer["hint"]), code=str(answer["code"]))
-    except (ValueError, KeyError, TypeError) as error:
+    except (ValueError, KeyError, TypeError, RecursionError) as error:
         hint = "aovpnctl and aovpnd must be of the same release"
         raise AovpndError("the daemon's answer cannot be understood", hint=hint) from error
 

@@ -12,6 +12,7 @@ import sys
 
 from aovpnd import names
 from aovpnd.errors import AovpndError, CommandRefused, DaemonUnreachable
+from aovpnd.shape import fits, moment
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -93,7 +94,14 @@ def _call(command: str, fields: Mapping[str, Any]) -> dict[str, Any]:
 def _answered(text: str, until_us: int = 0, data: str = "null") -> dict[str, Any]:
     import json
 
-    return {"text": text, "expires_at": until_us / 1_000_000 if until_us else None, "data": json.loads(data)}
+    try:
+        answer = {"text": text, "expires_at": until_us / 1_000_000 if until_us else None, "data": json.loads(data)}
+        if not fits(answer["expires_at"], (moment, None)):
+            raise ValueError  # noqa: TRY301 - as below
+    except (ValueError, RecursionError):
+        hint = "aovpnctl and aovpnd-bus must be of the same release"
+        raise AovpndError("aovpnd-bus' answer cannot be understood", hint=hint, code="protocol") from None
+    return answer
 
 
 def _arguments(command: str, fields: Mapping[str, Any]) -> tuple[str, tuple[Any, ...]]:

@@ -15,6 +15,7 @@ from aovpnd.ctl.asking import ask
 from aovpnd.ctl.orders import sentence
 from aovpnd.ctl.terminal import BOLD, GREEN, RED, Style, plain, style
 from aovpnd.errors import AovpndError
+from aovpnd.shape import EXPLAINED, OVERVIEW, fits, is_shallow
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -32,7 +33,7 @@ def run(arguments: Arguments) -> int:
         except destinations.DestinationError as error:
             raise UsageError(f"{error} ({error.hint})") from error
     answer = ask(arguments.runtime_dir, "explain", destination=where)
-    if not isinstance(answer["data"], dict):
+    if not fits(answer["data"], OVERVIEW if where is None else EXPLAINED) or not is_shallow(answer["data"]):
         hint = "aovpnctl and aovpnd must be of the same release"
         raise AovpndError("the daemon's answer cannot be understood", hint=hint)
     if arguments.json:
@@ -58,7 +59,7 @@ def explained(answer: dict[str, Any], to: Style) -> list[str]:
         shown.append(f"Sent from: {plain(data['source'])}")
     shown.append("The way it goes:")
     for stage in data["stages"]:
-        shown += to.fold(f"{stage['where']}: {plain(stage['why'])}: {plain(stage['verdict'])}", "  ", "    ")
+        shown += to.fold(f"{plain(stage['where'])}: {plain(stage['why'])}: {plain(stage['verdict'])}", "  ", "    ")
         shown += to.fold(plain(stage["rule"]), "    ", "      ")
     return shown
 

@@ -14,6 +14,7 @@ import time
 from aovpnd import __version__, names
 from aovpnd.absence import without_daemon
 from aovpnd.errors import StateError
+from aovpnd.shape import ACCESS, STATUS, fits, is_shallow
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -56,6 +57,8 @@ def read(runtime_dir: str) -> Reading:
         return Reading(STARTING, _starting())
     if document.get("schema") != SCHEMA:
         raise StateError("the daemon speaks another schema", hint="aovpnctl and aovpnd must be of the same release")
+    if not fits(document, STATUS):
+        raise StateError("what the daemon published cannot be understood", hint="restart aovpnd")
     return Reading(RUNNING, _fresh(document))
 
 
@@ -91,7 +94,7 @@ def _published(path: str) -> dict[str, Any] | None:
         raise StateError(f"{path}: {error.strerror}") from error
     except ValueError as error:
         raise StateError(f"{path} cannot be understood", hint="restart aovpnd") from error
-    if not isinstance(document, dict):
+    if not isinstance(document, dict) or not is_shallow(document):
         raise StateError(f"{path} cannot be understood", hint="restart aovpnd")
     return document if document.get("_boot_id") == boot_id else None
 
@@ -131,7 +134,7 @@ def _counters(tunnel: dict[str, Any]) -> dict[str, int]:
         try:
             with open(f"{SYSFS}/{link}/statistics/{key}", encoding="utf-8") as file:
                 found[key] = max(int(file.read()) - before, 0)
-        except OSError:
+        except (OSError, ValueError):
             return {}  # the link went away: what was published last is the best there is
     return found
 
@@ -150,7 +153,7 @@ def _stripped(value: Any) -> Any:  # noqa: ANN401 - JSON
 def _still_open(document: dict[str, Any] | None) -> dict[str, Any] | None:
     """A dead daemon's window that the kernel closes at its time: nobody else says that it may still be open."""
     access = document.get("temporary_access") if document is not None else None
-    if not access or not _left(access):
+    if access is None or not fits(access, ACCESS) or not _left(access):
         return None
     return {**access, "remaining_s": _left(access)}
 

@@ -90,7 +90,7 @@ def _tunnel(tunnel: dict[str, Any] | None) -> list[str]:
         shown.append(f"Connected for: {countdown(int(since))}")
     if tunnel["_handshake_wall"]:
         shown.append(f"Last handshake: {ago(time.time() - tunnel['_handshake_wall'])}")
-        shown.append(f"Transferred: {size(tunnel['rx_bytes'])} received, {size(tunnel['tx_bytes'])} sent")
+        shown.append(f"Transferred: {size(tunnel['rx_bytes'] or 0)} received, {size(tunnel['tx_bytes'] or 0)} sent")
     return shown
 
 
@@ -111,7 +111,7 @@ def _problems(problems: list[dict[str, Any]], to: Style) -> list[str]:
         return []
     shown = ["", "Problems:"]
     for problem in problems:
-        word = problem["severity"]
+        word = plain(problem["severity"])
         hint = f" ({plain(problem['hint'])})" if problem["hint"] else ""
         when = f", {ago(time.time() - problem['_at_wall'])}" if "_at_wall" in problem else ""
         first, *rest = to.fold(f"{word}: {plain(problem['text'])}{when}{hint}", "  ", "    ")

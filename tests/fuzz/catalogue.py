@@ -3,7 +3,7 @@
 
 from typing import Final
 
-from tests.fuzz import commandline, configuration, kept, machine, naming, netlink
+from tests.fuzz import commandline, configuration, kept, machine, naming, netlink, shown, snapshots, talking
 from tests.fuzz.target import Target
 
 TARGETS: Final[dict[str, Target]] = {
@@ -15,5 +15,8 @@ TARGETS: Final[dict[str, Target]] = {
         *naming.TARGETS,
         *machine.TARGETS,
         *commandline.TARGETS,
+        *talking.TARGETS,
+        *shown.TARGETS,
+        *snapshots.TARGETS,
     )
 }

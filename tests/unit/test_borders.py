@@ -1,6 +1,7 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
 """What damaged input once did at the borders of the program, one test for each: found by `make fuzz`."""
 
+import asyncio
 import json
 import logging
 import os
@@ -12,22 +13,28 @@ from typing import Any, Final
 import pytest
 
 from aovpnd import __main__ as daemon
-from aovpnd import lock, nftlib, rtnl
+from aovpnd import lock, nftlib, rtnl, status
 from aovpnd.adapters import process, routeget, systemd
 from aovpnd.adapters.probe import is_answer
 from aovpnd.adapters.publish import Runtime
 from aovpnd.adapters.state import BUDGET_FILE, State
+from aovpnd.bus import networks, published, translate
+from aovpnd.bus.calls import BusError, Reply, uid_of
 from aovpnd.config import settings, toml
 from aovpnd.config.settings import Layer
 from aovpnd.core import intent as memory
-from aovpnd.errors import NetlinkError, SystemFault
+from aovpnd.ctl import asking, reading
+from aovpnd.ctl import bus as ctl_bus
+from aovpnd.errors import AovpndError, CommandRefused, NetlinkError, StateError, SystemFault
 from aovpnd.importers import wgquick
 from aovpnd.logs import one_line
 from aovpnd.messages import without_keys
 from aovpnd.model import Clock, Config
+from aovpnd.names import STATUS_FILE
 from aovpnd.options import Parser
 from aovpnd.orders import AllowTemporary, Refusal
 from aovpnd.resolvconf import ResolvConf
+from tests.unit import scenes
 from tests.unit.small_world import BASES
 from tests.unit.test_config_tunnels import PRIVATE
 from tests.unit.test_import import PROVIDER, spec_of
@@ -223,3 +230,110 @@ def test_wrong_usage_is_quoted_with_care(capsys: pytest.CaptureFixture[str]) -> 
 
     assert ended.value.code == 2
     assert capsys.readouterr().err.endswith("x: error: unrecognized arguments: \\x1b[2J\\udcff\n")
+
+
+# -- between the processes --------------------------------------------------------------------------------------------
+SPELT: Final = b'{"v": 1, "ok": true, "text": "\\ud800\\u0000", "expires_at": %s, "data": %s}\n'
+STRANGE: Final = {
+    "nested": (b"null", b"[" * 60_000),
+    "infinite": (b"1e400", b"null"),
+    "not a number": (b"NaN", b"null"),
+    "beyond all clocks": (b"1" + b"0" * 300, b"null"),
+    "before all clocks": (b"-1e9", b"null"),
+    "a text": (b'"soon"', b"null"),
+}
+
+
+@pytest.mark.parametrize("case", STRANGE)
+def test_answer_that_nobody_understands(case: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Both readers of the daemon's answers say so, instead of what Python says."""
+    line = SPELT % STRANGE[case]
+    monkeypatch.setattr(asking, "_is_ours", lambda _: True)
+    monkeypatch.setattr(asking, "_exchange", lambda *_: line)
+
+    with pytest.raises(AovpndError, match="cannot be understood"):
+        asking.ask("/nowhere", "connect")
+    with pytest.raises(CommandRefused, match="cannot be understood"):
+        translate.answer("Connect", line)
+
+
+def test_answer_in_letters_that_the_bus_does_not_take() -> None:
+    """A lone surrogate and NUL, which JSON has and D-Bus has not, are spelt out."""
+    assert translate.answer("Connect", SPELT % (b"null", b"null")) == (r"\ud800\x00",)
+
+
+@pytest.mark.parametrize("data", ["[" * 60_000, "nothing", ""])
+def test_explanation_from_the_bus(data: str) -> None:
+    """What is no JSON is an answer that cannot be understood."""
+    with pytest.raises(AovpndError, match="cannot be understood"):
+        ctl_bus._answered("yes", 0, data)  # noqa: SLF001 - the end of the call, without a bus
+
+
+@pytest.mark.parametrize(
+    "change",
+    [
+        {"tunnels": [{"role": "chosen"}]},
+        {"tunnels": {"name": "x"}},
+        {"temporary_access": {"granted_to": "x", "reason": None, "_expires_boot": float("1e300")}},
+        {"temporary_access": []},
+        {"phase": "connected\udc00"},
+        {"problems": [None]},
+        {"uplinks": None},
+        {"more": json.loads("[" * 100 + "]" * 100)},
+    ],
+)
+def test_status_of_another_shape(change: dict[str, Any], tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Aovpnctl says that it cannot be understood; aovpnd-bus shows nothing of it, and lives on."""
+    boot_id = Path("/proc/sys/kernel/random/boot_id").read_text(encoding="ascii").strip()
+    document = {**scenes.TEMPORARY_ACCESS.document(), "_boot_id": boot_id, **change}
+    (tmp_path / STATUS_FILE).write_text(json.dumps(document), encoding="ascii")
+    monkeypatch.setattr(reading, "is_running", lambda _: True)
+
+    with pytest.raises(StateError):
+        reading.read(str(tmp_path))
+    assert published.read(tmp_path) is None
+
+
+def test_link_that_no_file_is_named_after() -> None:
+    """Counters of a link with a NUL in its name: none."""
+    assert reading._counters("a\0b") == {}  # noqa: SLF001 - what `read` asks
+
+
+@pytest.mark.parametrize("seconds", [2.0**63, -(2.0**63), 1e300])
+def test_time_that_no_calendar_has(seconds: float) -> None:
+    """What a tunnel says of its last handshake is shown as well as it can be; it kept the status from being written."""
+    assert status.rfc3339(seconds) in {"9999-12-31T23:59:59Z", "1970-01-01T00:00:00Z"}
+
+
+class Answering:
+    """A bus on which every call is answered so."""
+
+    def __init__(self, *values: object) -> None:
+        self._values = values
+
+    async def call(self, *_: object, **__: object) -> Reply:
+        """The answer."""
+        return Reply(self._values)
+
+
+@pytest.mark.parametrize("values", [(), (0, 0), (False,), (-1,), (2**32 - 1,), ("0",), (None,)])
+def test_bus_that_does_not_say_who(values: tuple[object, ...]) -> None:
+    """Whoever has no uid is nobody; False is no root."""
+    bus: Any = Answering(*values)
+
+    with pytest.raises(BusError):
+        asyncio.run(uid_of(bus, ":1.7"))
+
+
+@pytest.mark.parametrize("values", [(), ([],), (["x", "/a b", 7],), ("/1",)])
+def test_networks_that_are_none(values: tuple[object, ...]) -> None:
+    """GDBus does not answer a call to what is no object path; so nobody is called there."""
+    bus: Any = Answering(*values)
+
+    assert asyncio.run(networks.names(bus)) == {}
+
+
+@pytest.mark.parametrize("ssid", [["a"], [256], [-1], [1.5], "name", [None], [[1]]])
+def test_name_of_a_network_that_is_none(ssid: object) -> None:
+    """An SSID is bytes."""
+    assert networks.spell(ssid) == ""

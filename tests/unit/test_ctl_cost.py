@@ -24,6 +24,7 @@ OURS: Final = {
     "aovpnd.ctl.view",
     "aovpnd.errors",
     "aovpnd.names",
+    "aovpnd.shape",
 }
 STANDARD: Final = {"__future__", "_json", "fcntl"}
 """Built in or written in C, but for the first, which is a few lines."""

@@ -76,6 +76,7 @@ PARTS: Final = (
         PURE,
     ),
     _part("messages", "", "ids and names of fields are the same for whoever logs, and for whoever searches", PURE),
+    _part("shape", "", "readers of every process check with it what another one wrote, also the quick one", PURE),
     _part("logs", "messages", "one filter for the logs of all processes; what they log is theirs to say"),
     _part("options", "messages", "how the processes read their command lines; the quick command has its own"),
     _part("durations", "", "the quick commands read spans of time with it: it must cost nothing", PURE),
@@ -180,12 +181,12 @@ PARTS: Final = (
     ),
     _part(
         "bus",
-        "names absence errors logs options",
+        "names absence errors logs options shape",
         "unprivileged and in a process of its own: it knows a protocol, not our decisions",
     ),
     _part(
         "ctl",
-        "names absence errors durations destinations",
+        "names absence errors durations destinations shape",
         "every command starts in the blink of an eye; work is done in the daemon",
     ),
     _part(
