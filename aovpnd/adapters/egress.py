@@ -15,7 +15,7 @@ from aovpnd.model import Copies
 from aovpnd.nftlib import Nft
 
 _CHAIN: Final = re.compile(
-    rf'chain {names.LINK_CHAIN_PREFIX}(\d+) {{\s+type filter hook egress device "([^"]+)".*\s+jump (\w+)'
+    rf'chain {names.LINK_CHAIN_PREFIX}([0-9]{{1,10}}) {{\s+type filter hook egress device "([^"]+)".*\s+jump (\w+)'
 )
 _EARLY: Final = ("netdev", names.EARLY_TABLE)
 

@@ -15,8 +15,7 @@ from aovpnd.adapters.nft import Nftables
 from aovpnd.destinations import Destination
 from aovpnd.errors import NetlinkError, NftError
 from aovpnd.guard import rules
-from aovpnd.guard.holder import Holder
-from aovpnd.links import Link, Side, sides
+from aovpnd.links import Side, sides
 from aovpnd.render import render
 from aovpnd.rtnl import attribute
 from aovpnd.ruleset import Ruleset
@@ -241,16 +240,6 @@ def _listing(case: tuple[str, str]) -> str:
     copies = EgressCopies(nft)
     copies.ensure((LO, WLAN))
     return f"{seen.ruleset is not None} {copies.observe((LO, WLAN))}"
-
-
-def _guarded(case: list[Any]) -> str:
-    """The guard writes a text that nft can take for any list of links, or says why it does not."""
-    links = tuple(Link(*fields) for fields in case)
-    nft: Any = Paper("")
-    ok = Holder(nft, lambda: links).follow()
-    wanted, inner = rules.attached(links)
-    assert all(link.nameable for link in links if (link.index, link.name) in {*wanted, *inner})
-    return f"{ok} {min(len(wanted), 4)} {min(len(inner), 4)}"
 
 
 TARGETS: Final = (

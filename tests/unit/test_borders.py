@@ -8,6 +8,7 @@ import os
 import struct
 from dataclasses import replace
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any, Final
 
 import pytest
@@ -15,6 +16,7 @@ import pytest
 from aovpnd import __main__ as daemon
 from aovpnd import lock, nftlib, rtnl, status
 from aovpnd.adapters import process, routeget, systemd
+from aovpnd.adapters.egress import EgressCopies
 from aovpnd.adapters.probe import is_answer
 from aovpnd.adapters.publish import Runtime
 from aovpnd.adapters.state import BUDGET_FILE, State
@@ -29,7 +31,7 @@ from aovpnd.errors import AovpndError, CommandRefused, NetlinkError, StateError,
 from aovpnd.importers import wgquick
 from aovpnd.logs import one_line
 from aovpnd.messages import without_keys
-from aovpnd.model import Clock, Config
+from aovpnd.model import Clock, Config, Copies
 from aovpnd.names import STATUS_FILE
 from aovpnd.options import Parser
 from aovpnd.orders import AllowTemporary, Refusal
@@ -159,6 +161,14 @@ def test_proc_is_read_with_care(tmp_path: Path) -> None:
 def test_user_of_the_bus(user: str, uid: int | None) -> None:
     """Root is no user of the bus' side, nor is a number that is no uid: SO_PEERCRED would never say it."""
     assert daemon._uid_of(user) == uid  # noqa: SLF001 - nobody else asks
+
+
+def test_chain_of_no_link() -> None:
+    """A listing with a number that is none is one chain less, not an error of Python's."""
+    early = f'chain link_{"9" * 5000} {{\n type filter hook egress device "x" priority 0;\n}}'
+    nft: Any = SimpleNamespace(list_table=lambda *_: early)
+
+    assert EgressCopies(nft).observe(()) is Copies.STALE
 
 
 # -- programs and networks --------------------------------------------------------------------------------------------
