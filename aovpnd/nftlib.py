@@ -213,7 +213,9 @@ class ChangeReader:
         """Family and name of tables; b"" for one whose name was not to be read."""
 
     def read(self, data: bytes) -> list[Change]:
-        """The transactions that are complete with this datagram; malformed remains are skipped."""
+        """The transactions that are complete with this datagram. Of malformed remains nothing is known but that
+        something was touched.
+        """
         changes = []
         offset = 0
         while offset + _NLMSG_BYTES <= len(data):
@@ -228,6 +230,8 @@ class ChangeReader:
                     name = _first_attribute(data, offset + _NFGENMSG_BYTES, offset + length)
                     self._touched.add((data[offset + _NLMSG_BYTES], name))
             offset += (length + 3) & ~3
+        if offset < len(data):
+            self._touched.add((0, b""))
         return changes
 
     def _committed(self, port: int, payload: bytes) -> Change:

@@ -59,6 +59,16 @@ def test_a_transaction_over_many_datagrams() -> None:
     ]
 
 
+@pytest.mark.parametrize("cut", [1, 15, 20, 30])
+def test_a_datagram_that_is_cut_short_may_have_been_about_us(cut: int) -> None:
+    """What cannot be read of a transaction is not taken for nothing."""
+    reader = ChangeReader()
+    reader.read(about(NEWTABLE, "theirs") + about(NEWRULE, "aovpnd")[:cut])
+    (change,) = reader.read(committed())
+
+    assert change.tables is None
+
+
 @pytest.mark.parametrize(
     "odd",
     [
