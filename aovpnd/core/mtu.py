@@ -28,6 +28,11 @@ OVERHEAD: Final = {IPV4: 60, IPV6: 80}
 """Bytes that WireGuard adds to a packet: IP header, 8 of UDP, 32 of its own."""
 LEAST: Final = {IPV4: 576, IPV6: 1280}
 """What a link must carry (RFC 791; RFC 8200 section 5)."""
+MOST: Final = 65535 - OVERHEAD[IPV6]
+"""What a link can be told; there are uplinks without a limit of their own."""
+NARROWEST: Final = 128
+"""Bytes of a packet with some room for TCP in it. Whatever a lease or a route says of an uplink, the rules that are
+made of it have to be ones that nft takes."""
 BLOCK: Final = 16
 """WireGuard pads a packet to a multiple of this, but to no more than the link's MTU (paper, section 5.4.6)."""
 SIZES: Final = (*range(1408, 1183, -BLOCK), 1152, 1104, 1008, 800, 576)
@@ -62,7 +67,7 @@ def fit(spec: TunnelSpec, intent: Intent, snapshot: Snapshot, state: TunnelState
     sizes = (_uplink_allows(snapshot), _told(state), known.inner if known is not None else None)
     passes = min(size for size in sizes if size is not None)
     least = LEAST[IPV6 if _carries_ipv6(spec, snapshot) else IPV4]
-    return Fit(passes) if passes >= least else Fit(least, passes // BLOCK * BLOCK)
+    return Fit(min(passes, MOST)) if passes >= least else Fit(least, max(passes // BLOCK * BLOCK, NARROWEST))
 
 
 def _uplink_allows(snapshot: Snapshot) -> int:

@@ -332,6 +332,13 @@ def test_spelling_of_sets() -> None:
     ]
 
 
+@pytest.mark.parametrize("size", [0, -12, 65536])
+def test_segment_size_is_one(size: int) -> None:
+    """A rule that nft would refuse, and with it the whole table, cannot be made."""
+    with pytest.raises(ValueError, match="is no segment size"):
+        Rule(Match(), Verdict.CONTINUE, "x", clamp_mss=size)
+
+
 @pytest.mark.parametrize("judges", [{"verdict": Verdict.ACCEPT}, {"jump": "outside"}, {"set_mark": Mark(1, 1)}])
 def test_a_rule_that_clamps_segments_judges_nothing(judges: dict[str, Any]) -> None:
     """It looks at handshakes of TCP alone: as an accept it would let them pass, as a drop it would end them."""
