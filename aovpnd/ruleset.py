@@ -177,10 +177,6 @@ class Match:
             raise ValueError(msg)
 
 
-LARGEST_MSS: Final = 65535
-"""TCP's option has 16 bits (RFC 9293, section 3.7.1)."""
-
-
 class Mss(StrEnum):
     """Where a bound for TCP's segments may come from, by nft's words, when it is not a number."""
 
@@ -204,12 +200,10 @@ class Rule:
     clamp_mss: int | Mss | None = None
 
     def __post_init__(self) -> None:
-        if isinstance(self.clamp_mss, int) and not 0 < self.clamp_mss <= LARGEST_MSS:
-            msg = f"{self.clamp_mss} is no segment size"
-            raise ValueError(msg)
+        if isinstance(self.clamp_mss, int) and not 0 < self.clamp_mss < 1 << 16:
+            raise ValueError(f"{self.clamp_mss} is no segment size (RFC 9293, section 3.7.1)")
         if self.clamp_mss is not None and (self.verdict is not Verdict.CONTINUE or self.set_mark or self.jump):
-            msg = "a rule that clamps segments judges nothing"
-            raise ValueError(msg)
+            raise ValueError("a rule that clamps segments judges nothing")
         if _COMMENT.fullmatch(self.comment) is None:
             msg = f"comment {self.comment!r} cannot be written into a rule"
             raise ValueError(msg)
