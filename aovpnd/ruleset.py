@@ -94,8 +94,7 @@ class Device:
 
     def __post_init__(self) -> None:
         if self.name is not None and SAFE_NAME.fullmatch(self.name.removesuffix("*")) is None:
-            msg = f"link name {self.name!r} cannot be written into a rule"
-            raise ValueError(msg)
+            raise ValueError(f"link name {self.name!r} cannot be written into a rule")
         if self.kind is not None:
             _check_word("link kind", self.kind)
 
