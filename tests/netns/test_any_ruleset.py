@@ -16,8 +16,8 @@ from tests.netns.space import Space
 
 pytestmark = pytest.mark.root
 
-SNAPSHOTS: Final = 400
-"""Of them some hundred lead to tables of their own; each is loaded in a few milliseconds."""
+SNAPSHOTS: Final = 900
+"""Of them a hundred or two lead to tables of their own; each is loaded in a few milliseconds."""
 
 
 def test_kernel_takes_the_table_of_any_snapshot() -> None:
