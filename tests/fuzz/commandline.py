@@ -46,8 +46,11 @@ def _words(line: str) -> list[str]:
 
 def _options(line: str) -> str:
     """What argparse reads: options, or exit status 2 with a message that no terminal obeys."""
-    outcomes = [_one(read, _words(line)) for read in (daemon._options, bus._options, guard._runtime_dir)]
-    return " ".join(outcomes)
+    program = len(line) % len(_PROGRAMS)
+    return f"{program} {_one(_PROGRAMS[program], _words(line))}"
+
+
+_PROGRAMS: Final[tuple[Callable[[], object], ...]] = (daemon._options, bus._options, guard._runtime_dir)
 
 
 def _one(read: Callable[[], object], given: list[str]) -> str:

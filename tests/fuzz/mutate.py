@@ -2,7 +2,7 @@
 """Damage: a case of bytes, text, numbers, lists and tables becomes another one, near enough to a good one to get far.
 
 A tuple keeps its shape, and what stands in it keeps its type: it stands for the arguments of a function, or for what a
-library has held to its type already. Lists and tables come from strangers, and anything may become of them.
+library has held to its type already. Lists and tables come from strangers, and anything may become of what is in them.
 """
 
 from collections.abc import Callable, Iterable
@@ -102,7 +102,12 @@ class Mutator:
             return case
         place = rng.randrange(len(case))
         inner = [other[place] for other in others if isinstance(other, tuple) and len(other) == len(case)]
-        return (*case[:place], self._damaged(rng, case[place], inner), *case[place + 1 :])
+        old, new = case[place], self._damaged(rng, case[place], inner)
+        if isinstance(old, list) and not isinstance(new, list):
+            new = [new]
+        elif isinstance(old, dict) and not isinstance(new, dict):
+            new = {"": new}
+        return (*case[:place], new, *case[place + 1 :])
 
     def _free(self, rng: Random, case: Any, others: list[Any]) -> Any:
         copy = dict(case) if isinstance(case, dict) else list(case)

@@ -42,26 +42,18 @@ def _by_ctl(case: Any) -> str:
     base = place("runtime")
     put(base / STATUS_FILE, content)
     boot_id = put(base / "boot_id", _BOOT)
-    outcomes = []
-    for running in (True, False):
-        with (
-            patch.object(reading, "is_running", lambda _, running=running: running),
-            patch.object(reading, "BOOT_ID", str(boot_id)),
-        ):
-            try:
-                found = reading.read(str(base))
-                shown = view.lines(found, Style(colour=False, width=80))
-                json.dumps(found.public())
-                shown += tunnels.table(found.public()["tunnels"], PLAIN)
-                shown += [watch.text_line(found)[0], *watch.json_line(found)]
-                watch.until_next_second(found, 5000.0)
-            except StateError as error:
-                outcomes.append(judge.error(error))
-                continue
-        for line in shown:
-            judge.told(line, longest=2_000_000)
-        outcomes.append(f"{found.daemon} {len(shown)}")
-    return " / ".join(outcomes)
+    running = len(content) % 4 != 0
+    with patch.object(reading, "is_running", lambda _: running), patch.object(reading, "BOOT_ID", str(boot_id)):
+        try:
+            found = reading.read(str(base))
+        except StateError as error:
+            return judge.error(error)
+    shown = view.lines(found, Style(colour=False, width=80)) + tunnels.table(found.public()["tunnels"], PLAIN)
+    shown += [watch.text_line(found)[0], *watch.json_line(found)]
+    watch.until_next_second(found, 5000.0)
+    for line in shown:
+        judge.told(line, longest=2_000_000)
+    return f"{found.daemon} {min(len(shown), 40)}"
 
 
 def _by_bus(case: Any) -> str:

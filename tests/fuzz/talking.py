@@ -241,10 +241,6 @@ class Bus:
         return lambda: None
 
 
-def _list(value: Any) -> list[Any]:
-    return value if isinstance(value, list) else [value]
-
-
 def _called(case: tuple[str, int, str, int, list[Any]]) -> str:
     """Whatever arguments of the right types a method is called with, by root or by somebody whom polkit answers for in
     some way: carried out, as exactly one line that the daemon understands or refuses, or refused; never carried out for
@@ -349,14 +345,14 @@ def _named(case: tuple[list[Any], ...]) -> str:
     """Whatever NetworkManager answers: names that can be read, and that the daemon takes, or none."""
     line: Any = Line()
     answers, signal = case
-    bus: Any = Bus(*_list(answers))
+    bus: Any = Bus(*answers)
     following = Networks(bus, line, place("bus-state"))
 
     async def look() -> None:
         found = await networks.names(bus)
         await following._tell(found)
         await following._tame()
-        following._changed(tuple(_list(signal)))
+        following._changed(tuple(signal))
 
     loop().run_until_complete(look())
     reported = line.reports[-1]["names"] if line.reports else {}
@@ -371,7 +367,7 @@ def _slept(case: tuple[list[Any], ...]) -> str:
     """Whatever logind says and answers: the daemon is told of sleep when logind says so, and no descriptor is lost."""
     line: Any = Line()
     answers, *signals = case
-    bus: Any = Bus(*_list(answers))
+    bus: Any = Bus(*answers)
     sleep = Sleep(bus, line)
 
     async def follow() -> None:
@@ -381,7 +377,7 @@ def _slept(case: tuple[list[Any], ...]) -> str:
                 await asyncio.sleep(0)
             for values in signals:
                 for heard in bus.heard.values():
-                    heard(tuple(_list(values)))
+                    heard(tuple(values))
             for _ in range(12):
                 await asyncio.sleep(0)
             assert not task.done(), task.exception()
@@ -391,7 +387,7 @@ def _slept(case: tuple[list[Any], ...]) -> str:
 
     loop().run_until_complete(follow())
     told = [report["command"] for report in line.reports]
-    assert told.count("prepare-sleep") <= sum(_list(values) == [True] for values in signals)
+    assert told.count("prepare-sleep") <= sum(values == [True] for values in signals)
     return " ".join(dict.fromkeys(map(str, told))) or "nothing"
 
 
