@@ -77,7 +77,7 @@ HIDDEN: Final = "(hidden)"
 """What stands for a key, or for what may be one."""
 _KEY_LIKE: Final = re.compile(
     r"[A-Za-z0-9+/]{32,}=*"
-    r"|(?=[A-Za-z0-9+/]{0,15}[0-9])(?=[A-Za-z0-9+/]{0,15}[A-Z])(?=[A-Za-z0-9+/]{0,15}[a-z])[A-Za-z0-9+/]{16,}=*"
+    r"|(?=[A-Za-z0-9+/]{0,15}[0-9])(?=[A-Za-z0-9+/]{0,15}[A-Z])(?=[A-Za-z0-9+/]{0,15}[a-z])[A-Za-z0-9+/]{15}[A-Za-z0-9+/=]+"
 )
 """A key of WireGuard's in base64, a third of one, or a longer run of such letters: of paths and words few have digits
 and letters of both cases. Public keys go with them: nobody reads one.

@@ -205,6 +205,7 @@ def test_complaint_is_one_printable_line() -> None:
 def test_part_of_a_key_is_hidden(cut: int) -> None:
     """Somebody who copied a key without its end has still copied a key."""
     assert PRIVATE[:cut] not in without_keys(f"x {PRIVATE[:cut]} y")
+    assert PRIVATE[-cut:] not in without_keys(f"x {PRIVATE[-cut:]} y")
     assert without_keys("PersistentKeepalive /usr/share/wireguard/up") == "PersistentKeepalive /usr/share/wireguard/up"
 
 
