@@ -9,6 +9,7 @@ from typing import Final
 from aovpnd import rtnl
 from aovpnd.errors import NetlinkError, NftError
 from aovpnd.guard import rules
+from aovpnd.guard.queues import Queues
 from aovpnd.links import Link
 from aovpnd.nftlib import Nft
 
@@ -24,11 +25,15 @@ class Holder:
     """Holds the tables for as long as it lives. Used from one thread."""
 
     def __init__(
-        self, open_nft: Callable[[], Nft], dump_links: Callable[[], tuple[Link, ...]] = rtnl.dump_links
+        self,
+        open_nft: Callable[[], Nft],
+        dump_links: Callable[[], tuple[Link, ...]] = rtnl.dump_links,
+        queues: Queues | None = None,
     ) -> None:
         self._open_nft = open_nft
         self._nft: Nft | None = None
         self._dump_links = dump_links
+        self._queues = queues or Queues()
         self._attached: rules.Attached | None = None
         self._complaint = ""
 
@@ -45,6 +50,7 @@ class Holder:
                 self._nft.run(rules.whole(links))
                 self._attached = wanted
                 log.info("egress guarded on %s", ", ".join(name for _, name, _ in wanted[0]) or "no link yet")
+            self._queues.follow(rules.outside(links))
         except (NetlinkError, NftError) as error:
             # What was loaded before still stands: the transaction failed as a whole.
             if str(error) != self._complaint:  # said once: it is tried again and again

@@ -11,6 +11,7 @@ from tests.audits import (
     hooks,
     inference,
     lies,
+    programs,
     redirects,
     routing,
     tables,
@@ -28,4 +29,5 @@ ATTACKS: Final[tuple[Attack, ...]] = (
     *guests.ATTACKS,
     *routing.ATTACKS,
     *hooks.ATTACKS,
+    *programs.ATTACKS,
 )

@@ -3,7 +3,7 @@
 
 from typing import Final
 
-from tests.mutants.mutant import KERNEL, NFTLIB, NO_LEAK, RULESET, STATIC_FILES, Mutant
+from tests.mutants.mutant import KERNEL, NFTLIB, NO_LEAK, QUEUES, RULESET, STATIC_FILES, Mutant
 
 _FIREWALL: Final = "aovpnd/core/firewall.py"
 _GUARD: Final = "aovpnd/guard/rules.py"
@@ -159,6 +159,22 @@ HOLDING: Final = (
 """,
         "the kernel is told less than verdict says",
         (RULESET,),
+    ),
+    Mutant(
+        "queues-left-to-anybody",
+        "aovpnd/guard/holder.py",
+        "            self._queues.follow(rules.outside(links))\n",
+        "",
+        "AF_XDP sends past every hook (D3)",
+        (QUEUES,),
+    ),
+    Mutant(
+        "first-queue-alone",
+        "aovpnd/guard/queues.py",
+        "for queue in range(MOST_QUEUES):",
+        "for queue in range(1):",
+        "AF_XDP sends past every hook, by the card's second queue (D3)",
+        (QUEUES,),
     ),
     Mutant(
         "guard-without-end",

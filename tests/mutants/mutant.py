@@ -29,6 +29,7 @@ FIGHTS: Final = "tests/unit/test_fights.py"
 NFTLIB: Final = "tests/unit/test_nftlib.py"
 SLEEP: Final = "tests/unit/test_sleep.py"
 UPLINKS: Final = "tests/unit/test_uplinks.py"
+QUEUES: Final = "tests/unit/test_queues.py"
 KERNEL: Final = "tests/netns/test_kernel_agrees.py"
 JUDGE: Final = "tests/netns/test_judge.py"
 LAB: Final = frozenset({KERNEL, JUDGE})
