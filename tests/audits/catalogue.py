@@ -13,8 +13,10 @@ from tests.audits import (
     lies,
     programs,
     redirects,
+    remains,
     routing,
     tables,
+    tampered,
 )
 from tests.audits.attack import Attack
 
@@ -30,4 +32,6 @@ ATTACKS: Final[tuple[Attack, ...]] = (
     *routing.ATTACKS,
     *hooks.ATTACKS,
     *programs.ATTACKS,
+    *tampered.ATTACKS,
+    *remains.ATTACKS,
 )

@@ -109,8 +109,8 @@ ATTACKS: Final = (
         "raw-packets",
         "fragments, IP options, extension headers, SCTP, DCCP, GRE, ESP, IP in IP and other protocols by raw sockets",
         tries("raw", net_raw=True, least=5000),
-        harms("raw", net_raw=True, groups=50, count=600),
-        tries=600,
+        harms("raw", net_raw=True, groups=40, count=400),
+        tries=300,
         many=6000,
     ),
     Attack(
@@ -136,8 +136,8 @@ ATTACKS: Final = (
         "frames",
         "packet sockets: frames of every type, lying about it, tagged, marked and stamped, past the queue",
         tries("frames", net_raw=True, least=4000),
-        harms("frames", net_raw=True, groups=50, count=600),
-        tries=600,
+        harms("frames", net_raw=True, groups=40, count=400),
+        tries=300,
         many=6000,
     ),
     Attack(
