@@ -131,9 +131,24 @@ def _old_connections(scene: Scene, count: int) -> None:
             stop(program)
 
 
+_MEMBER: Final = """
+import signal, socket, struct
+sock = socket.socket(socket.AF_INET, socket.SOCK_DGRAM)
+group = socket.inet_aton("239.1.2.3") + struct.pack("4si", bytes(4), socket.if_nametoindex("wlan0"))
+sock.setsockopt(socket.IPPROTO_IP, socket.IP_ADD_MEMBERSHIP, group)
+print("joined", flush=True)
+signal.pause()
+"""
+
+
 def _provoke(scene: Scene, count: int) -> None:
-    """Whoever is on the link asks what a kernel answers by itself: RST, ICMP errors, echoes, reports of groups."""
+    """Whoever is on the link asks what a kernel answers by itself: RST, ICMP errors, echoes, and reports of groups, of
+    which a program has joined one.
+    """
     lab = scene.laptop.lab
+    log = f"member-{time.monotonic_ns()}"
+    member = scene.host.spawn(sys.executable, "-I", "-c", _MEMBER, uid=plan.USER, log=log)
+    wait_for("the member", (scene.host.dir / f"{log}.log").read_text, poll_s=0.02)
     six = lab.host.ip(f"-6 addr show dev {LINK} scope global -tentative").split()
     here6 = six[six.index("inet6") + 1].partition("/")[0]
     words = ("lan0", new_token().hex(), plan.LAPTOP_MAC[LINK], lab.address(LINK), here6)
@@ -144,6 +159,17 @@ def _provoke(scene: Scene, count: int) -> None:
             scene.attacker.out(sys.executable, "-m", "tests.audits.provoke", *words)
             if scene.watch is not None:
                 assert recorder.count(Kind.CLEAR) == 0, "the kernel has answered"
+            else:
+                wait_for("the report of the group", partial(_has, recorder, _REPORT))
+    stop(member)
+
+
+_REPORT: Final = bytes.fromhex("9404000016")
+"""The end of an IPv4 header with a router alert, and a report behind it (RFC 2236)."""
+
+
+def _has(recorder: Recorder, token: bytes) -> bool:
+    return token in recorder.path.read_bytes()
 
 
 def _answers(scene: Scene) -> None:
@@ -153,7 +179,7 @@ def _answers(scene: Scene) -> None:
         what = " ".join(frame.what for frame in recorder.recording(new_token()).clear())
     missing = [word for word in ("ip:tcp", "ipv6:tcp", "ip:icmp", "ipv6:icmpv6", "ip:igmp") if word not in what]
     if missing or ("type 143" not in what and "type 131" not in what):
-        raise Harmless(f"an unprotected kernel does not answer by {missing}: {what}")
+        raise Harmless(f"an unprotected kernel does not answer by {missing}")
 
 
 # -- C8, C10: leases and ARP -------------------------------------------------------------------------------------------
@@ -163,6 +189,7 @@ def _renew(scene: Scene, count: int) -> None:
     """
     lab = scene.laptop.lab
     before = lab.address(LINK)
+    recorder = scene.laptop.world.record()
     lease = scene.host.dir / "run" / f"dhclient-4.{LINK}.leases"
     for _ in range(count):
         known = _leases(lease)
@@ -170,10 +197,13 @@ def _renew(scene: Scene, count: int) -> None:
         lab.join(LINK)
         wait_for("another lease", partial(_renewed, lease, known), deadline_s=15)
         assert lab.address(LINK) == before
+    scene.host.run("ip", "neigh", "flush", "dev", LINK)  # whoever is still needed is asked for anew
     scene.everybody_tries()
-    if scene.watch is not None:
-        targets = _arp_targets(scene.watch.recorder)
+    recorder.stop()
+    targets = _arp_targets(recorder)
+    if scene.phase is not Phase.ACCESS:  # in a window programs may ask for whom they like
         assert targets <= {plan.HOME.router4, IPv4Address(before), IPv4Address(0)}, targets
+    assert targets or scene.phase is Phase.BLOCKED, "nobody was asked for"
 
 
 def _leases(path: Path) -> str:
@@ -285,12 +315,10 @@ def _guests_get_out(scene: Scene) -> None:
                 raise Harmless(f"a guest ({kind}) is not seen")
 
 
-def _has(recorder: Recorder, token: bytes) -> bool:
-    return token in recorder.path.read_bytes()
-
-
-def _grown(path: Path, size: int) -> bool:
-    return path.stat().st_size > size
+def _sends_more(report: Path) -> None:
+    """Wait until a guest has tried some more."""
+    before = report.stat().st_size if report.exists() else 0
+    wait_for("the guest's flows", lambda: report.exists() and report.stat().st_size > before + 40 * _RECORD_BYTES)
 
 
 def _old_flows_of_guests(scene: Scene, count: int) -> None:
@@ -299,6 +327,7 @@ def _old_flows_of_guests(scene: Scene, count: int) -> None:
     """
     lab = scene.laptop.lab
     for _ in range(count):
+        lab.ctl("disconnect")  # or they would go through the tunnel
         lab.ctl("unblock")
         token, report = new_token(), scene.host.dir / f"guest-{time.monotonic_ns()}"
         beacon = ("-m", "tests.lab.beacon", token.hex(), "50", "eth0", str(report), "udp4", "ping4", "raw4", "conn4")
@@ -307,11 +336,12 @@ def _old_flows_of_guests(scene: Scene, count: int) -> None:
             program = scene.host.spawn(*command, log="guest")
             try:
                 with scene.laptop.world.record() as recorder:
-                    wait_for("the guest's flows", partial(_has, recorder, token))
-                    lab.ctl("block")
+                    _sends_more(report)
+                    recorder.stop()
+                    assert token in recorder.path.read_bytes(), "no flow of the guest is seen"
+                lab.ctl("block")
                 with scene.laptop.world.record() as recorder:
-                    enough = report.stat().st_size + 40 * _RECORD_BYTES
-                    wait_for("more of them", partial(_grown, report, enough))
+                    _sends_more(report)
                     recorder.stop()
                     assert token not in recorder.path.read_bytes(), "flows of a guest outlive the block"
             finally:
