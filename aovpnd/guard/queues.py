@@ -11,10 +11,11 @@ import errno
 import logging
 import mmap
 import os
+import resource
 import select
 import socket
 import struct
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Iterator
 from typing import Final, Protocol
 
 from aovpnd.links import Link
@@ -23,6 +24,8 @@ log = logging.getLogger("aovpnd.guard")
 
 MOST_QUEUES: Final = 1024
 """Of one link; more than any card of a laptop has."""
+SPARE: Final = 64
+"""Descriptors that are left for everything else that the guard does, which matters more."""
 
 _AF_XDP: Final = 44
 _SOL_XDP: Final = 283
@@ -73,11 +76,13 @@ class _Binder:
 class Queues:
     """Holds every queue of the outside links, as far as the kernel has AF_XDP. Used from one thread."""
 
-    def __init__(self, bind: Callable[[int, int], Taken] | None = None) -> None:
+    def __init__(self, bind: Callable[[int, int], Taken] | None = None, room: int | None = None) -> None:
         self._bind = bind or _Binder()
+        self._room = resource.getrlimit(resource.RLIMIT_NOFILE)[0] - SPARE if room is None else room
         self._taken: dict[tuple[int, int], Taken] = {}
         self._foreign: frozenset[tuple[int, int]] = frozenset()
-        self._possible = True
+        self._done: frozenset[Link] = frozenset()
+        self._complaint = ""
 
     def follow(self, links: Iterable[Link]) -> None:
         """Take what these links have and let go of what others had. A queue that somebody else has is tried again each
@@ -86,47 +91,56 @@ class Queues:
         names = {link.index: link.name for link in links}
         for index, queue in [key for key in self._taken if key[0] not in names]:
             self._taken.pop((index, queue)).close()
-        writable = self._writable()
-        foreign: set[tuple[int, int]] = set()
-        for index in names:
-            for queue in range(MOST_QUEUES):
-                if (index, queue) in writable:
-                    continue
-                found = self._take(index, queue)
-                if found == errno.EBUSY and (index, queue) not in self._taken:
-                    foreign.add((index, queue))
-                elif found not in (0, errno.EBUSY):
-                    break
+        ours = self._surely_ours()
+        doubtful = {index for index, queue in (*self._foreign, *(self._taken.keys() - ours))}
+        # A link that looks as it did has no more queues than it had, and a storm may be about others.
+        new = [link.index for link in links if link not in self._done or link.index in doubtful]
+        foreign = {key for index in new for key in self._take_all(index, ours)}
         for index, queue in sorted(foreign - self._foreign):
-            log.warning(
-                "another program has taken queue %d of %s: by AF_XDP it sends past the block", queue, names[index]
-            )
+            name = names[index]
+            log.warning("another program has taken queue %d of %s: by AF_XDP it sends past the block", queue, name)
         self._foreign = frozenset(foreign)
+        self._done = frozenset(links)
 
-    def _take(self, index: int, queue: int) -> int:
+    def _take_all(self, index: int, ours: set[tuple[int, int]]) -> Iterator[tuple[int, int]]:
+        """Take every queue of a link but those that are ``ours``; the others' are yielded."""
+        for key in ((index, queue) for queue in range(MOST_QUEUES)):
+            if key in ours:
+                continue
+            found = self._take(key)
+            if found == errno.EBUSY and key not in self._taken:
+                yield key
+            elif found not in (0, errno.EBUSY):
+                return
+
+    def _take(self, key: tuple[int, int]) -> int:
         """Try one; 0, or why not."""
-        if not self._possible:
-            return errno.EAFNOSUPPORT
+        if len(self._taken) >= self._room:
+            self._complain("there are more queues than a process may have files")
+            return errno.EMFILE
         try:
-            taken = self._bind(index, queue)
+            taken = self._bind(*key)
         except OSError as error:
-            if error.errno in (errno.EAFNOSUPPORT, errno.EPERM):
-                # Without AF_XDP there is nothing to take; without the capability there is no way to.
-                self._possible = False
-                log.info("queues are not taken: %s", error.strerror)
+            if error.errno not in (errno.EBUSY, errno.EINVAL, errno.ENODEV, errno.ENXIO):
+                self._complain(error.strerror or str(error))
             return error.errno or errno.EIO
-        if old := self._taken.pop((index, queue), None):
+        if old := self._taken.pop(key, None):
             old.close()
-        self._taken[index, queue] = taken
+        self._taken[key] = taken
         return 0
 
-    def _writable(self) -> set[tuple[int, int]]:
-        """Those that are surely still ours: one whose link went away and came back is not, nor is one of a link that is
-        down to be told from it.
+    def _complain(self, why: str) -> None:
+        """Say once that queues are left to others; a kernel without AF_XDP has none to take."""
+        if why != self._complaint:
+            log.warning("not every queue is taken: %s", why)
+            self._complaint = why
+
+    def _surely_ours(self) -> set[tuple[int, int]]:
+        """Those whose socket still works: that of a link that went away and came back does not, nor is one of a link
+        that is down to be told from it.
         """
         poll = select.poll()
-        by_number = {}
-        for key, taken in self._taken.items():
-            poll.register(taken.fileno(), select.POLLOUT)
-            by_number[taken.fileno()] = key
+        by_number = {taken.fileno(): key for key, taken in self._taken.items()}
+        for number in by_number:
+            poll.register(number, select.POLLOUT)
         return {by_number[number] for number, events in poll.poll(0) if events & select.POLLOUT}

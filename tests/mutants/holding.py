@@ -171,8 +171,8 @@ HOLDING: Final = (
     Mutant(
         "first-queue-alone",
         "aovpnd/guard/queues.py",
-        "for queue in range(MOST_QUEUES):",
-        "for queue in range(1):",
+        "for queue in range(MOST_QUEUES)):",
+        "for queue in range(1)):",
         "AF_XDP sends past every hook, by the card's second queue (D3)",
         (QUEUES,),
     ),

@@ -2,8 +2,8 @@
 """Which queues the guard takes, and when it takes one again; with queues of paper."""
 
 import errno
-import logging
 import os
+from dataclasses import replace
 from types import SimpleNamespace
 from typing import Any
 
@@ -23,10 +23,11 @@ class Paper:
         self.queues = queues
         self.others = others or set()
         self.bound: dict[tuple[int, int], Pipe] = {}
-        self.error = 0
+        self.error = self.tried = 0
 
     def __call__(self, index: int, queue: int) -> Taken:
         """bind(2)."""
+        self.tried += 1
         if self.error:
             raise OSError(self.error, os.strerror(self.error))
         if queue >= self.queues.get(index, 0):
@@ -93,9 +94,31 @@ def test_more_queues() -> None:
     queues = Queues(kernel)
     queues.follow((CARD,))
     kernel.queues[2] = 3
-    queues.follow((CARD,))
+    queues.follow((replace(CARD, carrier=False),))
 
     assert kernel.held() == {(2, 0), (2, 1), (2, 2)}
+
+
+def test_a_storm_about_other_links() -> None:
+    """A link that looks as it did is not tried again."""
+    kernel = Paper({2: 2, 3: 1})
+    queues = Queues(kernel)
+    queues.follow((CARD, CABLE))
+    tried = kernel.tried
+    queues.follow((CARD, CABLE, Link(4, "veth0")))
+
+    assert kernel.tried == tried + 1
+
+
+def test_more_queues_than_files(caplog: pytest.LogCaptureFixture) -> None:
+    """The guard needs descriptors for more important work; what it leaves is said once."""
+    kernel = Paper({2: 9})
+    queues = Queues(kernel, room=3)
+    queues.follow((CARD,))
+    queues.follow((CARD, CABLE))
+
+    assert len(kernel.held()) == 3
+    assert len(caplog.records) == 1
 
 
 def test_a_link_that_went_away_and_came_back() -> None:
@@ -142,7 +165,6 @@ def test_somebody_was_quicker(caplog: pytest.LogCaptureFixture) -> None:
 @pytest.mark.parametrize("number", [errno.EAFNOSUPPORT, errno.EPERM])
 def test_a_kernel_without_it(number: int, caplog: pytest.LogCaptureFixture) -> None:
     """Then nothing is taken, it is said once, and nothing else suffers."""
-    caplog.set_level(logging.INFO)
     kernel = Paper({2: 1})
     kernel.error = number
     queues = Queues(kernel)
@@ -154,12 +176,13 @@ def test_a_kernel_without_it(number: int, caplog: pytest.LogCaptureFixture) -> N
 
 
 def test_a_link_that_has_just_gone() -> None:
-    """ENODEV is no reason for anything: the list of links will say so."""
+    """ENODEV is no reason for anything: the list of links will say so, or that it came back."""
     kernel = Paper({2: 1})
     kernel.error = errno.ENODEV
     queues = Queues(kernel)
     queues.follow((CARD,))
     kernel.error = 0
+    queues.follow(())
     queues.follow((CARD,))
 
     assert kernel.held() == {(2, 0)}
