@@ -40,8 +40,8 @@ _RS, _NS, _NA = 133, 135, 136
 
 _IP: Final = (Protocol.IP, Protocol.IP6, Protocol.VLAN)
 
-OUTSIDE: Final = Chain(
-    names.OUTSIDE_CHAIN,
+PORT: Final = Chain(
+    names.PORT_CHAIN,
     (
         # A packet socket may claim any protocol, so the frame's own type is asked as well.
         *(
@@ -96,8 +96,13 @@ OUTSIDE: Final = Chain(
         Rule(Match(), Verdict.DROP, "no stamp, no way out: raw sockets, macvlan and bridged guests end here"),
     ),
 )
-"""What may leave by an outside link, whoever sent it and by whatever socket (facts T4, T5). Early boot knows this one
-alone: it holds no expression that a kernel could lack, and for ports of a bond.
+"""What may leave by an outside link, whoever sent it and by whatever socket (facts T4, T5), where packets have lost
+their route on the way.
+"""
+
+OUTSIDE: Final = Chain(names.OUTSIDE_CHAIN, tuple(rule for rule in PORT.rules if rule.match.mark is None))
+"""The same in early boot: until the daemon has started nothing needs the stamp, so whoever sets it gains nothing. No
+kernel lacks any of these expressions: one file that is refused would leave every link bare.
 """
 
 
@@ -109,7 +114,7 @@ def _routed(rule: Rule) -> Rule:
     return replace(rule, match=replace(rule.match, origin=Origin.ROUTED)) if framed else rule
 
 
-ROUTED: Final = Chain(names.ROUTED_CHAIN, tuple(map(_routed, OUTSIDE.rules)))
+ROUTED: Final = Chain(names.ROUTED_CHAIN, tuple(map(_routed, PORT.rules)))
 """The same where packets still have their route."""
 
 _MASTERS_WITHOUT_ROUTES: Final = frozenset({"bond", "team"})
@@ -143,13 +148,13 @@ def judges(links: Iterable[Link]) -> dict[Link, str]:
     """The outside links, each with the regular chain that judges what leaves by it."""
     links = tuple(links)
     masters = {link.index for link in links if link.kind in _MASTERS_WITHOUT_ROUTES}
-    return {link: names.OUTSIDE_CHAIN if link.master in masters else names.ROUTED_CHAIN for link in outside(links)}
+    return {link: names.PORT_CHAIN if link.master in masters else names.ROUTED_CHAIN for link in outside(links)}
 
 
 def egress_table(links: Iterable[Link], *, table: str = names.GUARD_TABLE) -> Ruleset:
     """The guard's netdev table for the outside links among all ``links``."""
     chains = tuple(link_chain(link, judge) for link, judge in judges(links).items())
-    return Ruleset("netdev", table, (OUTSIDE, ROUTED, *chains), owned=True)
+    return Ruleset("netdev", table, (PORT, ROUTED, *chains), owned=True)
 
 
 def last_look(host_only: Iterable[Link], *, table: str = names.GUARD_TABLE) -> Ruleset:
@@ -219,12 +224,12 @@ def early_links(add: Iterable[Link], remove: Iterable[int], links: Iterable[Link
     """
     where = f"netdev {names.EARLY_TABLE}"
     judge = judges(links)
-    routed = f"add chain {where} {ROUTED.name}\nflush chain {where} {ROUTED.name}\n"
+    judging = (PORT, ROUTED)
+    fresh = "".join(f"{verb} chain {where} {chain.name}\n" for chain in judging for verb in ("add", "flush"))
     gone = "".join(f"delete chain {where} {names.LINK_CHAIN_PREFIX}{index}\n" for index in remove)
-    chains = [
-        line for chain in (ROUTED, *(link_chain(link, judge[link]) for link in add)) for line in render_chain(chain)
-    ]
-    return f"{early_egress()}{routed}{gone}table {where} {{\n" + "\n".join(chains) + "\n}\n"
+    attached = (link_chain(link, judge[link]) for link in add)
+    chains = [line for chain in (*judging, *attached) for line in render_chain(chain)]
+    return f"{early_egress()}{fresh}{gone}table {where} {{\n" + "\n".join(chains) + "\n}\n"
 
 
 def whole(links: Iterable[Link], *, table: str = names.GUARD_TABLE) -> str:

@@ -129,10 +129,18 @@ HOLDING: Final = (
     Mutant(
         "every-port-is-a-bonds",
         _GUARD,
-        "names.OUTSIDE_CHAIN if link.master in masters else names.ROUTED_CHAIN",
-        "names.OUTSIDE_CHAIN if link.master else names.ROUTED_CHAIN",
+        "names.PORT_CHAIN if link.master in masters else names.ROUTED_CHAIN",
+        "names.PORT_CHAIN if link.master else names.ROUTED_CHAIN",
         "a packet socket sets the stamp and passes by a bridge's port",
         (NO_LEAK,),
+    ),
+    Mutant(
+        "early-boot-believes-the-stamp",
+        _GUARD,
+        "tuple(rule for rule in PORT.rules if rule.match.mark is None)",
+        "PORT.rules",
+        "a packet socket sets the stamp and passes until the daemon has started (T15)",
+        (NO_LEAK, STATIC_FILES),
     ),
     Mutant(
         "guard-leaves-the-stamp",

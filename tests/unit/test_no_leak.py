@@ -302,6 +302,15 @@ def test_guard_stops_what_passes_no_other_hook(answers: Answers) -> None:
                 assert passes is spec.raw_allowed(frame, outside=outside), (situation, frame)
 
 
+def test_early_boot_believes_no_stamp() -> None:
+    """Until the daemon has started nothing needs it: the page's exceptions leave, and nobody else, stamped or not."""
+    card = Link(2, "wlan0")
+    early = Ruleset("netdev", names.EARLY_TABLE, (rules.OUTSIDE, rules.link_chain(card, names.OUTSIDE_CHAIN)))
+    for frame in (replace(frame, oif=spec.device_of(card)) for frame in FRAMES):
+        passes = verdict(early, Hook.EGRESS, frame)[0] is Verdict.ACCEPT
+        assert passes is spec.raw_allowed(replace(frame, mark=0), outside=True), frame
+
+
 @pytest.mark.parametrize("kind", ["bond", "team", "bridge", "vrf", ""])
 def test_ports_of_a_bond_ask_for_no_route(kind: str) -> None:
     """What a bond sends has lost its route before it comes to a port (IFF_XMIT_DST_RELEASE), so there the stamp alone
