@@ -15,6 +15,7 @@ from typing import Final
 
 from tests.audits.attack import Attack, Harmless, Phase
 from tests.audits.scene import LINK, Scene
+from tests.audits.xdp import queue_state
 from tests.lab import plan
 from tests.lab.beacon import RECORD
 from tests.lab.frames import Kind
@@ -380,26 +381,11 @@ def _link_goes_and_comes(scene: Scene, count: int) -> None:
         for _ in range(count):
             host.ip("link set usb0 up")
             wait_for("the chain", lambda: attached in scene.laptop.table("netdev", "aovpnd_guard"), poll_s=0.02)
-            wait_for("the queues", lambda: _xdp(scene, "usb0") == "EBUSY", poll_s=0.05)
+            wait_for("the queues", lambda: queue_state(host, "usb0") == "EBUSY", poll_s=0.05)
             script = f"ip netns add else; ip link set usb0 netns else; ip -n else link set usb0 netns {host.holder.pid}"
             host.run("sh", "-ec", f"{script}; ip netns del else")
     finally:
         world.air.ip("link del usb0")
-
-
-_TRY_XDP: Final = """
-import errno, sys
-from tests.audits.xdp import XdpSocket
-try:
-    XdpSocket(sys.argv[1], 0)
-    print("bound")
-except OSError as error:
-    print(errno.errorcode[error.errno])
-"""
-
-
-def _xdp(scene: Scene, link: str) -> str:
-    return scene.host.run(sys.executable, "-c", _TRY_XDP, link).stdout.strip()
 
 
 ATTACKS: Final = (

@@ -10,10 +10,12 @@ import mmap
 import os
 import socket
 import struct
+import sys
 from collections.abc import Callable, Iterator
 from typing import Final
 
 from tests.audits.shot import Shot
+from tests.lab.host import Host
 from tests.lab.sender_kinds import frame
 
 AF_XDP: Final = 44
@@ -75,3 +77,19 @@ def shots(link: str, count: int) -> Iterator[Shot]:
 
     for _, queue, ethertype in itertools.product(range(max(1, count // 32)), range(4), (0x0800, 0x86DD, 0x88B5)):
         yield Shot("xdp", through(queue, ethertype))
+
+
+_TRY: Final = """
+import errno, sys
+from tests.audits.xdp import XdpSocket
+try:
+    XdpSocket(sys.argv[1], 0)
+    print("bound")
+except OSError as error:
+    print(errno.errorcode[error.errno])
+"""
+
+
+def queue_state(host: Host, link: str) -> str:
+    """What somebody hears who wants the first queue of a link: ``bound``, or the name of an errno."""
+    return host.run(sys.executable, "-c", _TRY, link).stdout.strip()

@@ -8,6 +8,7 @@ from functools import partial
 import pytest
 
 from aovpnd import names
+from tests.audits.xdp import queue_state
 from tests.container.booted import Booted
 from tests.lab.frames import Kind
 from tests.lab.process import wait_for
@@ -137,6 +138,14 @@ def test_watchdog(laptop: Booted) -> None:
     finally:
         system.shell(f"rm {drop_in}; systemctl daemon-reload; systemctl restart {names.UNIT}")
         laptop.wait_works()
+
+
+def test_the_guards_hand_on_the_queues(laptop: Booted) -> None:
+    """Its unit lets it take every queue of the links, so that nobody's AF_XDP socket gets one (decision 25)."""
+    journal = laptop.system.journal(names.GUARD_UNIT)
+    assert "not every queue is taken" not in journal
+    for link in ("wlan0", "eth0"):
+        assert queue_state(laptop.net.lab.host, link) == "EBUSY"
 
 
 def test_systemd_itself(laptop: Booted) -> None:
