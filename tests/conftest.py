@@ -8,11 +8,16 @@ them a second processor has little to do, which the unit tests use at a low prio
 import os
 
 import pytest
+from hypothesis import HealthCheck, settings
 from xdist.remote import Producer
 from xdist.scheduler import LoadScopeScheduling
 
 _COMPUTE = ("tests/unit/", "tests/fuzz/")
 _ASIDE = 15
+
+# A machine that is busy is no fault of the test.
+settings.register_profile("patient", deadline=None, suppress_health_check=[HealthCheck.too_slow])
+settings.load_profile("patient")
 
 
 class _TwoScopes(LoadScopeScheduling):  # type: ignore[misc]  # a library without types
