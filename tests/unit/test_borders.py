@@ -307,7 +307,7 @@ def test_status_of_another_shape(change: dict[str, Any], tmp_path: Path, monkeyp
 
 def test_link_that_no_file_is_named_after() -> None:
     """Counters of a link with a NUL in its name: none."""
-    assert reading._counters("a\0b") == {}  # noqa: SLF001 - what `read` asks
+    assert reading._counters({"link": "a\0b"}) == {}  # noqa: SLF001 - what `read` asks
 
 
 @pytest.mark.parametrize("seconds", [2.0**63, -(2.0**63), 1e300])
