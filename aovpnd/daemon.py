@@ -321,7 +321,7 @@ class Daemon:
             done.append(action)
         for entry in journal.entries(self._last, picture, tuple(done), reason):
             _say(entry)
-        self._last = journal.last(picture)
+        self._last = journal.last(picture, tuple(done), self._last)
         return None
 
     def _unloaded(self, wanted: tuple[Action, ...]) -> SystemFault | None:
@@ -393,7 +393,7 @@ def _defect(error: Exception) -> SystemFault:
 
 
 def _say(entry: Entry, defect: Exception | None = None) -> None:
-    log.log(entry.message.level, "%s", printable(entry.text), extra=entry.extra, exc_info=defect)
+    log.log(entry.level, "%s", printable(entry.text), extra=entry.extra, exc_info=defect)
 
 
 def _nothing() -> None:

@@ -31,6 +31,8 @@ class Message(StrEnum):
     ACTION_FAILED = "a553f42bacd14e1fbbc1b8a4ea31c42a"
     CONFIGURATION_READ = "7aa97544beb14e4baf44824477c38619"
     CONFIGURATION_BROKEN = "ad049b3fb0e44e858fc63634ec66e1cb"
+    PROBLEM_FOUND = "2ba37b00a8f44a7298ab988f742833e1"
+    PROBLEM_GONE = "816c2b01bb5e4f778e3e3583a7cae700"
     SYSTEM_UNREADABLE = "5d5009c5682f45dcb11208d668de4b8e"
     STATUS_UNWRITTEN = "c2d6f1b84e0a4f7d9a35e1706b9c48d2"
     NOT_SETTLING = "4593a479a5f94c5fb656bf8502c6522c"
@@ -47,6 +49,7 @@ _LEVELS: Final = {
     Message.TUNNEL_LOST: WARNING,
     Message.CONFIGURATION_BROKEN: WARNING,
     Message.NOT_SETTLING: WARNING,
+    Message.PROBLEM_FOUND: WARNING,
     Message.ACTION_FAILED: ERROR,
     Message.SYSTEM_UNREADABLE: ERROR,
     Message.STATUS_UNWRITTEN: ERROR,
@@ -55,11 +58,19 @@ _LEVELS: Final = {
 
 @dataclass(frozen=True, slots=True)
 class Entry:
-    """One line of the log: its kind, its text, and its fields without their prefix."""
+    """One line of the log: its kind, its text, its fields without their prefix, and how loud it is where that is not
+    its kind's to say.
+    """
 
     message: Message
     text: str
     fields: tuple[tuple[str, str], ...] = ()
+    loud: int | None = None
+
+    @property
+    def level(self) -> int:
+        """How loud, in the numbers of `logging`."""
+        return self.message.level if self.loud is None else self.loud
 
     @property
     def extra(self) -> dict[str, str]:

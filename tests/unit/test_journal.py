@@ -21,7 +21,19 @@ from aovpnd.destinations import Destination, Routed
 from aovpnd.errors import NetlinkError, SystemFault
 from aovpnd.inquiries import Finding, Inquiry, Unanswered
 from aovpnd.messages import Entry, Message, printable
-from aovpnd.model import Block, Config, Grant, GrantKind, Intent, Phase, Problem, Severity, Snapshot
+from aovpnd.model import (
+    Block,
+    Config,
+    Grant,
+    GrantKind,
+    Intent,
+    Phase,
+    Problem,
+    Severity,
+    Snapshot,
+    TemporaryAccessPolicy,
+    WhileConnected,
+)
 from aovpnd.orders import (
     Action,
     AllowTemporary,
@@ -99,7 +111,7 @@ class Told:
             command = None
             picture = Picture(self.laptop.config, self.laptop.intent, self.laptop.snapshot, desired)
             self.lines += entries(self.last, picture, tuple(self.laptop.done[done:]), reason)
-            self.last = journal.last(picture)
+            self.last = journal.last(picture, tuple(self.laptop.done[done:]), self.last)
             if not tried:
                 break
         return self.lines[before:]
@@ -196,6 +208,75 @@ def test_rare_coincidence_is_two_lines(told: Told) -> None:
     assert lines[0].extra["AOVPND_ACTIONS"] == "load ruleset: it"
     assert "AOVPND_ACTIONS" not in lines[1].extra
     assert lines[1].text == "connected: the tunnel work is up"
+
+
+def test_change_of_tunnel_is_one_line(told: Told) -> None:
+    """Somebody asked for it: nothing was lost."""
+    told.settle()
+    lines = told.settle(Connect("home"))
+
+    assert kinds(lines) == [Message.TUNNEL_SWITCHED, Message.TUNNEL_UP]
+    assert lines[0].text.startswith("connecting: from the tunnel work to home; ")
+
+
+def test_paused_tunnel_has_not_come_up(told: Told) -> None:
+    """A window over a tunnel that goes on: it opens and closes, and nothing else happened."""
+    told.laptop.config = replace(
+        told.laptop.config, temporary_access=TemporaryAccessPolicy(while_connected=WhileConnected.PAUSE)
+    )
+    told.settle()
+    told.settle(AllowTemporary(60))
+
+    assert kinds(told.settle(CancelTemporary())) == [Message.WINDOW_CLOSED]
+
+
+def test_problems_come_and_go(told: Told) -> None:
+    """Each is one line when it appears and one when it goes, with its words, hint and code; as loud as it is bad."""
+    told.settle()
+    told.laptop.silent = {"work"}
+    told.laptop.flap()
+    said: list[Entry] = []
+    for _ in range(60):
+        told.laptop.tick(1.0)
+        said += [line for line in told.settle() if line.message in {Message.PROBLEM_FOUND, Message.PROBLEM_GONE}]
+    (found,) = said
+    told.laptop.silent = set()
+    for _ in range(60):
+        told.laptop.tick(1.0)
+        said += [line for line in told.settle() if line.message in {Message.PROBLEM_FOUND, Message.PROBLEM_GONE}]
+
+    assert (found.message, found.level) == (Message.PROBLEM_FOUND, logging.WARNING)
+    assert found.text.startswith("problem: the gateway of work (")
+    assert found.text.endswith("check the keys and the gateway)")
+    assert found.extra["AOVPND_PROBLEM_CODE"] == "no-handshake"
+    assert found.extra["AOVPND_PROBLEM_SEVERITY"] == "warning"
+    assert said[1:] == [replace(said[1], message=Message.PROBLEM_GONE)]
+    assert said[1].text.startswith("no longer: the gateway of work (")
+
+
+def test_problems_that_have_lines_already(told: Told) -> None:
+    """Faults of files are told when they are read, and failures when they happen."""
+    told.laptop.config = replace(told.laptop.config, problems=(BROKEN,))
+    told.laptop.fails = {EnsureRouting}
+
+    assert not {Message.PROBLEM_FOUND, Message.PROBLEM_GONE} & set(kinds(told.settle()))
+
+
+def test_words_alone_are_no_news() -> None:
+    """A second one of the same code is; and what has no hint has none."""
+    laptop = Laptop(Config((WORK,)))
+    seen = Picture(laptop.config, laptop.intent, laptop.snapshot, laptop.settle())
+    one = Problem("fight", Severity.INFO, "one thing")
+
+    def lines(before: tuple[Problem, ...], now: tuple[Problem, ...]) -> list[str]:
+        then = replace(journal.last(seen), problems=before)
+        return [line.text for line in entries(then, replace(seen, desired=replace(seen.desired, problems=now)), (), "")]
+
+    other = replace(one, text="another thing")
+    assert lines((), (one,)) == ["problem: one thing"]
+    assert lines((one,), (other,)) == []
+    assert lines((one,), (one, other)) == ["problem: another thing"]
+    assert lines((one, other), (other,)) == ["no longer: one thing"]
 
 
 def test_failure_and_configuration() -> None:
