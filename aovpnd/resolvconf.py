@@ -130,10 +130,10 @@ class ResolvConf:
         Where ours stands there and nobody knows what was there before, ``otherwise`` is kept in its place.
         """
         ours = _ours(text)
+        if self.is_ours() and self.kept() is None:
+            self._keep(Found(Kind.FILE, STAND_IN + otherwise))
         if not self.is_ours():
             self._keep(self.found())
-        elif self.kept() is None:
-            self._keep(Found(Kind.FILE, STAND_IN + otherwise))
         if self.found() != ours:
             self._write(ours)
 

@@ -131,8 +131,8 @@ JUDGING: Final = (
     Mutant(
         "hostile-budget-is-a-new-one",
         "aovpnd/adapters/state.py",
-        "return (now.boot,) * 3",
-        "return ()",
+        "used=(now.boot,) * 3 if used is None else used,",
+        "used=used or (),",
         "a file that is damaged on purpose opens three windows more (E9, F3)",
         (_STATE,),
     ),

@@ -3,7 +3,7 @@
 
 from typing import Final
 
-from tests.mutants.mutant import CONVERGENCE, FAILOVER, HEALTH, NO_LEAK, Mutant
+from tests.mutants.mutant import CONVERGENCE, FAILOVER, FAILOVER_WAYS, HEALTH, NO_LEAK, Mutant
 
 _VIEW: Final = "aovpnd/core/view.py"
 _FAILOVER: Final = "aovpnd/core/failover.py"
@@ -33,6 +33,22 @@ MOVING: Final = (
         "wanted = (chosen, *config.prefer) if chosen is not None else config.prefer",
         "who names a tunnel is sent by another one in silence",
         (FAILOVER, NO_LEAK),
+    ),
+    Mutant(
+        "every-network-leads-there",
+        _VIEW,
+        "or not has_way(spec, snapshot, found)",
+        "or False",
+        "a tunnel whose gateway the network does not lead to stays connected for ever",
+        (FAILOVER_WAYS,),
+    ),
+    Mutant(
+        "unsent-is-idle",
+        _HEALTH,
+        "return sent >= 0 and state.put_bytes - before.put_bytes > sent + STUCK_BYTES",
+        "return False and sent >= 0",
+        "what another firewall drops counts as idleness, and nothing is ever noticed",
+        (FAILOVER_WAYS, HEALTH),
     ),
     Mutant(
         "no-back-off",

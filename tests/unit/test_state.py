@@ -102,18 +102,21 @@ def test_any_text(state: State, text: str) -> None:
     "text",
     [
         "",
-        "{",
+        "{broken",
         "[]",
         "null",
         '{"grants": []}',
+        '{"boot_id": 1}',
         '{"boot_id": "x", "grants": 3}',
         '{"boot_id": "x", "grants": [{"boot": 1}]}',
+        '{"boot_id": "", "grants": [{"boot": "x"}]}',
     ],
 )
 def test_damaged_budget_is_used_up(state: State, text: str) -> None:
-    """Whoever damages the file gets no window for it; without any file there was none yet."""
-    assert state.recall(clock()).used == ()
-    state.state_dir.mkdir()
+    """Whoever damages the file gets no window for it, and it is known to be unread; without one there was none yet."""
+    now = clock()
+    assert (state.recall(now).used, state.recall(now).unread_at) == ((), None)
+    state.state_dir.mkdir(exist_ok=True)
     (state.state_dir / BUDGET_FILE).write_text(text, encoding="utf-8")
 
-    assert len(state.recall(clock()).used) == 3
+    assert (state.recall(now).used, state.recall(now).unread_at) == ((now.boot,) * 3, now.boot)
