@@ -331,7 +331,7 @@ ATTACKS: Final = (
     ),
     _own_address("target", "the address of the target", (Phase.CONNECTED,), 0.99),
     _own_address("resolver", "the address of the tunnel's name server", (), 0.99),
-    _own_address("endpoint", "the address of the gateway", (Phase.CONNECTING,), None),
+    _own_address("endpoint", "the address of the gateway", (), None),
     Attack(
         "A8",
         "soup",
