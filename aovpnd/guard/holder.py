@@ -17,7 +17,7 @@ log = logging.getLogger("aovpnd.guard")
 
 RETRY_S: Final = 0.05
 """After a failure: a link that went away while it was being attached to (ENOENT before Linux 6.16) is gone by then."""
-LAST_RETRY_S: Final = 30.0
+LAST_RETRY_S: Final = 5.0
 """After many in a row: a kernel without nftables gets none by being asked."""
 
 

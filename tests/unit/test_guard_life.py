@@ -21,7 +21,7 @@ class Kernel:
 
 
 def test_pauses_grow(monkeypatch: pytest.MonkeyPatch) -> None:
-    """From an instant to half a minute, and back when the tables stand, which is announced once."""
+    """From an instant to some seconds, and back when the tables stand, which is announced once."""
     fails = iter([True] * 12 + [False] * 2)
     pauses: list[float | None] = []
     announced: list[None] = []
