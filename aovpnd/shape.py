@@ -40,7 +40,7 @@ TUNNEL = {
     "_since_boot": (number, None),
     "_handshake_wall": (number, None),
 }
-ACCESS = {"granted_to": str, "reason": (str, None), "_expires_boot": number}
+ACCESS = {"granted_to": str, "reason": (str, None), "_expires_boot": moment}
 PROBLEM = {"severity": str, "text": str, "hint": str}
 STATUS = {
     "phase": word,

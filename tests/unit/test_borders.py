@@ -286,6 +286,7 @@ def test_explanation_from_the_bus(data: str) -> None:
         {"tunnels": [{"role": "chosen"}]},
         {"tunnels": {"name": "x"}},
         {"temporary_access": {"granted_to": "x", "reason": None, "_expires_boot": float("1e300")}},
+        {"temporary_access": {"granted_to": "x", "reason": None, "_expires_boot": -1.0}},
         {"temporary_access": []},
         {"phase": "connected\udc00"},
         {"problems": [None]},
