@@ -11,6 +11,7 @@ from pathlib import Path
 from aovpnd import names
 from aovpnd.errors import AlreadyRunning, AovpndError
 from aovpnd.guard.holder import hold
+from aovpnd.guard.queues import Queues
 from aovpnd.lock import Lock
 from aovpnd.logs import one_line
 from aovpnd.nftlib import Nft
@@ -26,7 +27,7 @@ def main() -> int:
     try:
         runtime_dir.mkdir(mode=0o755, parents=True, exist_ok=True)
         with Lock(runtime_dir / names.GUARD_LOCK_FILE):
-            hold(Nft, _ready, _stop_descriptor())
+            hold(Nft, Queues(), _ready, _stop_descriptor())
     except AlreadyRunning as error:
         logging.error("%s", error)  # noqa: LOG015, TRY400 - one line for a person
         return 1

@@ -27,13 +27,13 @@ class Holder:
     def __init__(
         self,
         open_nft: Callable[[], Nft],
+        queues: Queues,
         dump_links: Callable[[], tuple[Link, ...]] = rtnl.dump_links,
-        queues: Queues | None = None,
     ) -> None:
         self._open_nft = open_nft
         self._nft: Nft | None = None
         self._dump_links = dump_links
-        self._queues = queues or Queues()
+        self._queues = queues
         self._attached: rules.Attached | None = None
         self._complaint = ""
 
@@ -61,13 +61,13 @@ class Holder:
         return True
 
 
-def hold(open_nft: Callable[[], Nft], ready: Callable[[], None], stop: int) -> None:
+def hold(open_nft: Callable[[], Nft], queues: Queues, ready: Callable[[], None], stop: int) -> None:
     """Hold the tables until ``stop`` (a descriptor) becomes readable; ``ready`` is called once they stand first.
 
     What fails is tried again, ever more seldom: whoever started us would do no better by starting us again.
     """
     with rtnl.Watch((rtnl.Group.LINK,)) as watch:
-        holder = Holder(open_nft)
+        holder = Holder(open_nft, queues)
         current = announced = False
         pause = RETRY_S
         while True:

@@ -216,8 +216,8 @@ DECIDING: Final = (
     Mutant(
         "below-ipv6",
         _MTU,
-        "return Fit(passes) if passes >= least else",
-        "return Fit(passes) if passes else",
+        "return Fit(min(passes, MOST)) if passes >= least else",
+        "return Fit(min(passes, MOST)) if passes else",
         "the kernel takes IPv6 off a link below 1280 bytes, and programs lose their addresses",
         (MTU,),
     ),

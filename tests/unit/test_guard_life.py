@@ -1,6 +1,7 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
 """A guard that cannot hold its tables: it tries again by itself, ever more seldom."""
 
+import errno
 import os
 import select
 from typing import cast
@@ -9,6 +10,7 @@ import pytest
 
 from aovpnd.errors import NftError
 from aovpnd.guard import holder
+from aovpnd.guard.queues import Queues, Taken
 from aovpnd.nftlib import Nft
 
 
@@ -18,6 +20,11 @@ class Kernel:
     def run(self, _text: str) -> str:
         """Loaded."""
         return ""
+
+
+def no_queue(_index: int, _queue: int) -> Taken:
+    """A kernel without AF_XDP: the machine's own queues are none of a test's."""
+    raise OSError(errno.EAFNOSUPPORT, "no AF_XDP")
 
 
 def test_pauses_grow(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -40,7 +47,7 @@ def test_pauses_grow(monkeypatch: pytest.MonkeyPatch) -> None:
 
     monkeypatch.setattr(select, "select", wait)
     try:
-        holder.hold(open_nft, lambda: announced.append(None), stop)
+        holder.hold(open_nft, Queues(no_queue), lambda: announced.append(None), stop)
     finally:
         os.close(stop)
         os.close(write)

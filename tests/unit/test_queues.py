@@ -83,7 +83,7 @@ def test_the_guard_takes_those_of_outside_links() -> None:
         Link(7, "veth5", "veth", master=5),
         Link(9, "aovpn0", "tun", arphrd=ARPHRD_NONE),
     )
-    assert Holder(nft, lambda: links, Queues(kernel)).follow()
+    assert Holder(lambda: nft, Queues(kernel), lambda: links).follow()
 
     assert kernel.held() == {(2, 0)}
 
