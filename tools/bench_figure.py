@@ -21,3 +21,9 @@ def spread(values: Iterable[float], *, unit: str = "ms", scale: float = 1e3) -> 
     """Median and extremes, as text."""
     ordered = sorted(value * scale for value in values)
     return f"{statistics.median(ordered):.1f} {unit} ({ordered[0]:.1f} to {ordered[-1]:.1f}, n = {len(ordered)})"
+
+
+def percentile(values: Iterable[float], which: int) -> float:
+    """The smallest value that at least ``which`` per cent do not exceed."""
+    ordered = sorted(values)
+    return ordered[max(0, -(-len(ordered) * which // 100) - 1)]

@@ -13,7 +13,7 @@ from tests.lab.call import arrivals, gap
 from tests.lab.process import stop, wait_for
 from tests.lab.world import World
 
-ROUNDS: Final = 5
+ROUNDS: Final = 25
 WARM: Final = 10
 """Echoes that show that a call is up."""
 
