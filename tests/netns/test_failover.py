@@ -17,6 +17,7 @@ import pytest
 from tests.lab import plan
 from tests.lab.frames import Kind
 from tests.lab.process import stop, wait_for
+from tests.lab.senders import Flood
 from tests.lab.sites import Gateway, new_key, public_key
 from tests.netns.protected import Protected, counted
 
@@ -107,6 +108,27 @@ def test_the_next_one_carries(two: Two, name: str, record_property: Callable[[st
     assert seconds < 35
     assert two.laptop.problems() == {}
     assert counted(watch.recording, Kind.TUNNEL) > 100
+
+
+def test_fail_over_under_flood(two: Two, record_property: Callable[[str, object], None]) -> None:
+    """Everybody sends as fast as it goes while the better gateway is off: the next one carries, nothing in clear."""
+    two.until(two.office, deadline_s=20)
+    with two.laptop.world.record(prefilter=True) as recorder:
+        with Flood.start(two.laptop.lab):
+            two.office.off()
+            began = time.monotonic()
+            wait_for("the next gateway", lambda: two.roles()["home"] == "chosen", deadline_s=90, poll_s=0.2)
+            two.laptop.lab.wait_phase("connected", deadline_s=60)
+            seconds = time.monotonic() - began
+            carried = recorder.count(Kind.TUNNEL)
+            wait_for("the tunnel's packets", lambda: recorder.count(Kind.TUNNEL) > carried + 100, deadline_s=60)
+        two.until(two.home, deadline_s=30)
+        assert recorder.count(Kind.CLEAR) == 0
+    record_property("failed over under flood in", f"{seconds:.1f} s")
+    print(f"under flood the next gateway carried after {seconds:.1f} s")
+    two.office.on()
+    two.laptop.lab.ctl("connect")
+    two.until(two.office, deadline_s=60)
 
 
 # -- what does not leave the machine -----------------------------------------------------------------------------------
