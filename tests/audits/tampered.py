@@ -98,7 +98,8 @@ LEAST_KINDS: Final = 8
 _MADE: Final = """
 ip link set {name} up; ip addr add 192.168.10.99/24 dev {name}; ip route add default dev {name} metric 1; true
 """
-_UNKNOWN: Final = re.compile("Unknown device type|not supported|Operation not supported|does not exist")
+_UNKNOWN: Final = re.compile("Unknown device type|not supported|Operation not supported|does not exist|File exists")
+"""Also when the daemon has made its own link again in the meantime."""
 
 
 def make_link(scene: Scene, name: str, kind: str) -> bool:

@@ -101,12 +101,14 @@ def test_window_with_a_password(scene: Stage) -> None:
 
 def test_explanation_crosses_whole(scene: Stage) -> None:
     """The object that only ``explain`` returns arrives as the daemon gave it."""
-    scene.daemon.answer = Answer("it leaves", None, {"passes": True, "stages": [{"where": "output"}]})
+    found = {"passes": True, "hint": "", "permit": None, "specification": "", "source": None, "origins": []}
+    found["stages"] = [{"where": "output", "rule": "", "why": "", "verdict": "accept"}]
+    scene.daemon.answer = Answer("it leaves", None, found)
     status, out, _ = said(ctl(scene, "explain", "192.0.2.1", "--json"))
 
     assert (status, json.loads(out)) == (
         0,
-        {"ok": True, "text": "it leaves", "passes": True, "stages": [{"where": "output"}]},
+        {"ok": True, "text": "it leaves", **found},
     )
     assert [type(question) for question in scene.daemon.asked] == [Explain]
 

@@ -295,7 +295,7 @@ def test_before_any_tunnel_is_configured() -> None:
             granted = time.time()
             end = allow(new, "3s")
             wait_for("the open network", lambda: new.address_outside(4) == plan.HOME.wan4)
-            past(end)
+            past(end + LATE_S)
             watch.everybody_tries()
             assert new.lab.status()["phase"] == "blocked"
         assert watch.seen(start=granted) >= {"udp4", "tcp4", "ping4"}

@@ -23,6 +23,8 @@ from tests.lab.record import Recorder, Recording
 from tests.lab.senders import new_token
 from tests.netns.protected import Protected
 
+ABSENT = 3
+"""Exit status of `aovpnctl status` without a daemon."""
 pytestmark = pytest.mark.root
 
 HOME_LEASE: Final = f"nameserver {plan.HOME.router4}\n"
@@ -253,6 +255,8 @@ def test_unblock_gives_back(laptop: Protected) -> None:
         assert pid is not None
         os.kill(pid, 9)
         wait_for("the daemon's end", lambda: has_ended(pid))
+        # A program that it was just starting may hold the lock until it is another one.
+        wait_for("the lock", lambda: lab.ctl("status", check=False).returncode == ABSENT)
         done = lab.ctl("unblock", "--offline").stdout
         assert f"{names.RESOLV_CONF}: given back\n" in done
         assert conf(laptop) == HOME_LEASE

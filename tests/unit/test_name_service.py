@@ -1,6 +1,7 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
 """Which mechanism a machine has, how they go together, and resolvconf(8)'s records."""
 
+import os
 import socket
 from dataclasses import dataclass, field, replace
 from ipaddress import ip_address
@@ -77,7 +78,11 @@ class Machine:
         place = self.place / "run/systemd/resolve"
         place.mkdir(parents=True, exist_ok=True)
         server = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
-        server.bind(str(place / "io.systemd.Resolve"))
+        directory = os.open(place, os.O_PATH | os.O_DIRECTORY)
+        try:
+            server.bind(f"/proc/self/fd/{directory}/io.systemd.Resolve")  # the path itself may be too long for unix(7)
+        finally:
+            os.close(directory)
         server.listen(1)
         return server
 
