@@ -80,7 +80,7 @@ def parse(text: str) -> Destination:
     """Read a destination. `DestinationError` for everything else; names are not resolved, since asking for one would
     itself be a packet.
     """
-    shown = ascii(text[:LONGEST_TEXT])
+    shown = ascii(text[:LONGEST_TEXT])[: LONGEST_TEXT + 2]  # escapes are up to ten letters for one
     form = _FORM.fullmatch(_without_brackets(text)) if len(text) <= LONGEST_TEXT else None
     if form is None:
         raise DestinationError(f"{shown} is no destination")

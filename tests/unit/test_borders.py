@@ -14,7 +14,7 @@ from typing import Any, Final
 import pytest
 
 from aovpnd import __main__ as daemon
-from aovpnd import lock, nftlib, rtnl, status
+from aovpnd import destinations, lock, nftlib, rtnl, status
 from aovpnd.adapters import process, routeget, systemd
 from aovpnd.adapters.egress import EgressCopies
 from aovpnd.adapters.probe import is_answer
@@ -27,6 +27,7 @@ from aovpnd.config.settings import Layer
 from aovpnd.core import intent as memory
 from aovpnd.ctl import asking, reading
 from aovpnd.ctl import bus as ctl_bus
+from aovpnd.destinations import DestinationError
 from aovpnd.errors import AovpndError, CommandRefused, NetlinkError, StateError, SystemFault
 from aovpnd.importers import wgquick
 from aovpnd.logs import one_line
@@ -241,6 +242,14 @@ def test_wrong_usage_is_quoted_with_care(capsys: pytest.CaptureFixture[str]) -> 
 
     assert ended.value.code == 2
     assert capsys.readouterr().err.endswith("x: error: unrecognized arguments: \\x1b[2J\\udcff\n")
+
+
+def test_destination_that_is_quoted_at_length() -> None:
+    """Letters that are spelt out do not make a message of a thousand."""
+    with pytest.raises(DestinationError) as refused:
+        destinations.parse("203.0.113.80:" + "\U0001f600" * 500)
+
+    assert len(str(refused.value)) < 160
 
 
 # -- between the processes --------------------------------------------------------------------------------------------
