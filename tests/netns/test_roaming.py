@@ -228,6 +228,7 @@ def test_roam_under_flood(laptop: Protected) -> None:
 
     In the flood the tunnel's queue is full of it, so a page need not load; packets of the tunnel are enough.
     """
+    laptop.world.cafe.host.nft(f"add element inet cafe allowed {{ {plan.LAPTOP_MAC['wlan0']} }}")  # past the portal
     laptop.connect(ipv6=True)
     with laptop.world.record(prefilter=True) as recorder:
         with Flood.start(laptop.lab):
