@@ -1,8 +1,9 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
 """Which mechanism a machine has, how they go together, and resolvconf(8)'s records."""
 
-import os
 import socket
+import tempfile
+from collections.abc import Iterator
 from dataclasses import dataclass, field, replace
 from ipaddress import ip_address
 from pathlib import Path
@@ -78,24 +79,27 @@ class Machine:
         place = self.place / "run/systemd/resolve"
         place.mkdir(parents=True, exist_ok=True)
         server = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
-        directory = os.open(place, os.O_PATH | os.O_DIRECTORY)
-        try:
-            server.bind(f"/proc/self/fd/{directory}/io.systemd.Resolve")  # the path itself may be too long for unix(7)
-        finally:
-            os.close(directory)
+        server.bind(str(place / "io.systemd.Resolve"))
         server.listen(1)
         return server
 
 
 @pytest.fixture
-def machine(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Machine:
+def place() -> Iterator[Path]:
+    """A directory with a short name: the path of a socket has room for 107 bytes (unix(7))."""
+    with tempfile.TemporaryDirectory() as short:
+        yield Path(short)
+
+
+@pytest.fixture
+def machine(place: Path, monkeypatch: pytest.MonkeyPatch) -> Machine:
     """One with a plain file, and no other mechanism."""
-    machine = Machine(tmp_path)
+    machine = Machine(place)
     for name in ("etc", "run", "lib"):
-        (tmp_path / name).mkdir()
+        (place / name).mkdir()
     machine.conf.write_text(LEASE, encoding="utf-8")
     monkeypatch.setattr(process, "run", machine.run)
-    monkeypatch.setattr(dns_adapter, "NSCD", tmp_path / "run/nscd")
+    monkeypatch.setattr(dns_adapter, "NSCD", place / "run/nscd")
     monkeypatch.setattr("aovpnd.adapters.dns_resolvconf.shutil.which", lambda *_, **__: None)
     return machine
 
