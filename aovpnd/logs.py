@@ -2,6 +2,7 @@
 """What all three processes do to every line that they log, wherever it goes from there."""
 
 import logging
+import sys
 
 from aovpnd.messages import printable
 
@@ -14,3 +15,10 @@ def one_line(record: logging.LogRecord) -> bool:
     """
     record.msg, record.args = printable(record.getMessage()), ()
     return True
+
+
+def to_stderr(form: str, level: int = logging.INFO) -> None:
+    """Log to standard error, each record as one line of this ``form``: other programs' words are in some."""
+    logging.basicConfig(level=level, format=form, stream=sys.stderr)
+    for handler in logging.getLogger().handlers:
+        handler.addFilter(one_line)

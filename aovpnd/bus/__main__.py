@@ -24,7 +24,7 @@ from aovpnd.bus.manager import Manager
 from aovpnd.bus.networks import Networks
 from aovpnd.bus.sleep import Sleep
 from aovpnd.errors import AovpndError
-from aovpnd.logs import one_line
+from aovpnd.logs import to_stderr
 from aovpnd.options import Parser
 
 log = logging.getLogger("aovpnd.bus")
@@ -37,10 +37,7 @@ STATE_DIR: Final = "/var/lib/aovpnd-bus"
 def main() -> int:
     """Run until SIGTERM. Exit status 1 when the daemon's runtime directory is not there, or is no more."""
     options = _options()
-    level = logging.DEBUG if options.debug else logging.INFO
-    logging.basicConfig(level=level, format="%(message)s", stream=sys.stderr)
-    for handler in logging.getLogger().handlers:
-        handler.addFilter(one_line)  # other programs' words are in it
+    to_stderr("%(message)s", logging.DEBUG if options.debug else logging.INFO)
     try:
         asyncio.run(_run(options.runtime_dir, options.state_dir))
     except AovpndError as error:

@@ -57,21 +57,20 @@ _LOST: Final = Problem(
 
 
 def problems(snapshot: Snapshot, spec: TunnelSpec | None) -> list[Problem]:
-    """Names that will not resolve, and why. Where a resolver of the tunnel's own, or a public one, answers, nothing is
-    missing.
-    """
-    lost_file = [_LOST] if snapshot.dns.lost else []
+    """Names that will not resolve, and why."""
+    return [*([_LOST] if snapshot.dns.lost else []), *_unanswered(snapshot, spec)]
+
+
+def _unanswered(snapshot: Snapshot, spec: TunnelSpec | None) -> list[Problem]:
+    """Where a resolver of the tunnel's own, or a public one, answers, nothing is missing."""
     if spec is None or servers_of(spec, ipv6=snapshot.ipv6):
-        return lost_file
+        return []
     if spec.dns:
         text = f"the DNS servers of {spec.name} ({', '.join(map(str, spec.dns[:3]))}) are outside what it carries"
-        return [
-            *lost_file,
-            Problem("dns-outside", Severity.WARNING, text, "add them to AllowedIPs, or correct DNS in its file"),
-        ]
+        return [Problem("dns-outside", Severity.WARNING, text, "add them to AllowedIPs, or correct DNS in its file")]
     lost = [resolver for resolver in snapshot.resolvers if not (resolver.is_global and spec.carries(resolver))]
     if not lost or len(lost) < len(snapshot.resolvers):
-        return lost_file
+        return []
     text = f"{spec.name} names no DNS servers, and those of the network ({', '.join(map(str, lost[:3]))}) are blocked"
     hint = "add a line DNS = ADDRESS to the [Interface] section of its file"
-    return [*lost_file, Problem("no-dns", Severity.WARNING, text, hint)]
+    return [Problem("no-dns", Severity.WARNING, text, hint)]

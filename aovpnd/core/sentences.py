@@ -9,6 +9,7 @@ from ipaddress import ip_network
 from typing import Final, assert_never
 
 from aovpnd.core.explain import OUTPUT, Explanation, Fate
+from aovpnd.core.firewall import DNS_PORTS
 from aovpnd.core.permits import (
     DISCOVERY,
     Handshake,
@@ -29,7 +30,6 @@ from aovpnd.model import Lan as LanSetting
 from aovpnd.tunnel import TunnelSpec
 
 SPECIFICATION = "docs/security.md"
-DNS_PORTS = (53, 853)
 _DNS: Final = "DNS leaves by no link but the tunnel"
 _LAN_HINT: Final = "[lan] allow = true opens the private ones"
 UNPLUG = "to get online for a while without the tunnel: aovpnctl allow-temp"

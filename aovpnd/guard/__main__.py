@@ -13,7 +13,7 @@ from aovpnd.errors import AlreadyRunning, AovpndError
 from aovpnd.guard.holder import hold
 from aovpnd.guard.queues import Queues
 from aovpnd.lock import Lock
-from aovpnd.logs import one_line
+from aovpnd.logs import to_stderr
 from aovpnd.nftlib import Nft
 from aovpnd.options import Parser
 
@@ -21,9 +21,7 @@ from aovpnd.options import Parser
 def main() -> int:
     """Run the guard. Exit status 0 after SIGTERM, 1 when it cannot do its work."""
     runtime_dir = _runtime_dir()
-    logging.basicConfig(stream=sys.stderr, level=logging.INFO, format="aovpnd-guard: %(message)s")
-    for handler in logging.getLogger().handlers:
-        handler.addFilter(one_line)  # libnftables' words are in it
+    to_stderr("aovpnd-guard: %(message)s")
     try:
         runtime_dir.mkdir(mode=0o755, parents=True, exist_ok=True)
         with Lock(runtime_dir / names.GUARD_LOCK_FILE):

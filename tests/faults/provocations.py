@@ -51,40 +51,33 @@ def reload(stage: Stage) -> str:
     return ""
 
 
+def _change_tunnel(stage: Stage, *command: str) -> str:
+    """Do something to the tunnel's link; where there is none, have it made."""
+    lab = stage.laptop.lab
+    if "aovpn0" not in lab.host.links():
+        return stage.ctl("connect")
+    lab.host.run(*command, check=False)
+    return ""
+
+
 def new_tunnel(stage: Stage) -> str:
     """The tunnel has to be made anew: where there is one, it loses its link."""
-    lab = stage.laptop.lab
-    if "aovpn0" in lab.host.links():
-        lab.host.run("ip", "link", "del", "aovpn0", check=False)
-        return ""
-    return stage.ctl("connect")
+    return _change_tunnel(stage, "ip", "link", "del", "aovpn0")
 
 
 def other_mtu(stage: Stage) -> str:
     """Somebody changes the tunnel's link, or it has to be made."""
-    lab = stage.laptop.lab
-    if "aovpn0" not in lab.host.links():
-        return stage.ctl("connect")
-    lab.host.run("ip", "link", "set", "aovpn0", "mtu", "1300", check=False)
-    return ""
+    return _change_tunnel(stage, "ip", "link", "set", "aovpn0", "mtu", "1300")
 
 
 def other_address(stage: Stage) -> str:
     """Somebody takes the tunnel's addresses, or it has to be made."""
-    lab = stage.laptop.lab
-    if "aovpn0" not in lab.host.links():
-        return stage.ctl("connect")
-    lab.host.run("ip", "addr", "flush", "dev", "aovpn0", check=False)
-    return ""
+    return _change_tunnel(stage, "ip", "addr", "flush", "dev", "aovpn0")
 
 
 def link_down(stage: Stage) -> str:
     """Somebody sets the tunnel's link down, or it has to be made."""
-    lab = stage.laptop.lab
-    if "aovpn0" not in lab.host.links():
-        return stage.ctl("connect")
-    lab.host.run("ip", "link", "set", "aovpn0", "down", check=False)
-    return ""
+    return _change_tunnel(stage, "ip", "link", "set", "aovpn0", "down")
 
 
 def kill_guard(stage: Stage) -> str:

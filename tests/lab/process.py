@@ -4,7 +4,6 @@
 import subprocess
 import time
 from collections.abc import Callable, Sequence
-from pathlib import Path
 from typing import TypeVar
 
 T = TypeVar("T")
@@ -56,12 +55,3 @@ def stop(process: subprocess.Popen[bytes], *, grace_s: float = 3.0) -> int:
         except subprocess.TimeoutExpired:
             process.kill()
     return process.wait()
-
-
-def has_ended(pid: int) -> bool:
-    """Whether a process has given back everything that it held, its locks included; a zombie has (proc(5))."""
-    try:
-        stat = Path(f"/proc/{pid}/stat").read_text(encoding="ascii", errors="replace")
-    except OSError:
-        return True
-    return stat.rpartition(")")[2].split()[0] in {"Z", "X"}
