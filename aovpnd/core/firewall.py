@@ -158,9 +158,12 @@ def _leaving(permit: Permit) -> Iterable[Rule]:
             yield from _look_up(permit)
         case TemporaryAccess():
             yield from _temporary_access(permit)
-        case Tunnel(device, _, narrow):
+        case Tunnel(device, addresses, narrow):
             yield from _clamped(Match(oif=device), narrow)
             yield Rule(Match(oif=device), Verdict.ACCEPT, "the verified tunnel: index and name and kind")
+            for family in _by_family(tuple(map(ip_network, addresses))):
+                # Not refused: a connection on that address waits for its tunnel instead of being told to end.
+                yield Rule(Match(saddr=family), Verdict.DROP, "the tunnel's own address leaves by the tunnel alone")
         case HostOnly(device):
             yield Rule(replace(_DNS, oif=device), Verdict.REJECT, "no DNS by a link that is not the tunnel")
             yield Rule(Match(oif=device), Verdict.ACCEPT, "guests of this host")

@@ -98,7 +98,7 @@ def _inquiry(name: str, uplink: Uplink, to: Reach, snapshot: Snapshot, policy: E
         return LookUp(name, *link, resolvers, policy.resolver.name, policy.dnssec)
     given = [addr for addr in snapshot.resolvers if _can_be_asked(addr, uplink, to)]
     given = given or [addr for addr in uplink.gateways if _can_be_asked(addr, uplink, to)]
-    return LookUp(name, *link, tuple(given)[:MOST_RESOLVERS])
+    return LookUp(name, *link, tuple(addr for addr in given if _has_source(uplink, addr))[:MOST_RESOLVERS])
 
 
 def _can_be_asked(addr: Address, uplink: Uplink, to: Reach) -> bool:
@@ -107,6 +107,14 @@ def _can_be_asked(addr: Address, uplink: Uplink, to: Reach) -> bool:
     """
     is_somebody = addr not in to.own and (addr.is_link_local or unfit(addr) is None)
     return is_somebody and addr.version in uplink.families
+
+
+def _has_source(uplink: Uplink, addr: Address) -> bool:
+    """Whether the uplink has an address to ask this one from; where it has none yet, the kernel takes another link's
+    (facts T23).
+    """
+    own = [prefix for prefix in uplink.prefixes if prefix.version == addr.version]
+    return any(addr.is_link_local or not prefix.is_link_local for prefix in own)
 
 
 # -- answers -----------------------------------------------------------------------------------------------------------

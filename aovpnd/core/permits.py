@@ -66,7 +66,7 @@ class TemporaryAccess:
 
 @dataclass(frozen=True, slots=True)
 class Tunnel:
-    """Everything by the verified tunnel; ``addresses`` are its own, which no other link may be asked for.
+    """Everything by the verified tunnel; ``addresses`` are its own, which no other link may be asked for or show.
 
     ``narrow``: bytes of the largest packet that passes in one piece, where the link itself cannot be told so little.
     """

@@ -38,6 +38,14 @@ HOLDING: Final = (
         (NO_LEAK,),
     ),
     Mutant(
+        "own-address-to-elsewhere",
+        _FIREWALL,
+        "yield Rule(Match(saddr=family), Verdict.DROP,",
+        "yield Rule(Match(saddr=family), Verdict.CONTINUE,",
+        "the network is shown the tunnel's address, by the first link that has none of its own (T23)",
+        (NO_LEAK,),
+    ),
+    Mutant(
         "own-address-behind-link-setup",
         _FIREWALL,
         "_TIERS: Final = (Loopback, Tunnel, HostOnly, LinkSetup,",

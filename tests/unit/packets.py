@@ -163,7 +163,24 @@ def _local() -> Iterator[Packet]:
     yield packet(EVERYBODY4, L4.TCP, 445, saddr=ip_address("192.168.1.7"))
 
 
-LEAVING: Final = tuple(dict.fromkeys((*_plain(), *_marked(), *_names(), *_dhcp(), *_discovery(), *_local())))
+def _from_the_tunnel() -> Iterator[Packet]:
+    """What somebody may send, from the address that only the tunnel may show."""
+    for own, others in (
+        (TUNNEL_ADDRESS4, ("198.51.100.1", "192.168.1.7", "172.17.0.2")),
+        (TUNNEL_ADDRESS6, ("fd00::7",)),
+    ):
+        endpoint = ENDPOINT4 if own.version == ENDPOINT4.addr.version else ENDPOINT6
+        resolver = "192.168.1.1" if own.version == ENDPOINT4.addr.version else "2001:db8:53::53"
+        yield packet(str(endpoint.addr), L4.UDP, endpoint.port, mark=names.FWMARK, saddr=own)
+        yield packet(resolver, L4.UDP, 53, mark=names.FWMARK, saddr=own)
+        for to in (resolver, *others):
+            yield packet(to, L4.TCP, 443, saddr=own)
+    yield discovery(135, "ff02::1:ff00:23", saddr=TUNNEL_ADDRESS6)
+
+
+LEAVING: Final = tuple(
+    dict.fromkeys((*_plain(), *_marked(), *_names(), *_dhcp(), *_discovery(), *_local(), *_from_the_tunnel()))
+)
 """Without a device: each is tried on all of them."""
 
 
@@ -232,6 +249,7 @@ def _through() -> Iterator[Packet]:
         yield replace(made, saddr=guest, ct=Conntrack.ESTABLISHED)
         yield replace(made, saddr=ENDPOINT4.addr, sport=ENDPOINT4.port if made.l4 is L4.UDP else made.sport)
     yield discovery(135, "fe80::7")
+    yield packet("172.18.0.2", L4.TCP, 443, saddr=TUNNEL_ADDRESS4)
 
 
 THROUGH: Final = tuple(dict.fromkeys(_through()))

@@ -307,6 +307,8 @@ def stamped(reading: Reading, packet: Packet, at: float) -> bool:
 def _may_leave(reading: Reading, packet: Packet, at: float) -> bool:
     if _is_loopback(packet.oif) or packet.oif in reading.tunnels:
         return True
+    if packet.saddr in reading.tunnel_addresses:
+        return False
     if _is_dhcp_out(packet) or _is_discovery_out(packet, reading.near) or _is_handshake(reading, packet):
         return True
     if _is_look_up(reading, packet, at):
@@ -334,7 +336,7 @@ def _may_come_in(reading: Reading, packet: Packet) -> bool:
 def _may_be_forwarded(reading: Reading, packet: Packet) -> bool:
     if packet.iif in reading.bridges and packet.oif in reading.tunnels:
         return True
-    if packet.oif not in reading.bridges or _is_dns(packet):
+    if packet.oif not in reading.bridges or _is_dns(packet) or packet.saddr in reading.tunnel_addresses:
         return False
     answers = packet.iif in reading.tunnels and packet.ct is not None
     return answers or packet.iif in reading.bridges
