@@ -19,7 +19,7 @@ from tests.lab.process import LabError, wait_for
 from tests.lab.product import installed
 from tests.lab.tree import Symlink, Tree, text
 from tests.lab.world import World
-from tests.netns.protected import Protected, Watch
+from tests.netns.protected import PROVOKED, Protected, Watch
 
 TUNNEL: Final = "/etc/aovpnd/tunnels/home.conf"
 BUS_UNIT: Final = "aovpnd-bus.service"
@@ -146,6 +146,11 @@ class Booted:
         """``aovpnctl status --json``."""
         answer: dict[str, Any] = json.loads(self.system.run("aovpnctl", "status", "--json").stdout)
         return answer
+
+    def provoked(self) -> int:
+        """How many handshakes the daemon has asked for; WireGuard itself asks for others, when it hears nothing."""
+        self.system.check("journalctl", "--sync")
+        return self.system.journal(names.UNIT).count(PROVOKED)
 
     def works(self) -> bool:
         """Whether it is connected, protected and guarded, and both families reach the internet through the gateway."""

@@ -25,7 +25,7 @@ def test_neighbours_are_killed(laptop: Booted) -> None:
     """
     system = laptop.system
     ours = {unit: system.main_pid(unit) for unit in (names.UNIT, names.GUARD_UNIT)}
-    handshake = laptop.net.handshake()
+    provoked = laptop.provoked()
     with laptop.net.nothing_leaves() as watch:
         for unit in KILLED:
             revive(laptop)
@@ -35,7 +35,7 @@ def test_neighbours_are_killed(laptop: Booted) -> None:
         laptop.until_works(watch)
 
     assert {unit: system.main_pid(unit) for unit in ours} == ours
-    assert laptop.net.handshake() == handshake
+    assert laptop.provoked() == provoked
 
 
 def revive(laptop: Booted) -> None:

@@ -40,6 +40,8 @@ JUDGED: Final = (*KINDS, *FORGERS)
 UNROUTED: Final = tuple(kind for kind in JUDGED if kind.name != "conn4")
 """Those who can try even where routing has no answer: connect(2) has failed already, then."""
 ORDINARY: Final = tuple(kind for kind in KINDS if not kind.needs_net_raw)
+PROVOKED: Final = "new handshake"
+"""What the daemon's line of a pass says when it makes the tunnel shake hands (core.plan)."""
 EACH: Final = 3
 """How often every kind has to try before a silence says anything."""
 RATE: Final = 25.0
@@ -268,6 +270,10 @@ class Protected:
     def log_since(self, mark: int) -> str:
         """What the daemon has logged behind ``mark``, an earlier ``len(daemon_log())``."""
         return self.lab.daemon_log()[mark:]
+
+    def provoked(self) -> int:
+        """How many handshakes the daemon has asked for; WireGuard itself asks for others, when it hears nothing."""
+        return self.lab.daemon_log().count(PROVOKED)
 
     def handshake(self) -> int:
         """When the gateway last shook hands with us (Unix time)."""
