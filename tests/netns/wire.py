@@ -1,7 +1,8 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
 """A `Packet` as the bytes that a raw socket sends, with a number in it by which it is known again.
 
-The number is the identification of an IPv4 header and the flow label of an IPv6 one: nothing that a rule of ours reads.
+The number is the identification of an IPv4 header and the flow label of an IPv6 one, and beside it stands a DSCP that
+nobody else uses, for the kernel numbers its own packets as well: nothing that a rule of ours reads.
 """
 
 import struct
@@ -10,6 +11,9 @@ from typing import Final, assert_never
 
 from aovpnd.ruleset import L4, Packet
 
+DSCP: Final = 0b010111
+"""For experimental or local use (RFC 2474 section 6, pool 2)."""
+_CLASS: Final = DSCP << 2
 _ESP: Final = 50
 """What goes on the wire for a transport that no rule names."""
 _NUMBERS: Final = {L4.ICMP: 1, L4.TCP: 6, L4.UDP: 17, L4.ICMPV6: 58, None: _ESP}
@@ -21,7 +25,7 @@ def encode(packet: Packet, number: int) -> bytes:
         body = _transport(packet, number, packet.saddr.packed + packet.daddr.packed)
         head = struct.pack(
             "!BBHHHBBH4s4s",
-            *(0x45, 0, 20 + len(body), number, 0, packet.hop_limit, _NUMBERS[packet.l4], 0),
+            *(0x45, _CLASS, 20 + len(body), number, 0, packet.hop_limit, _NUMBERS[packet.l4], 0),
             *(packet.saddr.packed, packet.daddr.packed),
         )
         return head[:10] + struct.pack("!H", _checksum(head)) + head[12:] + body
@@ -29,18 +33,19 @@ def encode(packet: Packet, number: int) -> bytes:
     assert isinstance(packet.saddr, IPv6Address)
     body = _transport(packet, number, packet.saddr.packed + packet.daddr.packed)
     return (
-        struct.pack("!IHBB", 0x60000000 | number, len(body), _NUMBERS[packet.l4], packet.hop_limit)
+        struct.pack("!IHBB", 0x60000000 | _CLASS << 20 | number, len(body), _NUMBERS[packet.l4], packet.hop_limit)
         + packet.saddr.packed
         + packet.daddr.packed
         + body
     )
 
 
-def number_of(data: bytes) -> int:
-    """The number in an IP packet."""
+def number_of(data: bytes) -> int | None:
+    """The number in an IP packet, if it is one of ours."""
     if data[0] >> 4 == 4:
-        return int.from_bytes(data[4:6], "big")
-    return int.from_bytes(data[1:4], "big") & 0xFFFFF
+        return int.from_bytes(data[4:6], "big") if data[1] == _CLASS else None
+    words = int.from_bytes(data[:4], "big")
+    return words & 0xFFFFF if words >> 20 & 0xFF == _CLASS else None
 
 
 def _transport(packet: Packet, number: int, addresses: bytes) -> bytes:
@@ -74,7 +79,7 @@ def fragments(packet: Packet, number: int) -> tuple[bytes, bytes]:
     if whole[0] >> 4 == 4:
         body = whole[20:]
         parts = ((0x2000, body[:8]), (1, body[8:]))
-        heads = (struct.pack("!BBHHHBB", 0x45, 0, 20 + len(b), number, o, 64, whole[9]) for o, b in parts)
+        heads = (struct.pack("!BBHHHBB", 0x45, _CLASS, 20 + len(b), number, o, 64, whole[9]) for o, b in parts)
         first, second = (
             head + struct.pack("!H", _checksum(head + b"\0\0" + whole[12:20])) + whole[12:20] + body
             for head, (_, body) in zip(heads, parts, strict=True)
@@ -82,7 +87,7 @@ def fragments(packet: Packet, number: int) -> tuple[bytes, bytes]:
         return first, second
     body = whole[40:]
     first, second = (
-        struct.pack("!IHBB", 0x60000000 | number, 8 + len(part), 44, 64)
+        struct.pack("!IHBB", 0x60000000 | _CLASS << 20 | number, 8 + len(part), 44, 64)
         + whole[8:40]
         + struct.pack("!BBHI", whole[6], 0, offset, number)
         + part
