@@ -1,7 +1,8 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
 """The lock that only one process may hold, and that says who holds it: flock(2) on a file that carries the pid.
 
-Only root may open the file: who can open a file can lock it, and would keep a dead guard from coming back.
+Only the user that locks it, and root's group, may open the file: who can open a file can lock it, and would keep a dead
+guard from coming back. The group is for the daemon, which is root without root's powers and reads who the guard is.
 """
 
 import fcntl
@@ -22,7 +23,7 @@ class Lock:
 
     def __enter__(self) -> Self:
         try:
-            descriptor = os.open(self._path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC | os.O_NOFOLLOW, 0o600)
+            descriptor = os.open(self._path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC | os.O_NOFOLLOW, 0o640)
         except OSError as error:
             raise StateError(f"{self._path}: {error.strerror}") from error
         try:
@@ -51,9 +52,11 @@ def holder(path: Path | str) -> int | None:
     not tried: that would keep the one who wants it out for a moment.
     """
     try:
-        with open(path, encoding="ascii", errors="replace") as file:  # noqa: PTH123 - also for who has no pathlib
+        # The guard's user could put a pipe there, at which opening would wait.
+        descriptor = os.open(path, os.O_RDONLY | os.O_CLOEXEC | os.O_NOFOLLOW | os.O_NONBLOCK)
+        with open(descriptor, encoding="ascii", errors="replace") as file:  # noqa: PTH123 - nobody's path
             text, inode = file.read(32).strip(), os.fstat(file.fileno()).st_ino
-        with open("/proc/locks", encoding="ascii", errors="replace") as file:  # noqa: PTH123 - as above
+        with open("/proc/locks", encoding="ascii", errors="replace") as file:  # noqa: PTH123 - also for who has no pathlib
             held = [words for line in file if len(words := line.split()) > 5]  # noqa: PLR2004 - down to the inode
     except OSError:
         return None

@@ -100,7 +100,8 @@ RESOLVCONF_RECORD: Final = "{link}.aovpnd"
 CONTROL_SOCKET: Final = "control.sock"
 USERS_FILE: Final = "/etc/passwd"
 """passwd(5): where systemd-sysusers(8) puts the users that it makes."""
-GUARD_LOCK_FILE: Final = "guard.lock"
+GUARD_LOCK_FILE: Final = "guard/lock"
+"""In a directory of its own, which belongs to the user that the guard runs as under systemd."""
 
 # -- sysctls ----------------------------------------------------------------------------------------------------------
 SYSCTLS: Final = (

@@ -1,8 +1,8 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
 """wireguard-go: one process per link, which outlives the daemon and is adopted by it through its control socket.
 
-The socket (``/run/wireguard/LINK.sock``) is the proof that a tun link is a WireGuard one: only root can make it. Under
-systemd the process is a unit of its own; without, a detached one.
+The socket (``/run/wireguard/LINK.sock``) is the proof that a tun link is a WireGuard one: only root, and its unit's
+user, can make it. Under systemd the process is a unit of its own; without, a detached one.
 """
 
 import contextlib
@@ -75,6 +75,10 @@ class UserspaceProcess:
         It ends by itself when its link was deleted. One that hangs is killed: it holds nothing that could be lost.
         """
         _wait(lambda: _pid(link) is None, 0.0 if _exists(link) else _STOP_S)
+        if _pid(link) is not None and under_systemd():
+            # Its unit has a user of its own, whose processes are not ours to signal.
+            with contextlib.suppress(ToolError):
+                process.run("systemctl", "stop", names.WIREGUARD_GO_UNIT.format(link=link), deadline_s=_START_S)
         pid = _pid(link)
         if pid is not None:
             _kill(pid)

@@ -23,8 +23,9 @@ def main() -> int:
     runtime_dir = _runtime_dir()
     to_stderr("aovpnd-guard: %(message)s")
     try:
-        runtime_dir.mkdir(mode=0o755, parents=True, exist_ok=True)
-        with Lock(runtime_dir / names.GUARD_LOCK_FILE):
+        lock = runtime_dir / names.GUARD_LOCK_FILE
+        lock.parent.mkdir(mode=0o755, parents=True, exist_ok=True)
+        with Lock(lock):
             hold(Nft, Queues(), _ready, _stop_descriptor())
     except AlreadyRunning as error:
         logging.error("%s", error)  # noqa: LOG015, TRY400 - one line for a person

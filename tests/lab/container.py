@@ -139,7 +139,13 @@ def image(suite: str) -> Path:
 
 def cannot_run() -> str | None:
     """Say why containers cannot run here; None when they can."""
-    command = [*_nspawn(image(SUITES[0])), "--quiet", "--register=no", "--keep-unit", "--volatile=yes"]
+    command = [
+        *program(image(SUITES[0]), "systemd-nspawn"),
+        "--quiet",
+        "--register=no",
+        "--keep-unit",
+        "--volatile=yes",
+    ]
     command += ["--private-network", "--console=pipe", f"--directory={image(SUITES[0])}", "/usr/bin/true"]
     with _cgroup("try") as cgroup:
         done = run(_in_cgroup(cgroup, command), check=False, env={**os.environ, **_NSPAWN_ENVIRONMENT})
@@ -172,7 +178,12 @@ class Container:
             lower = _layer(suite, files, host.dir.parent)
             root = stack.enter_context(_overlay(directory, (lower, image(suite))))
             cgroup = stack.enter_context(_cgroup(f"{host.dir.parent.name}-{number}"))
-            command = [*_nspawn(image(suite)), *_NSPAWN, f"--directory={root}", f"--hostname={host.name}"]
+            command = [
+                *program(image(suite), "systemd-nspawn"),
+                *_NSPAWN,
+                f"--directory={root}",
+                f"--hostname={host.name}",
+            ]
             # Every name once: what is mounted for one that was killed stays until the world ends.
             command += [f"--machine={host.dir.parent.name}-{host.name}-{number}"]
             command += [f"--network-namespace-path=/run/netns/{host.dir.parent.name}-{host.name}"]
@@ -298,11 +309,11 @@ class Container:
 # -- nspawn ------------------------------------------------------------------------------------------------------------
 
 
-def _nspawn(root: Path) -> list[str]:
-    """Run the systemd-nspawn of a root directory, by its own loader and with its own libraries."""
+def program(root: Path, name: str) -> list[str]:
+    """How to run a program of systemd out of a root directory, on this machine: by its own loader and libraries."""
     loader = next((root / "usr" / "lib").glob("*/ld-linux*.so.*"))
     libraries = f"{loader.parent}:{loader.parent}/systemd"
-    return [str(loader), "--library-path", libraries, str(root / "usr/bin/systemd-nspawn")]
+    return [str(loader), "--library-path", libraries, str(root / "usr/bin" / name)]
 
 
 def _leader(nspawn: subprocess.Popen[bytes]) -> int:

@@ -27,12 +27,6 @@ pytestmark = [pytest.mark.vm, pytest.mark.root, pytest.mark.slow]
 
 TUNNEL = "/etc/aovpnd/tunnels/home.conf"
 RULESETS = "/rulesets"
-WORST_EXPOSURE = {
-    "aovpnd-bus.service": 15,  # has no privilege at all
-    "aovpnd-lockdown.service": 40,  # avoids whatever needs a mount namespace, so early in the boot
-    "aovpnd-wireguard-go@.service": 25,  # needs a device file
-}
-"""Limits for ``systemd-analyze security``, in tenths; 20 for the others."""
 
 
 @pytest.fixture(scope="module", params=SUITES)
@@ -98,15 +92,12 @@ def test_early_boot_loads_the_block(laptop: BootedLaptop) -> None:
 
 
 def test_units_are_sound(laptop: BootedLaptop) -> None:
-    """This Debian's systemd and udev understand every unit and rule, and find the units confined."""
+    """This Debian's systemd and udev understand every unit and rule (for their confinement: container/)."""
     machine = laptop.machine
     units = [f"/usr/lib/systemd/system/{path.name}" for path in CHECKOUT.glob("systemd/*.service")]
     assert len(units) >= 4
 
     machine.check("systemd-analyze", "verify", "--man=no", *(unit.replace("@.", "@aovpn0.") for unit in units))
-    for unit in units:
-        worst = WORST_EXPOSURE.get(unit.rpartition("/")[2], 20)
-        machine.check("systemd-analyze", "security", "--offline=true", f"--threshold={worst}", "--no-pager", unit)
     if machine.run("udevadm", "verify", "--help").code == 0:  # systemd 254
         machine.check("udevadm", "verify", "/usr/lib/udev/rules.d/82-aovpnd-egress.rules")
 

@@ -1,0 +1,127 @@
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""Our units are as confined as docs/decisions/0034 says: by their files, and as each Debian's systemd runs them."""
+
+from pathlib import Path
+from typing import Final
+
+import pytest
+
+from aovpnd import names
+from tests.container.booted import BUS_UNIT, TUNNEL, Booted
+from tests.lab.container import image, program
+from tests.lab.process import run
+from tests.lab.product import CHECKOUT
+
+pytestmark = [pytest.mark.container, pytest.mark.root, pytest.mark.slow]
+
+UNITS: Final = sorted(CHECKOUT.glob("systemd/*.service"))
+WIREGUARD_GO: Final = names.WIREGUARD_GO_UNIT.format(link="aovpn0")
+WORST: Final = {names.UNIT: 20}
+"""What ``systemd-analyze security`` may find exposed at most, in tenths; 15 for the others."""
+CAP_NET_ADMIN, CAP_NET_RAW = 1 << 12, 1 << 13
+POWERS: Final = {
+    names.UNIT: CAP_NET_ADMIN,
+    names.GUARD_UNIT: CAP_NET_ADMIN | CAP_NET_RAW,
+    WIREGUARD_GO: CAP_NET_ADMIN,
+    BUS_UNIT: 0,
+}
+"""The capabilities of each unit's process: what it has, and can ever have."""
+USERS: Final = {names.GUARD_UNIT: "aovpnd-guard", WIREGUARD_GO: "aovpnd-wg-go", BUS_UNIT: "aovpnd-bus"}
+"""Who each unit's process is; the daemon is root."""
+
+
+def exposed(suite: str, unit: Path, worst: int) -> str:
+    """What a Debian's systemd says against a unit file; nothing where it finds it confined enough."""
+    analyze = program(image(suite), "systemd-analyze")
+    words = ("security", "--offline=true", f"--threshold={worst}", "--no-pager", str(unit))
+    done = run([*analyze, *words], check=False)
+    return "" if done.returncode == 0 else done.stdout + done.stderr
+
+
+@pytest.mark.parametrize("unit", UNITS, ids=lambda unit: str(unit.name))
+def test_exposure(suite: str, unit: Path) -> None:
+    """No unit that is shipped is more exposed than the limits."""
+    assert exposed(suite, unit, WORST.get(unit.name, 15)) == ""
+
+
+def test_exposure_is_judged(suite: str, tmp_path: Path) -> None:
+    """The control: the same unit as root, and one that is not confined at all, are found too much exposed."""
+    guard = CHECKOUT / "systemd" / names.GUARD_UNIT
+    as_root, bare = tmp_path / "root.service", tmp_path / "bare.service"
+    as_root.write_text(guard.read_text(encoding="utf-8").replace("User=aovpnd-guard\n", ""), encoding="utf-8")
+    bare.write_text("[Service]\nExecStart=/usr/bin/true\n", encoding="utf-8")
+
+    assert "root user" in exposed(suite, as_root, 15)
+    assert "UNSAFE" in exposed(suite, bare, 20)
+
+
+@pytest.mark.parametrize("unit", POWERS)
+def test_who_runs(laptop: Booted, unit: str) -> None:
+    """Each process has its user and its capabilities and no others, gets none by running programs, and a filter judges
+    its system calls.
+    """
+    pid = laptop.system.main_pid(unit)
+    if unit == WIREGUARD_GO and pid == 0:
+        pytest.skip("this machine's kernel has WireGuard")
+    status = dict(line.split(":\t", 1) for line in laptop.system.check("cat", f"/proc/{pid}/status").splitlines())
+    uid = laptop.system.check("id", "-u", USERS.get(unit, "root")).strip()
+
+    assert set(status["Uid"].split()) == {uid}
+    powers = {f"Cap{which}": int(status[f"Cap{which}"], 16) for which in ("Inh", "Prm", "Eff", "Bnd")}
+    assert {powers["CapPrm"], powers["CapEff"], powers["CapBnd"]} == {POWERS[unit]}, powers
+    assert (status["NoNewPrivs"], status["Seccomp"]) == ("1", "2")
+
+
+def test_helpers_read_no_keys_and_write_nothing(laptop: Booted) -> None:
+    """What runs as a helper's user, in its view of the files, gets at no key and at no file but its own; with root's
+    powers the same words do.
+    """
+    system = laptop.system
+    for unit in USERS:
+        pid = system.main_pid(unit)
+        if unit == WIREGUARD_GO and pid == 0:
+            continue
+        uid = system.check("id", "-u", USERS[unit]).strip()
+        inside = ("nsenter", f"--target={pid}", "--mount", "--setgid=0")
+        assert "PrivateKey" in system.check(*inside, "--setuid=0", "cat", TUNNEL)
+        for refused in (
+            ("cat", TUNNEL),
+            ("cat", f"{names.RUNTIME_DIR}/{names.DAEMON_LOCK_FILE}"),
+            ("touch", f"{names.RUNTIME_DIR}/{names.STATUS_FILE}"),
+            ("touch", "/etc/resolv.conf"),
+            ("kill", "-0", str(system.main_pid(names.UNIT))),
+        ):
+            done = system.run(*inside, f"--setuid={uid}", *refused)
+            assert done.returncode != 0, (unit, refused)
+            assert any(word in done.stderr for word in ("ermi", "ead-only", "No such process")), (unit, done.stderr)
+
+
+def test_a_tunnel_that_hangs_is_ended(laptop: Booted) -> None:
+    """A wireguard-go that does not answer any more is ended by its unit, since the daemon may not signal its user's
+    processes, and a new tunnel comes up.
+    """
+    system = laptop.system
+    before = system.main_pid(WIREGUARD_GO)
+    if before == 0:
+        pytest.skip("this machine's kernel has WireGuard")
+    with laptop.net.nothing_leaves() as watch:
+        system.check("kill", "-STOP", str(before))
+        system.check("ip", "link", "delete", "aovpn0")
+        watch.until("a new tunnel", lambda: system.main_pid(WIREGUARD_GO) not in {0, before})
+        laptop.until_works(watch)
+
+
+def test_lockdown_needs_no_disk(laptop: Booted) -> None:
+    """The block of early boot is loaded also where nothing on the disk can be written yet."""
+    system = laptop.system
+    with laptop.net.nothing_leaves() as watch:
+        system.shell("mount --bind /tmp /tmp; mount -o remount,bind,ro /tmp; ! touch /tmp/here")
+        try:
+            system.check("systemctl", "restart", "aovpnd-lockdown.service")
+            assert system.show("aovpnd-lockdown.service", "Result", "ExecMainStatus") == {
+                "Result": "success",
+                "ExecMainStatus": "0",
+            }
+        finally:
+            system.shell("umount /tmp")
+        laptop.until_works(watch)
