@@ -24,7 +24,7 @@ demo-shell: ## a shell on the laptop of that demo
 
 .PHONY: test
 test: ## everything: unit tests, the lab, containers, virtual machines; at most half an hour
-	@tools/in-lab --all timeout --foreground --signal=INT --kill-after=60 45m python3 -m pytest -n 2 $(ARGS)
+	@tools/in-lab --all timeout --foreground --signal=INT --kill-after=60 45m python3 -m pytest -n 3 $(ARGS)
 
 .PHONY: check
 check: ## linters and unit tests, some minutes, no root

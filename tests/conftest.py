@@ -1,8 +1,9 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""Two workers (``make test``): one for what waits for packets, one for what only computes, and steps aside for it.
+"""Three workers (``make test``): the lab, the containers, and what only computes and steps aside for them.
 
 The lab's tests run one after the other, as they are written: several worlds at once would wait for each other. Beside
-them a second processor has little to do, which the unit tests use at a low priority.
+them a second processor has little to do, which the containers use, whose time is that of whole Debians that start and
+stop, and at a low priority the unit tests.
 """
 
 import os
@@ -13,6 +14,7 @@ from xdist.remote import Producer
 from xdist.scheduler import LoadScopeScheduling
 
 _COMPUTE = ("tests/unit/", "tests/fuzz/")
+_MACHINES = ("tests/container/", "tests/bus/")
 _ASIDE = 15
 
 # A machine that is busy is no fault of the test.
@@ -20,16 +22,18 @@ settings.register_profile("patient", deadline=None, suppress_health_check=[Healt
 settings.load_profile("patient")
 
 
-class _TwoScopes(LoadScopeScheduling):  # type: ignore[misc]  # a library without types
-    """Everything that computes goes to one worker, everything else to another."""
+class _Scopes(LoadScopeScheduling):  # type: ignore[misc]  # a library without types
+    """Everything that computes goes to one worker, the containers and buses to another, everything else to a third."""
 
     def _split_scope(self, nodeid: str) -> str:
-        return "compute" if nodeid.startswith(_COMPUTE) else "lab"
+        if nodeid.startswith(_COMPUTE):
+            return "compute"
+        return "machines" if nodeid.startswith(_MACHINES) else "lab"
 
 
 def pytest_xdist_make_scheduler(config: pytest.Config, log: Producer) -> LoadScopeScheduling:
     """Say how tests are dealt out."""
-    return _TwoScopes(config, log)
+    return _Scopes(config, log)
 
 
 def pytest_runtest_setup(item: pytest.Item) -> None:
