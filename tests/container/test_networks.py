@@ -44,7 +44,7 @@ def test_network_manager_roams(laptop: Booted) -> None:
     with laptop.net.nothing_leaves() as watch:
         laptop.roam("cafe")
         watch.until("the café's lease", lambda: moved(laptop, "cafe"), deadline_s=30)
-        assert laptop.status()["phase"] == "connecting"
+        watch.until("the daemon to see it", lambda: laptop.status()["phase"] == "connecting")
         laptop.roam("home")
         watch.until("home's lease", lambda: moved(laptop, "home"), deadline_s=30)
         laptop.until_works(watch)
