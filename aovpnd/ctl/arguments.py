@@ -71,9 +71,10 @@ COMMANDS: dict[str, tuple[str, str, dict[str, tuple[str, str, str]]]] = {
     "block": ("", "put the block on", {}),
     "wait": (
         "",
-        "wait until nothing can leave outside the tunnel",
+        "wait until nothing can leave, or the tunnel carries",
         {
-            "--protected": (FLAG, "", "what is waited for; has to be said"),
+            "--protected": (FLAG, "", "until nothing can leave outside the tunnel"),
+            "--connected": (FLAG, "", "until the tunnel carries, too"),
             "--timeout": (VALUE, "SPAN", "give up after this long (default: never)"),
         },
     ),
@@ -186,8 +187,8 @@ def _judge(command: str, rest: list[str], options: dict[str, str]) -> None:
         raise UsageError(f"{command} takes {f'one {takes}' if takes else 'no argument'}, not {rest[-1]!r}")
     if "--cancel" in options and (rest or "--reason" in options):
         raise UsageError("--cancel ends the temporary access; it goes with no DURATION and no --reason")
-    if command == "wait" and "--protected" not in options:
-        raise UsageError(f"wait for what? ({PROGRAM} wait --protected)")
+    if command == "wait" and ("--protected" in options) == ("--connected" in options):
+        raise UsageError(f"wait for what? ({PROGRAM} wait --protected, or {PROGRAM} wait --connected)")
 
 
 # -- help -------------------------------------------------------------------------------------------------------------

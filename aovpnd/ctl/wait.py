@@ -1,5 +1,7 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""``aovpnctl wait --protected``: for scripts that must not start before nothing can leave outside the tunnel."""
+"""``aovpnctl wait``: for scripts and units that must not start before nothing can leave outside the tunnel
+(``--protected``), or before the tunnel carries (``--connected``).
+"""
 
 from __future__ import annotations
 
@@ -18,18 +20,26 @@ DONE = 0
 NEVER = float("inf")
 LOOK_S = 0.1
 """How often the published file is looked at; a script that waits does so once."""
+CONNECTED = "connected"
 
 
 def run(arguments: Arguments) -> int:
-    """Return when the machine is protected. `AovpndError` when the time is over, `DaemonUnreachable` if nobody came."""
+    """Return when it is so. `AovpndError` when the time is over, `DaemonUnreachable` if nobody came."""
     deadline = _deadline(arguments.value("--timeout"))
-    while not (reading := read(arguments.runtime_dir)).document["protected"]:
+    wanted = CONNECTED if arguments.has("--connected") else "protected"
+    while not _holds(wanted, reading := read(arguments.runtime_dir)):
         if time.monotonic() >= deadline:
-            raise _too_late(reading)
+            raise _too_late(wanted, reading)
         time.sleep(LOOK_S)
     if arguments.json:
-        print('{"ok": true, "protected": true}')
+        print(f'{{"ok": true, "{wanted}": true}}')
     return DONE
+
+
+def _holds(wanted: str, reading: Reading) -> bool:
+    """Connected is more than protected: nothing is, without a daemon that vouches for it."""
+    document = reading.document
+    return bool(document["protected"]) and (wanted != CONNECTED or document["phase"] == CONNECTED)
 
 
 def _deadline(span: str | None) -> float:
@@ -41,8 +51,8 @@ def _deadline(span: str | None) -> float:
         raise UsageError(f"--timeout: {error}") from error
 
 
-def _too_late(reading: Reading) -> AovpndError:
+def _too_late(wanted: str, reading: Reading) -> AovpndError:
     if reading.daemon == RUNNING:
-        return AovpndError(f"still not protected: {reading.document['phase']}", hint="aovpnctl status", code="timeout")
+        return AovpndError(f"still not {wanted}: {reading.document['phase']}", hint="aovpnctl status", code="timeout")
     problem = reading.document["problems"][0]
     return DaemonUnreachable(problem["text"], hint=problem["hint"])

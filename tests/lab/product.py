@@ -14,6 +14,7 @@ CHECKOUT: Final = Path(__file__).resolve().parents[2]
 _DIST_PACKAGES: Final = "/usr/lib/python3/dist-packages"
 _PLACES: Final = (
     ("systemd/*.service", "/usr/lib/systemd/system"),
+    ("systemd/*.target", "/usr/lib/systemd/system"),
     ("systemd/*.rules", "/usr/lib/udev/rules.d"),
     ("systemd/*.nft", "/usr/lib/aovpnd"),
     ("etc/aovpnd/*.toml", "/usr/lib/aovpnd"),

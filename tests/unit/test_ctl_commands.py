@@ -84,7 +84,8 @@ def test_runtime_dir_by_option_environment_default(monkeypatch: pytest.MonkeyPat
         ("allow-temp 3 min", "allow-temp takes one [DURATION], not 'min'"),
         ("allow-temp 3min --cancel", "--cancel ends the temporary access; it goes with no DURATION and no --reason"),
         ("status home", "status takes no argument, not 'home'"),
-        ("wait", "wait for what? (aovpnctl wait --protected)"),
+        ("wait", "wait for what? (aovpnctl wait --protected, or aovpnctl wait --connected)"),
+        ("wait --protected --connected", "wait for what? (aovpnctl wait --protected, or aovpnctl wait --connected)"),
         ("wait --protected --timeout soon", "--timeout: 'soon' is no span of time; write it like 90, 3min or 1h 30s"),
         ("allow-temp soon", "'soon' is no span of time; write it like 90, 3min or 1h 30s"),
         ("allow-temp 0", "'0' is no time at all"),
@@ -350,6 +351,20 @@ def test_wait_ends_when_protected(daemon: FakeDaemon) -> None:
     assert main(["wait", "--protected", "--timeout", "20"]) == 0
     timer.join()
     assert main(["wait", "--protected"]) == 0
+
+
+def test_wait_ends_when_connected(daemon: FakeDaemon, capsys: pytest.CaptureFixture[str]) -> None:
+    """A block without a tunnel is not enough then."""
+    daemon.publish(scenes.BLOCKED)
+    timer = threading.Timer(0.3, daemon.publish, (scenes.CONNECTED,))
+    timer.start()
+
+    assert main(["wait", "--connected", "--timeout", "20", "--json"]) == 0
+    timer.join()
+    assert json.loads(capsys.readouterr().out) == {"ok": True, "connected": True}
+    daemon.publish(scenes.BLOCKED)
+    assert main(["wait", "--connected", "--timeout", "1"]) == 1
+    assert capsys.readouterr().err == "aovpnctl: still not connected: blocked (aovpnctl status)\n"
 
 
 def test_wait_gives_up(daemon: FakeDaemon, capsys: pytest.CaptureFixture[str]) -> None:
