@@ -67,6 +67,10 @@ def run(arguments: Arguments) -> int:
             from aovpnd.ctl import explain
 
             return explain.run(arguments)
+        case "doctor":
+            from aovpnd.ctl import doctor
+
+            return doctor.run(arguments)
         case "import":
             from aovpnd.ctl import import_
 

@@ -59,6 +59,11 @@ COMMANDS: dict[str, tuple[str, str, dict[str, tuple[str, str, str]]]] = {
         "would it leave, and why (203.0.113.80:443/tcp)",
         {},
     ),
+    "doctor": (
+        "",
+        "look at the whole machine, and say what to do",
+        {"--config-dir": CONFIG_DIR, "--state-dir": STATE_DIR},
+    ),
     "unblock": (
         "",
         "take the block off for good",

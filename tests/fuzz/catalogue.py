@@ -3,7 +3,7 @@
 
 from typing import Final
 
-from tests.fuzz import commandline, configuration, kept, machine, naming, netlink, shown, snapshots, talking
+from tests.fuzz import commandline, configuration, examined, kept, machine, naming, netlink, shown, snapshots, talking
 from tests.fuzz.target import Target
 
 TARGETS: Final[dict[str, Target]] = {
@@ -18,5 +18,6 @@ TARGETS: Final[dict[str, Target]] = {
         *talking.TARGETS,
         *shown.TARGETS,
         *snapshots.TARGETS,
+        *examined.TARGETS,
     )
 }

@@ -195,6 +195,23 @@ PARTS: Final = (
         "works without a daemon: reads the files as the daemon would",
     ),
     _part("ctl.export", "names errors config model tunnel", "reads one file, as the daemon would"),
+    _part(
+        "ctl.doctor",
+        "names errors regular config model tunnel links ruleset",
+        "reads all that there is and changes nothing: no adapter, no order, no daemon",
+    ),
+    *(
+        _part(
+            f"ctl.doctor.{module}",
+            "names links",
+            "what is said of a machine is a function of what was seen of it, so that tests need no machine",
+            PURE,
+        )
+        for module in ("facts", "block", "judge")
+    ),
+    _part("ctl.doctor.machine", "names links", "as ctl.doctor.judge; a date is shown as one", PURE | {"time"}),
+    _part("ctl.doctor.neighbours", "names links", "as ctl.doctor.judge", PURE),
+    _part("ctl.doctor.parse", "names links", "as ctl.doctor.judge, of text", PURE | {"json", "fnmatch"}),
     _part("ctl.readable", "names errors config", "as check"),
     _part("ctl.policy", "names errors config model tunnel links ruleset", "as check"),
     _part(

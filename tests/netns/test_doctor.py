@@ -1,0 +1,79 @@
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""``aovpnctl doctor`` on a real laptop of the lab: what it finds there, by its codes, as root and as a user."""
+
+import json
+from collections.abc import Iterator
+from typing import Any, Final
+
+import pytest
+
+from tests.lab.process import wait_for
+from tests.netns.protected import Protected
+
+pytestmark = pytest.mark.root
+
+ALWAYS: Final = {"no-systemd", "bus-not-running"}
+"""The lab has no systemd and no bus."""
+USER: Final = 64001
+
+
+@pytest.fixture(scope="module")
+def laptop() -> Iterator[Protected]:
+    """A laptop at home that was never protected."""
+    with Protected.build(links=("wlan0",), tunnel=False, start=False, control=False) as built:
+        built.world.roam("home")
+        yield built
+
+
+def examined(laptop: Protected, *, uid: int | None = None) -> dict[str, Any]:
+    """``aovpnctl doctor --json``; its exit status says the same as its document."""
+    done = laptop.lab.ctl("doctor", "--json", check=False, uid=uid)
+    assert done.stderr == ""
+    document: dict[str, Any] = json.loads(done.stdout)
+    assert done.returncode == (0 if document["ok"] else 1)
+    return document
+
+
+def codes(document: dict[str, Any], *severities: str) -> set[str]:
+    """The codes of findings."""
+    return {one["code"] for one in document["findings"] if one["severity"] in (severities or {"warning", "error"})}
+
+
+def test_from_unprotected_to_connected_and_broken(laptop: Protected) -> None:
+    """Unprotected beside a foreign wg-quick link; connected; as a user; the table gone; a broken configuration."""
+    laptop.lab.wg_quick("up")
+    found = examined(laptop)
+    assert {"not-blocked", "daemon-not-running", "guard-not-running", "foreign-tunnel", "no-tunnel"} <= codes(found)
+    (said,) = (one["text"] for one in found["findings"] if one["code"] == "foreign-tunnel")
+    assert "wg0" in said
+    laptop.lab.wg_quick("down")
+
+    laptop.lab.install_tunnel()
+    laptop.lab.start_daemon()
+    wait_for("the tunnel to work", laptop.works, poll_s=0.05, deadline_s=20)
+    found = examined(laptop)
+    assert codes(found) - ALWAYS == set(), found
+    assert {"block", "kernel", "configuration", "names", "clock"} <= codes(found, "ok")
+    assert found["unseen"] == []
+    before = laptop.table("inet", "aovpnd")
+
+    found = examined(laptop, uid=USER)
+    assert codes(found) - ALWAYS == set(), found
+    assert any("nftables" in text for text in found["unseen"])
+    assert any("/etc/aovpnd" in text or "/var/lib/aovpnd" in text for text in found["unseen"])
+    assert "block" not in codes(found, "ok"), "it says that it is well, and has not seen it"
+    assert laptop.table("inet", "aovpnd") == before, "looking has changed something"
+
+    laptop.lab.install_tunnel("broken", "[Interface]\nPrivateKey = \x1b[2Jnonsense\n")
+    laptop.lab.stop_daemon()
+    laptop.lab.host.nft("delete table inet aovpnd")
+    shown = laptop.lab.ctl("doctor", check=False)
+    assert shown.returncode == 1
+    assert "error: table inet aovpnd is not loaded; the guard keeps the network shut" in shown.stdout
+    assert "broken.conf" in shown.stdout
+    assert all(line.isprintable() for line in shown.stdout.splitlines())
+    assert {"table-missing", "daemon-not-running", "configuration"} <= codes(examined(laptop))
+
+    laptop.lab.kill_guard()
+    wait_for("the guard's tables to go", lambda: not laptop.table("inet", "aovpnd_guard"))
+    assert {"guard-tables-missing", "guard-not-running"} <= codes(examined(laptop))
