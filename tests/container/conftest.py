@@ -29,3 +29,11 @@ def laptop(nspawn: None, suite: str) -> Iterator[Booted]:
     assert nspawn is None
     with Booted.power_on(suite, Manager.NETWORK_MANAGER) as booted:
         yield booted
+
+
+@pytest.fixture(scope="session")
+def networkd(nspawn: None, suite: str) -> Iterator[Booted]:
+    """A laptop at home whose network manager is systemd-networkd."""
+    assert nspawn is None
+    with Booted.power_on(suite, Manager.NETWORKD) as booted:
+        yield booted

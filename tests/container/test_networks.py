@@ -1,12 +1,10 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
 """Real network managers: what they do to links, addresses, routes and rules opens nothing, and ours comes back."""
 
-from collections.abc import Iterator
-
 import pytest
 
 from aovpnd import names
-from tests.container.booted import Booted, Manager
+from tests.container.booted import Booted
 from tests.lab import plan
 from tests.lab.frames import Kind
 from tests.lab.process import wait_for
@@ -14,14 +12,6 @@ from tests.lab.process import wait_for
 pytestmark = [pytest.mark.container, pytest.mark.root, pytest.mark.slow]
 
 OUR_RULE = f"lookup {names.ROUTE_TABLE}"
-
-
-@pytest.fixture(scope="session")
-def networkd(nspawn: None, suite: str) -> Iterator[Booted]:
-    """A laptop at home whose network manager is systemd-networkd."""
-    assert nspawn is None
-    with Booted.power_on(suite, Manager.NETWORKD) as booted:
-        yield booted
 
 
 def rules(laptop: Booted) -> int:

@@ -277,6 +277,8 @@ def _machine(base: Path) -> Looking:
     (base / "etc/udev/rules.d/82-aovpnd-egress.rules").symlink_to("/dev/null")
     (base / "etc/systemd/system/multi-user.target.wants").mkdir(parents=True)
     (base / "etc/systemd/system/multi-user.target.wants/wg-quick@office.service").symlink_to("/x")
+    (base / "etc/systemd/system/multi-user.target.wants/masked.service").symlink_to("/x")
+    (base / "etc/systemd/system/masked.service").symlink_to("/dev/null")
     said = {"link": LINKS, "rule": RULES, "route": json.dumps(SHUT)}
     cases = "".join(f"*\\ {word}\\ *) echo '{text}';;\n" for word, text in said.items())
     _program(base / "usr/sbin/ip", f'case " $* " in\n{cases}esac')

@@ -52,8 +52,10 @@ MODULES_LARGEST = 1 << 23
 """Bytes of a list of modules; a distribution's has half a megabyte."""
 DATED = ("/var/lib/systemd/timesync/clock", "/var/lib/dpkg/status", "/var/lib/rpm/rpmdb.sqlite", "/etc/machine-id")
 """Files that are written while a machine is used."""
-ROOTS = frozenset({"aovpnd", "aovpnd-guard"})
-"""Programs that count only as root's: everybody can give a process a name."""
+GUARDED = frozenset({"aovpnd", "aovpnd-guard", "aovpnd-bus"})
+FIRST_PERSON = 1000
+"""Programs of ours count only as those of a system's user, and this is the first uid of a person: everybody can give a
+process a name."""
 
 
 def gather(runtime_dir: str, config_dir: str, state_dir: str, look: Looking | None = None) -> Facts:
@@ -133,13 +135,13 @@ def _processes(look: Looking) -> Iterator[Process]:
         found = parse.process(int(name), look.text(f"/proc/{name}/stat", 4096) or "", booted_at, ticks)
         if found is not None and found.program.startswith("python"):
             found = parse.script(found, look.text(f"/proc/{name}/cmdline", 4096) or "")
-        if found is not None and (found.program not in ROOTS or _is_roots(look, f"/proc/{name}")):
+        if found is not None and (found.program not in GUARDED or _is_systems(look, f"/proc/{name}")):
             yield found
 
 
-def _is_roots(look: Looking, path: str) -> bool:
+def _is_systems(look: Looking, path: str) -> bool:
     try:
-        return look.place(path).stat().st_uid == 0
+        return look.place(path).stat().st_uid < FIRST_PERSON
     except OSError:
         return False
 
@@ -182,7 +184,9 @@ def _enabled(look: Looking) -> Iterator[str]:
     """What something wants at boot. /etc is the administrator's; what vendors want is part of a unit itself."""
     for directory in look.listed("/etc/systemd/system"):
         if directory.endswith((".wants", ".requires", ".upholds")):
-            yield from look.listed(f"/etc/systemd/system/{directory}")
+            for unit in look.listed(f"/etc/systemd/system/{directory}"):
+                if look.link(f"/etc/systemd/system/{unit}") != os.devnull:  # masked: nobody starts it
+                    yield unit
 
 
 def _units(look: Looking) -> tuple[Unit, ...] | None:
