@@ -194,6 +194,7 @@ CASES: Final[dict[str, tuple[Verdict, dict[str, Any]]]] = {
         for one in NEIGHBOURS
         if one.programs
     },
+    "neighbour-resolvconf, by what it writes": (Verdict.INFO, {"names": Names(Writer.RESOLVCONF)}),
     **{
         f"vpn-beside, {name} ({unit})": (
             Verdict.WARNING,

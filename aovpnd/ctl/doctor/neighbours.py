@@ -145,7 +145,7 @@ def asked_of_systemd() -> tuple[str, ...]:
 def neighbours(facts: Facts) -> Iterator[Finding]:
     """Everybody who is there, and what is to be done."""
     for neighbour in NEIGHBOURS:
-        if _is_there(facts, neighbour.units, neighbour.programs):
+        if _is_there(facts, neighbour.units, neighbour.programs) or neighbour.name == facts.names.writer.value:
             yield _note(neighbour.code, f"{neighbour.name}: {neighbour.text}", neighbour.hint)
     yield from _network_manager(facts)
     yield from _networkd(facts)
