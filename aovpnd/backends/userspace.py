@@ -74,14 +74,9 @@ class UserspaceProcess:
 
         It ends by itself when its link was deleted. One that hangs is killed: it holds nothing that could be lost.
         """
-        _wait(lambda: _pid(link) is None, 0.0 if _exists(link) else _STOP_S)
-        if _pid(link) is not None and under_systemd():
-            # Its unit has a user of its own, whose processes are not ours to signal.
-            with contextlib.suppress(ToolError):
-                process.run("systemctl", "stop", names.WIREGUARD_GO_UNIT.format(link=link), deadline_s=_START_S)
         pid = _pid(link)
         if pid is not None:
-            _kill(pid)
+            _end(link, pid, 0.0 if _exists(link) else _STOP_S)
         child = self._children.get(link)
         if child is not None:
             _wait(lambda: child.poll() is not None, _STOP_S)
@@ -114,21 +109,39 @@ def _pid(link: str) -> int | None:
     return pid if pid > 0 else None  # 0: it lives in a pid namespace that we cannot see
 
 
-def _kill(pid: int) -> None:
-    """Kill a process and wait for its end. By a pidfd, because the number may soon be somebody else's."""
+def _end(link: str, pid: int, patience_s: float) -> None:
+    """Wait for the end of a process, then bring it about. By a pidfd, because the number may soon be somebody else's.
+
+    Its socket is not asked whether it is still there: at one that hangs, connections would pile up until it looks dead.
+    """
     try:
         handle = os.pidfd_open(pid)
-        try:
-            signal.pidfd_send_signal(handle, signal.SIGKILL)
-            ended = select.select([handle], [], [], _STOP_S)[0]
-        finally:
-            os.close(handle)
+    except ProcessLookupError:
+        return
+    except OSError as error:
+        raise SystemFault(f"wireguard-go (pid {pid}) cannot be watched: {error.strerror}") from error
+    try:
+        if _ended(handle, patience_s):
+            return
+        if under_systemd():
+            # Its unit has a user of its own, whose processes are not ours to signal.
+            with contextlib.suppress(ToolError):
+                process.run("systemctl", "stop", names.WIREGUARD_GO_UNIT.format(link=link), deadline_s=_START_S)
+            if _ended(handle, 0.0):
+                return
+        signal.pidfd_send_signal(handle, signal.SIGKILL)
+        if not _ended(handle, _STOP_S):
+            raise SystemFault(f"wireguard-go (pid {pid}) does not end")
     except ProcessLookupError:
         return
     except OSError as error:
         raise SystemFault(f"wireguard-go (pid {pid}) cannot be killed: {error.strerror}") from error
-    if not ended:
-        raise SystemFault(f"wireguard-go (pid {pid}) does not end")
+    finally:
+        os.close(handle)
+
+
+def _ended(handle: int, patience_s: float) -> bool:
+    return bool(select.select([handle], [], [], patience_s)[0])
 
 
 def _wait(condition: Callable[[], bool], deadline_s: float) -> bool:
