@@ -18,7 +18,7 @@ from aovpnd.config import load
 from aovpnd.core import intent as memory
 from aovpnd.core.decide import decide
 from aovpnd.core.firewall import compile as compile_ruleset
-from aovpnd.core.permits import Handshake, HostOnly, LinkSetup, Loopback, Permit, Tunnel
+from aovpnd.core.permits import Handshake, HostOnly, LinkSetup, Loopback, Permit, Tunnel, TunnelAddresses
 from aovpnd.core.plan import diff
 from aovpnd.nftlib import Nft
 from aovpnd.ruleset import Device
@@ -50,7 +50,7 @@ def ruleset(rounds: int) -> list[float]:
     endpoint = Endpoint(ip_address("203.0.113.2"), 51820)
     permits: list[Permit] = [Loopback(), LinkSetup(), Handshake(endpoint), HostOnly(Device(1, "lo", "bridge"))]
     tables = [
-        compile_ruleset((*permits, Tunnel(Device(1, "lo", "wireguard"), (ip_address(address),))))
+        compile_ruleset((*permits, Tunnel(Device(1, "lo", "wireguard")), TunnelAddresses((ip_address(address),))))
         for address in ("10.66.0.2", "10.66.0.3")
     ]
     nft = Nftables(Nft())

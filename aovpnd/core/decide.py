@@ -14,7 +14,7 @@ from aovpnd.core.routing import lans, routing
 from aovpnd.core.view import View, view
 from aovpnd.inquiries import Inquiry, ProbeTunnel
 from aovpnd.model import Config, Desired, GuardState, Intent, LinkWish, Phase, Snapshot, TunnelWish
-from aovpnd.ruleset import Device
+from aovpnd.ruleset import Address, Device
 from aovpnd.tunnel import Endpoint
 
 GUARD_LOOK_S: Final = 0.5
@@ -69,12 +69,8 @@ def _facts(config: Config, intent: Intent, snapshot: Snapshot, now: View) -> Fac
     tunnel = None
     if now.state is not None:
         link = now.state.link
-        # Those that it is about to have as well, when it is being given another configuration in place.
-        written = now.spec.addresses if now.spec is not None else ()
-        coming = (interface for interface in written if snapshot.ipv6 or interface.version == uplinks.IPV4)
-        own = [interface.ip for interface in (*now.state.addresses, *coming)]
         narrow = mtu.fit(now.spec, intent, snapshot, now.state, now.path).narrow if now.spec is not None else None
-        tunnel = Tunnel(Device(link.index, link.name, link.kind), tuple(dict.fromkeys(own)), narrow)
+        tunnel = Tunnel(Device(link.index, link.name, link.kind), narrow)
     look_up = None
     if now.look_up is not None:
         asked = now.look_up.inquiry
@@ -83,6 +79,7 @@ def _facts(config: Config, intent: Intent, snapshot: Snapshot, now: View) -> Fac
         look_up = LookUp(device, asked.resolvers, asks, now.look_up.asked_at, now.look_up.expires_at)
     return Facts(
         endpoints=tuple(dict.fromkeys(_endpoints(now))),
+        addresses=tuple(dict.fromkeys(_own_addresses(snapshot, now))),
         tunnel=tunnel,
         look_up=look_up,
         access=access,
@@ -96,6 +93,15 @@ def _endpoints(now: View) -> tuple[Endpoint, ...]:
     """Where handshakes may go: to the tunnel that carries, and to the one on trial."""
     trial = now.trial.spec.endpoints if now.trial is not None else ()
     return (*now.spec.endpoints, *trial) if now.spec is not None else ()
+
+
+def _own_addresses(snapshot: Snapshot, now: View) -> tuple[Address, ...]:
+    """Those that the chosen tunnel's link has, and those that it shall have, also while there is no link yet."""
+    if now.spec is None:
+        return ()
+    shall = (interface for interface in now.spec.addresses if snapshot.ipv6 or interface.version == uplinks.IPV4)
+    has = now.state.addresses if now.state is not None else ()
+    return tuple(interface.ip for interface in (*has, *shall))
 
 
 def _look_ups(now: View) -> tuple[Inquiry, ...]:

@@ -12,7 +12,18 @@ from enum import StrEnum
 from typing import Final, assert_never
 
 from aovpnd.core import firewall
-from aovpnd.core.permits import Handshake, HostOnly, Lan, LinkSetup, LookUp, Loopback, Permit, TemporaryAccess, Tunnel
+from aovpnd.core.permits import (
+    Handshake,
+    HostOnly,
+    Lan,
+    LinkSetup,
+    LookUp,
+    Loopback,
+    Permit,
+    TemporaryAccess,
+    Tunnel,
+    TunnelAddresses,
+)
 from aovpnd.core.picture import Picture
 from aovpnd.core.way import Turn, Way, corrected, way
 from aovpnd.destinations import Destination, Routed
@@ -157,7 +168,7 @@ def _fate(found: Way, permit: Permit | None, stages: list[Stage]) -> Fate:
             return Fate.LAN
         case TemporaryAccess():
             return Fate.ACCESS
-        case Loopback() | LinkSetup() | Handshake() | LookUp() | None:
+        case Loopback() | LinkSetup() | Handshake() | LookUp() | TunnelAddresses() | None:
             # None where no table is: or one that is about to be replaced, whose rule then speaks for itself.
             return Fate.OTHER if any(stage.where == OUTPUT for stage in stages) else Fate.OPEN
         case _:

@@ -26,6 +26,7 @@ from aovpnd.core.permits import (
     Permit,
     TemporaryAccess,
     Tunnel,
+    TunnelAddresses,
 )
 from aovpnd.ruleset import (
     L4,
@@ -122,7 +123,7 @@ _ASKS: Final = {Asks.PLAIN: ((L4.TCP, L4.UDP), (53,)), Asks.TLS: ((L4.TCP,), (85
 _NO_OTHER_DNS: Final = Rule(_DNS, Verdict.REJECT, "no DNS by a link that is not the tunnel")
 
 
-_TIERS: Final = (Loopback, Tunnel, HostOnly, LinkSetup, Handshake, LookUp, TemporaryAccess, Lan)
+_TIERS: Final = (Loopback, Tunnel, TunnelAddresses, HostOnly, LinkSetup, Handshake, LookUp, TemporaryAccess, Lan)
 """The inside first: so nothing that leaves by an inside link is stamped, and nothing that comes in by another link
 reaches the tunnel's own address."""
 
@@ -158,12 +159,11 @@ def _leaving(permit: Permit) -> Iterable[Rule]:
             yield from _look_up(permit)
         case TemporaryAccess():
             yield from _temporary_access(permit)
-        case Tunnel(device, addresses, narrow):
+        case Tunnel(device, narrow):
             yield from _clamped(Match(oif=device), narrow)
             yield Rule(Match(oif=device), Verdict.ACCEPT, "the verified tunnel: index and name and kind")
-            for family in _by_family(tuple(map(ip_network, addresses))):
-                # Not refused: a connection on that address waits for its tunnel instead of being told to end.
-                yield Rule(Match(saddr=family), Verdict.DROP, "the tunnel's own address leaves by the tunnel alone")
+        case TunnelAddresses():
+            yield from _from_the_tunnel(permit)
         case HostOnly(device):
             yield Rule(replace(_DNS, oif=device), Verdict.REJECT, "no DNS by a link that is not the tunnel")
             yield Rule(Match(oif=device), Verdict.ACCEPT, "guests of this host")
@@ -174,6 +174,12 @@ def _leaving(permit: Permit) -> Iterable[Rule]:
                 yield _stamped(Match(oif=device, daddr=groups), "discovery on the local network")
         case _:
             assert_never(permit)
+
+
+def _from_the_tunnel(permit: TunnelAddresses) -> Iterable[Rule]:
+    """Dropped, not refused: a connection on that address waits for its tunnel instead of being told to end."""
+    for family in _by_family(tuple(map(ip_network, permit.addresses))):
+        yield Rule(Match(saddr=family), Verdict.DROP, "the tunnel's own address leaves by the tunnel alone")
 
 
 def _link_setup(permit: LinkSetup) -> Iterable[Rule]:
@@ -228,9 +234,10 @@ def _arriving(permit: Permit) -> Iterable[Rule]:
             yield Rule(dhcpv6, Verdict.ACCEPT, "DHCPv6 answers")
             yield Rule(advert, Verdict.ACCEPT, "router advertisement")
             yield Rule(Match(icmp_type=(_NS, _NA), hop_limit=255), Verdict.ACCEPT, "neighbour discovery")
-        case Tunnel(device, addresses, narrow):
+        case Tunnel(device, narrow):
             yield from _clamped(Match(iif=device), narrow)
             yield Rule(Match(iif=device), Verdict.ACCEPT, "the verified tunnel")
+        case TunnelAddresses(addresses):
             for family in _by_family(tuple(map(ip_network, addresses))):
                 yield Rule(
                     Match(daddr=family),

@@ -66,14 +66,20 @@ class TemporaryAccess:
 
 @dataclass(frozen=True, slots=True)
 class Tunnel:
-    """Everything by the verified tunnel; ``addresses`` are its own, which no other link may be asked for or show.
+    """Everything by the verified tunnel.
 
     ``narrow``: bytes of the largest packet that passes in one piece, where the link itself cannot be told so little.
     """
 
     device: Device
-    addresses: tuple[Address, ...]
     narrow: int | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class TunnelAddresses:
+    """What is permitted to the tunnel alone: no other link may be asked for its addresses, or show them."""
+
+    addresses: tuple[Address, ...]
 
 
 @dataclass(frozen=True, slots=True)
@@ -101,18 +107,19 @@ class Lan:
     prefixes: tuple[Network, ...]
 
 
-Permit = Loopback | LinkSetup | Handshake | LookUp | TemporaryAccess | Tunnel | HostOnly | Lan
+Permit = Loopback | LinkSetup | Handshake | LookUp | TemporaryAccess | Tunnel | TunnelAddresses | HostOnly | Lan
 
 
 @dataclass(frozen=True, slots=True)
 class Facts:
     """What the permits are made of; `decide` has verified each of these.
 
-    ``endpoints`` of the chosen tunnel, ``tunnel`` once its link is verified, ``look_up`` while one runs, ``access``
-    while a grant is alive.
+    ``endpoints`` and ``addresses`` of the chosen tunnel, ``tunnel`` once its link is verified, ``look_up`` while one
+    runs, ``access`` while a grant is alive.
     """
 
     endpoints: tuple[Endpoint, ...] = ()
+    addresses: tuple[Address, ...] = ()
     tunnel: Tunnel | None = None
     look_up: LookUp | None = None
     access: TemporaryAccess | None = None
@@ -127,7 +134,8 @@ def permits(phase: Phase, facts: Facts) -> tuple[Permit, ...]:
     beside: tuple[Permit, ...] = (*facts.host_only, *facts.lan)
     handshakes = tuple(Handshake(endpoint) for endpoint in facts.endpoints)
     look_up = (facts.look_up,) if facts.look_up is not None else ()
-    tunnel = (facts.tunnel,) if facts.tunnel is not None else ()
+    own = (TunnelAddresses(facts.addresses),) if facts.addresses else ()
+    tunnel = (*((facts.tunnel,) if facts.tunnel is not None else ()), *own)
     match phase:
         case Phase.BLOCKED:
             return (*always, *beside)

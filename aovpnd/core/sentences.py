@@ -21,6 +21,7 @@ from aovpnd.core.permits import (
     Permit,
     TemporaryAccess,
     Tunnel,
+    TunnelAddresses,
 )
 from aovpnd.core.picture import Picture
 from aovpnd.core.way import By, Turn
@@ -57,6 +58,8 @@ def words(permit: Permit) -> str:
             return "Look-up"
         case Tunnel():
             return "Tunnel"
+        case TunnelAddresses():
+            return "Tunnel's addresses"
         case TemporaryAccess():
             return "Temporary access"
         case HostOnly():

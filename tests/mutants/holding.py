@@ -48,8 +48,8 @@ HOLDING: Final = (
     Mutant(
         "own-address-behind-link-setup",
         _FIREWALL,
-        "_TIERS: Final = (Loopback, Tunnel, HostOnly, LinkSetup,",
-        "_TIERS: Final = (Loopback, LinkSetup, Tunnel, HostOnly,",
+        "_TIERS: Final = (Loopback, Tunnel, TunnelAddresses, HostOnly, LinkSetup,",
+        "_TIERS: Final = (Loopback, LinkSetup, Tunnel, TunnelAddresses, HostOnly,",
         "DHCP and discovery for the tunnel's address come in by any link, and inside links are stamped",
         (NO_LEAK,),
     ),

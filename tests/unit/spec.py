@@ -109,7 +109,7 @@ NONE: Final[frozenset[Address]] = frozenset()
 
 def _own_addresses(world: World, tunnel: TunnelSpec | None, carrying: list[TunnelState]) -> frozenset[Address]:
     """What the tunnel's link has, and what its file says it shall have, in families that the kernel speaks."""
-    if tunnel is None or not carrying:
+    if tunnel is None:
         return NONE
     shall = {i.ip for i in tunnel.addresses if i.version == 4 or world.snapshot.ipv6}
     return frozenset(shall | {i.ip for state in carrying for i in state.addresses})

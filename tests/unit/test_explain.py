@@ -516,7 +516,9 @@ def test_overview_shows_what_was_seen_wanted_and_to_be() -> None:
     data: Any = json.loads(json.dumps(said.data))
     assert data["phase"] == "connected"
     assert data["actions"] == data["failures"] == []
-    assert data["desired"]["permits"] == ["Loopback", "Link set-up", "Handshake", "Tunnel", "Host-only networks"]
+    assert data["desired"]["permits"] == [
+        *("Loopback", "Link set-up", "Handshake", "Tunnel", "Tunnel's addresses", "Host-only networks"),
+    ]
     assert data["desired"]["tunnels"] == [
         {"name": "office", "file": OFFICE.source, "link": "aovpn0", "up": True, "handshake": "left alone"}
     ]

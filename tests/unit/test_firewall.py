@@ -25,6 +25,7 @@ from aovpnd.core.permits import (
     Loopback,
     TemporaryAccess,
     Tunnel,
+    TunnelAddresses,
     permits,
 )
 from aovpnd.guard import rules
@@ -106,7 +107,8 @@ def test_early_boot_is_the_phase_blocked() -> None:
 # -- permits -----------------------------------------------------------------------------------------------------------
 FULL: Final = Facts(
     endpoints=(ENDPOINT4,),
-    tunnel=Tunnel(Device(9, "aovpn0", "wireguard"), (TUNNEL_ADDRESS4,)),
+    addresses=(TUNNEL_ADDRESS4,),
+    tunnel=Tunnel(Device(9, "aovpn0", "wireguard")),
     look_up=LookUp(Device(2, "wlan0"), (RESOLVER4,), Asks.PLAIN, NOW, NOW + 8),
     access=TemporaryAccess(Device(2, "wlan0"), (RESOLVER4,), NOW, NOW + 60),
     host_only=(HostOnly(Device(5, "docker0")),),
@@ -114,10 +116,13 @@ FULL: Final = Facts(
 )
 TABLE: Final = {
     Phase.BLOCKED: {Loopback, LinkSetup, HostOnly, Lan},
-    Phase.OFFLINE: {Loopback, LinkSetup, HostOnly, Lan, Handshake, Tunnel},
-    Phase.CONNECTING: {Loopback, LinkSetup, HostOnly, Lan, Handshake, LookUp, Tunnel},
-    Phase.CONNECTED: {Loopback, LinkSetup, HostOnly, Lan, Handshake, LookUp, Tunnel},
-    Phase.TEMPORARY_ACCESS: {Loopback, LinkSetup, HostOnly, Lan, Handshake, LookUp, Tunnel, TemporaryAccess},
+    Phase.OFFLINE: {Loopback, LinkSetup, HostOnly, Lan, Handshake, Tunnel, TunnelAddresses},
+    Phase.CONNECTING: {Loopback, LinkSetup, HostOnly, Lan, Handshake, LookUp, Tunnel, TunnelAddresses},
+    Phase.CONNECTED: {Loopback, LinkSetup, HostOnly, Lan, Handshake, LookUp, Tunnel, TunnelAddresses},
+    Phase.TEMPORARY_ACCESS: {
+        *{Loopback, LinkSetup, HostOnly, Lan},
+        *{Handshake, LookUp, Tunnel, TunnelAddresses, TemporaryAccess},
+    },
 }
 """Phase × permit, as in docs/security.md."""
 

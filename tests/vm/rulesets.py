@@ -16,7 +16,8 @@ from tests.lab.product import CHECKOUT
 _UPLINK = Device(2, "wlan0")
 _RICHEST = Facts(
     endpoints=(Endpoint(IPv4Address("203.0.113.2"), 51820), Endpoint(IPv6Address("2001:db8::2"), 51820)),
-    tunnel=Tunnel(Device(5, "aovpn0", "wireguard"), (IPv4Address("10.66.0.2"), IPv6Address("fd66::2"))),
+    addresses=(IPv4Address("10.66.0.2"), IPv6Address("fd66::2")),
+    tunnel=Tunnel(Device(5, "aovpn0", "wireguard")),
     access=TemporaryAccess(_UPLINK, (IPv4Address("192.168.1.1"), IPv6Address("2001:db8:1::1")), 1000.0, 1180.0),
     neighbours=(IPv6Address("2001:db8:1::1"),),
     host_only=(HostOnly(Device(8, "docker0", "bridge")), HostOnly(Device(9, "virbr0", "bridge"))),
