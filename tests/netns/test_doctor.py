@@ -7,14 +7,17 @@ from typing import Any, Final
 
 import pytest
 
+from tests.lab import plan
+from tests.lab.frames import Kind
 from tests.lab.process import wait_for
-from tests.netns.protected import Protected
+from tests.netns.protected import ORDINARY, UNROUTED, Protected, counted
 
 pytestmark = pytest.mark.root
 
 ALWAYS: Final = {"no-systemd", "bus-not-running"}
 """The lab has no systemd and no bus."""
 USER: Final = 64001
+SENDERS: Final = tuple(kind for kind in ORDINARY if kind in UNROUTED)
 
 
 @pytest.fixture(scope="module")
@@ -39,15 +42,31 @@ def codes(document: dict[str, Any], *severities: str) -> set[str]:
     return {one["code"] for one in document["findings"] if one["severity"] in (severities or {"warning", "error"})}
 
 
-def test_from_unprotected_to_connected_and_broken(laptop: Protected) -> None:
-    """Unprotected beside a foreign wg-quick link; connected; as a user; the table gone; a broken configuration."""
+def test_a_foreign_tunnel(laptop: Protected) -> None:
+    """Unprotected beside a wg-quick link that works: both are named. Blocked, nothing leaves by that link any more, and
+    it is all that there is to do, but for a tunnel of ours.
+    """
     laptop.lab.wg_quick("up")
-    found = examined(laptop)
-    assert {"not-blocked", "daemon-not-running", "guard-not-running", "foreign-tunnel", "no-tunnel"} <= codes(found)
-    (said,) = (one["text"] for one in found["findings"] if one["code"] == "foreign-tunnel")
-    assert "wg0" in said
-    laptop.lab.wg_quick("down")
+    try:
+        wait_for("wg-quick's tunnel", lambda: laptop.address_outside(4) == str(plan.GATEWAY4))
+        found = examined(laptop)
+        assert {"not-blocked", "daemon-not-running", "guard-not-running", "foreign-tunnel", "no-tunnel"} <= codes(found)
+        (said,) = (one["text"] for one in found["findings"] if one["code"] == "foreign-tunnel")
+        assert "wg0" in said
 
+        laptop.lab.start_daemon()
+        wait_for("the block", laptop.protected, poll_s=0.05)
+        with laptop.nothing_leaves(SENDERS, link="wg0") as watch:
+            watch.everybody_tries()
+        assert counted(watch.recording, Kind.HANDSHAKE, Kind.TUNNEL) == 0
+        assert codes(examined(laptop)) - ALWAYS == {"foreign-tunnel", "no-tunnel"}
+        laptop.lab.stop_daemon()
+    finally:
+        laptop.lab.wg_quick("down")
+
+
+def test_connected_and_broken(laptop: Protected) -> None:
+    """Connected; as a user; the table gone beside a broken configuration; the guard gone as well."""
     laptop.lab.install_tunnel()
     laptop.lab.start_daemon()
     wait_for("the tunnel to work", laptop.works, poll_s=0.05, deadline_s=20)
@@ -66,6 +85,9 @@ def test_from_unprotected_to_connected_and_broken(laptop: Protected) -> None:
 
     laptop.lab.install_tunnel("broken", "[Interface]\nPrivateKey = \x1b[2Jnonsense\n")
     laptop.lab.stop_daemon()
+    found = examined(laptop)
+    assert "daemon-not-running" in codes(found)
+    assert "block" in codes(found, "ok"), "stopping opens nothing"
     laptop.lab.host.nft("delete table inet aovpnd")
     shown = laptop.lab.ctl("doctor", check=False)
     assert shown.returncode == 1
