@@ -12,9 +12,9 @@ import pytest
 
 from aovpnd import names, regular
 from aovpnd.ctl.__main__ import main
-from aovpnd.ctl.doctor import looking, parse
+from aovpnd.ctl.doctor import gathering, looking, parse
 from aovpnd.ctl.doctor.facts import Kernel, Manager, Mark, Process, Rule, Running, Table, Unit, Will, Writer
-from aovpnd.ctl.doctor.gather import gather
+from aovpnd.ctl.doctor.gathering import gather
 from aovpnd.ctl.doctor.looking import Looking, call
 from aovpnd.links import Link
 from tests.unit import scenes
@@ -418,3 +418,33 @@ def test_command(tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch
     assert main(["doctor", "--json", *where]) == 1
     told: dict[str, Any] = json.loads(capsys.readouterr().out)
     assert "daemon-not-running" in {one["code"] for one in told["findings"]}
+
+
+@pytest.mark.parametrize(
+    ("file", "text", "where"),
+    [
+        ("sys/module/wireguard/version", "1.0", "loaded"),
+        (f"lib/modules/{os.uname().release}/modules.dep", "kernel/drivers/net/wireguard/wireguard.ko.xz: x", "module"),
+        (f"lib/modules/{os.uname().release}/modules.builtin", "kernel/drivers/net/wireguard/wireguard.ko", "module"),
+        ("usr/bin/wireguard-go", "", "program"),
+        ("usr/bin/nothing", "", ""),
+    ],
+)
+def test_where_wireguard_is(tmp_path: Path, file: str, text: str, where: str) -> None:
+    """Loaded or built in, a module of the running kernel, a program, or nowhere."""
+    _program(tmp_path / file, text)
+
+    assert gather(str(tmp_path), str(tmp_path / "c"), str(tmp_path / "s"), Looking(tmp_path)).kernel.wireguard == where
+
+
+def test_everybody_can_name_a_process(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A process of a person's that is called like ours is none of ours."""
+    (tmp_path / "proc/88").mkdir(parents=True)
+    stat = "88 (aovpnd-guard) S " + " ".join(["0"] * 18) + " 250 0"
+    (tmp_path / "proc/88/stat").write_text(stat, encoding="utf-8")
+    where = (str(tmp_path), str(tmp_path / "c"), str(tmp_path / "s"), Looking(tmp_path))
+
+    monkeypatch.setattr(gathering, "FIRST_PERSON", os.getuid() + 1)
+    assert gather(*where).runs("aovpnd-guard")
+    monkeypatch.setattr(gathering, "FIRST_PERSON", os.getuid())
+    assert not gather(*where).runs("aovpnd-guard")

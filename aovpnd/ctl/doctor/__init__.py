@@ -1,7 +1,7 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
 """``aovpnctl doctor``: look at the whole machine, change nothing, and say what is well, what is not, and what to do.
 
-It needs no daemon and no valid configuration. `gather` reads, within bounds and deadlines, into one frozen value
+It needs no daemon and no valid configuration. `gathering` reads, within bounds and deadlines, into one frozen value
 (`facts`); `judge` is a pure function of it; `tell` puts the findings into words. What somebody may not see is said.
 """
 
@@ -11,7 +11,7 @@ import json
 import sys
 from typing import TYPE_CHECKING
 
-from aovpnd.ctl.doctor.gather import gather
+from aovpnd.ctl.doctor.gathering import gather
 from aovpnd.ctl.doctor.judge import judge
 from aovpnd.ctl.doctor.tell import document, is_well, lines
 from aovpnd.ctl.terminal import style
