@@ -397,6 +397,17 @@ def test_a_pipe_is_not_waited_for(tmp_path: Path) -> None:
     assert Looking(tmp_path).gunzipped("/etc/x.gz") == ""
 
 
+def test_open_window_is_seen(tmp_path: Path) -> None:
+    """How long temporary access stays open, as status counts it."""
+    with fake_daemon(tmp_path) as daemon:
+        daemon.publish(scenes.TEMPORARY_ACCESS)
+        found = gather(str(tmp_path), str(tmp_path), str(tmp_path), Looking(tmp_path / "m")).daemon
+
+    assert found.phase == "temporary-access"
+    assert found.window_s is not None
+    assert found.window_s > 0
+
+
 def test_unreadable_status_is_a_finding(tmp_path: Path) -> None:
     """What the daemon published cannot be understood: it is said, and everything else as well."""
     with fake_daemon(tmp_path):

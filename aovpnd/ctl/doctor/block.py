@@ -12,6 +12,7 @@ from aovpnd.links import Side, sides
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
+WITHOUT_TUNNEL = frozenset({"blocked", "offline", "connecting"})
 DYNAMIC = Table("inet", names.TABLE)
 GUARDS = (Table("inet", names.GUARD_TABLE), Table("netdev", names.GUARD_TABLE))
 COPIES = (Table("inet", names.COPY_TABLE), Table("netdev", names.COPY_TABLE))
@@ -35,6 +36,7 @@ def block(facts: Facts) -> Iterator[Finding]:
     if facts.mark is Mark.THERE:
         yield _say(Area.BLOCK, Verdict.WARNING, "unblocked", "an administrator has taken the block off", _UNBLOCK)
         return
+    yield from _phase(facts)
     found = [*_tables(facts), *_egress(facts), *_routing(facts)]
     if facts.tables is not None and not facts.tables & {DYNAMIC, *GUARDS} and not _our_rules(facts):
         text = "nothing of ours is loaded: this machine is open"
@@ -44,6 +46,16 @@ def block(facts: Facts) -> Iterator[Finding]:
     if not found and facts.tables is not None:
         text = f"the block is loaded: table inet {names.TABLE}, the guard's tables, routing"
         yield _say(Area.BLOCK, Verdict.OK, "block", text)
+
+
+def _phase(facts: Facts) -> Iterator[Finding]:
+    """What is meant so, and may be what somebody wonders about."""
+    if facts.daemon.window_s is not None:
+        text = f"temporary access is open for another {facts.daemon.window_s} s"
+        yield _say(Area.BLOCK, Verdict.INFO, "window-open", text, "to close it: aovpnctl allow-temp --cancel")
+    elif facts.daemon.phase in WITHOUT_TUNNEL:
+        text = f"the tunnel is not connected ({facts.daemon.phase}): nothing gets out"
+        yield _say(Area.BLOCK, Verdict.INFO, "not-connected", text, "aovpnctl status says why")
 
 
 def _start(facts: Facts) -> str:

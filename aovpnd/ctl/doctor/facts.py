@@ -92,6 +92,8 @@ class Daemon:
     carries: tuple[str, ...] = ()
     """By what it asks for names, as status calls it; empty while it asks nobody."""
     problems: tuple[Told, ...] = ()
+    window_s: int | None = None
+    """How long temporary access stays open, also after the death of a daemon; None when it is not open."""
     why: str = ""
     """Why it is UNREADABLE."""
 

@@ -111,12 +111,14 @@ def _daemon(runtime_dir: str) -> Daemon:
         found = reading.read(runtime_dir)
     except StateError as error:
         return Daemon(Running.UNREADABLE, why=str(error))
-    if found.daemon != reading.RUNNING:
-        return Daemon(Running.ABSENT if found.daemon == reading.ABSENT else Running.STARTING)
     document: dict[str, Any] = found.document
+    access = document["temporary_access"]
+    window_s = int(access["remaining_s"]) if access is not None else None
+    if found.daemon != reading.RUNNING:
+        return Daemon(Running.ABSENT if found.daemon == reading.ABSENT else Running.STARTING, window_s=window_s)
     told = tuple(Told(*(str(one[key]) for key in ("code", "severity", "text", "hint"))) for one in document["problems"])
     carries = tuple(map(str, document["dns"]["by"])) if document["dns"] else ()
-    return Daemon(Running.RUNNING, str(document["version"]), str(document["phase"]), carries, told)
+    return Daemon(Running.RUNNING, str(document["version"]), str(document["phase"] or ""), carries, told, window_s)
 
 
 def _replaced_at() -> float:

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 
 from aovpnd import names
 from aovpnd.ctl.doctor.block import DYNAMIC
-from aovpnd.ctl.doctor.facts import Area, Facts, Finding, Running, Verdict, Writer
+from aovpnd.ctl.doctor.facts import Area, Facts, Finding, Mark, Running, Verdict, Writer
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -108,7 +108,7 @@ def _sysctls(facts: Facts) -> Iterator[Finding]:
         hint = "a running daemon sets it; another program, or a file in /etc/sysctl.d, sets it back"
         yield _say(Area.KERNEL, Verdict.WARNING, "sysctl", shown, hint)
     taken = [path for path in REDIRECTS if value.get(path) == 1]
-    if taken and facts.tables is not None and DYNAMIC not in facts.tables:
+    if taken and facts.mark is Mark.ABSENT and facts.tables is not None and DYNAMIC not in facts.tables:
         text = f"ICMP redirects are taken ({', '.join(map(_dotted, taken))}), and no table of ours drops them"
         hint = "a neighbour could lead packets astray; start the daemon, or set them to 0"
         yield _say(Area.KERNEL, Verdict.WARNING, "redirects", text, hint)
