@@ -69,6 +69,12 @@ RouteMetric={metric}
 RouteMetric={metric}
 """
 METRICS: Final = {"wlan0": 600, "eth0": 100}
+FLUSHER: Final = "nftables.service"
+FLUSHES: Final[Tree] = {
+    f"{_UNITS}/sysinit.target.wants/{FLUSHER}": Symlink(f"{_SYSTEM_UNITS}/{FLUSHER}"),
+    f"{_UNITS}/{FLUSHER}.d/late.conf": text("[Unit]\nAfter=aovpnd-lockdown.service\n"),
+}
+"""Debian's nftables.service is enabled, whose file begins with ``flush ruleset``; it comes at the worst moment."""
 
 
 def furniture(manager: Manager) -> Tree:
@@ -120,7 +126,7 @@ class Booted:
                 world.laptop.host.sysctl(**{f"ipv6__conf__{link}__disable_ipv6": 0})
                 world.laptop.udev_rule(link)  # a container has no udev; the virtual machines of tests/vm have
             conf = text(world.laptop.tunnel_conf, 0o600)
-            files = {**installed(ENABLED), **furniture(manager), TUNNEL: conf}
+            files = {**installed(ENABLED), **furniture(manager), **FLUSHES, TUNNEL: conf}
             with net.watch() as boot:
                 world.attach("wlan0", "home")
                 system = stack.enter_context(Container.boot(world.laptop.host, suite, files))
@@ -128,7 +134,7 @@ class Booted:
                 system.wait_booted()
                 laptop.wait_works()
                 boot.everybody_tries()
-            for unit in ("aovpnd-lockdown.service", f"{manager}.service", names.GUARD_UNIT, names.UNIT):
+            for unit in ("aovpnd-lockdown.service", FLUSHER, names.GUARD_UNIT, f"{manager}.service", names.UNIT):
                 laptop.started[unit] = int(system.show(unit, "ActiveEnterTimestampMonotonic").popitem()[1])
             laptop.complaints = system.journal(OURS, options=("--output=cat", "--priority=warning"))
             laptop._stack = stack.pop_all()

@@ -18,11 +18,14 @@ def test_nothing_leaves_while_it_boots(laptop: Booted) -> None:
 
 
 def test_the_block_is_there_before_the_network(laptop: Booted) -> None:
-    """lockdown.nft is loaded before the network manager starts; the guard and the daemon follow by themselves."""
-    lockdown, manager, guard, daemon = laptop.started.values()
+    """lockdown.nft is loaded before the network manager starts, and the guard holds its tables, whom a firewall's
+    ``flush ruleset`` does not reach; the daemon follows.
+    """
+    lockdown, flush, guard, manager, daemon = laptop.started.values()
 
-    assert 0 < lockdown < manager, laptop.started
-    assert 0 < guard < daemon, laptop.started
+    assert 0 < lockdown < flush < manager, laptop.started
+    assert 0 < guard < manager, laptop.started
+    assert guard < daemon, laptop.started
 
 
 def test_the_system_is_well(laptop: Booted) -> None:
