@@ -11,6 +11,7 @@ from enum import Enum
 from pathlib import Path
 from typing import Final
 
+from aovpnd import names
 from aovpnd.config.findings import printable_path
 from aovpnd.errors import ConfigError
 
@@ -21,7 +22,7 @@ class Holds(Enum):
     SETTINGS = "settings"
     """Everybody may read it, nobody but its owner write it."""
     KEYS = "keys"
-    """Nobody but its owner may read it, and it may not be a link out of its directory."""
+    """Nobody but its owner may read it, and it may not be a link out of its directory, but to a credential of ours."""
 
 
 LARGEST: Final = {Holds.SETTINGS: 64 * 1024, Holds.KEYS: 256 * 1024}
@@ -56,13 +57,14 @@ def read(path: Path, holds: Holds) -> str | None:
     try:
         real = path.resolve(strict=True)
         home = path.parent.resolve(strict=True)
-        if holds is Holds.KEYS and not real.is_relative_to(home):
+        if holds is Holds.KEYS and not real.is_relative_to(home) and real.parent != Path(names.CREDENTIALS_DIR):
             raise ConfigError("is a link out of its directory", file=shown, hint="copy the file itself here")
         # No waiting for the other end of a pipe, and no link in the last step, which was resolved above.
         descriptor = os.open(real, os.O_RDONLY | os.O_CLOEXEC | os.O_NONBLOCK | os.O_NOCTTY | os.O_NOFOLLOW)
     except FileNotFoundError:
         if path.is_symlink():
-            raise ConfigError("is a link that leads nowhere", file=shown, hint="remove or mend it") from None
+            hint = "a credential is there while the daemon runs" if _is_credential(path) else "remove or mend it"
+            raise ConfigError("is a link that leads nowhere", file=shown, hint=hint) from None
         return None
     except (OSError, RuntimeError, ValueError) as error:  # RuntimeError: a circle of links, before Python 3.13
         reason = error.strerror if isinstance(error, OSError) and error.strerror else "the path leads nowhere"
@@ -73,6 +75,10 @@ def read(path: Path, holds: Holds) -> str | None:
         raise ConfigError(f"cannot be read: {error.strerror}", file=shown) from None
     finally:
         os.close(descriptor)
+
+
+def _is_credential(link: Path) -> bool:
+    return link.readlink().parent == Path(names.CREDENTIALS_DIR)
 
 
 def _content(descriptor: int, shown: str, holds: Holds) -> bytes:

@@ -125,3 +125,32 @@ def test_lockdown_needs_no_disk(laptop: Booted) -> None:
         finally:
             system.shell("umount /tmp")
         laptop.until_works(watch)
+
+
+def test_keys_as_credentials(laptop: Booted) -> None:
+    """A tunnel file that systemd keeps encrypted and decrypts for the daemon alone, also when it has to start
+    that again after a crash: no key is on the disk in clear.
+    """
+    system = laptop.system
+    kept, drop_in = "/etc/credstore.encrypted/aovpnd.home.conf", f"/etc/systemd/system/{names.UNIT}.d/home.conf"
+    plain = system.check("cat", TUNNEL)
+    with laptop.net.nothing_leaves() as watch:
+        system.shell(
+            "mkdir -p -m 700 /etc/credstore.encrypted; "
+            f"systemd-creds encrypt --with-key=host --name=home.conf {TUNNEL} {kept}; "
+            f"ln -sf {names.CREDENTIALS_DIR}/home.conf {TUNNEL}"
+        )
+        system.write(drop_in, f"[Service]\nLoadCredentialEncrypted=home.conf:{kept}\n")
+        try:
+            before = system.main_pid(names.UNIT)
+            system.check("systemctl", "daemon-reload")
+            system.kill(names.UNIT)
+            watch.until("a restart", lambda: system.main_pid(names.UNIT) not in {0, before})
+            laptop.until_works(watch)
+            assert system.check("aovpnctl", "check") == "the configuration is in order\n"
+            assert "PrivateKey" not in system.check("cat", kept)
+        finally:
+            system.shell(f"rm -f {drop_in} {kept} {TUNNEL}; systemctl daemon-reload")
+            system.write(TUNNEL, plain, 0o600)
+            system.check("systemctl", "restart", names.UNIT)
+            laptop.wait_works()

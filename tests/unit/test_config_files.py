@@ -132,6 +132,29 @@ def test_links(files: Files) -> None:
     assert found.lan == "allow"
 
 
+def test_credentials(files: Files, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A tunnel file may be a link to a credential of the daemon's unit, which is judged like any file, and is there as
+    long as the daemon runs. Those of other units may not be used.
+    """
+    decrypted = files.home / "run/credentials/aovpnd.service"
+    monkeypatch.setattr("aovpnd.names.CREDENTIALS_DIR", str(decrypted))
+    place = files.etc / "tunnels"
+    files.write("run/credentials/aovpnd.service/home.conf", SMALLEST).chmod(0o400)
+    files.write("run/credentials/aovpnd.service/open.conf", SMALLEST).chmod(0o444)
+    files.write("run/credentials/other.service/other.conf", SMALLEST).chmod(0o400)
+    place.mkdir(parents=True)
+    for name in ("home", "open", "gone"):
+        (place / f"{name}.conf").symlink_to(decrypted / f"{name}.conf")
+    (place / "other.conf").symlink_to(decrypted.parent / "other.service/other.conf")
+
+    assert _names(files.load()) == ["home"]
+    assert files.check() == [
+        "etc/tunnels/gone.conf: is a link that leads nowhere (a credential is there while the daemon runs)",
+        "etc/tunnels/open.conf: holds a private key and others can read it (chmod 600 etc/tunnels/open.conf)",
+        "etc/tunnels/other.conf: is a link out of its directory (copy the file itself here)",
+    ]
+
+
 def test_what_is_no_file_is_refused(files: Files) -> None:
     """A directory, or a pipe that nobody writes to, is not waited for."""
     place = files.etc / "tunnels"
