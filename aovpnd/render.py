@@ -25,13 +25,22 @@ from aovpnd.ruleset import (
 )
 
 _ICMPV6_WORDS: Final = {
+    1: "destination-unreachable",
+    2: "packet-too-big",
+    3: "time-exceeded",
+    4: "parameter-problem",
     133: "nd-router-solicit",
     134: "nd-router-advert",
     135: "nd-neighbor-solicit",
     136: "nd-neighbor-advert",
     137: "nd-redirect",
 }
-_ICMP_WORDS: Final = {5: "redirect"}
+_ICMP_WORDS: Final = {
+    3: "destination-unreachable",
+    5: "redirect",
+    11: "time-exceeded",
+    12: "parameter-problem",
+}
 
 _ORIGIN_WORDS: Final = {Origin.ROUTED: "meta rtclassid != 0xffffffff"}
 """A realm (nft_meta's NFT_META_RTCLASSID) can be read of a packet with a route alone, and no route has this one. What

@@ -65,6 +65,8 @@ _SOLICITED_NODES: Final = ip_network("ff02::1:ff00:0/104")
 _LINK_LOCAL: Final = ip_network("fe80::/10")
 _RS, _RA, _NS, _NA, _REDIRECT6 = 133, 134, 135, 136, 137
 _REDIRECT4: Final = 5
+_ERRORS4: Final = (3, 11, 12)
+_ERRORS6: Final = (1, 2, 3, 4)
 
 
 def compile(permits: tuple[Permit, ...]) -> Ruleset:  # noqa: A001 - the word of the field; nothing here compiles Python
@@ -160,6 +162,7 @@ def _leaving(permit: Permit) -> Iterable[Rule]:
         case TemporaryAccess():
             yield from _temporary_access(permit)
         case Tunnel(device, narrow):
+            yield from _not_by_the_tunnel(Match(oif=device))
             yield from _clamped(Match(oif=device), narrow)
             yield Rule(Match(oif=device), Verdict.ACCEPT, "the verified tunnel: index and name and kind")
         case TunnelAddresses():
@@ -174,6 +177,16 @@ def _leaving(permit: Permit) -> Iterable[Rule]:
                 yield _stamped(Match(oif=device, daddr=groups), "discovery on the local network")
         case _:
             assert_never(permit)
+
+
+def _not_by_the_tunnel(match: Match) -> Iterable[Rule]:
+    """What is about the link outside, and would be shown at the tunnel's other end."""
+    for sport, dport in ((68, 67), (546, 547)):
+        dhcp = replace(match, l4=(L4.UDP,), sport=(sport,), dport=(dport,))
+        yield Rule(dhcp, Verdict.REJECT, "DHCP is the link's own: clients rebind by broadcast")
+    for errors in (Match(l4=(L4.ICMP,), icmp_type=_ERRORS4), Match(icmp_type=_ERRORS6)):
+        error = replace(errors, oif=match.oif)
+        yield Rule(error, Verdict.DROP, "errors: a neighbour could make the kernel send them, to whom it likes")
 
 
 def _from_the_tunnel(permit: TunnelAddresses) -> Iterable[Rule]:

@@ -6,6 +6,7 @@ from typing import Final, assert_never
 from aovpnd import names
 from aovpnd.core import dns, fights, health, mtu, sleep
 from aovpnd.core.health import IN_VAIN
+from aovpnd.core.routing import overlaps
 from aovpnd.core.uplinks import carrying
 from aovpnd.core.view import PREFER, View
 from aovpnd.gateways import Left, Why
@@ -44,6 +45,7 @@ def problems(config: Config, intent: Intent, snapshot: Snapshot, now: View) -> t
         *_ahead(snapshot),
         *_links(snapshot),
         *_taken(snapshot, spec),
+        *_overlaps(config, now),
         *_failures(intent),
     )
 
@@ -302,6 +304,19 @@ def _taken(snapshot: Snapshot, spec: TunnelSpec | None) -> list[Problem]:
         )
         for there in snapshot.addresses
         if there.link in outside and there.interface.ip in whose
+    ]
+
+
+def _overlaps(config: Config, now: View) -> list[Problem]:
+    """Local networks that stay closed because of what the tunnel leads to."""
+    return [
+        Problem(
+            "lan-overlaps-tunnel",
+            Severity.WARNING,
+            f"{uplink.link.name} is in {prefix}, in which {taken} of the tunnel lies; that local network stays closed",
+            "use another network for what is local, or other addresses for the tunnel",
+        )
+        for uplink, prefix, taken in overlaps(config, now)
     ]
 
 

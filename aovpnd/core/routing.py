@@ -9,6 +9,7 @@ from aovpnd.core import uplinks
 from aovpnd.core.view import View
 from aovpnd.model import Config, Lan, Route, Routing, Snapshot, Uplink
 from aovpnd.ruleset import Network
+from aovpnd.tunnel import TunnelSpec
 
 IPV4, IPV6 = 4, 6
 LAN_RANGES: Final = tuple(
@@ -55,7 +56,33 @@ def lans(config: Config, now: View) -> list[tuple[Uplink, tuple[Network, ...]]]:
     """Each uplink with those of its on-link prefixes that may be reached beside the tunnel; none unless configured."""
     if config.lan is not Lan.ALLOW:
         return []
-    return [(uplink, prefixes) for uplink in now.uplinks if (prefixes := tuple(filter(_is_lan, uplink.prefixes)))]
+    apart = [
+        (uplink, tuple(prefix for prefix in uplink.prefixes if _is_lan(prefix) and not inside(prefix, now.spec)))
+        for uplink in now.uplinks
+    ]
+    return [(uplink, prefixes) for uplink, prefixes in apart if prefixes]
+
+
+def overlaps(config: Config, now: View) -> list[tuple[Uplink, Network, Network]]:
+    """Prefixes of uplinks that would be the local network, and what of the tunnel's lies inside."""
+    if config.lan is not Lan.ALLOW:
+        return []
+    return [
+        (uplink, prefix, taken)
+        for uplink in now.uplinks
+        for prefix in filter(_is_lan, uplink.prefixes)
+        if (taken := inside(prefix, now.spec)) is not None
+    ]
+
+
+def inside(prefix: Network, spec: TunnelSpec | None) -> Network | None:
+    """A private network behind the tunnel with which a prefix overlaps: whoever calls that local would be told what is
+    meant for the tunnel (TunnelCrack's LocalNet attack, CVE-2023-36672). None where there is none.
+    """
+    if spec is None:
+        return None
+    behind = (*(own.network for own in spec.addresses), *map(ip_network, spec.dns), *filter(_is_lan, spec.prefixes))
+    return next((net for net in behind if net.version == prefix.version and net.overlaps(prefix)), None)
 
 
 def _is_lan(prefix: Network) -> bool:

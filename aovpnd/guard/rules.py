@@ -38,6 +38,8 @@ _UNSTAMPED: Final = Mark(0, names.STAMP)
 _LINK_LOCAL: Final = ip_network("fe80::/10")
 _RS, _NS, _NA = 133, 135, 136
 
+_DHCP: Final = Match(daddr=(ip_network("255.255.255.255"),), l4=(L4.UDP,), sport=(68,), dport=(67,))
+_DHCPV6: Final = Match(saddr=(_LINK_LOCAL,), daddr=(ip_network("ff02::1:2"),), l4=(L4.UDP,), sport=(546,), dport=(547,))
 _IP: Final = (Protocol.IP, Protocol.IP6, Protocol.VLAN)
 
 PORT: Final = Chain(
@@ -69,29 +71,29 @@ PORT: Final = Chain(
             "802.1X, or the link never comes up",
         ),
         Rule(
-            Match(daddr=(ip_network("255.255.255.255"),), l4=(L4.UDP,), sport=(68,), dport=(67,)),
+            replace(_DHCP, frame=(Protocol.IP,)),
             Verdict.ACCEPT,
             "DHCPv4 clients send by packet socket, by broadcast alone",
         ),
         Rule(
-            Match(saddr=(_LINK_LOCAL,), daddr=(ip_network("ff02::1:2"),), l4=(L4.UDP,), sport=(546,), dport=(547,)),
+            replace(_DHCP, frame=(Protocol.VLAN,), tagged=Protocol.IP),
             Verdict.ACCEPT,
-            "DHCPv6 to the link's servers",
+            "DHCPv4 of a VLAN above",
         ),
-        Rule(
-            Match(daddr=(ip_network("ff02::2"),), icmp_type=(_RS,), hop_limit=255),
-            Verdict.ACCEPT,
-            "router solicitation",
-        ),
-        Rule(
-            Match(daddr=(ip_network("ff02::1:ff00:0/104"), _LINK_LOCAL), icmp_type=(_NS,), hop_limit=255),
-            Verdict.ACCEPT,
-            "neighbour solicitation, on the link only",
-        ),
-        Rule(
-            Match(daddr=(ip_network("ff02::1"), _LINK_LOCAL), icmp_type=(_NA,), hop_limit=255),
-            Verdict.ACCEPT,
-            "neighbour advertisement, on the link only",
+        *(
+            Rule(replace(match, frame=(Protocol.IP6,)), Verdict.ACCEPT, comment)
+            for match, comment in (
+                (_DHCPV6, "DHCPv6 to the link's servers"),
+                (Match(daddr=(ip_network("ff02::2"),), icmp_type=(_RS,), hop_limit=255), "router solicitation"),
+                (
+                    Match(daddr=(ip_network("ff02::1:ff00:0/104"), _LINK_LOCAL), icmp_type=(_NS,), hop_limit=255),
+                    "neighbour solicitation, on the link only",
+                ),
+                (
+                    Match(daddr=(ip_network("ff02::1"), _LINK_LOCAL), icmp_type=(_NA,), hop_limit=255),
+                    "neighbour advertisement, on the link only",
+                ),
+            )
         ),
         Rule(Match(), Verdict.DROP, "no stamp, no way out: raw sockets, macvlan and bridged guests end here"),
     ),

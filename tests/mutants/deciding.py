@@ -70,8 +70,8 @@ DECIDING: Final = (
     Mutant(
         "public-lan",
         _ROUTING,
-        "if (prefixes := tuple(filter(_is_lan, uplink.prefixes)))]",
-        "if (prefixes := uplink.prefixes)]",
+        "if _is_lan(prefix) and not inside(prefix, now.spec))",
+        "if not inside(prefix, now.spec))",
         "a lease calls public addresses local (TunnelCrack, CVE-2023-36672)",
         (DECIDE, NO_LEAK),
     ),

@@ -69,6 +69,11 @@ def _plain() -> Iterator[Packet]:
     yield packet(EVERYBODY4, None)  # ESP, GRE, SCTP, raw: protocols that no rule names
     yield packet(EVERYBODY6, L4.TCP, 443)
     yield packet(EVERYBODY6, L4.ICMPV6, icmp_type=128)
+    for error in (3, 11, 12):
+        yield packet(EVERYBODY4, L4.ICMP, icmp_type=error)
+    for error in (1, 2, 3, 4):
+        yield packet(EVERYBODY6, L4.ICMPV6, icmp_type=error)
+    yield packet(EVERYBODY6, L4.UDP, 547, sport=546)
     yield packet(EVERYBODY4, L4.TCP, 443, saddr=TUNNEL_ADDRESS4)
 
 
@@ -241,6 +246,8 @@ def _through() -> Iterator[Packet]:
         packet("172.18.0.2", L4.TCP, 853),
         packet("192.168.1.7", L4.TCP, 445),
         packet("255.255.255.255", L4.UDP, 67, sport=68),
+        packet(EVERYBODY4, L4.UDP, 67, sport=68),
+        packet(EVERYBODY4, L4.ICMP, icmp_type=3),
         packet(str(ENDPOINT4.addr), L4.UDP, ENDPOINT4.port, mark=names.FWMARK),
         packet(str(ENDPOINT4.addr), L4.UDP, ENDPOINT4.port, mark=names.FWMARK | names.STAMP),
         packet(str(TUNNEL_ADDRESS4), L4.TCP, 22),

@@ -82,7 +82,11 @@ def read(world: World) -> Reading:
     asked = [found for found in (tunnel, tunnel_on_trial(world)) if found is not None]
     endpoints = [peer.endpoint for found in asked for peer in found.peers if peer.endpoint]
     carrying = [state for state in snapshot.tunnels if device_of(state.link) in tunnels]
-    lan = [(device_of(link), private) for link in uplinks(world) if (private := _private(prefixes(snapshot, link)))]
+    lan = [
+        (device_of(link), private)
+        for link in uplinks(world)
+        if (private := _apart(_private(prefixes(snapshot, link)), tunnel))
+    ]
     running = _running_look_up(world)
     asks_by = running.inquiry.link if running is not None else None
     asked_by = next((link for link in snapshot.links if link.index == asks_by), None)
@@ -305,8 +309,10 @@ def stamped(reading: Reading, packet: Packet, at: float) -> bool:
 
 
 def _may_leave(reading: Reading, packet: Packet, at: float) -> bool:
-    if _is_loopback(packet.oif) or packet.oif in reading.tunnels:
+    if _is_loopback(packet.oif):
         return True
+    if packet.oif in reading.tunnels:
+        return not _is_dhcp(packet) and not _is_error(packet)
     if packet.saddr in reading.tunnel_addresses:
         return False
     if _is_dhcp_out(packet) or _is_discovery_out(packet, reading.near) or _is_handshake(reading, packet):
@@ -335,7 +341,7 @@ def _may_come_in(reading: Reading, packet: Packet) -> bool:
 
 def _may_be_forwarded(reading: Reading, packet: Packet) -> bool:
     if packet.iif in reading.bridges and packet.oif in reading.tunnels:
-        return True
+        return not _is_dhcp(packet) and not _is_error(packet)
     if packet.oif not in reading.bridges or _is_dns(packet) or packet.saddr in reading.tunnel_addresses:
         return False
     answers = packet.iif in reading.tunnels and packet.ct is not None
@@ -358,6 +364,17 @@ DHCPV6_SERVERS: Final = IPv6Address("ff02::1:2")
 SOLICITED_NODE: Final = ip_network("ff02::1:ff00:0/104")
 LINK_LOCAL: Final = ip_network("fe80::/10")
 BROADCAST: Final = IPv4Address("255.255.255.255")
+
+
+def _is_dhcp(packet: Packet) -> bool:
+    """From a client to a server, wherever that is."""
+    return packet.l4 is L4.UDP and (packet.sport, packet.dport) in {(68, 67), (546, 547)}
+
+
+def _is_error(packet: Packet) -> bool:
+    """Destination unreachable, packet too big, time exceeded, parameter problem (RFC 792, RFC 4443)."""
+    errors = {L4.ICMP: {3, 11, 12}, L4.ICMPV6: {1, 2, 3, 4}}
+    return packet.l4 is not None and packet.icmp_type in errors.get(packet.l4, ())
 
 
 def _is_dhcp_out(packet: Packet) -> bool:
@@ -411,6 +428,9 @@ def raw_allowed(packet: Packet, *, outside: bool) -> bool:
         and frame in {Protocol.IP, Protocol.IP6, Protocol.VLAN}
     ):
         return True
+    if packet.framing is Framing.OTHER or packet.protocol is not frame:
+        behind_tag = frame is Protocol.VLAN and packet.tagged is Protocol.IP
+        return behind_tag and packet.daddr == BROADCAST and _is_dhcp_out(packet)
     return _is_dhcp_out(packet) or _is_discovery_out(packet, NONE)
 
 
@@ -463,6 +483,14 @@ DISCOVERY: Final = frozenset(
 
 def _private(nets: set[Network]) -> frozenset[Network]:
     return frozenset(net for net in nets if any(_lies_in(net, home) for home in PRIVATE))
+
+
+def _apart(nets: frozenset[Network], tunnel: TunnelSpec | None) -> frozenset[Network]:
+    """Without those that overlap something of the tunnel's: own networks, name servers, private prefixes."""
+    if tunnel is None:
+        return nets
+    theirs = {i.network for i in tunnel.addresses} | set(map(ip_network, tunnel.dns)) | _private(set(tunnel.prefixes))
+    return frozenset(net for net in nets if not any(net.version == t.version and net.overlaps(t) for t in theirs))
 
 
 def _is_lan_out(reading: Reading, packet: Packet) -> bool:

@@ -3,7 +3,7 @@
 
 from collections.abc import Callable
 from dataclasses import dataclass, replace
-from ipaddress import ip_address, ip_interface
+from ipaddress import ip_address, ip_interface, ip_network
 from typing import Final
 
 import pytest
@@ -494,6 +494,35 @@ def test_an_address_of_the_tunnels_on_the_uplink_is_said(taken: str, whose: str)
     said = f"the network has given this machine the address {taken}, which is the {whose} of work; nothing reaches it"
     assert [problem.text for problem in problems] == ([f"{said} from here"] if whose else [])
     assert decide(Config(), Intent(), there).ruleset == decide(Config(), Intent(), HOME_NET).ruleset
+
+
+@pytest.mark.parametrize(
+    ("local", "taken"),
+    [
+        ("10.200.0.23/8", "10.64.0.2/32"),
+        ("10.99.0.23/24", "10.99.0.1/32"),
+        ("172.20.0.23/16", "172.20.5.0/24"),
+        ("10.63.0.23/16", ""),
+        ("192.168.1.23/24", ""),
+    ],
+    ids=["own address", "name server", "prefix", "beside it", "elsewhere"],
+)
+def test_local_network_over_the_tunnels(local: str, taken: str) -> None:
+    """A network that calls local what lies behind the tunnel stays closed, is not routed, and is said."""
+    allowed = (ip_network("0.0.0.0/0"), ip_network("::/0"), ip_network("172.20.5.0/24"))
+    spec = replace(WORK, peers=(replace(WORK.peers[0], allowed=allowed),), dns=(ip_address("10.99.0.1"),))
+    there = replace(HOME_NET, addresses=(LinkAddress(2, ip_interface(local)),))
+    config = Config((spec,), lan=Lan.ALLOW)
+    desired = decide(config, Intent(), there)
+    net = ip_interface(local).network
+
+    said = [problem.text for problem in desired.problems if problem.code == "lan-overlaps-tunnel"]
+    text = f"wlan0 is in {net}, in which {taken} of the tunnel lies; that local network stays closed"
+    assert said == ([text] if taken else [])
+    assert desired.routing is not None
+    assert (net in {route.dst for route in desired.routing.routes}) is not bool(taken)
+    shut = decide(replace(config, lan=Lan.BLOCK), Intent(), there)
+    assert "lan-overlaps-tunnel" not in {problem.code for problem in shut.problems}
 
 
 def test_routes_stay_in_our_table() -> None:

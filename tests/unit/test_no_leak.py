@@ -261,6 +261,13 @@ FRAMES: Final = (
         )
     ),
     *(replace(sent, mark=names.STAMP, origin=Origin.FRAMED) for sent in LEAVING),
+    *(
+        replace(sent, frame=frame, tagged=tagged)
+        for sent in LEAVING
+        if sent.dport in {67, 547} or sent.icmp_type in {133, 135, 136}
+        for frame in (Protocol.IP, Protocol.IP6, Protocol.ARP, Protocol.VLAN)
+        for tagged in (None, Protocol.IP, Protocol.IP6)
+    ),
     *(Packet(protocol=Protocol.IP, mark=mark, framing=Framing.OTHER) for mark in (0, names.STAMP)),
 )
 
