@@ -154,3 +154,13 @@ def test_keys_as_credentials(laptop: Booted) -> None:
             system.write(TUNNEL, plain, 0o600)
             system.check("systemctl", "restart", names.UNIT)
             laptop.wait_works()
+
+
+def test_guard_starts_when_tmp_is_empty(laptop: Booted) -> None:
+    """Not while /tmp is being emptied, where systemd 252 makes a unit's /dev; nor is there a circle in the order."""
+    system = laptop.system
+    order = system.show(names.GUARD_UNIT, "After", "Before")
+
+    assert {"systemd-tmpfiles-setup.service", "aovpnd-lockdown.service"} <= set(order["After"].split())
+    assert {"network-pre.target", names.UNIT} <= set(order["Before"].split())
+    assert "ordering cycle" not in system.journal()
