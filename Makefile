@@ -14,6 +14,10 @@ help: ## show this list
 setup: ## install what this needs from Debian, and our programs into .venv/bin
 	@tools/setup
 
+.PHONY: deb
+deb: setup ## build the package for Debian 12 and 13: sudo apt install ./aovpnd_*.deb
+	@.venv/bin/python3 -m tools.deb $(ARGS)
+
 .PHONY: demo
 demo: ## a laptop's day in namespaces: home, café, portal, crashes, flushes; a table and a picture of what leaked
 	@tools/in-lab python3 -m tests.lab.demo $(ARGS)

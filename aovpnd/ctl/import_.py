@@ -2,7 +2,7 @@
 """``aovpnctl import FILE``: another program's profile becomes a tunnel of ours, with a report, line by line.
 
 Nothing in the file is run or obeyed, and no key is shown. What is written appears whole or not at all, and is root's
-alone from its first byte on. Then a running daemon is asked to read it.
+alone from its first byte on. Then a running daemon is asked to read it, or an installed one is started.
 """
 
 from __future__ import annotations
@@ -20,6 +20,7 @@ from aovpnd.config.findings import Finding, finding_of, printable_path
 from aovpnd.ctl.arguments import Arguments, UsageError
 from aovpnd.ctl.asking import ask
 from aovpnd.ctl.check import document
+from aovpnd.ctl.starting import start
 from aovpnd.ctl.terminal import BOLD, RED, YELLOW, Style, complain, plain, style
 from aovpnd.errors import AovpndError, CommandRefused, ConfigError, DaemonUnreachable, StateError
 from aovpnd.importers import wgquick
@@ -70,7 +71,7 @@ def run(arguments: Arguments) -> int:
     reloaded = False
     if not arguments.has("--dry-run"):
         _write(place, imported.text)
-        after, reloaded, status = _reload(arguments.runtime_dir, place.name)
+        after, reloaded, status = _reload(arguments, place.name)
     if arguments.json:
         print(
             json.dumps(_document(place, imported, after, reloaded=reloaded, dry=arguments.has("--dry-run")), indent=2)
@@ -201,15 +202,25 @@ def _forget(name: str, directory: int) -> None:
 
 
 # -- the daemon -------------------------------------------------------------------------------------------------------
-def _reload(runtime_dir: str, name: str) -> tuple[str, bool, int]:
+def _reload(arguments: Arguments, name: str) -> tuple[str, bool, int]:
     """Have the daemon read it: what to say, whether it did, and the exit status."""
     try:
-        ask(runtime_dir, "reload")
+        ask(arguments.runtime_dir, "reload")
     except DaemonUnreachable:
-        return "The daemon is not running; it reads the tunnel when it starts: systemctl start aovpnd", False, DONE
+        return _start(arguments)
     except AovpndError as error:
         return f"The tunnel is written, but the daemon did not read it: {error}", False, FAILED
     return f"The daemon has read it. To connect by it: aovpnctl connect {name}", True, DONE
+
+
+def _start(arguments: Arguments) -> tuple[str, bool, int]:
+    try:
+        started = start(str(Path(arguments.config_dir)), str(Path(arguments.runtime_dir)))
+    except CommandRefused as error:
+        return f"The tunnel is written, but {error}", False, FAILED
+    if started:
+        return "The daemon has started, and reads it: nothing leaves outside the tunnel any more.", True, DONE
+    return "The daemon is not running; it reads the tunnel when it starts: systemctl start aovpnd", False, DONE
 
 
 # -- the report -------------------------------------------------------------------------------------------------------

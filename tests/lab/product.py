@@ -40,7 +40,7 @@ def installed(enabled: Iterable[str] = ()) -> dict[str, Entry]:
     for program, entry_point in _project()["scripts"].items():
         directory = "/usr/bin" if program in _USERS_PROGRAMS else "/usr/sbin"
         tree[f"{directory}/{program}"] = text(_launcher(entry_point.partition(":")[0]), 0o755)
-    for package in (CHECKOUT / "aovpnd", _wgconfig()):
+    for package in (CHECKOUT / "aovpnd", wgconfig()):
         tree |= dict(_package(package))
     for unit in enabled:
         tree |= _enabled(unit)
@@ -48,7 +48,7 @@ def installed(enabled: Iterable[str] = ()) -> dict[str, Entry]:
 
 
 def debian_packages() -> tuple[str, ...]:
-    """The Debian packages that the product needs: the first part of tools/packages.txt."""
+    """The Debian packages that the product needs: the first part of tools/packages.txt, in its order."""
     found: list[str] = []
     lines = iter((CHECKOUT / "tools" / "packages.txt").read_text(encoding="utf-8").splitlines())
     for line in lines:
@@ -83,7 +83,7 @@ def _package(directory: Path) -> Iterator[tuple[str, Entry]]:
             yield f"{_DIST_PACKAGES}/{directory.name}/{path.relative_to(directory)}", copied(path, 0o644)
 
 
-def _wgconfig() -> Path:
+def wgconfig() -> Path:
     """Where the one library is that Debian has no package for. It is pure Python."""
     found = importlib.util.find_spec("wgconfig")
     if found is None or found.origin is None:

@@ -15,6 +15,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from aovpnd.config import tunnels
+from aovpnd.ctl import starting
 from aovpnd.ctl.__main__ import main
 from aovpnd.errors import SystemFault
 from aovpnd.importers import wgquick
@@ -280,6 +281,37 @@ def test_daemon_is_asked_to_read_it(where: Path, capsys: pytest.CaptureFixture[s
         daemon.answer = SystemFault("no", hint="why")
         assert importing(where, "--name", "other") == 1
         assert "The tunnel is written, but the daemon did not read it: no (why)" in capsys.readouterr().out
+
+
+@pytest.mark.parametrize(
+    ("enabled", "starts", "told", "status"),
+    [
+        (0, 0, "The daemon has started, and reads it: nothing leaves outside the tunnel any more.", 0),
+        (0, 1, "The tunnel is written, but the daemon does not start: no (journalctl -u aovpnd)", 1),
+        (1, 0, "The daemon is not running; it reads the tunnel when it starts: systemctl start aovpnd", 0),
+    ],
+)
+def test_the_installed_daemon_is_started(
+    where: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+    enabled: int,
+    starts: int,
+    told: str,
+    status: int,
+) -> None:
+    """By the first tunnel, where it boots with the machine; not where an administrator has disabled it."""
+    systemctl = where / "systemctl"
+    lines = f"#!/bin/sh\n[ $1 = start ] || exit {enabled}\necho no >&2\nexit {starts}\n"
+    systemctl.write_text(lines, encoding="utf-8")
+    systemctl.chmod(0o755)
+    monkeypatch.setattr(starting, "SYSTEMCTL", str(systemctl))
+    monkeypatch.setattr(starting, "SYSTEMD", str(where))
+    monkeypatch.setattr(starting.names, "CONFIG_DIR", str(where / "etc"))
+    monkeypatch.setattr(starting.names, "RUNTIME_DIR", str(where / "run"))
+
+    assert importing(where) == status
+    assert capsys.readouterr().out.splitlines()[-1] == told
 
 
 def test_nothing_is_replaced_unasked(where: Path, capsys: pytest.CaptureFixture[str]) -> None:
