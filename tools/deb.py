@@ -1,9 +1,9 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
 """``make deb``: one Debian package for Debian 12 and 13, of whatever architecture, written beside the Makefile.
 
-What goes where, and what it depends on, is said once, in tests/lab/product.py and tools/packages.txt: the tests boot what
-is packaged. What happens at installation and removal is in tools/debian/. The same tree gives the same package, byte by
-byte, with SOURCE_DATE_EPOCH set, or the changelog unchanged.
+What goes where, and what it depends on, is said once, in tests/lab/product.py and tools/packages.txt: the tests boot
+what is packaged. What happens at installation and removal is in tools/debian/. The same tree gives the same
+package, byte by byte, with SOURCE_DATE_EPOCH set.
 """
 
 import argparse
@@ -22,6 +22,7 @@ from typing import Final
 from aovpnd import __version__
 from tests.lab.product import CHECKOUT, debian_packages, installed, wgconfig
 from tests.lab.tree import Entry, File, copied, text, unpack
+from tools.man import page
 
 NAME: Final = "aovpnd"
 REVISION: Final = "1"
@@ -29,11 +30,12 @@ MAINTAINER: Final = "The aovpnd authors <aovpnd@users.noreply.invalid>"
 SCRIPTS: Final = ("postinst", "prerm", "postrm")
 RECOMMENDED: Final = ("wireguard-go",)
 """Of what the product needs, that without which most machines do: Debian's kernels have WireGuard."""
-BESIDE: Final = ("dbus", "init-system-helpers", "kmod", "polkitd | policykit-1", "procps", "systemd")
+BESIDE: Final = ("dbus", "polkitd", "procps", "systemd")
 """What it needs besides, which every checkout's machine has: bus and polkit, the units' programs, the scripts'."""
 VERSIONS: Final = {"python3": ("python3 (>= 3.11)", "python3 (<< 3.14)")}
 """As pyproject.toml has it (requires-python)."""
 _DOC: Final = f"/usr/share/doc/{NAME}"
+_PAGES: Final = CHECKOUT / "docs" / "man"
 _DOCUMENTS: Final = ("README.md", *(f"docs/{name}.md" for name in ("known-issues", "neighbours", "security")))
 _CONTROL: Final = """Package: {name}
 Version: {version}
@@ -96,7 +98,8 @@ def contents(version: str) -> dict[str, Entry]:
     return {
         **installed(),
         **{f"{_DOC}/{Path(name).name}": copied(CHECKOUT / name, 0o644) for name in _DOCUMENTS},
-        **{f"{_DOC}/{path.name}": copied(path, 0o644) for path in (CHECKOUT / "docs/man").glob("*.md")},
+        **manual(),
+        f"/usr/share/lintian/overrides/{NAME}": copied(CHECKOUT / "tools/debian/overrides", 0o644),
         f"{_DOC}/copyright": copied(CHECKOUT / "tools/debian/copyright", 0o644),
         f"{_DOC}/wgconfig.LICENSE": copied(licence, 0o644),
         f"{_DOC}/changelog.gz": _packed((CHECKOUT / "CHANGELOG.md").read_bytes()),
@@ -104,8 +107,16 @@ def contents(version: str) -> dict[str, Entry]:
     }
 
 
+def manual() -> dict[str, Entry]:
+    """The manual pages; the daemon's is that of the two processes beside it."""
+    place = "/usr/share/man/man{}/{}.gz"
+    pages = {path.stem: page(path.read_text(encoding="utf-8"), __version__) for path in _PAGES.glob("*.md")}
+    pages |= dict.fromkeys(("aovpnd-guard.8", "aovpnd-bus.8"), ".so man8/aovpnd.8\n")
+    return {place.format(name[-1], name): _packed(text.encode()) for name, text in pages.items()}
+
+
 def control(files: Mapping[str, Entry], version: str) -> dict[str, Entry]:
-    """What dpkg reads: deb-control(5), the checksums, and the scripts. There are no conffiles: /etc is the user's alone."""
+    """What dpkg reads: deb-control(5), the checksums, the scripts. No conffiles: nothing of ours lies in /etc."""
     plain = {path: entry for path, entry in files.items() if isinstance(entry, File)}
     sums = "".join(
         f"{hashlib.md5(entry.data, usedforsecurity=False).hexdigest()}  {path.lstrip('/')}\n"

@@ -100,6 +100,13 @@ def furniture(manager: Manager) -> Tree:
             return networks | {f"{_UNITS}/{name}": Symlink(target) for name, target in wanted.items()}
 
 
+def cards_before_a_boot(world: World) -> None:
+    """Have the laptop's links down: what is up already, NetworkManager leaves to others."""
+    for link in world.links:
+        world.laptop.host.ip(f"link set {link} down")
+        world.laptop.host.sysctl(**{f"ipv6__conf__{link}__disable_ipv6": 0})
+
+
 @dataclass(slots=True)
 class Booted:
     """A running laptop; a context manager that cuts the power and gives the world back."""
@@ -121,9 +128,8 @@ class Booted:
         with ExitStack() as stack:
             net = stack.enter_context(Protected.build(tunnel=False, start=False))
             world = net.world
-            for link in world.links:  # as cards are before a boot: what is up already, NetworkManager leaves to others
-                world.laptop.host.ip(f"link set {link} down")
-                world.laptop.host.sysctl(**{f"ipv6__conf__{link}__disable_ipv6": 0})
+            cards_before_a_boot(world)
+            for link in world.links:
                 world.laptop.udev_rule(link)  # a container has no udev; the virtual machines of tests/vm have
             conf = text(world.laptop.tunnel_conf, 0o600)
             files = {**installed(ENABLED), **furniture(manager), **FLUSHES, TUNNEL: conf}

@@ -14,6 +14,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from aovpnd import names
 from aovpnd.config import tunnels
 from aovpnd.ctl import starting
 from aovpnd.ctl.__main__ import main
@@ -307,8 +308,8 @@ def test_the_installed_daemon_is_started(
     systemctl.chmod(0o755)
     monkeypatch.setattr(starting, "SYSTEMCTL", str(systemctl))
     monkeypatch.setattr(starting, "SYSTEMD", str(where))
-    monkeypatch.setattr(starting.names, "CONFIG_DIR", str(where / "etc"))
-    monkeypatch.setattr(starting.names, "RUNTIME_DIR", str(where / "run"))
+    monkeypatch.setattr(names, "CONFIG_DIR", str(where / "etc"))
+    monkeypatch.setattr(names, "RUNTIME_DIR", str(where / "run"))
 
     assert importing(where) == status
     assert capsys.readouterr().out.splitlines()[-1] == told
