@@ -113,6 +113,8 @@ def test_from_installation_to_purge(bare: tuple[Protected, Container]) -> None:
         watch.everybody_tries()
         assert "THIS MACHINE STAYS BLOCKED" in said
         assert "sudo apt purge aovpnd" in said
+        assert "sudo /etc/aovpnd/removed/aovpnd-rescue" in said
+        assert system.path("/etc/aovpnd/removed/aovpnd-rescue").stat().st_mode & 0o777 == 0o755
         assert not system.path("/usr/lib/aovpnd").exists()
         assert system.path("/etc/aovpnd/tunnels/home.conf").exists()
         # As at the next boot: what was kept loads the block, also where there is none.

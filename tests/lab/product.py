@@ -28,6 +28,8 @@ _PLACES: Final = (
     ("etc/tmpfiles.d/*.conf", "/usr/lib/tmpfiles.d"),
 )
 """Where a package puts what lies in systemd/ and etc/: what is the vendor's below /usr, so that /etc is the user's."""
+_RESCUE: Final = CHECKOUT / "systemd" / "aovpnd-rescue"
+"""The one program that is not Python: it is for when there is none."""
 _USERS_PROGRAMS: Final = frozenset({"aovpnctl"})
 """Programs for everybody: /usr/bin. The others are services: /usr/sbin."""
 
@@ -40,6 +42,7 @@ def installed(enabled: Iterable[str] = ()) -> dict[str, Entry]:
     for program, entry_point in _project()["scripts"].items():
         directory = "/usr/bin" if program in _USERS_PROGRAMS else "/usr/sbin"
         tree[f"{directory}/{program}"] = text(_launcher(entry_point.partition(":")[0]), 0o755)
+    tree[f"/usr/sbin/{_RESCUE.name}"] = copied(_RESCUE, 0o755)
     for package in (CHECKOUT / "aovpnd", wgconfig()):
         tree |= dict(_package(package))
     for unit in enabled:
@@ -63,7 +66,8 @@ def debian_packages() -> tuple[str, ...]:
 
 def shipped() -> frozenset[str]:
     """The files of systemd/ and etc/ that `installed` has a place for."""
-    return frozenset(str(path.relative_to(CHECKOUT)) for pattern, _ in _PLACES for path in CHECKOUT.glob(pattern))
+    files = (path for pattern, _ in _PLACES for path in CHECKOUT.glob(pattern))
+    return frozenset(str(path.relative_to(CHECKOUT)) for path in (*files, _RESCUE))
 
 
 def _project() -> dict[str, Any]:

@@ -75,6 +75,28 @@ def test_scripts_know_our_names() -> None:
     assert f"/sys/class/net/{names.LINK_PREFIX}[0-9]*" in TEXTS["prerm"]
 
 
+def test_the_way_out_knows_our_names() -> None:
+    """aovpnd-rescue has no module to read them from."""
+    text = (CHECKOUT / "systemd/aovpnd-rescue").read_text(encoding="utf-8")
+    wanted = (
+        f"'inet {names.TABLE}'",
+        f"'netdev {names.EARLY_TABLE}'",
+        f"'inet {names.GUARD_TABLE}' 'netdev {names.GUARD_TABLE}' 'inet {names.COPY_TABLE}'",
+        f"'netdev {names.COPY_TABLE}'",
+        f"mark='not fwmark {names.FWMARK:#x}/{names.FWMARK_MASK:#x}'",
+        f"pref {names.RULE_PRIORITY} $mark lookup {names.ROUTE_TABLE}",
+        f"pref {names.SHUT_PRIORITY} $mark type unreachable",
+        f"route flush table {names.ROUTE_TABLE}",
+        f">{names.CONFIG_DIR}/{names.UNBLOCKED_MARKER}",
+        f"{names.RUNTIME_DIR}/{names.DAEMON_LOCK_FILE}",
+        f"{names.RUNTIME_DIR}/{names.GUARD_LOCK_FILE}",
+        f"kept={names.STATE_DIR}/{names.RESOLV_CONF_SAVED}",
+    )
+
+    assert [words for words in wanted if words not in text] == []
+    subprocess.run(["sh", "-n", CHECKOUT / "systemd/aovpnd-rescue"], check=True)
+
+
 def test_only_a_purge_opens() -> None:
     """No other script deletes a table, takes a route away, or makes the marker; postrm does nothing before it knows."""
     opens = re.compile(r"delete table|flush|rule delete|stop aovpnd-guard|unblocked")
