@@ -17,6 +17,7 @@ from tests.audits import (
     routing,
     tables,
     tampered,
+    uplinks,
 )
 from tests.audits.attack import Attack
 
@@ -33,5 +34,6 @@ ATTACKS: Final[tuple[Attack, ...]] = (
     *hooks.ATTACKS,
     *programs.ATTACKS,
     *tampered.ATTACKS,
+    *uplinks.ATTACKS,
     *remains.ATTACKS,
 )

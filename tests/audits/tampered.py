@@ -1,20 +1,16 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""The tunnel's parts taken away, links that are called like it, and links that come (D4, D5, D10)."""
+"""The tunnel's parts taken away, and links that are called like it (D4, D5)."""
 
 import itertools
 import re
-import time
 from collections.abc import Callable
-from functools import partial
 from typing import Final
 
 from tests.audits.attack import Attack, Phase
 from tests.audits.programs import go, start_with
 from tests.audits.scene import Scene
-from tests.lab.frames import Kind
 from tests.lab.process import wait_for
-from tests.lab.senders import Senders, new_token
-from tests.netns.protected import ORDINARY, names_of
+from tests.lab.senders import new_token
 
 
 # -- D5: what the tunnel is made of ------------------------------------------------------------------------------------
@@ -140,36 +136,6 @@ def _impostors(scene: Scene, count: int) -> None:
     assert len(made) >= min(LEAST_KINDS, count // 3), made
 
 
-# -- D10: links that come ----------------------------------------------------------------------------------------------
-def _hot_plug(scene: Scene, count: int) -> None:
-    """A card that appears and is up in the same moment, with DHCP and router advertisements waiting for it; a link of
-    another kind on top of it.
-    """
-    world, lab = scene.laptop.world, scene.laptop.lab
-    for number in range(count):
-        world.air.ip("link add usb0 type veth peer name usb0-far")
-        world.air.ip("link set usb0 master br-home up")
-        with world.record("usb0") as recorder, Senders.start(lab, ORDINARY, link="usb0", rate=50) as senders:
-            world.air.run("sh", "-ec", f"ip link set usb0-far name usb0 netns {scene.host.holder.pid}")
-            scene.host.ip("link set usb0 up")
-            if number % 2:
-                top = "ip link add link usb0 name top0 type macvlan mode private; ip link set top0 up"
-                scene.host.run("sh", "-ec", top)
-            lab.join("usb0")
-            lab.wait_online("usb0", ipv6=True)
-            wait_for("everybody on it", partial(_all_tried, senders, time.time()))
-        recording = recorder.recording(senders.token)
-        lab.leave("usb0")
-        world.air.ip("link del usb0")
-        clear = recording.clear()  # a window is one link's, and this is another one
-        assert not clear, f"by the new card: {recording.describe(clear)}"
-        assert recording.counts()[Kind.DHCP4], "no lease was asked for"
-
-
-def _all_tried(senders: Senders, since: float) -> bool:
-    return {attempt.kind.name for attempt in senders.attempts(since)} == names_of(ORDINARY)
-
-
 ATTACKS: Final = (
     Attack(
         "D5",
@@ -188,13 +154,5 @@ ATTACKS: Final = (
         tries=len(KINDS),
         many=4 * len(KINDS),
         phases=(Phase.BLOCKED, Phase.CONNECTED),
-    ),
-    Attack(
-        "D10",
-        "second-uplink",
-        "a card that appears and is up at once, with DHCP and router advertisements waiting, and a link on top of it",
-        _hot_plug,
-        tries=1,
-        many=10,
     ),
 )

@@ -11,6 +11,7 @@ import pytest
 from tests.audits.attack import Attack, Phase
 from tests.audits.catalogue import ATTACKS
 from tests.audits.scene import Stage
+from tests.audits.uplinks import KINDS, Uplink, second_uplink
 
 pytestmark = pytest.mark.root
 
@@ -31,6 +32,23 @@ def test_attack(stage: Stage, attack: Attack, phase: Phase) -> None:
     outcome = stage.perform(attack, phase, attack.tries)
 
     assert outcome.complaint(attack) == ""
+
+
+@pytest.mark.parametrize("uplink", [pytest.param(uplink, id=uplink.name) for uplink in KINDS])
+def test_uplink_of_a_kind_appears(stage: Stage, uplink: Uplink) -> None:
+    """Without protection everybody is seen by it; with it nobody is, though it gets its lease.
+
+    The tunnel serves on. The card alone is the catalogue's, and other phases are ``make audit``'s.
+    """
+    missing = uplink.missing(stage.laptop().lab.host)
+    if missing:
+        pytest.skip(f"this kernel has no such links: {missing}")
+    attack = second_uplink(uplink.name, uplink.name, uplink)
+    outcome = stage.perform(attack, Phase.CONNECTED, 1)
+
+    assert outcome.complaint(attack) == ""
+    assert outcome.service is not None
+    assert outcome.service > 0.9
 
 
 def test_names_are_unique() -> None:
