@@ -14,9 +14,12 @@ from tests.audits import (
     programs,
     redirects,
     remains,
+    replayed,
     routing,
     tables,
     tampered,
+    tools,
+    tools6,
     uplinks,
 )
 from tests.audits.attack import Attack
@@ -36,4 +39,7 @@ ATTACKS: Final[tuple[Attack, ...]] = (
     *tampered.ATTACKS,
     *uplinks.ATTACKS,
     *remains.ATTACKS,
+    *tools.ATTACKS,
+    *tools6.ATTACKS,
+    *replayed.ATTACKS,
 )
