@@ -4,6 +4,7 @@ which plays a recorded session of the tunnel and the DHCP exchange before it, to
 """
 
 import shutil
+import signal
 import subprocess
 import sys
 import time
@@ -73,7 +74,7 @@ def _generate(scene: Scene, tries: int) -> None:
         scene.laptop.lab.ctl("allow-temp", "--cancel")
     with scene.laptop.world.record() as recorder:
         for _ in range(tries):
-            _by_raw_user(scene, _TRAFGEN, 124)
+            _by_raw_user(scene, _TRAFGEN, 124, -signal.SIGKILL)
         assert recorder.count(Kind.CLEAR) == 0, "trafgen's frames get out"
 
 
