@@ -2,8 +2,9 @@
 """RUNTIME: the directory, the lock that one daemon holds for life, and the status file that everybody may read.
 
 Two locks, because a file that everybody may open is a file that everybody may lock. ``daemon.lock`` is root's, and
-keeps a second daemon out. ``lock`` is for readers: who can take it knows that no daemon runs. Each daemon puts a new,
-already locked file in its place, so that no reader, however long it holds on, can keep a daemon from starting.
+keeps a second daemon out. ``lock`` is for readers, who ask whether it is held as only root can hold it (`vouch`). Each
+daemon puts a new, already locked file in its place, so that no reader, whatever it locks, can keep a daemon from
+starting.
 """
 
 import fcntl
@@ -15,7 +16,7 @@ from contextlib import suppress
 from pathlib import Path
 from typing import Final
 
-from aovpnd import names, regular
+from aovpnd import names, regular, vouch
 from aovpnd.errors import AlreadyRunning, StateError
 
 BOOT_ID: Final = Path("/proc/sys/kernel/random/boot_id")
@@ -152,7 +153,7 @@ def _replaced_lock(path: Path) -> int:
     new = path.with_name(f"{path.name}.new")
     fd = _new_file(new, PRIVATE_MODE)  # nobody else can open it before it is locked
     try:
-        fcntl.flock(fd, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        vouch.take(fd)
         os.fchmod(fd, PUBLIC_MODE)
         new.rename(path)
     except OSError:

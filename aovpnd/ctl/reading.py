@@ -1,17 +1,16 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
 """What the daemon publishes, read as it is now: is there a daemon, what does it say, how much time is left.
 
-Whoever can take the lock knows that no daemon runs. Reading wakes nobody: the time left is computed here, byte counters
+While a daemon runs, it holds the lock. Reading wakes nobody: the time left is computed here, byte counters
 come from sysfs.
 """
 
 from __future__ import annotations
 
-import fcntl
 import os
 import time
 
-from aovpnd import __version__, names
+from aovpnd import __version__, names, vouch
 from aovpnd.absence import without_daemon
 from aovpnd.errors import StateError
 from aovpnd.shape import ACCESS, STATUS, fits, is_shallow
@@ -72,12 +71,9 @@ def is_running(runtime_dir: str) -> bool:
     except OSError as error:
         raise StateError(f"{path}: {error.strerror}") from error
     try:
-        fcntl.flock(fd, fcntl.LOCK_SH | fcntl.LOCK_NB)
-    except BlockingIOError:
-        return True
+        return vouch.is_held(fd)
     finally:
         os.close(fd)
-    return False
 
 
 def _published(path: str) -> dict[str, Any] | None:

@@ -25,6 +25,7 @@ OURS: Final = {
     "aovpnd.errors",
     "aovpnd.names",
     "aovpnd.shape",
+    "aovpnd.vouch",
 }
 STANDARD: Final = {"__future__", "_json", "fcntl"}
 """Built in or written in C, but for the first, which is a few lines."""

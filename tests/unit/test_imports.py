@@ -55,6 +55,7 @@ PARTS: Final = (
     _part("repairs", "", "what is remembered is values; what follows is core's", PURE),
     _part("sockets", "names links ruleset", "which sockets go is data, shared by core and adapter", PURE),
     _part("absence", "names", "what is true without a daemon is said alike by status, commands and bus"),
+    _part("vouch", "", "whether a daemon runs is asked by a status bar every second: it must cost nothing"),
     _part("regular", "", "a way to read a file that all who read one share: it must cost nothing and know nobody"),
     _part(
         "resolvconf", "names regular", "the way out when all else fails writes resolv.conf with it, as the daemon does"
@@ -136,7 +137,7 @@ PARTS: Final = (
     _part(
         "adapters",
         "names errors links ruleset render model tunnel dns inquiries sockets orders messages logs nftlib rtnl lock"
-        " resolvconf regular repairs",
+        " resolvconf regular repairs vouch",
         "they observe and ensure; an adapter that imported core, config or daemon could decide",
     ),
     _part("adapters.routeget", "errors rtnl destinations", "one question to the kernel, and its answer"),
@@ -186,7 +187,7 @@ PARTS: Final = (
     ),
     _part(
         "ctl",
-        "names absence errors durations destinations shape",
+        "names absence errors durations destinations shape vouch",
         "every command starts in the blink of an eye; work is done in the daemon",
     ),
     _part(

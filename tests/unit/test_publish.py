@@ -7,11 +7,13 @@ import os
 import stat
 import subprocess
 import sys
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
+from typing import BinaryIO
 
 import pytest
 
+from aovpnd import vouch
 from aovpnd.adapters.publish import Runtime
 from aovpnd.ctl.reading import is_running
 from aovpnd.errors import AlreadyRunning, StateError
@@ -87,14 +89,27 @@ def test_death_lets_go(place: Path) -> None:
     runtime.close()
 
 
-def test_reader_cannot_keep_a_daemon_from_starting(place: Path) -> None:
-    """Whoever holds on to the readers' lock, for as long as he likes, changes nothing for the next daemon."""
+@pytest.mark.parametrize("lock", [fcntl.flock, fcntl.lockf])
+def test_reader_locks_and_nobody_minds(place: Path, lock: Callable[[BinaryIO, int], None]) -> None:
+    """Whoever may only read the readers' lock, and holds on to it in every way that he can, neither keeps the next
+    daemon from starting nor is taken for one.
+    """
     Runtime(place).close()
     with (place / "lock").open("rb") as held:
-        fcntl.flock(held, fcntl.LOCK_SH)
+        lock(held, fcntl.LOCK_EX if lock is fcntl.flock else fcntl.LOCK_SH)
+        assert not is_running(str(place))
         runtime = Runtime(place)
         assert is_running(str(place))
         runtime.close()
+        assert not is_running(str(place))
+
+
+def test_only_who_may_write_can_hold_it(place: Path) -> None:
+    """A write lock takes a descriptor that is open for writing (fcntl_locking(2), EBADF)."""
+    Runtime(place).close()
+    with (place / "lock").open("rb") as held, pytest.raises(OSError, match="Bad file descriptor"):
+        vouch.take(held.fileno())
+    assert _mode(place / "lock") == 0o644
 
 
 def test_closing_twice_is_closing(place: Path) -> None:
