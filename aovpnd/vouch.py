@@ -14,7 +14,7 @@ _ALL = bytes(30)
 
 
 def take(descriptor: int) -> None:
-    """Hold it until ``descriptor``, open for writing, and its copies are closed. `BlockingIOError` when another does."""
+    """Hold it until ``descriptor``, open for writing, is closed, copies and all. `BlockingIOError` if another does."""
     fcntl.fcntl(descriptor, fcntl.F_OFD_SETLK, _lock(fcntl.F_WRLCK))
 
 

@@ -18,9 +18,28 @@ DONE, FAILED, WRONG_USAGE, UNREACHABLE, INTERRUPTED = 0, 1, 2, 3, 130
 
 def main(words: list[str] | None = None) -> int:
     """Run one command; the exit status."""
+    if sys.stdout is None:  # closed: whoever closed it wants no answer, and no file that we open may come to be it
+        sys.stdout = os.fdopen(os.open(os.devnull, os.O_WRONLY), "w")
     sys.stdout.reconfigure(errors="backslashreplace")  # type: ignore[union-attr] # a terminal without UTF-8
     try:
-        arguments = parse(sys.argv[1:] if words is None else words)
+        status = _answer(sys.argv[1:] if words is None else words)
+        sys.stdout.flush()
+    except BrokenPipeError:  # `aovpnctl status | head -1`: whoever reads has read enough
+        _forget_the_rest()
+        return DONE
+    except OSError as error:  # what else can fail is told by `AovpndError`
+        _forget_the_rest()
+        complain(f"{error.filename or 'standard output'}: {error.strerror or error}")
+        return FAILED
+    except KeyboardInterrupt:
+        return INTERRUPTED
+    return status
+
+
+def _answer(words: list[str]) -> int:
+    """The exit status, when all is said."""
+    try:
+        arguments = parse(words)
     except HelpWanted as help_text:
         print(help_text)
         return DONE
@@ -28,20 +47,18 @@ def main(words: list[str] | None = None) -> int:
         complain(str(error))
         return WRONG_USAGE
     try:
-        status = run(arguments)
-        sys.stdout.flush()
+        return run(arguments)
     except UsageError as error:
         complain(str(error))
         return WRONG_USAGE
     except AovpndError as error:
         report(error, arguments)
         return UNREACHABLE if isinstance(error, DaemonUnreachable) else FAILED
-    except BrokenPipeError:  # `aovpnctl status | head -1`: whoever reads has read enough
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
-        return DONE
-    except KeyboardInterrupt:
-        return INTERRUPTED
-    return status
+
+
+def _forget_the_rest() -> None:
+    """What could not be written is not tried again at exit."""
+    os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
 
 
 def run(arguments: Arguments) -> int:

@@ -6,6 +6,7 @@ import json
 import os
 import re
 import socket
+import subprocess
 import sys
 import threading
 import time
@@ -373,6 +374,22 @@ def test_wait_gives_up(daemon: FakeDaemon, capsys: pytest.CaptureFixture[str]) -
 
     assert main(["wait", "--protected", "--timeout=1s"]) == 1
     assert capsys.readouterr().err == "aovpnctl: still not protected: temporary-access (aovpnctl status)\n"
+
+
+@pytest.mark.parametrize("words", ["status", "--help", "check"])
+def test_answer_that_cannot_be_written(words: str, tmp_path: Path) -> None:
+    """A full disk is said in a line, and the exit status tells it; standard output that is closed wants no answer."""
+    (tmp_path / "aovpnd.toml").write_text("", encoding="utf-8")
+    places = [] if words == "--help" else ["--runtime-dir", str(tmp_path)]
+    places = ["--config-dir", str(tmp_path), "--state-dir", str(tmp_path)] if words == "check" else places
+    command = [sys.executable, "-m", "aovpnd.ctl", words, *places]
+    with Path("/dev/full").open("wb") as full:
+        done = subprocess.run(command, stdout=full, stderr=subprocess.PIPE, text=True, check=False, timeout=60)
+    closed = ["sh", "-c", 'exec "$@" >&-', "sh", *command]
+    quiet = subprocess.run(closed, stderr=subprocess.PIPE, text=True, check=False, timeout=60)
+
+    assert (done.returncode, done.stderr) == (1, "aovpnctl: standard output: No space left on device\n")
+    assert "Traceback" not in quiet.stderr
 
 
 def test_usage_error_is_an_exception_of_its_own() -> None:
