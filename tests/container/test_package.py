@@ -87,6 +87,7 @@ def test_from_installation_to_purge(bare: tuple[Protected, Container]) -> None:
     assert system.run("systemctl", "is-enabled", names.UNIT, BUS_UNIT, LOCKDOWN).stdout.split() == ["enabled"] * 3
     assert [system.active(unit) for unit in (names.UNIT, names.GUARD_UNIT, BUS_UNIT)] == [False, False, True]
     assert system.run("dpkg", "--verify", "aovpnd").stdout == ""
+    assert "there is no tunnel yet, and nothing is protected" in system.run("aovpnctl", "status").stdout
     laptop = Booted(net, system, before, ExitStack())
 
     # the first tunnel

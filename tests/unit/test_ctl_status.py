@@ -219,6 +219,26 @@ def test_no_daemon_and_no_block(tmp_path: Path, monkeypatch: pytest.MonkeyPatch)
         ask(str(tmp_path / "absent"), "block")
 
 
+def test_no_daemon_and_no_tunnel_yet(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Freshly installed: no block could remain. Once a daemon has run, or there is a tunnel, one may."""
+    tunnels, lock = tmp_path / "tunnels", tmp_path / "lock"
+    monkeypatch.setattr(absence, "TUNNELS", str(tunnels))
+    monkeypatch.setattr(absence, "LOCK", str(lock))
+    begun = ("daemon not running; the block remains as loaded", "to start it: systemctl start aovpnd")
+
+    assert absence.without_daemon() == begun, "not installed"
+    tunnels.mkdir()
+    assert absence.without_daemon() == (
+        "daemon not running: there is no tunnel yet, and nothing is protected",
+        "sudo aovpnctl import FILE",
+    )
+    lock.touch()
+    assert absence.without_daemon() == begun
+    lock.unlink()
+    (tunnels / "home.conf").touch()
+    assert absence.without_daemon() == begun
+
+
 def test_no_daemon_as_json(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     """The same keys, the phase null, and nobody vouches for protection."""
     assert main(["status", "--json", "--runtime-dir", str(tmp_path)]) == 3
