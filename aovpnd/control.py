@@ -141,9 +141,9 @@ def _no_constant(word: str) -> None:
 def _allow_temp(fields: dict[str, Any]) -> Command:
     duration = fields.pop("duration_s", None)
     if duration is not None and type(duration) is not int:
-        raise _bad("duration_s is not a whole number of seconds")
+        raise _bad("the duration is not a whole number of seconds")
     if duration is not None and abs(duration) > DURATION_LIMIT_S:
-        raise _bad("duration_s is out of all bounds", f"at most {DURATION_LIMIT_S}")
+        raise _bad("the duration is out of all bounds", f"at most {DURATION_LIMIT_S} s")
     reason = _text(fields, "reason") or ""
     if len(reason) > REASON_LENGTH or not reason.isprintable():
         raise _bad("the reason is not one printable line", f"at most {REASON_LENGTH} characters")

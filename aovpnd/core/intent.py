@@ -141,7 +141,7 @@ def _allow(
         refusal = Refusal(
             "connected",
             "the tunnel is up, so the internet is already there",
-            "to pause it: [temporary_access] while_connected",
+            'to pause it: [temporary_access] while_connected = "pause"',
         )
     elif seen.grant is None and intent.unread_at is not None:
         wait = int(intent.unread_at + HOUR_S - now) + 1

@@ -30,7 +30,8 @@ def run(arguments: Arguments) -> int:
     except DaemonUnreachable as error:
         if arguments.command != "unblock":
             raise
-        raise DaemonUnreachable(error.text, hint=f"{error.hint}; without it: aovpnctl unblock --offline") from error
+        hint = f"{error.hint}; without the daemon: aovpnctl unblock --offline"
+        raise DaemonUnreachable(error.text, hint=hint) from error
     if arguments.json:
         import json
 

@@ -220,7 +220,7 @@ def test_refusal(daemon: FakeDaemon, error: AovpndError, text: str, capsys: pyte
         ("connect home", f"{ABSENT})"),
         ("disconnect", f"{ABSENT})"),
         ("block", f"{ABSENT})"),
-        ("unblock", f"{ABSENT}; without it: aovpnctl unblock --offline)"),
+        ("unblock", f"{ABSENT}; without the daemon: aovpnctl unblock --offline)"),
         ("tunnels", f"{ABSENT})"),
         ("wait --protected --timeout 1", f"{ABSENT})"),
     ],
