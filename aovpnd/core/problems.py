@@ -165,7 +165,10 @@ def _why_left(left: Left, spec: TunnelSpec, intent: Intent, now: View) -> Proble
             assert_never(left.why)
 
 
-_WHO_DROPS_IT: Final = "another firewall drops them, or there is no route: see nft list ruleset, ip rule, ip route; it is tried again by itself"
+_WHO_DROPS_IT: Final = (
+    "another firewall drops them, or there is no route: see nft list ruleset, ip rule, ip route;"
+    " it is tried again by itself"
+)
 
 
 def _unsent(spec: TunnelSpec) -> str:
