@@ -69,12 +69,24 @@ RouteMetric={metric}
 RouteMetric={metric}
 """
 METRICS: Final = {"wlan0": 600, "eth0": 100}
-FLUSHER: Final = "nftables.service"
+FLUSHER: Final = "firewall.service"
+_FLUSHER: Final = """[Unit]
+DefaultDependencies=no
+After=aovpnd-lockdown.service
+Before=network-pre.target
+Wants=network-pre.target
+[Service]
+Type=oneshot
+RemainAfterExit=yes
+ExecStart=/usr/sbin/nft flush ruleset
+"""
 FLUSHES: Final[Tree] = {
-    f"{_UNITS}/sysinit.target.wants/{FLUSHER}": Symlink(f"{_SYSTEM_UNITS}/{FLUSHER}"),
-    f"{_UNITS}/{FLUSHER}.d/late.conf": text("[Unit]\nAfter=aovpnd-lockdown.service\n"),
+    f"{_UNITS}/{FLUSHER}": text(_FLUSHER),
+    f"{_UNITS}/sysinit.target.wants/{FLUSHER}": Symlink(f"{_UNITS}/{FLUSHER}"),
 }
-"""Debian's nftables.service is enabled, whose file begins with ``flush ruleset``; it comes at the worst moment."""
+"""As Debian's nftables.service, where it is enabled: it flushes, and at the worst moment. With systemd-networkd not: its
+first router solicitation would come before the daemon, and the next one seconds later.
+"""
 
 
 def furniture(manager: Manager) -> Tree:
@@ -86,7 +98,7 @@ def furniture(manager: Manager) -> Tree:
                 f"{place}/{link}.nmconnection": text(_PROFILE.format(link=link, metric=metric), 0o600)
                 for link, metric in METRICS.items()
             }
-            return {"/etc/NetworkManager/conf.d/connectivity.conf": text(_CONNECTIVITY), **profiles}
+            return {"/etc/NetworkManager/conf.d/connectivity.conf": text(_CONNECTIVITY), **profiles, **FLUSHES}
         case Manager.NETWORKD:
             networks = {
                 f"/etc/systemd/network/{link}.network": text(_NETWORK.format(link=link, metric=metric))
@@ -132,7 +144,7 @@ class Booted:
             for link in world.links:
                 world.laptop.udev_rule(link)  # a container has no udev; the virtual machines of tests/vm have
             conf = text(world.laptop.tunnel_conf, 0o600)
-            files = {**installed(ENABLED), **furniture(manager), **FLUSHES, TUNNEL: conf}
+            files = {**installed(ENABLED), **furniture(manager), TUNNEL: conf}
             with net.watch() as boot:
                 world.attach("wlan0", "home")
                 system = stack.enter_context(Container.boot(world.laptop.host, suite, files))
