@@ -84,7 +84,7 @@ FLUSHES: Final[Tree] = {
     f"{_UNITS}/{FLUSHER}": text(_FLUSHER),
     f"{_UNITS}/sysinit.target.wants/{FLUSHER}": Symlink(f"{_UNITS}/{FLUSHER}"),
 }
-"""As Debian's nftables.service, where it is enabled: it flushes, and at the worst moment. With systemd-networkd not: its
+"""As Debian's nftables.service, where it is enabled: it flushes at the worst moment. Not with systemd-networkd: its
 first router solicitation would come before the daemon, and the next one seconds later.
 """
 
