@@ -3,7 +3,8 @@
 
 It begins when a tunnel is chosen that is not connected, there is an uplink with resolvers, and there is no address to
 try, or all were tried in vain, or the first one that was known from another network. It ends with its answer, its
-deadline, the loss of its network, or a handshake; and with it ends its permit.
+deadline, the loss of its network, a handshake, or when the tunnel's file no longer has that name; and with it ends its
+permit.
 """
 
 import hashlib
@@ -45,7 +46,8 @@ def settle(
     now, places = snapshot.now.boot, {place(uplink) for uplink in found}
     if intent.look_up is not None and now >= intent.look_up.expires_at:
         intent = learn(intent, Unanswered(intent.look_up.inquiry, "no answer came in time"))
-    if live(intent, found, now) is None or spec is None:
+    running = live(intent, found, now)
+    if running is None or spec is None or running.inquiry.host not in {*spec.hosts, nat64.WELL_KNOWN}:
         intent = replace(intent, look_up=None)
     if intent.look_up is not None or spec is None:
         return intent

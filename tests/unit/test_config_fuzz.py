@@ -109,7 +109,7 @@ KEY: Final = re.compile(r"[A-Za-z0-9+/]{42}[AEIMQUYcgkosw048]=")
 def _judge_spec(spec: WireGuard) -> None:
     assert KEY.fullmatch(spec.private_key.value)
     assert spec.addresses
-    assert spec.endpoints
+    assert spec.endpoints or spec.hosts
     assert spec.mtu is None or 576 <= spec.mtu <= 65535
     assert spec.listen_port is None or 1 <= spec.listen_port <= 65535
     assert all(re.fullmatch(r"~\.|~?[A-Za-z0-9_][A-Za-z0-9_.-]{0,252}", name) for name in spec.search)

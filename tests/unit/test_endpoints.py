@@ -371,6 +371,19 @@ def test_no_resolver() -> None:
     assert laptop.looked_up[-1].resolvers == (ip_address("fe80::1"),)
 
 
+def test_name_that_the_file_no_longer_has() -> None:
+    """A look-up ends with the name that it is for, and its permit with it."""
+    laptop = at_home()
+    assert asks(laptop)
+    (peer,) = laptop.config.tunnels[0].peers
+    by_address = replace(peer, host=None, endpoint=Endpoint(GATEWAY, 51820))
+    laptop.config = Config((replace(laptop.config.tunnels[0], peers=(by_address,)),))
+    laptop.settle()
+
+    assert laptop.intent.look_up is None
+    assert not asks(laptop)
+
+
 def test_no_address_to_ask_from() -> None:
     """A network's own IPv6 resolver is asked once the uplink has an address for it, and not from another link's."""
     laptop = Laptop(Config((named(VPN),)))
