@@ -12,7 +12,7 @@ from dataclasses import dataclass
 from typing import Final
 
 from tests.audits.attack import Attack, Harmless, Phase
-from tests.audits.attacker import PORT, ROUTER4, ROUTER6, counting, victim
+from tests.audits.attacker import PORT, ROUTER4, ROUTER6, Victim, counting, victim
 from tests.audits.scene import LINK, Scene
 from tests.lab import plan
 from tests.lab.host import Host
@@ -61,16 +61,22 @@ def neighbour(scene: Scene, **sysctls: int) -> Iterator[Host]:
                 host.ip(f"addr add {address}/64 dev {PORT} nodad")
             host.ip(f"route add default via {ROUTER4}")
             host.ip(f"-6 route add default via {ROUTER6} dev {PORT}")
-            for address in filter(None, (at.ip4, at.ip6, at.local6)):  # to a global address the laptop answers nothing
-                host.ip(f"neigh replace {address} lladdr {at.mac} nud permanent dev {PORT}")
+            _know(host, at)
             yield host
         finally:
             world.air.ip("link del stranger")
 
 
+def _know(host: Host, at: Victim) -> None:
+    """Where the laptop is: to a global address it answers nothing, and DHCPv6 may have given it another one by now."""
+    for address in filter(None, (at.ip4, at.ip6, at.local6)):
+        host.ip(f"neigh replace {address} lladdr {at.mac} nud permanent dev {PORT}")
+
+
 def use(scene: Scene, host: Host, tool: Tool) -> str:
     """Run one to its end, or for its time; returns what it printed. LabError when it did not do its work."""
     at = victim(scene)
+    _know(host, at)
     line = tool.line.format(ip4=at.ip4, ip6=at.ip6 or at.local6, local6=at.local6, mac=at.mac, link=PORT)
     before = _sent(host)
     bounded = ("timeout", "--signal=INT", "--kill-after=2", f"{tool.seconds:g}")
