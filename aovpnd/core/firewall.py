@@ -162,7 +162,7 @@ def _leaving(permit: Permit) -> Iterable[Rule]:
         case TemporaryAccess():
             yield from _temporary_access(permit)
         case Tunnel(device, narrow):
-            yield from _not_by_the_tunnel(Match(oif=device))
+            yield from _not_by_the_tunnel(device)
             yield from _clamped(Match(oif=device), narrow)
             yield Rule(Match(oif=device), Verdict.ACCEPT, "the verified tunnel: index and name and kind")
         case TunnelAddresses():
@@ -179,13 +179,12 @@ def _leaving(permit: Permit) -> Iterable[Rule]:
             assert_never(permit)
 
 
-def _not_by_the_tunnel(match: Match) -> Iterable[Rule]:
+def _not_by_the_tunnel(device: Device) -> Iterable[Rule]:
     """What is about the link outside, and would be shown at the tunnel's other end."""
     for sport, dport in ((68, 67), (546, 547)):
-        dhcp = replace(match, l4=(L4.UDP,), sport=(sport,), dport=(dport,))
+        dhcp = Match(oif=device, l4=(L4.UDP,), sport=(sport,), dport=(dport,))
         yield Rule(dhcp, Verdict.REJECT, "DHCP is the link's own: clients rebind by broadcast")
-    for errors in (Match(l4=(L4.ICMP,), icmp_type=_ERRORS4), Match(icmp_type=_ERRORS6)):
-        error = replace(errors, oif=match.oif)
+    for error in (Match(oif=device, l4=(L4.ICMP,), icmp_type=_ERRORS4), Match(oif=device, icmp_type=_ERRORS6)):
         yield Rule(error, Verdict.DROP, "errors: a neighbour could make the kernel send them, to whom it likes")
 
 

@@ -115,8 +115,7 @@ def _has_source(uplink: Uplink, addr: Address) -> bool:
     """Whether the uplink has an address to ask this one from; where it has none yet, the kernel takes another link's
     (facts T23).
     """
-    own = [prefix for prefix in uplink.prefixes if prefix.version == addr.version]
-    return any(addr.is_link_local or not prefix.is_link_local for prefix in own)
+    return any(own.version == addr.version and (addr.is_link_local or not own.is_link_local) for own in uplink.prefixes)
 
 
 # -- answers -----------------------------------------------------------------------------------------------------------

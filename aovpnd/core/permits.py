@@ -134,18 +134,18 @@ def permits(phase: Phase, facts: Facts) -> tuple[Permit, ...]:
     beside: tuple[Permit, ...] = (*facts.host_only, *facts.lan)
     handshakes = tuple(Handshake(endpoint) for endpoint in facts.endpoints)
     look_up = (facts.look_up,) if facts.look_up is not None else ()
+    tunnel = (facts.tunnel,) if facts.tunnel is not None else ()
     own = (TunnelAddresses(facts.addresses),) if facts.addresses else ()
-    tunnel = (*((facts.tunnel,) if facts.tunnel is not None else ()), *own)
     match phase:
         case Phase.BLOCKED:
             return (*always, *beside)
         case Phase.OFFLINE:
-            return (*always, *handshakes, *tunnel, *beside)
+            return (*always, *handshakes, *tunnel, *own, *beside)
         case Phase.CONNECTING | Phase.CONNECTED:
-            return (*always, *handshakes, *look_up, *tunnel, *beside)
+            return (*always, *handshakes, *look_up, *tunnel, *own, *beside)
         case Phase.TEMPORARY_ACCESS:
             access = (facts.access,) if facts.access is not None else ()
-            return (*always, *handshakes, *look_up, *access, *tunnel, *beside)
+            return (*always, *handshakes, *look_up, *access, *tunnel, *own, *beside)
         case _:
             msg = f"phase {phase} has no permits: there is no table then"
             raise ValueError(msg)

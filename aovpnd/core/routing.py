@@ -54,25 +54,28 @@ def _default(family: int) -> Network:
 
 def lans(config: Config, now: View) -> list[tuple[Uplink, tuple[Network, ...]]]:
     """Each uplink with those of its on-link prefixes that may be reached beside the tunnel; none unless configured."""
-    if config.lan is not Lan.ALLOW:
-        return []
     apart = [
-        (uplink, tuple(prefix for prefix in uplink.prefixes if _is_lan(prefix) and not inside(prefix, now.spec)))
-        for uplink in now.uplinks
+        (uplink, tuple(prefix for prefix in prefixes if inside(prefix, now.spec) is None))
+        for uplink, prefixes in _local(config, now)
     ]
     return [(uplink, prefixes) for uplink, prefixes in apart if prefixes]
 
 
 def overlaps(config: Config, now: View) -> list[tuple[Uplink, Network, Network]]:
     """Prefixes of uplinks that would be the local network, and what of the tunnel's lies inside."""
-    if config.lan is not Lan.ALLOW:
-        return []
     return [
         (uplink, prefix, taken)
-        for uplink in now.uplinks
-        for prefix in filter(_is_lan, uplink.prefixes)
+        for uplink, prefixes in _local(config, now)
+        for prefix in prefixes
         if (taken := inside(prefix, now.spec)) is not None
     ]
+
+
+def _local(config: Config, now: View) -> list[tuple[Uplink, tuple[Network, ...]]]:
+    """Each uplink with what it calls local and may be; nothing unless configured."""
+    if config.lan is not Lan.ALLOW:
+        return []
+    return [(uplink, tuple(filter(_is_lan, uplink.prefixes))) for uplink in now.uplinks]
 
 
 def inside(prefix: Network, spec: TunnelSpec | None) -> Network | None:

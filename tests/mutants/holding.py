@@ -64,8 +64,8 @@ HOLDING: Final = (
     Mutant(
         "local-network-over-the-tunnels",
         "aovpnd/core/routing.py",
-        "if _is_lan(prefix) and not inside(prefix, now.spec))",
-        "if _is_lan(prefix))",
+        "tuple(prefix for prefix in prefixes if inside(prefix, now.spec) is None)",
+        "prefixes",
         "a network that calls 10.0.0.0/8 local is told what is meant for the tunnel (TunnelCrack)",
         (NO_LEAK,),
     ),
