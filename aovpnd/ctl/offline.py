@@ -21,6 +21,7 @@ from pathlib import Path
 
 from aovpnd import names
 from aovpnd.ctl.arguments import Arguments
+from aovpnd.ctl.calling import SYSTEMCTL, SYSTEMD, call
 from aovpnd.ctl.reading import is_running
 from aovpnd.ctl.terminal import plain
 from aovpnd.errors import CommandRefused
@@ -28,12 +29,10 @@ from aovpnd.lock import holder
 from aovpnd.resolvconf import ResolvConf
 
 DONE, FAILED = 0, 1
-NFT, IP, SYSTEMCTL = "/usr/sbin/nft", "/usr/sbin/ip", "/usr/bin/systemctl"
+NFT, IP = "/usr/sbin/nft", "/usr/sbin/ip"
 RESOLVECTL, RESOLVCONF = "/usr/bin/resolvectl", "/usr/sbin/resolvconf"
 RECORDS = tuple(f"/run/resolvconf/{place}" for place in ("keys", "interfaces", "interface"))
 """Where resolvconf(8) keeps its records, by version."""
-SYSTEMD = "/run/systemd/system"
-"""Is there when systemd is the system's manager, sd_booted(3)."""
 PATIENCE_S = 10.0
 """How long one program, or the death of the guard, may take."""
 TABLES = (
@@ -213,25 +212,16 @@ def give_back(path: str, kept: str) -> str:
     return "given back" if ResolvConf(Path(path), Path(kept)).give_back() else "was not ours"
 
 
-def _removed(call: subprocess.CompletedProcess[str]) -> str:
-    if call.returncode == 0:
+def _removed(done: subprocess.CompletedProcess[str]) -> str:
+    if done.returncode == 0:
         return "removed"
-    if any(word in call.stderr for word in ABSENT):
+    if any(word in done.stderr for word in ABSENT):
         return NOT_THERE
-    raise StepFailed(f"{os.path.basename(call.args[0])}: {' '.join(call.stderr.split())[:200]}")
+    raise StepFailed(f"{os.path.basename(done.args[0])}: {' '.join(done.stderr.split())[:200]}")
 
 
 def _call(*command: str) -> subprocess.CompletedProcess[str]:
     try:
-        return subprocess.run(
-            command,
-            stdin=subprocess.DEVNULL,
-            capture_output=True,
-            text=True,
-            errors="replace",
-            timeout=PATIENCE_S,
-            check=False,
-            env={"LC_ALL": "C", "PATH": "/usr/sbin:/usr/bin:/sbin:/bin"},
-        )
+        return call(*command, patience_s=PATIENCE_S)
     except subprocess.TimeoutExpired:
         raise StepFailed(f"{os.path.basename(command[0])} does not end") from None

@@ -11,11 +11,9 @@ import os
 import subprocess
 
 from aovpnd import names
+from aovpnd.ctl.calling import SYSTEMCTL, SYSTEMD, call
 from aovpnd.errors import CommandRefused
 
-SYSTEMCTL = "/usr/bin/systemctl"
-SYSTEMD = "/run/systemd/system"
-"""Is there when systemd is the system's manager, sd_booted(3)."""
 PATIENCE_S = 60.0
 """How long the first passes may take."""
 
@@ -28,9 +26,9 @@ def start(config_dir: str, runtime_dir: str) -> bool:
     if (config_dir, runtime_dir) != (names.CONFIG_DIR, names.RUNTIME_DIR) or not os.path.isdir(SYSTEMD):
         return False
     try:
-        if _call("is-enabled", "--quiet", names.UNIT).returncode != 0:
+        if call(SYSTEMCTL, "is-enabled", "--quiet", names.UNIT, patience_s=PATIENCE_S).returncode != 0:
             return False
-        started = _call("start", names.UNIT)
+        started = call(SYSTEMCTL, "start", names.UNIT, patience_s=PATIENCE_S)
     except (OSError, subprocess.TimeoutExpired):
         reason = "systemctl does not answer"
     else:
@@ -38,16 +36,3 @@ def start(config_dir: str, runtime_dir: str) -> bool:
             return True
         reason = " ".join(started.stderr.split())[:200]
     raise CommandRefused(f"the daemon does not start: {reason}", hint="journalctl -u aovpnd", code="not-started")
-
-
-def _call(*words: str) -> subprocess.CompletedProcess[str]:
-    return subprocess.run(
-        [SYSTEMCTL, *words],
-        stdin=subprocess.DEVNULL,
-        capture_output=True,
-        text=True,
-        errors="replace",
-        timeout=PATIENCE_S,
-        check=False,
-        env={"LC_ALL": "C", "PATH": "/usr/sbin:/usr/bin:/sbin:/bin"},
-    )

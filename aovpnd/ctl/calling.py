@@ -1,0 +1,24 @@
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""Programs of the system, for commands that have no daemon to ask: by their path, in an environment of our own."""
+
+from __future__ import annotations
+
+import subprocess
+
+SYSTEMCTL = "/usr/bin/systemctl"
+SYSTEMD = "/run/systemd/system"
+"""Is there when systemd is the system's manager, sd_booted(3)."""
+
+
+def call(*command: str, patience_s: float) -> subprocess.CompletedProcess[str]:
+    """Run one to its end. OSError when it cannot be run, `subprocess.TimeoutExpired` when it does not end."""
+    return subprocess.run(
+        command,
+        stdin=subprocess.DEVNULL,
+        capture_output=True,
+        text=True,
+        errors="replace",
+        timeout=patience_s,
+        check=False,
+        env={"LC_ALL": "C", "PATH": "/usr/sbin:/usr/bin:/sbin:/bin"},
+    )
