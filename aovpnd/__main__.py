@@ -23,7 +23,6 @@ from aovpnd.adapters.nft import DYNAMIC, ForeignChanges
 from aovpnd.adapters.publish import Runtime
 from aovpnd.adapters.state import State, clock
 from aovpnd.config import load, reload
-from aovpnd.config.reading import TUNNELS
 from aovpnd.control import Control
 from aovpnd.daemon import RESYNC_S, Daemon
 from aovpnd.errors import AovpndError, StateError, SystemFault
@@ -99,7 +98,7 @@ async def _run(options: argparse.Namespace, runtime: Runtime) -> None:
     system = System(state, options.runtime_dir)
     guard = GuardWatch(options.runtime_dir)
     files = FileWatch(NAME_FILES)
-    tunnels = FileWatch((options.config_dir / TUNNELS / "*",))
+    tunnels = FileWatch((options.config_dir / names.TUNNELS / "*",))
     clocks = Clocks()
     daemon = Daemon(
         system,

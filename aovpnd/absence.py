@@ -8,7 +8,7 @@ import os
 from aovpnd import names
 
 MARKER = os.path.join(names.CONFIG_DIR, names.UNBLOCKED_MARKER)
-TUNNELS = os.path.join(names.CONFIG_DIR, "tunnels")
+TUNNELS = os.path.join(names.CONFIG_DIR, names.TUNNELS)
 LOCK = os.path.join(names.RUNTIME_DIR, names.LOCK_FILE)
 """Is there once a daemon has run in this boot."""
 

@@ -84,6 +84,8 @@ RUNTIME_DIR_VARIABLE: Final = "AOVPND_RUNTIME_DIR"
 CREDENTIALS_DIR: Final = "/run/credentials/aovpnd.service"
 """systemd.exec(5), LoadCredentialEncrypted=: where the service manager decrypts tunnel files to, for the daemon alone.
 A link in CONFIG_DIR/tunnels may lead there."""
+TUNNELS: Final = "tunnels"
+"""CONFIG_DIR/tunnels: a file for each."""
 UNBLOCKED_MARKER: Final = "unblocked"
 """CONFIG_DIR/unblocked: present while an administrator has taken the block off for good."""
 STATUS_FILE: Final = "status.json"

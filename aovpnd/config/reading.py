@@ -10,6 +10,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Final
 
+from aovpnd import names
 from aovpnd.config import files, settings, toml, tunnels
 from aovpnd.config.findings import Finding, finding_of, printable_path
 from aovpnd.config.settings import Layer, Setting, Settings
@@ -18,7 +19,6 @@ from aovpnd.errors import ConfigError, ToolError
 from aovpnd.model import Config, Enabled, Lan, Origin, Problem, Severity, TemporaryAccessPolicy
 from aovpnd.tunnel import WireGuard
 
-TUNNELS: Final = "tunnels"
 SETTINGS_FILE: Final = "aovpnd.toml"
 DROP_INS: Final = "conf.d"
 POLICIES: Final = "policy.d"
@@ -190,7 +190,7 @@ def _kept(text: str) -> Problem:
 # -- tunnels ----------------------------------------------------------------------------------------------------------
 def _read_tunnels(where: Directories) -> _Tunnels:
     try:
-        paths = files.names_in(where.config / TUNNELS, tunnels.SUFFIX, tunnels.IKE_SUFFIX)
+        paths = files.names_in(where.config / names.TUNNELS, tunnels.SUFFIX, tunnels.IKE_SUFFIX)
     except ConfigError as error:
         return _Tunnels((), frozenset(), readable=False, findings=(finding_of(error),))
     good: list[WireGuard] = []
@@ -230,7 +230,7 @@ def _check_file(path: Path) -> list[Finding]:
     match path.suffix:
         case tunnels.SUFFIX:
             return _read_tunnel(path)[1]
-        case ".toml" if path.parent.name != TUNNELS:
+        case ".toml" if path.parent.name != names.TUNNELS:
             findings: list[Finding] = []
             layer = {POLICIES: Layer.POLICY, DROP_INS: Layer.DROP_IN}.get(path.parent.name, Layer.ADMIN)
             if path.name == CHOICE_FILE:

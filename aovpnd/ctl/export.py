@@ -6,6 +6,7 @@ from __future__ import annotations
 import sys
 from pathlib import Path
 
+from aovpnd import names
 from aovpnd.config import files
 from aovpnd.config.findings import printable_path
 from aovpnd.config.tunnels import SUFFIX
@@ -22,7 +23,7 @@ def run(arguments: Arguments) -> int:
     name = arguments.argument
     if name is None or TUNNEL_NAME.fullmatch(name) is None:
         raise UsageError("export which tunnel? (aovpnctl tunnels lists them)")
-    path = Path(arguments.config_dir) / "tunnels" / f"{name}{SUFFIX}"
+    path = Path(arguments.config_dir) / names.TUNNELS / f"{name}{SUFFIX}"
     text = files.read(path, files.Holds.KEYS)
     if text is None:
         hint = "aovpnctl tunnels lists them"

@@ -15,6 +15,7 @@ import sys
 from dataclasses import dataclass
 from pathlib import Path
 
+from aovpnd import names
 from aovpnd.config import files, tunnels
 from aovpnd.config.findings import Finding, finding_of, printable_path
 from aovpnd.ctl.arguments import Arguments, UsageError
@@ -30,7 +31,6 @@ from aovpnd.tunnel import TUNNEL_NAME
 
 DONE, FAILED = 0, 1
 STDIN = "-"
-DIRECTORY = "tunnels"
 FILE_MODE, DIRECTORY_MODE = 0o600, 0o700
 COLOURS = {Fate.NARROWED: YELLOW, Fate.REFUSED: RED}
 
@@ -59,7 +59,7 @@ def run(arguments: Arguments) -> int:
     source = arguments.argument
     if source is None:
         raise UsageError("import which file? (a wg-quick file, or - for standard input)")
-    place = Place(Path(arguments.config_dir) / DIRECTORY, _name(source, arguments), arguments.has("--replace"))
+    place = Place(Path(arguments.config_dir) / names.TUNNELS, _name(source, arguments), arguments.has("--replace"))
     shown = "standard input" if source == STDIN else printable_path(source)
     try:
         imported, findings = _convert(_read(source, shown), place.name, shown)

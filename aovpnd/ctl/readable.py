@@ -5,13 +5,13 @@ from __future__ import annotations
 
 import os
 
-from aovpnd.config.reading import TUNNELS
+from aovpnd import names
 from aovpnd.ctl.arguments import Arguments
 from aovpnd.errors import CommandRefused
 
 
 def require_readable(arguments: Arguments) -> None:
     """`CommandRefused` where a directory of the configuration is closed to this user."""
-    for directory in (arguments.config_dir, os.path.join(arguments.config_dir, TUNNELS), arguments.state_dir):
+    for directory in (arguments.config_dir, os.path.join(arguments.config_dir, names.TUNNELS), arguments.state_dir):
         if os.path.isdir(directory) and not os.access(directory, os.R_OK | os.X_OK):
             raise CommandRefused(f"only root may read {directory}", hint="try sudo", code="not-authorised")

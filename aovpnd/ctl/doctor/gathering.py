@@ -228,7 +228,7 @@ def _kernel(look: Looking) -> Kernel:
 
 
 def _configuration(look: Looking, config_dir: str, state_dir: str) -> Configuration | None:
-    tunnels = os.path.join(config_dir, "tunnels")
+    tunnels = os.path.join(config_dir, names.TUNNELS)
     for place in (config_dir, tunnels, state_dir, *(f"{tunnels}/{name}" for name in look.listed(tunnels))):
         if os.path.exists(place) and not os.access(place, os.R_OK | (os.X_OK if os.path.isdir(place) else 0)):
             look.unseen[f"{place}: only root may read it"] = None
