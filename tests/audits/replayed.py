@@ -27,6 +27,7 @@ _TRAFGEN: Final = (
 )
 _TCPREPLAY: Final = f"timeout --signal=INT --kill-after=2 3 tcpreplay --intf1={LINK} --pps=200 --quiet /run/played.pcap"
 """It tries a frame that is dropped again and again (ENOBUFS), so it is stopped."""
+_PLAYED: Final = Tool(f"tcpreplay --intf1={PORT} --pps=500 --quiet /run/played.pcap", least=3)
 _LONG_S: Final = 20
 
 
@@ -113,7 +114,7 @@ def _play_to_it(scene: Scene, tries: int) -> None:
     with neighbour(scene) as host:
         shutil.copy(session, host.dir / "run" / "played.pcap")
         for _ in range(tries):
-            use(scene, host, Tool(f"tcpreplay --intf1={PORT} --pps=500 --quiet /run/played.pcap", least=3))
+            use(scene, host, _PLAYED)
             scene.everybody_tries()
 
 
@@ -121,7 +122,7 @@ def _answers_again(scene: Scene) -> None:
     session = _record(scene, sent=False)
     with neighbour(scene) as host, scene.laptop.world.record() as recorder:
         shutil.copy(session, host.dir / "run" / "played.pcap")
-        use(scene, host, Tool(f"tcpreplay --intf1={PORT} --pps=500 --quiet /run/played.pcap", least=3))
+        use(scene, host, _PLAYED)
         if recorder.count(Kind.CLEAR) == 0:
             raise Harmless("an unprotected laptop answers nothing that is played again")
 

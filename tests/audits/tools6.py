@@ -151,6 +151,12 @@ def _beside(host: Host, line: str) -> Iterator[None]:
         stop(program)
 
 
+def _address_anew(scene: Scene) -> None:
+    """The laptop makes itself addresses again, and asks whether anybody has them."""
+    for off in (1, 0):
+        scene.host.sysctl(**{f"ipv6__conf__{LINK}__disable_ipv6": off})
+
+
 def _spoof(scene: Scene, tries: int) -> None:
     """The neighbour is the router for everybody who asks and for those who do not; then nobody may have an address."""
     with neighbour(scene) as host:
@@ -161,8 +167,7 @@ def _spoof(scene: Scene, tries: int) -> None:
                 scene.host.run("ip", "-6", "neigh", "flush", "dev", LINK)
                 scene.everybody_tries()
             with _beside(host, _NEW):
-                scene.host.sysctl(**{f"ipv6__conf__{LINK}__disable_ipv6": 1})
-                scene.host.sysctl(**{f"ipv6__conf__{LINK}__disable_ipv6": 0})
+                _address_anew(scene)
                 scene.everybody_tries()
 
 
@@ -176,8 +181,7 @@ def _spoofed(scene: Scene) -> None:
             if MAC not in scene.host.ip(f"-6 neigh show {ROUTER6} dev {LINK}"):
                 raise Harmless("the router is believed where it was")
             with _beside(host, _NEW):
-                scene.host.sysctl(**{f"ipv6__conf__{LINK}__disable_ipv6": 1})
-                scene.host.sysctl(**{f"ipv6__conf__{LINK}__disable_ipv6": 0})
+                _address_anew(scene)
                 shown = f"-6 addr show dev {LINK} dadfailed"
                 wait_for("the address to be refused", lambda: "dadfailed" in scene.host.ip(shown), deadline_s=5)
     except LabError as error:
