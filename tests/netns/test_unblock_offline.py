@@ -2,8 +2,11 @@
 """``aovpnctl unblock --offline``: everything of ours goes, nothing of anybody else, and each piece is accounted for."""
 
 import json
+import os
+import signal
 import subprocess
 import sys
+import tempfile
 from collections.abc import Iterator
 from contextlib import closing, contextmanager
 from ipaddress import IPv4Network, IPv6Network
@@ -27,6 +30,17 @@ OURS: Final = """
 table inet aovpnd { chain output { type filter hook output priority 0; policy drop; }; }
 table netdev aovpnd_early { chain link_2 { type filter hook egress device wlan0 priority 0; policy drop; }; }
 """
+LINGERER: Final = """
+import fcntl, os, sys
+shared, exclusive = (os.open(sys.argv[1], os.O_RDONLY) for _ in range(2))
+print("open", flush=True)
+fcntl.flock(exclusive, fcntl.LOCK_EX)
+fcntl.lockf(shared, fcntl.LOCK_SH)
+print("held", flush=True)
+sys.stdin.read()
+"""
+"""Waits for every lock that a reader can have, has them when the daemon is dead, and keeps them."""
+NOBODY: Final = 65534
 CLOSED: Final = Routing(
     (4, 6),
     (
@@ -174,6 +188,74 @@ def test_refused_while_the_daemon_runs(space: Space, tmp_path: Path) -> None:
     )
     assert "table inet aovpnd\n" in _tables(space)
     assert not (tmp_path / "etc").exists()
+
+
+def test_no_user_is_taken_for_the_daemon(space: Space) -> None:
+    """A user who has waited for the lock gets it when the daemon dies, in every way that he can, and nobody believes
+    him: no daemon runs, nothing is vouched for, root's way out is open, and the next daemon starts.
+    """
+    with tempfile.TemporaryDirectory(dir="/run") as name:
+        place = Path(name)
+        place.chmod(0o755)  # as /run/aovpnd: everybody may read what is published
+        where = [f"--{kind}-dir={place / to}" for kind, to in (("runtime", "run"), ("config", "etc"), ("state", "lib"))]
+        (place / "etc").mkdir(mode=0o755)
+        with _daemon(space, place, where) as daemon, _lingerer(place / "run" / "lock") as user:
+            assert user.stdout is not None
+            assert user.stdout.readline() == "open\n"
+            assert _ctl(space, "wait", "--protected", "--timeout=20", where[0]).returncode == 0
+            daemon.kill()
+            daemon.wait(10)
+            assert user.stdout.readline() == "held\n", "else the silence of the lock proves nothing"
+
+            status = _ctl(space, "status", "--json", where[0])
+            assert status.returncode == 3
+            assert json.loads(status.stdout)["phase"] is None
+            assert _ctl(space, "wait", "--protected", "--timeout=1", where[0]).returncode == 3
+            freed = _ctl(space, "unblock", "--offline", *where)
+            assert (freed.returncode, freed.stderr) == (0, "")
+            assert _tables(space) == "table inet other\n"
+            with _daemon(space, place, where):
+                assert user.poll() is None, "he still holds what he has"
+
+
+@contextmanager
+def _daemon(space: Space, place: Path, where: list[str]) -> Iterator[subprocess.Popen[bytes]]:
+    """A daemon that has published; its guard ends with it."""
+    with subprocess.Popen(
+        space.command(sys.executable, "-I", "-m", "aovpnd", *where), stderr=subprocess.DEVNULL
+    ) as daemon:
+        try:
+            wait_for("a daemon that vouches", lambda: _ctl(space, "status", where[0]).returncode == 0)
+            yield daemon
+        finally:
+            daemon.kill()
+            daemon.wait()
+            guard = holder(place / "run" / names.GUARD_LOCK_FILE)
+            if guard is not None:
+                os.kill(guard, signal.SIGTERM)
+
+
+@contextmanager
+def _lingerer(lock: Path) -> Iterator[subprocess.Popen[str]]:
+    """A user's program that holds on to the readers' lock."""
+    with subprocess.Popen(
+        ("/usr/bin/python3", "-I", "-c", LINGERER, str(lock)),
+        stdin=subprocess.PIPE,
+        stdout=subprocess.PIPE,
+        text=True,
+        user=NOBODY,
+        group=NOBODY,
+        extra_groups=[],
+        cwd="/",
+    ) as user:
+        try:
+            yield user
+        finally:
+            user.kill()
+
+
+def _ctl(space: Space, *words: str) -> subprocess.CompletedProcess[str]:
+    return space.run(sys.executable, "-I", "-m", "aovpnd.ctl", *words, check=False)
 
 
 def test_only_the_holder_of_the_lock_is_ended(tmp_path: Path) -> None:
