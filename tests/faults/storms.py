@@ -182,6 +182,7 @@ def reader():
         try:
             with open("/run/aovpnd/status.json") as f, open("/run/aovpnd/lock") as l:
                 f.read()
+                fcntl.fcntl(l, fcntl.F_OFD_GETLK, bytes(32))
                 try:
                     fcntl.flock(l, fcntl.LOCK_SH | fcntl.LOCK_NB)
                 except OSError:
@@ -197,7 +198,7 @@ print(done, flush=True)
 
 
 def _readers(stage: Stage, size: int) -> Blowing:
-    """Everybody reads the status and tries the lock."""
+    """Everybody reads the status, asks about the lock and tries it."""
     return _python(stage, _PRELUDE + _READERS, str(size))
 
 

@@ -4,6 +4,7 @@
 import errno
 import os
 import select
+from pathlib import Path
 from typing import cast
 
 import pytest
@@ -11,6 +12,7 @@ import pytest
 from aovpnd.errors import NftError
 from aovpnd.guard import holder
 from aovpnd.guard.queues import Queues, Taken
+from aovpnd.lock import Lock
 from aovpnd.nftlib import Nft
 
 
@@ -56,3 +58,13 @@ def test_pauses_grow(monkeypatch: pytest.MonkeyPatch) -> None:
     assert pauses[11] == holder.LAST_RETRY_S
     assert pauses[12:] == [None, None]
     assert len(announced) == 1
+
+
+def test_no_user_can_open_its_lock(tmp_path: Path) -> None:
+    """Who can open it can lock it, and would keep a dead guard from coming back: whatever the umask, others cannot."""
+    before = os.umask(0)
+    try:
+        with Lock(tmp_path / "lock"):
+            assert (tmp_path / "lock").stat().st_mode & 0o777 == 0o640
+    finally:
+        os.umask(before)
