@@ -18,8 +18,8 @@ DONE, FAILED, WRONG_USAGE, UNREACHABLE, INTERRUPTED = 0, 1, 2, 3, 130
 
 def main(words: list[str] | None = None) -> int:
     """Run one command; the exit status."""
-    if sys.stdout is None:  # closed: whoever closed it wants no answer, and no file that we open may come to be it
-        sys.stdout = os.fdopen(os.open(os.devnull, os.O_WRONLY), "w")
+    if sys.stdout is None:  # closed: no file that we open may come to be it, and writing to it fails (EBADF)
+        sys.stdout = os.fdopen(os.open(os.devnull, os.O_RDONLY), "w")
     sys.stdout.reconfigure(errors="backslashreplace")  # type: ignore[union-attr] # a terminal without UTF-8
     try:
         status = _answer(sys.argv[1:] if words is None else words)

@@ -376,20 +376,29 @@ def test_wait_gives_up(daemon: FakeDaemon, capsys: pytest.CaptureFixture[str]) -
     assert capsys.readouterr().err == "aovpnctl: still not protected: temporary-access (aovpnctl status)\n"
 
 
-@pytest.mark.parametrize("words", ["status", "--help", "check"])
+@pytest.mark.parametrize("words", ["status", "--help", "check", "policy"])
 def test_answer_that_cannot_be_written(words: str, tmp_path: Path) -> None:
-    """A full disk is said in a line, and the exit status tells it; standard output that is closed wants no answer."""
+    """A full disk, and standard output that is closed, are said in a line, and the exit status tells it."""
     (tmp_path / "aovpnd.toml").write_text("", encoding="utf-8")
-    places = [] if words == "--help" else ["--runtime-dir", str(tmp_path)]
-    places = ["--config-dir", str(tmp_path), "--state-dir", str(tmp_path)] if words == "check" else places
+    places = ["--runtime-dir", str(tmp_path)] if words == "status" else []
+    places = ["--config-dir", str(tmp_path), "--state-dir", str(tmp_path)] if words in {"check", "policy"} else places
     command = [sys.executable, "-m", "aovpnd.ctl", words, *places]
-    with Path("/dev/full").open("wb") as full:
-        done = subprocess.run(command, stdout=full, stderr=subprocess.PIPE, text=True, check=False, timeout=60)
-    closed = ["sh", "-c", 'exec "$@" >&-', "sh", *command]
-    quiet = subprocess.run(closed, stderr=subprocess.PIPE, text=True, check=False, timeout=60)
+    for where, why in ((">/dev/full", "No space left on device"), (">&-", "Bad file descriptor")):
+        whole = ["sh", "-c", f'exec "$@" {where}', "sh", *command]
+        done = subprocess.run(whole, stderr=subprocess.PIPE, text=True, check=False, timeout=60)
 
-    assert (done.returncode, done.stderr) == (1, "aovpnctl: standard output: No space left on device\n")
-    assert "Traceback" not in quiet.stderr
+        assert (done.returncode, done.stderr) == (1, f"aovpnctl: standard output: {why}\n")
+
+
+def test_reader_that_has_read_enough(tmp_path: Path) -> None:
+    """``aovpnctl status | head -1``: no complaint about a pipe whose reader has gone."""
+    reader, writer = os.pipe()
+    os.close(reader)
+    command = [sys.executable, "-m", "aovpnd.ctl", "status", "--runtime-dir", str(tmp_path)]
+    done = subprocess.run(command, stdout=writer, stderr=subprocess.PIPE, text=True, check=False, timeout=60)
+    os.close(writer)
+
+    assert (done.returncode, done.stderr) == (0, "")
 
 
 def test_usage_error_is_an_exception_of_its_own() -> None:
