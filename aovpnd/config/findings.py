@@ -99,5 +99,5 @@ def quoted(text: str) -> str:
 
 
 def printable_path(path: object) -> str:
-    """A path as a message may show it; a file's name may hold anything but / and NUL."""
-    return "".join(letter if letter.isprintable() else "?" for letter in str(path))
+    """A path as a message may show it, and as a terminal shows it; a file's name may hold anything but / and NUL."""
+    return "".join(letter if letter.isprintable() else ascii(letter)[1:-1] for letter in str(path))

@@ -202,7 +202,7 @@ def _read_tunnels(where: Directories) -> _Tunnels:
         if spec is not None:
             good.append(spec)
         elif path.suffix == tunnels.SUFFIX:
-            broken.add(path.name.removesuffix(tunnels.SUFFIX))
+            broken.add(printable_path(path.name.removesuffix(tunnels.SUFFIX)))
     return _Tunnels(tuple(good), frozenset(broken), readable=True, findings=tuple(findings))
 
 

@@ -43,6 +43,17 @@ def test_tunnels_are_found(files: Files) -> None:
     assert found.tunnels[1].source == str(files.etc / "tunnels" / "b.conf")
 
 
+def test_name_that_a_terminal_would_obey(files: Files) -> None:
+    """It is spelt out, and in the same way wherever it is shown: what is wrong with the file, and which are broken."""
+    _tunnel(files, "esc\x1b[31m.conf")
+    found = files.load()
+
+    assert found.broken == {r"esc\x1b[31m"}
+    assert [problem.text for problem in found.problems] == [
+        rf"{files.etc}/tunnels/esc\x1b[31m.conf: the file's name is no tunnel name"
+    ]
+
+
 def test_ike_files_come_later(files: Files) -> None:
     """NAME.toml in tunnels/ is no error of syntax: this version cannot use it, and says so."""
     _tunnel(files, "office.toml", "anything")
