@@ -85,6 +85,8 @@ COMMANDS: dict[str, tuple[str, str, dict[str, tuple[str, str, str]]]] = {
     ),
 }
 """Every command: its argument, what it does, its own options."""
+EITHER = {"wait": "--protected|--connected"}
+"""Options of which a command needs one, as its usage shows them."""
 
 
 class UsageError(Exception):
@@ -205,7 +207,8 @@ def help_text(command: str) -> str:
         options = COMMON | {"--version": (FLAG, "", "show the version")}
     else:
         takes, what, own = COMMANDS[command]
-        lines = [" ".join(filter(None, ("usage:", PROGRAM, command, takes, "[OPTION...]"))), "", f"  {what}"]
+        usage = ("usage:", PROGRAM, command, takes, EITHER.get(command), "[OPTION...]")
+        lines = [" ".join(filter(None, usage)), "", f"  {what}"]
         options = own | COMMON
     lines += ["", "options:"]
     lines += _columns([(f"{name} {metavar}".rstrip(), what) for name, (_, metavar, what) in options.items()])

@@ -114,6 +114,12 @@ def test_help(command: str) -> None:
     assert all(len(line) <= 80 for line in text.splitlines())
 
 
+def test_usage_shows_what_is_mandatory() -> None:
+    """``wait`` alone waits for nothing."""
+    with pytest.raises(HelpWanted, match=r"^usage: aovpnctl wait --protected\|--connected \[OPTION\.\.\.\]\n"):
+        parse(["wait", "--help"])
+
+
 def test_version_and_help_are_no_failure(capsys: pytest.CaptureFixture[str]) -> None:
     """Exit status 0, on stdout."""
     assert [main(["--version"]), main(["-h"]), main(["status", "-h"])] == [0, 0, 0]
