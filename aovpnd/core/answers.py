@@ -10,7 +10,7 @@ from aovpnd.core.explain import Explanation, Fate, explain, route_text
 from aovpnd.core.picture import Picture
 from aovpnd.core.sentences import SPECIFICATION, tell, words
 from aovpnd.destinations import Routed
-from aovpnd.model import Clock, Intent, LinkWish, Origin, Routing, Snapshot
+from aovpnd.model import Clock, LinkWish, Origin, Routing, Snapshot
 from aovpnd.orders import Answer, Question
 from aovpnd.ruleset import Ruleset
 
@@ -60,7 +60,7 @@ def overview(picture: Picture) -> Document:
     return {
         "phase": picture.desired.phase.value,
         "snapshot": _snapshot(picture.snapshot),
-        "intent": _intent(intent, now),
+        "intent": _intent(picture, now),
         "desired": _desired(picture),
         "actions": [action.describe() for action in picture.actions],
         "failures": [
@@ -107,12 +107,13 @@ def _snapshot(snapshot: Snapshot) -> Document:
     }
 
 
-def _intent(intent: Intent, now: Clock) -> Document:
-    grant = intent.grant
+def _intent(picture: Picture, now: Clock) -> Document:
+    intent, grant = picture.intent, picture.intent.grant
     return {
         "block": intent.block.value,
         "wish": intent.wish.value,
-        "chosen": intent.chosen,
+        "chosen": None if picture.spec is None else picture.spec.name,
+        "named_by_the_user": intent.chosen,
         "grants_this_hour": len(intent.used),
         "grant": None
         if grant is None

@@ -522,9 +522,17 @@ def test_overview_shows_what_was_seen_wanted_and_to_be() -> None:
     assert data["desired"]["tunnels"] == [
         {"name": "office", "file": OFFICE.source, "link": "aovpn0", "up": True, "handshake": "left alone"}
     ]
+    assert (data["intent"]["chosen"], data["intent"]["named_by_the_user"]) == ("office", None)
     assert data["snapshot"]["ruleset"] == data["desired"]["ruleset"]
     assert "0.0.0.0/0 dev aovpn0 metric 50" in data["snapshot"]["routing"]["routes"]
     assert data["snapshot"]["tunnels"][0]["handshake_s_ago"] == 0.0
+
+
+def test_overview_without_a_tunnel() -> None:
+    """None is chosen, since there is none."""
+    data: Any = answer(Explain(), picture(blocked())).data
+
+    assert data["intent"]["chosen"] is None
 
 
 def test_overview_while_something_fails() -> None:
