@@ -14,4 +14,5 @@ def require_readable(arguments: Arguments) -> None:
     """`CommandRefused` where a directory of the configuration is closed to this user."""
     for directory in (arguments.config_dir, os.path.join(arguments.config_dir, names.TUNNELS), arguments.state_dir):
         if os.path.isdir(directory) and not os.access(directory, os.R_OK | os.X_OK):
-            raise CommandRefused(f"only root may read {directory}", hint="try sudo", code="not-authorised")
+            text = f"only root may read the whole configuration, and {directory} is part of it"
+            raise CommandRefused(text, hint="try sudo", code="not-authorised")

@@ -75,7 +75,8 @@ def test_who_may_not_read_all_is_told(
     monkeypatch.setattr(os, "access", lambda _path, _mode: False)
     for command in ("policy", "check"):
         assert main([command, "--config-dir", str(tmp_path), "--state-dir", str(tmp_path)]) != 0
-        assert f"only root may read {tmp_path} (try sudo)" in capsys.readouterr().err
+        text = f"only root may read the whole configuration, and {tmp_path} is part of it (try sudo)"
+        assert text in capsys.readouterr().err
 
 
 def test_each_line_is_judged() -> None:
