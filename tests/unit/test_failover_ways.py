@@ -159,6 +159,10 @@ def test_the_only_tunnel_sends_nothing() -> None:
 
     text = f"packets to the gateway of work ({ENDPOINT4}, {ENDPOINT6}) do not leave this machine"
     assert problems(machine) == {"nothing-sent": text}
+    (hint,) = (problem.hint for problem in machine.settle().problems)
+    assert hint.startswith(
+        "another firewall drops them, or there is no route: see nft list ruleset, ip rule, ip route;"
+    )
 
 
 def test_the_file_of_the_one_that_carries_is_removed() -> None:
