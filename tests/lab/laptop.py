@@ -119,19 +119,21 @@ supersede dhcp-rebinding-time {self.lease_s * 85 // 100};
 
         ``wait``: until it has one.
         """
-        before = self._bound(link)
+        before = self.bound(link)
         client = self._clients[link][0]
         client.kill()
         client.wait()
         self._clients[link][0] = self._client("-4", link)
         if wait:
-            wait_for("a lease", lambda: self._bound(link) > before, deadline_s=15)
+            wait_for("a lease", lambda: self.bound(link) > before, deadline_s=15)
 
-    def _bound(self, link: str) -> int:
-        """How often a client has got a lease."""
-        return (
-            (self.host.dir / f"dhclient-4.{link}.log").read_text(encoding="utf-8", errors="replace").count("bound to")
-        )
+    def bound(self, link: str) -> int:
+        """How often a link's DHCPv4 client has got a lease, renewals included; its file of leases leaves some out."""
+        return self.client_log(link).count("bound to")
+
+    def client_log(self, link: str) -> str:
+        """What the DHCPv4 clients of a link have said."""
+        return (self.host.dir / f"dhclient-4.{link}.log").read_text(encoding="utf-8", errors="replace")
 
     def leave(self, link: str) -> None:
         """Do what a network manager does when a link loses its carrier: no client, no address, no lease."""
