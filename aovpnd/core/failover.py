@@ -49,7 +49,7 @@ def settle(gateways: Gateways, intent: Intent, seen: View, clock: Clock) -> Gate
     gateways = _ways(_forget(gateways, seen, now), seen, now)
     if _is_nameless(intent, seen, _patience(gateways, seen, seen.spec)):
         return leave(replace(gateways, trial=None), seen, Why.NAMELESS, now)
-    if gateways.wayless_at is not None and now - gateways.wayless_at >= WAYLESS_S:
+    if is_wayless(gateways, now):
         return leave(replace(gateways, trial=None), seen, Why.NO_WAY, now)
     if seen.path is None or seen.state is None or seen.phase is Phase.UNBLOCKED:
         return replace(gateways, trial=None)
@@ -189,6 +189,13 @@ def _before(seen: View) -> list[str]:
     names = [spec.name for spec in seen.order]
     better = names[: names.index(seen.spec.name)] if seen.spec is not None else []
     return [name for name in better if name not in seen.nameless | seen.wayless]
+
+
+def is_wayless(gateways: Gateways, now: float) -> bool:
+    """Whether this network has led nowhere near the carrier's gateway for so long that it is worth a word: router
+    advertisements and leases come one after the other.
+    """
+    return gateways.wayless_at is not None and now - gateways.wayless_at >= WAYLESS_S
 
 
 def next_look(gateways: Gateways, seen: View, now: float) -> tuple[float, ...]:

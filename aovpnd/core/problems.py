@@ -4,7 +4,7 @@
 from typing import Final, assert_never
 
 from aovpnd import names
-from aovpnd.core import dns, fights, health, mtu, sleep
+from aovpnd.core import dns, failover, fights, health, mtu, sleep
 from aovpnd.core.health import IN_VAIN
 from aovpnd.core.routing import overlaps
 from aovpnd.core.uplinks import carrying
@@ -88,7 +88,7 @@ def _tunnel(intent: Intent, snapshot: Snapshot, now: View) -> list[Problem]:
     found = []
     if phase in {Phase.CONNECTING, Phase.TEMPORARY_ACCESS}:
         found += _names(intent, now.uplinks, spec)
-        if spec.name in now.wayless:
+        if failover.is_wayless(intent.gateways, snapshot.now.boot):
             found.append(Problem("address-family", Severity.WARNING, _no_way(spec), "another network may help"))
     if phase is Phase.CONNECTING and spec.name not in now.wayless:
         found += _handshakes(intent, snapshot, now, spec)

@@ -101,10 +101,12 @@ def _storm(neighbours: Neighbours) -> None:
 _BUSY: Final = """
 import nftables, sys, time
 kernel, end, done = nftables.Nftables(), time.monotonic() + float(sys.argv[1]), 0
+kernel.cmd("add table ip storm")  # stays while it lasts
 while time.monotonic() < end:
     done += kernel.cmd("add table ip busy")[0] == 0
     done += kernel.cmd("add chain ip busy c { type filter hook output priority 9; }; delete table ip busy")[0] == 0
     time.sleep(0.005)
+kernel.cmd("delete table ip storm")
 print(done)
 """
 BUSY_S: Final = 3.0
@@ -120,7 +122,7 @@ def _busy(scene: Scene, tries: int) -> None:
     for _ in range(tries):
         pid, taken, began = scene.laptop.daemon_pid(), _cpu_s(scene.laptop.daemon_pid()), time.monotonic()
         storm = scene.host.spawn("/usr/bin/python3", "-c", _BUSY, str(BUSY_S), log="busy", stdout=subprocess.PIPE)
-        wait_for("the storm", lambda: ("ip", "busy") in tables(scene.host), poll_s=0.001)
+        wait_for("the storm", lambda: ("ip", "storm") in tables(scene.host), poll_s=0.001)
         removed = time.monotonic()
         scene.host.nft("delete table inet aovpnd")
         wait_for("our table to be as before", lambda: ours(scene.host) == before, deadline_s=HEALED_S, poll_s=0.01)
