@@ -17,6 +17,7 @@ from tests.soak.plan import Part, Sizes
 from tests.soak.run import Record, Share, commit, growth, soak, table
 
 _ENOUGH = 100_000
+"""Packets a second, of a flood that is not thinned."""
 _FLOODED = (Part.TRANSITIONS, Part.KILLS, Part.FLUSHES)
 """Where the whole flood runs, packet sockets included."""
 
@@ -40,25 +41,25 @@ def main() -> int:
     parts = options.part or tuple(Part)
     if options.share:
         mine, _, of = options.share.partition("/")
-        soak(sizes, options.seed, record, say, parts, Share(int(mine), int(of)))
+        soak(sizes, options.seed, record, say, parts, Share(int(mine), int(of), options.thin))
         return 0
     try:
         if options.workers > 1:
             _together(path, parts, head, options)
             record = Record.open(path)
         else:
-            soak(sizes, options.seed, record, say, parts)
+            soak(sizes, options.seed, record, say, parts, Share(thin=options.thin))
     finally:
         print(report(record, head, options.seed), flush=True)
     if options.write:
         options.write.write_text(_HEAD + report(record, head, options.seed), encoding="utf-8")
-    return 0 if _passed(record) else 1
+    return 0 if _passed(record, options.thin) else 1
 
 
 def _together(path: Path, parts: tuple[Part, ...], head: str, options: argparse.Namespace) -> None:
     """Part after part, each in several worlds at once: most of a transition is waiting."""
     sizes = [f"--{name}={getattr(options, name)}" for name in ("transitions", "kills", "flushes", "both")]
-    more = [f"--seed={options.seed}", f"--record={path}", f"--commit={head}"]
+    more = [f"--seed={options.seed}", f"--record={path}", f"--commit={head}", f"--thin={options.thin}"]
     for part in parts:
         command = [sys.executable, "-m", "tests.soak", *sizes, *more, f"--part={part}"]
         shares = [f"--share={mine}/{options.workers}" for mine in range(options.workers)]
@@ -118,10 +119,10 @@ def _rate(packets: float, seconds: float) -> int:
     return int(packets / seconds) if seconds else 0
 
 
-def _passed(record: Record) -> bool:
+def _passed(record: Record, thin: int) -> bool:
     grown = growth(record)
     packets, seconds = record.flood(*_FLOODED)
-    fast = seconds == 0 or _rate(packets, seconds) >= _ENOUGH
+    fast = seconds == 0 or _rate(packets, seconds) >= _ENOUGH // thin
     return fast and not any(trial.leaked or trial.lost for trial in record.trials) and (grown is None or grown.stays)
 
 
@@ -136,6 +137,7 @@ def _options() -> argparse.Namespace:
     parser.add_argument("--fresh", action="store_true", help="begin anew")
     parser.add_argument("--commit", help="what to call the program that is soaked")
     parser.add_argument("--workers", type=int, default=1, metavar="N", help="so many worlds at once share the trials")
+    parser.add_argument("--thin", type=int, default=1, metavar="N", help="flood with an Nth of the packets")
     parser.add_argument("--share", metavar="MINE/OF", help="what one of them does")
     parser.add_argument("--write", type=Path, metavar="FILE", help="write the page there, too")
     return parser.parse_args()

@@ -47,10 +47,13 @@ class Trial:
 
 @dataclass(frozen=True, slots=True)
 class Share:
-    """Which trials are done here: every ``of``-th, the first being ``mine``. The flood is shared as well."""
+    """Which trials are done here: every ``of``-th, the first being ``mine``. The flood is shared as well, and is only a
+    ``thin``-th of what it could be: a machine that is not busy does more trials in the same time.
+    """
 
     mine: int = 0
     of: int = 1
+    thin: int = 1
 
 
 WHOLE: Final = Share()
@@ -133,7 +136,7 @@ def _in_one_world(
     rates, polite = EVERYBODY, tuple(JUDGED)
     if part is Part.BOTH:
         rates, polite = ORDINARY_FLOOD, tuple(kind for kind in ORDINARY if kind.name not in _MDNS)
-    rates = {kind: rate // share.of for kind, rate in rates.items()}
+    rates = {kind: rate // share.of // share.thin for kind, rate in rates.items()}
     stands = True
     try:
         with stage.flood(rates, polite):
