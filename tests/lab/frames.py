@@ -24,7 +24,7 @@ Endpoint = tuple[Address, int]
 ENDPOINTS: Final[tuple[Endpoint, ...]] = tuple(
     (address, plan.GATEWAY_PORT) for place in plan.PLACES for address in (place.wan4, place.wan6)
 )
-SITES: Final = (plan.HOME, plan.CAFE, plan.SIX)
+SITES: Final = (plan.HOME, plan.CAFE, plan.SIX, plan.TETHER)
 RESOLVERS: Final = frozenset(address for site in SITES for address in (site.router4, site.router6, site.router_local))
 LOOKED_UP: Final = (plan.GATEWAY_NAME, "ipv4only.arpa")
 """The names that a protected laptop may ask its network for."""

@@ -68,6 +68,11 @@ SIX: Final = Site(
     nat64="2001:db8:64",
 )
 """A mobile network of today: IPv6 alone, IPv4 behind NAT64. There only where `World.build` is asked for it."""
+TETHER: Final = Site(
+    *("tether", "192.168.42", "2001:db8:42", "02:00:00:00:42:01"),
+    *("198.51.100.14", "198.51.100.13", "2001:db8:ff42::2", "2001:db8:ff42::1"),
+)
+"""A telephone on a cable. There only where `World.build` is asked for it."""
 
 GATEWAY4: Final = IPv4Address("203.0.113.2")
 GATEWAY6: Final = IPv6Address("2001:db8:113::2")

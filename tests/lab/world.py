@@ -13,7 +13,7 @@ from tests.lab.ethtool import software_segmentation
 from tests.lab.frames import ENDPOINTS, Address, Endpoint
 from tests.lab.host import Host, new_world_dir
 from tests.lab.laptop import Laptop
-from tests.lab.plan import CAFE, HOME, SIX
+from tests.lab.plan import CAFE, HOME, SIX, TETHER
 from tests.lab.process import LabError
 from tests.lab.record import Recorder
 from tests.lab.sites import (
@@ -43,6 +43,8 @@ class World:
     """Radio and switch: one bridge per site; the recorder listens on its ends of the laptop's links."""
     six: Router | None
     """The site with IPv6 alone, where there is one."""
+    tether: Router | None
+    """The telephone, where there is one."""
     ca: Path
     """Certificate of the authority that signed the captive portal's."""
     links: list[str] = field(default_factory=list)
@@ -51,18 +53,26 @@ class World:
     _recorders: list[Recorder] = field(default_factory=list)
 
     @classmethod
-    def build(cls, *, lease_s: int = 120, links: tuple[str, ...] = ("wlan0", "eth0"), nat64: bool = False) -> Self:
+    def build(
+        cls,
+        *,
+        lease_s: int = 120,
+        links: tuple[str, ...] = ("wlan0", "eth0"),
+        nat64: bool = False,
+        tether: bool = False,
+    ) -> Self:
         """Build a world, its laptop off every network: the links exist, are down, and have no carrier.
 
         ``lease_s``: lifetime of DHCPv4 leases, 20 s and more (the client counts it; servers give two minutes at least).
-        ``nat64``: there is a third site, ``six``, with IPv6 alone.
+        ``nat64``: there is a third site, ``six``, with IPv6 alone; ``tether``: there is ``tether``, a telephone's.
         """
         require_private_world()
         directory = new_world_dir()
         with ThreadPoolExecutor() as pool:
             keys = pool.submit(lambda: (new_key(), new_key(), new_preshared_key()))
             certificates = pool.submit(make_certificates, directory)
-            names = ("laptop", "home", "cafe", "internet", "gateway", "air", *(("six",) if nat64 else ()))
+            more = (*(("six",) if nat64 else ()), *(("tether",) if tether else ()))
+            names = ("laptop", "home", "cafe", "internet", "gateway", "air", *more)
             hosts = dict(zip(names, pool.map(lambda name: Host.boot(name, directory), names), strict=True))
             laptop_key, gateway_key, preshared = keys.result()
             ca, certificate, key = certificates.result()
@@ -74,6 +84,7 @@ class World:
                 home=Router(hosts["home"], HOME),
                 cafe=Router(hosts["cafe"], CAFE),
                 six=Router(hosts["six"], SIX) if nat64 else None,
+                tether=Router(hosts["tether"], TETHER) if tether else None,
                 internet=hosts["internet"],
                 gateway=gateway,
                 air=hosts["air"],
@@ -88,8 +99,8 @@ class World:
                     pool.submit(world.cafe.configure, lease_s=lease_s, portal_tls=(certificate, key)),
                     pool.submit(world.laptop.configure),
                 ]
-                if world.six is not None:
-                    jobs.append(pool.submit(world.six.configure, lease_s=lease_s))
+                others = (router for router in (world.six, world.tether) if router is not None)
+                jobs += [pool.submit(router.configure, lease_s=lease_s) for router in others]
                 for job in jobs:
                     job.result()
                 internet_ready(world.internet)
@@ -102,7 +113,7 @@ class World:
     @property
     def routers(self) -> tuple[Router, ...]:
         """The routers of all sites."""
-        return (self.home, self.cafe, *((self.six,) if self.six is not None else ()))
+        return (self.home, self.cafe, *(router for router in (self.six, self.tether) if router is not None))
 
     def _wire(self, links: tuple[str, ...]) -> None:
         """Join the machines with veth pairs, and the sites' LANs with bridges in the air."""

@@ -66,16 +66,16 @@ class Image:
     disk: Path
 
 
-def image(suite: str) -> Image:
-    """Return the image of ``suite``; make it when it is not cached. Several processes may ask at once. Needs root.
+def image(suite: str, more: tuple[str, ...] = ()) -> Image:
+    """Return the image of ``suite``, with ``more`` packages; make it when it is not cached. Needs root.
 
-    Raises ImageError or RootdirError.
+    Several processes may ask at once. Raises ImageError or RootdirError.
     """
     if "INITRD" not in os.environ:
         os.environ["INITRD"] = (
             "No"  # kernel packages build no initramfs of their own: half a minute saved, never booted
         )
-    root = rootdir(suite, PACKAGES)
+    root = rootdir(suite, (*PACKAGES, *more))
     key = hashlib.sha256(f"{RECIPE}\n{root.name}\n{_DISK_SIZE}".encode()).hexdigest()[:12]
     place = CACHE / "machines" / f"{suite}-{key}"
     if not place.is_dir():

@@ -1,0 +1,149 @@
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""``make bench-vm``: a call and a download roam on a booted laptop: aovpnd, wg-quick, NetworkManager's WireGuard.
+
+All three use the kernel's WireGuard, which the lab's namespaces need not have, and NetworkManager for the networks
+below: only the tunnel differs. ``--rounds N`` of three roams for each, ``--write FILE`` for the page.
+"""
+
+import argparse
+import itertools
+import secrets
+import sys
+import time
+from collections import Counter
+from dataclasses import dataclass, field
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Final
+
+from aovpnd import __version__
+from tests.lab import plan
+from tests.lab.process import LabError
+from tests.lab.world import World
+from tests.vm.images import Image
+from tools.bench import commit, machine
+from tools.bench_vm_figure import Roam, Span, rows, silence, what_it_cost
+from tools.bench_vm_laptop import CONTENDERS, MOVES, Contender, Laptop, prepare, the_image
+
+ROUNDS: Final = 10
+TURNS: Final = 2
+"""Each contender has so many turns, a fresh boot each: what the machine does besides hits all alike."""
+LEASE_S: Final = 7200
+_TO_THE_CALL: Final = tuple(f" to {address}" for address in (plan.ECHO4, plan.WEB4))
+
+
+@dataclass(slots=True)
+class Tally:
+    """What one contender did in all its turns."""
+
+    roams: dict[str, list[Roam]] = field(default_factory=lambda: {move.name: [] for move in MOVES})
+    still: list[float] = field(default_factory=list)
+    """The longest silence of the call while nothing happened: the machine's own hiccups, one figure a turn."""
+    connections: list[int] = field(default_factory=list)
+    """How many the stream needed, turn by turn."""
+    leaked: int = 0
+    """Frames of the call and the stream outside of the tunnel while there should be one."""
+    other: Counter[str] = field(default_factory=Counter)
+    """Other frames outside of it that a protected laptop would not send."""
+    control: int = 0
+    """Frames of the call and the stream that were seen when there was no tunnel yet."""
+
+
+def measure(disk: Image, rounds: int) -> dict[str, Tally]:
+    """All contenders, by turns."""
+    tallies = {contender.name: Tally() for contender in CONTENDERS}
+    with World.build(links=(), lease_s=LEASE_S, tether=True) as world:
+        prepare(world)
+        for number in range(TURNS):
+            for contender in CONTENDERS:
+                part = rounds * (number + 1) // TURNS - rounds * number // TURNS
+                print(f"… {contender.name}: {part} rounds", file=sys.stderr, flush=True)
+                _turn(disk, world, contender, part, tallies[contender.name])
+    return tallies
+
+
+def _turn(disk: Image, world: World, contender: Contender, rounds: int, tally: Tally) -> None:
+    with Laptop.power_on(disk, world, contender) as laptop:
+        if contender.up:
+            laptop.call_without_tunnel()
+        laptop.bring_up()
+        since = time.time()
+        laptop.call()
+        marks = [laptop.uptime()]
+        laptop.wait_steady()
+        heard = []
+        for move in MOVES * rounds:
+            laptop.reserve(move)
+            marks.append(laptop.uptime())
+            heard.append(laptop.move(move) and laptop.wait_steady())
+            print(f"  {move.name}: {'heard' if heard[-1] else 'never'}", file=sys.stderr, flush=True)
+        marks.append(laptop.uptime())
+        report = laptop.report()
+        laptop.machine.pause()
+        recording = laptop.recorder.recording(secrets.token_bytes(16))
+    still, *spans = (Span(*pair) for pair in itertools.pairwise(marks))
+    tally.still.append(silence(report.echoes, still))
+    tally.connections.append(report.connections)
+    for move, span, arrived in zip(MOVES * rounds, spans, heard, strict=True):
+        tally.roams[move.name].append(what_it_cost(report, span, arrived=arrived))
+    for frame in recording.clear():
+        of_the_call = any(where in frame.what for where in _TO_THE_CALL)
+        if frame.time < since:
+            tally.control += of_the_call
+        elif of_the_call:
+            tally.leaked += 1
+        else:
+            tally.other[frame.what] += 1
+    if contender.up and not tally.control:
+        raise LabError("the call was not seen outside when there was no tunnel: what is counted means nothing")
+
+
+# ── the report ───────────────────────────────────────────────────────────────────────────────────────────────────────
+
+
+def page(tallies: dict[str, Tally], where: str) -> str:
+    """The page, as text."""
+    roams = {move.name: {name: tally.roams[move.name] for name, tally in tallies.items()} for move in MOVES}
+    control = sum(tally.control for tally in tallies.values())
+    lines = [
+        "<!-- SPDX-License-Identifier: GPL-3.0-or-later -->",
+        "",
+        "# Roaming beside NetworkManager",
+        "",
+        f"aovpnd {__version__} at commit {commit()}, {datetime.now(UTC):%Y-%m-%d}, on a booted Debian 12 under QEMU.",
+        f"{where}.",
+        "",
+        "| roam | tunnel | n | call silent: median | 99th p. | worst | stream silent: median | 99th p. | worst |",
+        "|---|---|---|---|---|---|---|---|---|",
+        *rows(roams),
+        "",
+        "| tunnel | standing still | connections of the stream | its and the call's frames outside | others outside |",
+        "|---|---|---|---|---|",
+    ]
+    for name, tally in tallies.items():
+        others = ", ".join(f"{count} × {what}" for what, count in tally.other.most_common(3))
+        connections = ", ".join(map(str, tally.connections))
+        lines.append(
+            f"| {name} | {max(tally.still):.2f} s | {connections} | {tally.leaked} |"
+            f" {tally.other.total()}{f' ({others})' if others else ''} |"
+        )
+    lines += ["", f"{control} frames of the call were seen when there was no tunnel yet.", ""]
+    return "\n".join(lines)
+
+
+def main(arguments: list[str]) -> int:
+    """Measure, print, and write the page if one is asked for."""
+    parser = argparse.ArgumentParser(prog="bench-vm", description=(__doc__ or "").partition("\n")[0])
+    parser.add_argument("--rounds", type=int, default=ROUNDS, help="of three roams, for each tunnel")
+    parser.add_argument("--write", type=Path, metavar="FILE", help="write the page there")
+    chosen = parser.parse_args(arguments)
+    where = machine()
+    text = page(measure(the_image(), chosen.rounds), where)
+    print(text)
+    if chosen.write:
+        chosen.write.write_text(text, encoding="utf-8")
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main(sys.argv[1:]))

@@ -1,0 +1,76 @@
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""What a call's report says of each roam: pure arithmetic, for `bench_vm`."""
+
+import itertools
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
+
+from tools.bench_figure import percentile
+
+
+@dataclass(frozen=True, slots=True)
+class Report:
+    """What the guest's caller wrote (tests/vm/guest/caller.py): seconds since power-on."""
+
+    echoes: tuple[float, ...]
+    pieces: tuple[float, ...]
+    """Of the stream."""
+    connections: int
+    """How many the stream needed: one, if it lived."""
+
+
+@dataclass(frozen=True, slots=True)
+class Span:
+    """The time of one roam: from before it was brought about until after all was quiet, seconds since power-on."""
+
+    start: float
+    end: float
+
+
+@dataclass(frozen=True, slots=True)
+class Roam:
+    """What one roam cost: the longest silence of the call, and of the stream, in seconds."""
+
+    call: float
+    stream: float
+    arrived: bool
+    """Whether the call was heard in time by the new network."""
+
+
+def read_report(text: str) -> Report:
+    """Read a report; a last line that is still being written is left out."""
+    found: dict[str, list[float]] = {"e": [], "d": [], "c": []}
+    for line in text[: text.rfind("\n") + 1].splitlines():
+        what, moment = line.split()
+        found[what].append(float(moment))
+    return Report(tuple(found["e"]), tuple(found["d"]), len(found["c"]))
+
+
+def silence(moments: Iterable[float], span: Span) -> float:
+    """The longest time within a span in which nothing came; the whole span when nothing came at all."""
+    inside = [span.start, *(moment for moment in moments if span.start < moment < span.end), span.end]
+    return max(after - before for before, after in itertools.pairwise(inside))
+
+
+def what_it_cost(report: Report, span: Span, *, arrived: bool) -> Roam:
+    """What the roam of a span cost."""
+    return Roam(silence(report.echoes, span), silence(report.pieces, span), arrived)
+
+
+def seconds(values: Iterable[float]) -> str:
+    """Median, 99th percentile and worst, as cells of a table."""
+    ordered = list(values)
+    return " | ".join(f"{value:.2f} s" for value in (percentile(ordered, 50), percentile(ordered, 99), max(ordered)))
+
+
+def rows(roams: Mapping[str, Mapping[str, list[Roam]]]) -> list[str]:
+    """Rows of the table: what happened -> contender -> roams; all kinds together come last."""
+    contenders = list(dict.fromkeys(name for kinds in roams.values() for name in kinds))
+    together = {name: [each for kinds in roams.values() for each in kinds.get(name, [])] for name in contenders}
+    lines = []
+    for kind, by_contender in [*roams.items(), ("all roams", together)]:
+        for name, found in by_contender.items():
+            lost = sum(not each.arrived for each in found)
+            call, stream = (seconds(each) for each in ([r.call for r in found], [r.stream for r in found]))
+            lines.append(f"| {kind} | {name} | {len(found)}{f' ({lost} never)' if lost else ''} | {call} | {stream} |")
+    return lines
