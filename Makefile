@@ -70,6 +70,10 @@ fuzz: setup ## a hundred thousand damaged inputs for every border of the program
 bench: ## times, memory, wake-ups and throughput; writes docs/bench.md
 	@tools/in-lab python3 -m tools.bench $(ARGS)
 
+.PHONY: bench-vm
+bench-vm: ## a call that roams, on booted laptops: aovpnd, wg-quick, NetworkManager; half an hour; writes docs/bench-vm.md
+	@tools/in-lab --vm-bench python3 -m tools.bench_vm --write docs/bench-vm.md $(ARGS)
+
 .PHONY: coverage
 coverage: ## branch coverage of the unit tests; the core must have all of it
 	@tools/coverage $(ARGS)

@@ -2,10 +2,14 @@
 """What a call's report says of each roam: pure arithmetic, for `bench_vm`."""
 
 import itertools
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable
 from dataclasses import dataclass
+from typing import Final
 
 from tools.bench_figure import percentile
+
+SILENCE_S: Final = 1.0
+"""What we aim at, for the call, at the 99th percentile."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -63,14 +67,10 @@ def seconds(values: Iterable[float]) -> str:
     return " | ".join(f"{value:.2f} s" for value in (percentile(ordered, 50), percentile(ordered, 99), max(ordered)))
 
 
-def rows(roams: Mapping[str, Mapping[str, list[Roam]]]) -> list[str]:
-    """Rows of the table: what happened -> contender -> roams; all kinds together come last."""
-    contenders = list(dict.fromkeys(name for kinds in roams.values() for name in kinds))
-    together = {name: [each for kinds in roams.values() for each in kinds.get(name, [])] for name in contenders}
-    lines = []
-    for kind, by_contender in [*roams.items(), ("all roams", together)]:
-        for name, found in by_contender.items():
-            lost = sum(not each.arrived for each in found)
-            call, stream = (seconds(each) for each in ([r.call for r in found], [r.stream for r in found]))
-            lines.append(f"| {kind} | {name} | {len(found)}{f' ({lost} never)' if lost else ''} | {call} | {stream} |")
-    return lines
+def row(kind: str, name: str, roams: list[Roam]) -> str:
+    """One row of the table: what happened, with which tunnel, and what it cost."""
+    lost = sum(not roam.arrived for roam in roams)
+    count = f"{len(roams)}, {lost} of them never" if lost else str(len(roams))
+    calls = [roam.call for roam in roams]
+    verdict = "met" if percentile(calls, 99) <= SILENCE_S and not lost else "missed"
+    return f"| {kind} | {name} | {count} | {seconds(calls)} | {verdict} | {seconds(roam.stream for roam in roams)} |"

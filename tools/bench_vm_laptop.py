@@ -5,8 +5,9 @@ import re
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
+from enum import Enum
 from pathlib import Path
-from typing import Final, Self
+from typing import Final, Self, assert_never
 
 from tests.lab import plan
 from tests.lab.plan import Site
@@ -168,22 +169,28 @@ def prepare(world: World) -> None:
     world.internet.nft(_COUNTER)
 
 
+class How(Enum):
+    """What is there when."""
+
+    BETTER = "the new network is preferred, and the old one goes when it is no longer used"
+    RESERVE = "the new network waits, with its lease, until the old one is cut off"
+    COLD = "the old network is cut off at the moment at which the new one begins: its lease has to come first"
+
+
 @dataclass(frozen=True, slots=True)
 class Move:
-    """One way of changing networks. ``better``: NetworkManager prefers the new one, so that the old goes away only when
-    it is no longer used; otherwise the new one waits in reserve until the old is cut off.
-    """
+    """One way of changing networks."""
 
     name: str
     old: Way
     new: Way
-    better: bool
+    how: How
 
 
 MOVES: Final = (
-    Move("Wi-Fi to dock, plugged in", WIFI, DOCK, better=True),
-    Move("dock to tether, cable pulled", DOCK, TETHER, better=False),
-    Move("tether to Wi-Fi, found again", TETHER, WIFI, better=True),
+    Move("Wi-Fi to dock", WIFI, DOCK, How.BETTER),
+    Move("dock to tether", DOCK, TETHER, How.RESERVE),
+    Move("tether to Wi-Fi", TETHER, WIFI, How.COLD),
 )
 """A round; it ends where it began."""
 
@@ -233,17 +240,24 @@ class Laptop:
 
     def move(self, move: Move) -> bool:
         """Change networks; whether the gateway heard the laptop by the new one in time."""
-        if move.better:
-            self.link(move.new, "on")
-            heard = self._is_heard_by(move.new)
-            self.link(move.old, "off")
-            return heard
-        self.link(move.old, "off")
+        match move.how:
+            case How.BETTER:
+                self.link(move.new, "on")
+                heard = self._is_heard_by(move.new)
+                self.link(move.old, "off")
+                return heard
+            case How.RESERVE:
+                self.link(move.old, "off")
+            case How.COLD:
+                self.link(move.old, "off")
+                self.link(move.new, "on")
+            case other:
+                assert_never(other)
         return self._is_heard_by(move.new)
 
     def reserve(self, move: Move) -> None:
         """Have ready what a move needs before it begins."""
-        if not move.better:
+        if move.how is How.RESERVE:
             self.link(move.new, "on")
             self.wait_lease(move.new)
 
@@ -295,3 +309,7 @@ def _in_time(condition: Callable[[], bool]) -> bool:
         return wait_for("the call", condition, deadline_s=ARRIVES_S, poll_s=0.1)
     except LabError:
         return False
+
+
+if __name__ == "__main__":
+    print(the_image().disk)
