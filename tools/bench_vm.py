@@ -48,7 +48,7 @@ _OUTSIDE: Final = """
 of the call were seen there when there was no tunnel yet. *Other frames* are those that aovpnd lets nobody send;
 neither wg-quick nor NetworkManager promises anything about them.
 """
-_TO_THE_CALL: Final = tuple(f" to {address}" for address in (plan.ECHO4, plan.WEB4))
+_TO_THE_CALL: Final = tuple(f" to {address} " for address in (plan.ECHO4, plan.WEB4))
 
 
 @dataclass(slots=True)
@@ -92,7 +92,7 @@ def _turn(disk: Image, world: World, contender: Contender, rounds: int, tally: T
         laptop.wait_steady()
         heard = []
         for move in MOVES * rounds:
-            laptop.reserve(move)
+            laptop.before(move)
             marks.append(laptop.uptime())
             heard.append(laptop.move(move) and laptop.wait_steady())
         marks.append(laptop.uptime())

@@ -255,11 +255,15 @@ class Laptop:
                 assert_never(other)
         return self._is_heard_by(move.new)
 
-    def reserve(self, move: Move) -> None:
-        """Have ready what a move needs before it begins."""
+    def before(self, move: Move) -> None:
+        """Have all as a move needs it: the new network's lease is there, or an earlier one given up."""
         if move.how is How.RESERVE:
             self.link(move.new, "on")
             self.wait_lease(move.new)
+            return
+        link = move.new.card.name
+        words = ("sh", "-c", f'test -z "$(ip -4 route show default dev {link})"')
+        self.machine.wait(f"NetworkManager to give {link} up", *words)
 
     def _is_heard_by(self, way: Way) -> bool:
         gateway, source = self.world.gateway.host, f"\t{way.site.wan4}:"
