@@ -71,7 +71,7 @@ bench: ## times, memory, wake-ups and throughput; writes docs/bench.md
 	@tools/in-lab python3 -m tools.bench $(ARGS)
 
 .PHONY: bench-vm
-bench-vm: ## a call that roams, on booted laptops: aovpnd, wg-quick, NetworkManager; half an hour; writes docs/bench-vm.md
+bench-vm: ## a call that roams, on booted laptops: aovpnd, wg-quick, NetworkManager; a quarter of an hour; writes docs/bench-vm.md
 	@tools/in-lab --vm-bench python3 -m tools.bench_vm --write docs/bench-vm.md $(ARGS)
 
 .PHONY: coverage
