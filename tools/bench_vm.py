@@ -1,7 +1,7 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
 """``make bench-vm``: a call and a download roam on a booted laptop: aovpnd, wg-quick, NetworkManager's WireGuard.
 
-All three use the kernel's WireGuard, which the lab's namespaces need not have, and NetworkManager for the networks
+All of them use the kernel's WireGuard, which the lab's namespaces need not have, and NetworkManager for the networks
 below: only the tunnel differs. ``--rounds N`` of three roams for each, ``--write FILE`` for the page.
 """
 
@@ -32,16 +32,17 @@ LEASE_S: Final = 7200
 _HOW: Final = """
 Written by `make bench-vm`. A call of 50 packets a second and a paced download go through the tunnel while the
 laptop changes networks; what is counted is the longest silence of each, from before a roam until the call has
-gone on for two seconds at the new network. All three tunnels are the kernel's WireGuard to the same gateway,
-and NetworkManager joins the networks below all three, so that only the tunnel differs. QEMU translates where
+gone on for two seconds at the new network. All tunnels are the kernel's WireGuard to the same gateway, and
+NetworkManager joins the networks below all of them, so that only the tunnel differs. QEMU translates where
 there is no hardware for it, and is slow then: compare the rows with each other. Of so few roams the 99th
 percentile is the worst.
 """
 _WHY: Final = """
 When a cable is pulled, NetworkManager waits some seconds for its carrier to come back (`carrier-wait-timeout`
 of NetworkManager.conf(5)), and until then the kernel goes on using the dead cable's route. aovpnd sets
-`ignore_routes_with_linkdown` ([decision 13](decisions/0013-the-path-is-the-way-that-packets-take.md)); the
-others leave it as it is.
+`ignore_routes_with_linkdown` ([decision 13](decisions/0013-the-path-is-the-way-that-packets-take.md)), wg-quick
+and NetworkManager leave it as it is. *wg-quick, with the setting* is a laptop whose owner has made it: the rest
+of the difference is aovpnd's own.
 """
 _OUTSIDE: Final = """
 *Outside*: seen on the far side of the cards, not in the tunnel, from the moment at which it carried; {control} frames

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""The booted laptop of `bench_vm`: three cards under NetworkManager, and one of three tunnels."""
+"""The booted laptop of `bench_vm`: three cards under NetworkManager, and one of some tunnels."""
 
 import re
 from collections.abc import Callable, Iterator
@@ -118,6 +118,12 @@ def _wg_quick(conf: str) -> Tree:
     return {_CONF: text("".join(line for line in conf.splitlines(keepends=True) if not line.startswith("DNS")), 0o600)}
 
 
+def _wg_quick_with_setting(conf: str) -> Tree:
+    """The same on a laptop whose owner knows what makes aovpnd quick when a cable is pulled."""
+    setting = text("net.ipv4.conf.all.ignore_routes_with_linkdown = 1\n")
+    return {**_wg_quick(conf), "/etc/sysctl.d/50-linkdown.conf": setting}
+
+
 def _network_manager(conf: str) -> Tree:
     """The connection that ``nmcli connection import type wireguard`` makes of the file, without the DNS servers."""
     value = dict(re.findall(r"^(\w+) = (.*)$", conf, re.MULTILINE))
@@ -137,6 +143,7 @@ CONTENDERS: Final = (
     Contender("aovpnd", _aovpnd),
     Contender("wg-quick", _wg_quick, ("wg-quick", "up", "wg0")),
     Contender("NetworkManager", _network_manager),
+    Contender("wg-quick, with the setting", _wg_quick_with_setting, ("wg-quick", "up", "wg0")),
 )
 
 
