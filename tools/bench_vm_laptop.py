@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Final, Self, assert_never
 
 from tests.lab import plan
+from tests.lab.network_manager import profile, uplink
 from tests.lab.plan import Site
 from tests.lab.process import LabError, wait_for
 from tests.lab.product import debian_packages, installed
@@ -62,17 +63,6 @@ TETHER: Final = Way(Card("usb0", "tap2", "02:00:00:00:03:02"), plan.TETHER, 700)
 WAYS: Final = (WIFI, DOCK, TETHER)
 """Metrics are NetworkManager's own for radio, cable and modem; all three cards are Ethernet to the kernel."""
 
-_UPLINK: Final = """[connection]
-id={link}
-type=ethernet
-interface-name={link}
-[ipv4]
-method=auto
-route-metric={metric}
-[ipv6]
-method=auto
-route-metric={metric}
-"""
 _TUNNEL: Final = """[connection]
 id=wg0
 type=wireguard
@@ -92,7 +82,6 @@ address1={address4}
 method=manual
 address1={address6}
 """
-_PROFILES: Final = "/etc/NetworkManager/system-connections"
 _UNITS: Final = "/etc/systemd/system"
 
 
@@ -128,7 +117,7 @@ def _network_manager(conf: str) -> Tree:
     """The connection that ``nmcli connection import type wireguard`` makes of the file, without the DNS servers."""
     value = dict(re.findall(r"^(\w+) = (.*)$", conf, re.MULTILINE))
     address4, address6 = value["Address"].split(", ")
-    profile = _TUNNEL.format(
+    content = _TUNNEL.format(
         private_key=value["PrivateKey"],
         public_key=value["PublicKey"],
         preshared_key=value["PresharedKey"],
@@ -136,7 +125,7 @@ def _network_manager(conf: str) -> Tree:
         address4=address4,
         address6=address6,
     )
-    return {f"{_PROFILES}/wg0.nmconnection": text(profile, 0o600)}
+    return profile("wg0", content)
 
 
 CONTENDERS: Final = (
@@ -163,7 +152,7 @@ def furniture() -> dict[str, Entry]:
         tree[f"/etc/systemd/network/10-{link}.link"] = text(
             f"[Match]\nMACAddress={way.card.mac}\n[Link]\nName={link}\n"
         )
-        tree[f"{_PROFILES}/{link}.nmconnection"] = text(_UPLINK.format(link=link, metric=way.metric), 0o600)
+        tree |= uplink(link, way.metric)
     return tree
 
 

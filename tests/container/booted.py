@@ -15,6 +15,7 @@ from typing import Any, Final, Self
 from aovpnd import names
 from tests.lab import plan
 from tests.lab.container import Container
+from tests.lab.network_manager import uplink
 from tests.lab.process import LabError, wait_for
 from tests.lab.product import installed
 from tests.lab.tree import Symlink, Tree, text
@@ -42,18 +43,6 @@ class Manager(StrEnum):
     NETWORKD = "systemd-networkd"
 
 
-_PROFILE: Final = """[connection]
-id={link}
-type=ethernet
-interface-name={link}
-[ipv4]
-method=auto
-route-metric={metric}
-[ipv6]
-method=auto
-addr-gen-mode=eui64
-route-metric={metric}
-"""
 _CONNECTIVITY: Final = f"""[connectivity]
 uri=http://{plan.WEB_NAME}/generate_204
 interval=60
@@ -93,12 +82,10 @@ def furniture(manager: Manager) -> Tree:
     """What this laptop has besides the product: a network manager that takes every link of the lab."""
     match manager:
         case Manager.NETWORK_MANAGER:
-            place = "/etc/NetworkManager/system-connections"
-            profiles = {
-                f"{place}/{link}.nmconnection": text(_PROFILE.format(link=link, metric=metric), 0o600)
-                for link, metric in METRICS.items()
-            }
-            return {"/etc/NetworkManager/conf.d/connectivity.conf": text(_CONNECTIVITY), **profiles, **FLUSHES}
+            found = {"/etc/NetworkManager/conf.d/connectivity.conf": text(_CONNECTIVITY), **FLUSHES}
+            for link, metric in METRICS.items():
+                found |= uplink(link, metric, ipv6="addr-gen-mode=eui64\n")
+            return found
         case Manager.NETWORKD:
             networks = {
                 f"/etc/systemd/network/{link}.network": text(_NETWORK.format(link=link, metric=metric))
