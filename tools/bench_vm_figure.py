@@ -1,11 +1,11 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
 """What a call's report says of each roam: pure arithmetic, for `bench_vm`."""
 
-import itertools
 from collections.abc import Iterable
 from dataclasses import dataclass
 from typing import Final
 
+from tests.lab.call import longest_silence
 from tools.bench_figure import percentile
 
 SILENCE_S: Final = 1.0
@@ -52,8 +52,7 @@ def read_report(text: str) -> Report:
 
 def silence(moments: Iterable[float], span: Span) -> float:
     """The longest time within a span in which nothing came; the whole span when nothing came at all."""
-    inside = [span.start, *(moment for moment in moments if span.start < moment < span.end), span.end]
-    return max(after - before for before, after in itertools.pairwise(inside))
+    return longest_silence(moments, span.start, span.end)
 
 
 def what_it_cost(report: Report, span: Span, *, arrived: bool) -> Roam:

@@ -35,6 +35,7 @@ CONTROL_S: Final = 3.0
 
 _CALLER: Final = Path(__file__).parents[1] / "tests" / "vm" / "guest" / "caller.py"
 _REPORT: Final = "/run/call"
+_CALL: Final = ("/usr/local/bin/caller", str(plan.ECHO4), str(plan.WEB4), _REPORT)
 _CONF: Final = "/etc/wireguard/wg0.conf"
 _COUNTER: Final = f"""
 table inet bench {{
@@ -275,15 +276,13 @@ class Laptop:
 
     def call(self) -> None:
         """Begin the call and the stream; returns when the call goes on."""
-        words = ("/usr/local/bin/caller", str(plan.ECHO4), str(plan.WEB4), _REPORT)
-        self.machine.check("systemd-run", "--quiet", "--unit=caller", *words)
+        self.machine.check("systemd-run", "--quiet", "--unit=caller", *_CALL)
         if not self.wait_steady():
             raise LabError(f"no call by {self.contender.name}: {self.machine.run('systemctl', 'status', 'caller').out}")
 
     def call_without_tunnel(self) -> None:
-        """A second of the call: what the recorder must see when there is no tunnel yet."""
-        words = ("/usr/local/bin/caller", str(plan.ECHO4), str(plan.WEB4), _REPORT)
-        self.machine.run(*words, seconds=CONTROL_S)
+        """`CONTROL_S` of the call: what the recorder must see when there is no tunnel yet."""
+        self.machine.run(*_CALL, seconds=CONTROL_S)
 
     def wait_steady(self) -> bool:
         """Wait until the call has gone on for a while; False if it does not in time."""

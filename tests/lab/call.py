@@ -13,6 +13,7 @@ import socket
 import struct
 import sys
 import time
+from collections.abc import Iterable
 from pathlib import Path
 from typing import Final
 
@@ -48,8 +49,13 @@ def is_heard(report: Path, since: float) -> bool:
 
 def gap(report: Path, start: float, end: float) -> float:
     """The longest silence between ``start`` and ``end`` in seconds."""
-    moments = [start, *(moment for moment in arrivals(report) if start < moment < end), end]
-    return max(after - before for before, after in itertools.pairwise(moments))
+    return longest_silence(arrivals(report), start, end)
+
+
+def longest_silence(moments: Iterable[float], start: float, end: float) -> float:
+    """The longest time between two moments, or one and an end of the span; the whole span when there is none in it."""
+    inside = [start, *(moment for moment in moments if start < moment < end), end]
+    return max(after - before for before, after in itertools.pairwise(inside))
 
 
 def main(arguments: list[str]) -> int:
