@@ -47,8 +47,8 @@ class Networks:
         self._settled: Block | None = None
 
     def look(self) -> None:
-        """Look again: a network may have another name, or another daemon may have to be told."""
-        self._told = {} if not self._line.there else self._told
+        """The line to the daemon went or came: look again, and tell a new one everything."""
+        self._told = {}
         self._look.set()
 
     def blocked(self, block: Block) -> None:
@@ -89,15 +89,16 @@ class Networks:
         """Once for each state of the block, and for each start of NetworkManager: what somebody sets meanwhile is his
         business.
         """
-        if self._block is self._settled or self._block is Block.UNKNOWN:
+        block = self._block  # while NetworkManager answers, the daemon may publish another
+        if block is self._settled or block is Block.UNKNOWN:
             return
         check = await _check(self._bus)
         owner = Owner.WE if self._record.exists() else Owner.NOT_WE
         try:
-            await self._perform(step(check, self._block, owner))
+            await self._perform(step(check, block, owner))
         except (BusError, OSError) as error:
             log.warning("NetworkManager's connectivity check stays as it is: %s", error)
-        self._settled = self._block
+        self._settled = block
 
     async def _perform(self, what: Step) -> None:
         properties = Target(NAME, MANAGER.path, PROPERTIES)

@@ -1,0 +1,39 @@
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""aovpnd-bus beside NetworkManager, where things change while it waits for an answer."""
+
+import asyncio
+import contextlib
+from pathlib import Path
+
+from aovpnd.bus.calls import Target
+from aovpnd.bus.connectivity import Block
+from aovpnd.bus.daemon import Line
+from aovpnd.bus.networks import Networks
+from tests.unit.test_bus import FakeBus
+
+
+def test_block_that_goes_while_the_check_is_turned_off(tmp_path: Path) -> None:
+    """The answer to one state of the block settles that one alone: the check does not stay off for ever."""
+    checks, done = [True], asyncio.Event()
+
+    async def play() -> None:
+        async def answers(_: Target, method: str, arguments: tuple[object, ...]) -> tuple[object, ...]:
+            if method == "Set":
+                checks.append(getattr(arguments[2], "value", None) is True)
+                if len(checks) == 2:  # the daemon publishes before NetworkManager has answered
+                    networks.blocked(Block.OFF)
+                if len(checks) == 3:
+                    done.set()
+                return ()
+            return ([],) if method == "GetDevices" else (checks[-1],)
+
+        networks = Networks(FakeBus(answers), Line(tmp_path, lambda: None), tmp_path)
+        networks.blocked(Block.ON)
+        runs = asyncio.create_task(networks.run())
+        with contextlib.suppress(TimeoutError):
+            async with asyncio.timeout(20):
+                await done.wait()
+        runs.cancel()
+
+    asyncio.run(play())
+    assert checks == [True, False, True]
