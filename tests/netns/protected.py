@@ -19,6 +19,7 @@ from dataclasses import dataclass, field
 from types import TracebackType
 from typing import Any, Final, Self, TypeVar
 
+from aovpnd import names
 from tests.lab import plan
 from tests.lab.beacon import NOT_OPEN
 from tests.lab.frames import ENDPOINTS, Endpoint, Kind
@@ -230,6 +231,12 @@ class Protected:
         """Whether the daemon says so, and its guard is there."""
         status = self.lab.status()
         return bool(status["protected"]) and bool(status["block"]["guarded"])
+
+    def blocks(self) -> bool:
+        """Whether the kernel holds the daemon's table and both of the guard's, whatever the status says."""
+        held = self.lab.host.run("nft", "list", "tables").stdout.splitlines()
+        guard = {f"table {family} {names.GUARD_TABLE}" for family in ("inet", "netdev")}
+        return guard | {f"table inet {names.TABLE}"} <= set(held)
 
     def address_outside(self, family: int) -> str:
         """The address that the web server sees us come from; "" when it sees nothing of us."""

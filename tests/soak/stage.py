@@ -150,7 +150,8 @@ class Stage:
             if not self._looks_back():
                 return False
             pids = {self.laptop.daemon_pid(), self.laptop.guard_pid()}
-            return not pids & (self.killed | {None}) and self.laptop.works()
+            # A busy daemon has not seen yet what has just been killed or flushed: the kernel is asked as well.
+            return not pids & (self.killed | {None}) and self.laptop.works() and self.laptop.blocks()
 
         wait_for("all of it to be back", back, deadline_s=_BACK_S, poll_s=0.05)
         return time.monotonic() - since
