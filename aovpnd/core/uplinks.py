@@ -1,7 +1,7 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
 """Which links carry us outside, which stay on this host: read off a snapshot."""
 
-from ipaddress import IPv6Address
+from ipaddress import IPV6LENGTH, IPv6Address
 from typing import Final
 
 from aovpnd.links import Link, Side, sides
@@ -66,10 +66,11 @@ def _network(link: Link, gateways: list[Address], prefixes: tuple[Network, ...])
 
     The count of carriers tells one café's 192.168.1.1 from the next one's: nobody roams without losing the link. Beside
     it one family speaks, IPv4 where it is there, so that a router advertisement that comes a second after the lease is
-    not a move.
+    not a move. Nor is DHCPv6's address, a /128 that comes a second after the advertisement and names no network.
     """
     version = min((gateway.version for gateway in gateways), default=IPV4)
-    known = [item for item in (*gateways, *prefixes) if item.version == version]
+    shared = [network for network in prefixes if network.prefixlen < IPV6LENGTH]
+    known = [item for item in (*gateways, *shared) if item.version == version]
     return " ".join(map(str, (link.carrier_ups, *known)))
 
 

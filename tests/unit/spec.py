@@ -278,13 +278,13 @@ def _link_of_grant(snapshot: Snapshot, grant: Grant) -> Link | None:
 
 
 def _network(snapshot: Snapshot, link: Link) -> tuple[int, frozenset[Address], frozenset[Network]]:
-    """Carriers, gateways and on-link prefixes, of IPv4 where there are any."""
+    """Carriers, gateways and on-link prefixes, of IPv4 where there are any; one address of IPv6 is no prefix."""
     ways, nets = gateways(snapshot, link), prefixes(snapshot, link)
     version = 6 if ways and all(gateway.version == 6 for gateway in ways) else 4
     return (
         link.carrier_ups,
         frozenset(gateway for gateway in ways if gateway.version == version),
-        frozenset(network for network in nets if network.version == version),
+        frozenset(network for network in nets if network.version == version and network.prefixlen != 128),
     )
 
 

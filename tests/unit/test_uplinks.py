@@ -46,6 +46,19 @@ def test_default_route_without_a_gateway(link: Link) -> None:
     assert found.network != dialled_again.network
 
 
+def test_address_of_dhcpv6_is_no_move() -> None:
+    """It comes a second after the advertisement; another prefix is another network all the same."""
+    way = (Route(DEFAULT6, 2, ip_address("fe80::1"), 600),)
+    advertised, other = LinkAddress(2, HERE6), LinkAddress(2, ip_interface("2001:db8:8::9/64"))
+    leased = LinkAddress(2, ip_interface("2001:db8:7::1234/128"))
+    first, then, elsewhere = (
+        uplinks(world(routes=way, addresses=addresses))[0].network
+        for addresses in ((advertised,), (advertised, leased), (other, leased))
+    )
+
+    assert first == then != elsewhere
+
+
 @pytest.mark.parametrize(("link", "kind"), [(PPP, "mobile"), (WWAN, "mobile"), (QMI, "mobile"), (USB, "ethernet")])
 def test_kinds_as_people_know_them(link: Link, kind: str) -> None:
     """What status calls it."""
