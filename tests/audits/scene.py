@@ -23,6 +23,8 @@ LINK: Final = "wlan0"
 _WINDOW: Final = "120s"
 _CONFIG: Final = '[temporary_access]\nwhile_connected = "pause"\n'
 _WINDOWS_AN_HOUR: Final = 3
+_TOLD: Final = 6000
+"""Characters of the daemon's log that say what it was at."""
 _BUDGET: Final = "/var/lib/aovpnd/temporary-access.json"
 
 
@@ -90,6 +92,9 @@ class Stage:
                 since = self._leave(scene)
             return _judge(attack, phase, tries, watch, since, service, time.monotonic() - began)
         except BaseException:
+            for listing in ("rule", "route show table all"):
+                print(laptop.lab.host.ip(listing))
+            print(laptop.lab.daemon_log()[-_TOLD:])  # the world goes, and with it what it could have told
             self.fresh()
             raise
 
