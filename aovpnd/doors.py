@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""By which door a command came, and whom the configuration lets open the network (docs/decisions/0029)."""
+"""By which door a command came, whom the configuration lets open the network (docs/decisions/0029), and when."""
 
 from enum import StrEnum
 
@@ -16,3 +16,10 @@ class Openers(StrEnum):
 
     AUTHORISED = "authorised"
     ROOT = "root"
+
+
+class WhileConnected(StrEnum):
+    """What ``allow-temp`` means while the tunnel is up."""
+
+    REFUSE = "refuse"
+    PAUSE = "pause"

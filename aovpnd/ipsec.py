@@ -7,8 +7,10 @@ from enum import IntEnum, StrEnum
 from typing import Final
 
 from aovpnd.ruleset import Address, Network
-from aovpnd.tunnel import Endpoint, HostPort, Interface, Secret, Written
+from aovpnd.tunnel import Endpoint, HostPort, Interface, Secret, WireGuard, Written
 
+IKE_BACKEND: Final = "strongswan"
+"""`TunnelState.backend`, and the word for it in status."""
 NAT_T_PORT: Final = 4500
 """UDP: IKE and ESP together (RFC 3948, RFC 7296 section 2.23), from the first message on."""
 
@@ -79,6 +81,11 @@ class Round:
     user: str | None = None
     secret: Secret | None = None
     credential: Credential | None = None
+
+    @property
+    def expires_wall(self) -> float | None:
+        """When its certificate ends, seconds (epoch)."""
+        return self.credential.expires_wall if self.credential is not None else None
 
 
 @dataclass(frozen=True, slots=True)
@@ -158,6 +165,11 @@ class IPsec:
         return tuple(dict.fromkeys(gateway.host for gateway in self.gateways if isinstance(gateway, HostPort)))
 
     @property
+    def named(self) -> tuple[tuple[HostPort, Endpoint | None], ...]:
+        """The gateways that are known by name, each with the endpoint that is used now."""
+        return tuple((gateway, self.endpoint) for gateway in self.gateways if isinstance(gateway, HostPort))
+
+    @property
     def prefixes(self) -> tuple[Network, ...]:
         """What the tunnel carries: the remote traffic selectors."""
         return self.networks
@@ -195,3 +207,29 @@ def _round(each: Round) -> tuple[object, ...]:
     else:
         held = (credential.chain, credential.key.value)
     return (each.method, each.identity, each.user, each.secret.value if each.secret is not None else "", held)
+
+
+@dataclass(frozen=True, slots=True)
+class Given:
+    """What a gateway gave us for as long as its SA lives: addresses of ours (RFC 7296 section 2.19), name servers."""
+
+    addresses: tuple[Interface, ...] = ()
+    dns: tuple[Address, ...] = ()
+
+
+@dataclass(frozen=True, slots=True)
+class Said:
+    """Why there is no SA, as charon says it: a code of ours, the text, what to do."""
+
+    code: str
+    text: str
+    hint: str = ""
+
+
+TunnelSpec = WireGuard | IPsec
+"""The closed union of tunnel kinds: a kill switch loads no unknown code."""
+
+
+def backend_of(spec: TunnelSpec) -> str:
+    """The word in status for what will carry a tunnel."""
+    return IKE_BACKEND if isinstance(spec, IPsec) else "wireguard"

@@ -9,14 +9,15 @@ from dataclasses import dataclass
 from enum import StrEnum
 
 from aovpnd.dns import UNTOUCHED, Dns, DnsState
-from aovpnd.doors import Openers
+from aovpnd.doors import Openers, WhileConnected
 from aovpnd.gateways import FRESH, Doubt, Gateways, Heard, Path, PathMtu, Provoked
 from aovpnd.inquiries import BUILT_IN_ENDPOINT, EndpointPolicy, Host, Inquiry, OpenLookUp
+from aovpnd.ipsec import Given, Said, TunnelSpec
 from aovpnd.links import Link
 from aovpnd.repairs import Repairs, RuleAhead
 from aovpnd.ruleset import Address, Network, Ruleset
 from aovpnd.sockets import Sweep
-from aovpnd.tunnel import Endpoint, Interface, TunnelSpec
+from aovpnd.tunnel import Endpoint, Interface
 
 
 @dataclass(frozen=True, slots=True)
@@ -29,13 +30,6 @@ class Clock:
 
 
 # -- configuration -----------------------------------------------------------------------------------------------------
-class WhileConnected(StrEnum):
-    """What ``allow-temp`` means while the tunnel is up."""
-
-    REFUSE = "refuse"
-    PAUSE = "pause"
-
-
 class Lan(StrEnum):
     """Whether the local network may be reached beside the tunnel."""
 
@@ -152,8 +146,9 @@ class PeerState:
 
 @dataclass(frozen=True, slots=True)
 class TunnelState:
-    """A link of ours as it is; ``digest`` as `WireGuard.digest`, None when the device is not (yet) configured. What
-    programs have put into it, sent or not, and got out of it, its own counters say, of all tunnels that it has carried.
+    """A link of ours as it is; ``digest`` as its tunnel's, None when it is not (yet) configured. What programs have put
+    into it, sent or not, and got out of it, its own counters say, of all tunnels that it has carried. Of IKE: what it
+    was ``given``, and what charon ``said`` when there is no SA.
     """
 
     link: Link
@@ -165,6 +160,8 @@ class TunnelState:
     peers: tuple[PeerState, ...] = ()
     put_bytes: int = 0
     got_bytes: int = 0
+    given: Given | None = None
+    said: Said | None = None
 
     @property
     def handshake_wall(self) -> int | None:

@@ -60,6 +60,9 @@ ROUTE_TABLE: Final = 24943
 """Our route table, T in docs/security.md: 0x616f, ``ao``."""
 RULE_PRIORITY: Final = 10
 """Right behind ``local`` (0) and before everybody else's rules, main's (32766) included (facts T9)."""
+CHARON_TABLE: Final = 24944
+"""What charon's kernel-libipsec insists on writing goes there; the rule that leads there stands behind all others."""
+CHARON_PRIORITY: Final = 40000
 SHUT_PRIORITY: Final = 11
 """Behind it, while nothing may fall through to main: ``not fwmark FWMARK/FWMARK_MASK unreachable``."""
 CLOSED_METRIC: Final = 4294967294
@@ -71,7 +74,7 @@ TUNNEL_METRIC: Final = 50
 # -- links ------------------------------------------------------------------------------------------------------------
 LINK_PREFIX: Final = "aovpn"
 """Our tunnel links are ``aovpn0``, ``aovpn1``, …"""
-TUNNEL_KINDS: Final = ("wireguard", "tun")
+TUNNEL_KINDS: Final = ("wireguard", "xfrm", "tun")
 """Link kinds (IFLA_INFO_KIND) that a tunnel of ours can have."""
 
 # -- files ------------------------------------------------------------------------------------------------------------
@@ -131,3 +134,4 @@ UNIT: Final = "aovpnd.service"
 BUS_UNIT: Final = "aovpnd-bus.service"
 GUARD_UNIT: Final = "aovpnd-guard.service"
 WIREGUARD_GO_UNIT: Final = "aovpnd-wireguard-go@{link}.service"
+CHARON_UNIT: Final = "aovpnd-charon@{link}.service"

@@ -11,6 +11,7 @@ from datetime import UTC, datetime
 from typing import Final
 
 from aovpnd import __version__
+from aovpnd.ipsec import TunnelSpec, backend_of
 from aovpnd.links import ARPHRD_ETHER, Link
 from aovpnd.model import (
     Clock,
@@ -25,7 +26,6 @@ from aovpnd.model import (
     TunnelWish,
     Uplink,
 )
-from aovpnd.tunnel import TunnelSpec
 
 SCHEMA: Final = 1
 SCOPE: Final = "machine"
@@ -113,7 +113,7 @@ def _tunnel(spec: TunnelSpec, intent: Intent, snapshot: Snapshot, desired: Desir
     at = intent.connected_at if wish is not None else None
     return {
         "name": spec.name,
-        "backend": state.backend if state is not None else "wireguard",
+        "backend": state.backend if state is not None else backend_of(spec),
         "role": _role(spec, wish, intent, desired),
         "link": state.link.name if state is not None else None,
         "state": "down" if wish is None else "connecting" if at is None else "connected",
@@ -152,8 +152,7 @@ def _endpoint(spec: TunnelSpec, state: TunnelState | None) -> str | None:
     heard = [peer for peer in state.peers if peer.handshake_wall and peer.endpoint] if state is not None else []
     if heard:
         return str(max(heard, key=lambda peer: peer.handshake_wall or 0).endpoint)
-    hosts = [peer.host for peer in spec.peers if peer.host is not None]
-    return next((str(where) for where in (*spec.endpoints, *hosts)), None)
+    return next((str(where) for where in (*spec.endpoints, *(name for name, _endpoint in spec.named))), None)
 
 
 # -- names ------------------------------------------------------------------------------------------------------------

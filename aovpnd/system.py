@@ -17,7 +17,7 @@ from aovpnd.adapters.pathmtu import measure
 from aovpnd.adapters.probe import probe
 from aovpnd.adapters.routeget import look_up
 from aovpnd.adapters.state import State, clock
-from aovpnd.backends.wireguard import WireGuardBackend
+from aovpnd.backends.tunnels import Tunnels
 from aovpnd.destinations import Destination, Routed
 from aovpnd.errors import NetlinkError, NftError
 from aovpnd.inquiries import Finding, Inquiry, LookUp, MeasurePath, ProbeTunnel
@@ -50,7 +50,7 @@ class System:
         # in.
         self._nft: tuple[Nftables, EgressCopies] | None = None
         self._netlink: Netlink | None = None
-        self._wireguard: WireGuardBackend | None = None
+        self._links: Tunnels | None = None
 
     def observe(self) -> Snapshot:
         """Read everything. `SystemFault` when links and routes cannot be read; nftables alone may fail, and then is
@@ -145,7 +145,7 @@ class System:
             self._netlink = Netlink()
         return self._netlink
 
-    def _tunnels(self) -> WireGuardBackend:
-        if self._wireguard is None:
-            self._wireguard = WireGuardBackend(self._runtime_dir, self._network())
-        return self._wireguard
+    def _tunnels(self) -> Tunnels:
+        if self._links is None:
+            self._links = Tunnels(self._runtime_dir, self._network())
+        return self._links

@@ -142,6 +142,11 @@ class WireGuard:
         return tuple(dict.fromkeys(peer.host.host for peer in self.peers if peer.host is not None))
 
     @property
+    def named(self) -> tuple[tuple[HostPort, Endpoint | None], ...]:
+        """The gateways that are known by name, each with the endpoint that it has now."""
+        return tuple((peer.host, peer.endpoint) for peer in self.peers if peer.host is not None)
+
+    @property
     def prefixes(self) -> tuple[Network, ...]:
         """What the tunnel carries: every peer's AllowedIPs."""
         return tuple(dict.fromkeys(network for peer in self.peers for network in peer.allowed))
@@ -163,7 +168,3 @@ class WireGuard:
             preshared = peer.preshared_key.value if peer.preshared_key else ""
             parts += [peer.public_key, preshared, *sorted(map(str, peer.allowed))]
         return hashlib.blake2b("\n".join(parts).encode(), digest_size=16).hexdigest()
-
-
-TunnelSpec = WireGuard
-"""The closed union of tunnel kinds; strongSwan's joins it with its backend."""

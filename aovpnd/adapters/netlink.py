@@ -238,11 +238,12 @@ class Netlink:
             iproute.rule("del", **_rule_arguments(rule))
 
     # -- tunnel links, for the backends --------------------------------------------------------------------------------
-    def create_link(self, name: str, kind: str) -> bool:
-        """Create a link, down; False when this kernel has no such kind."""
+    def create_link(self, name: str, kind: str, *, interface: int | None = None) -> bool:
+        """Create a link, down; False when this kernel has no such kind. ``interface``: the if_id of an XFRM one."""
+        more = {"xfrm_if_id": interface} if interface is not None else {}
         try:
             with self._asking(f"cannot create the link {name}") as iproute:
-                iproute.link("add", ifname=name, kind=kind)
+                iproute.link("add", ifname=name, kind=kind, **more)
         except NetlinkError as error:
             if isinstance(error.__cause__, KernelRefused) and error.__cause__.code == errno.EOPNOTSUPP:
                 return False
@@ -268,6 +269,11 @@ class Netlink:
             return
         with self._asking(f"cannot change the link {link.name}") as iproute:
             iproute.link("set", index=link.index, **wanted)
+
+    def rename_link(self, link: Link, name: str) -> None:
+        """Give a link, which is down, another name."""
+        with self._asking(f"cannot call the link {link.name} {name}") as iproute:
+            iproute.link("set", index=link.index, ifname=name)
 
     def addresses_of(self, link: Link) -> tuple[Interface, ...]:
         """The addresses of one link."""

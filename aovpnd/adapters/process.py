@@ -3,9 +3,10 @@
 
 import shutil
 import subprocess
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from functools import cache
 from pathlib import Path
+from types import MappingProxyType
 from typing import Final
 
 from aovpnd.errors import ToolError
@@ -18,6 +19,7 @@ _HINT: Final = "see the journal of the kernel: journalctl -k"
 _PACKAGES: Final = {
     "wg": "wireguard-tools",
     "wireguard-go": "wireguard-go",
+    "charon-systemd": "charon-systemd libstrongswan-standard-plugins libcharon-extra-plugins",
     "systemctl": "systemd",
     "resolvectl": "systemd-resolved",
 }
@@ -67,7 +69,9 @@ def without_keys(output: bytes) -> str:
     return without_keys_in(words)[:_QUOTED] or "it does not say why"
 
 
-def start(arguments: Sequence[str], log: Path) -> "subprocess.Popen[bytes]":
+def start(
+    arguments: Sequence[str], log: Path, environment: Mapping[str, str] = MappingProxyType({})
+) -> "subprocess.Popen[bytes]":
     """Start a program that outlives us: in a session of its own, its output in the file ``log``, which begins anew."""
     try:
         with log.open("wb") as output:
@@ -76,7 +80,7 @@ def start(arguments: Sequence[str], log: Path) -> "subprocess.Popen[bytes]":
                 stdin=subprocess.DEVNULL,
                 stdout=output,
                 stderr=output,
-                env=ENVIRONMENT,
+                env={**ENVIRONMENT, **environment},
                 cwd="/",
                 start_new_session=True,
             )

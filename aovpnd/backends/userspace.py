@@ -1,8 +1,9 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""wireguard-go: one process per link, which outlives the daemon and is adopted by it through its control socket.
+"""Programs that carry a tunnel in user space, wireguard-go and charon: one process per link, which outlives the daemon
+and is adopted by it through its control socket.
 
-The socket (``/run/wireguard/LINK.sock``) is the proof that a tun link is a WireGuard one: only root, and its unit's
-user, can make it. Under systemd the process is a unit of its own; without, a detached one.
+The socket is the proof that a link is what its name says: only root, and its unit's user, can make it. Under systemd
+the process is a unit of its own; without, a detached one.
 """
 
 import contextlib
@@ -13,7 +14,8 @@ import socket
 import struct
 import subprocess
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Final
 
@@ -23,6 +25,7 @@ from aovpnd.adapters.systemd import under_systemd
 from aovpnd.errors import SystemFault, ToolError
 
 SOCKETS: Final = Path("/run/wireguard")
+"""wireguard-go's own choice."""
 _START_S: Final = 5.0
 _STOP_S: Final = 1.0
 _POLL_S: Final = 0.002
@@ -34,10 +37,24 @@ def has_socket(link: str) -> bool:
     return (SOCKETS / f"{link}.sock").is_socket()
 
 
-class UserspaceProcess:
-    """The wireguard-go processes of this network namespace."""
+@dataclass(frozen=True, slots=True)
+class Program:
+    """One of these programs. ``socket`` and ``arguments`` are of a link; ``ready`` says whether it has come up."""
 
-    def __init__(self, runtime_dir: Path) -> None:
+    name: str
+    unit: str
+    socket: Callable[[str], Path]
+    arguments: Callable[[str], tuple[str, ...]]
+    ready: Callable[[str], bool]
+    environment: Callable[[str], Mapping[str, str]]
+    hint: str
+
+
+class UserspaceProcess:
+    """The processes of one program in this network namespace."""
+
+    def __init__(self, program: Program, runtime_dir: Path) -> None:
+        self._program = program
         self._runtime_dir = runtime_dir
         self._children: dict[str, subprocess.Popen[bytes]] = {}
 
@@ -46,24 +63,28 @@ class UserspaceProcess:
         self._children = {link: child for link, child in self._children.items() if child.poll() is None}
         return bool(self._children)
 
+    def runs(self, link: str) -> bool:
+        """Whether there is one for a link, whoever started it."""
+        return self._pid(link) is not None
+
     def start(self, link: str) -> None:
         """Start one and wait until its link is there and its socket answers. `ToolError` when it does not come up."""
-        process.find("wireguard-go")  # says what to install
+        name = self._program.name
+        process.find(name)  # says what to install
         self.stop(link)  # a process without its link, or a socket without its process
-        log = self._runtime_dir / f"wireguard-go-{link}.log"
+        log = self._runtime_dir / f"{name}-{link}.log"
         if under_systemd():
-            process.run("systemctl", "restart", names.WIREGUARD_GO_UNIT.format(link=link), deadline_s=_START_S)
+            process.run("systemctl", "restart", self._program.unit.format(link=link), deadline_s=_START_S)
         else:
-            self._children[link] = process.start([process.find("wireguard-go"), "-f", link], log)
-        if not _wait(lambda: self._failed(link) or (_exists(link) and _pid(link) is not None), _START_S):
+            arguments = [process.find(name), *self._program.arguments(link)]
+            self._children[link] = process.start(arguments, log, self._program.environment(link))
+        if not wait(lambda: self._failed(link) or (self._program.ready(link) and self.runs(link)), _START_S):
             self.stop(link)
-            raise ToolError(f"wireguard-go for {link} did not come up within {_START_S:g} s")
+            raise ToolError(f"{name} for {link} did not come up within {_START_S:g} s")
         if self._failed(link):
             self.reap()
             complaint = process.without_keys(_tail(log))
-            raise ToolError(
-                f"wireguard-go for {link} ended at once: {complaint}", hint="is /dev/net/tun there? modprobe tun"
-            )
+            raise ToolError(f"{name} for {link} ended at once: {complaint}", hint=self._program.hint)
 
     def _failed(self, link: str) -> bool:
         child = self._children.get(link)
@@ -74,16 +95,52 @@ class UserspaceProcess:
 
         It ends by itself when its link was deleted. One that hangs is killed: it holds nothing that could be lost.
         """
-        pid = _pid(link)
+        pid = self._pid(link)
         if pid is not None:
-            _end(link, pid, 0.0 if _exists(link) else _STOP_S)
+            self._end(link, pid, 0.0 if exists(link) else _STOP_S)
         child = self._children.get(link)
         if child is not None:
-            _wait(lambda: child.poll() is not None, _STOP_S)
+            wait(lambda: child.poll() is not None, _STOP_S)
         self.reap()
-        # Read-only in the unit's sandbox. Then it stays: without a link it means nothing, and wireguard-go replaces it.
+        # Read-only in the unit's sandbox. Then it stays: without a link it means nothing, and the program replaces it.
         with contextlib.suppress(OSError):
-            (SOCKETS / f"{link}.sock").unlink()
+            self._program.socket(link).unlink()
+
+    def _pid(self, link: str) -> int | None:
+        return _listener(self._program.socket(link))
+
+    def _end(self, link: str, pid: int, patience_s: float) -> None:
+        """Wait for the end of a process, then bring it about. By a pidfd, because the number may soon be somebody
+        else's.
+
+        Its socket is not asked whether it is still there: at one that hangs, connections would pile up until it looks
+        dead.
+        """
+        name = self._program.name
+        try:
+            handle = os.pidfd_open(pid)
+        except ProcessLookupError:
+            return
+        except OSError as error:
+            raise SystemFault(f"{name} (pid {pid}) cannot be watched: {error.strerror}") from error
+        try:
+            if _ended(handle, patience_s):
+                return
+            if under_systemd():
+                # Its unit has a user of its own, whose processes are not ours to signal.
+                with contextlib.suppress(ToolError):
+                    process.run("systemctl", "stop", self._program.unit.format(link=link), deadline_s=_START_S)
+                if _ended(handle, 0.0):
+                    return
+            signal.pidfd_send_signal(handle, signal.SIGKILL)
+            if not _ended(handle, _STOP_S):
+                raise SystemFault(f"{name} (pid {pid}) does not end")
+        except ProcessLookupError:
+            return
+        except OSError as error:
+            raise SystemFault(f"{name} (pid {pid}) cannot be killed: {error.strerror}") from error
+        finally:
+            os.close(handle)
 
 
 def _tail(log: Path) -> bytes:
@@ -93,13 +150,13 @@ def _tail(log: Path) -> bytes:
         return b""
 
 
-def _exists(link: str) -> bool:
+def exists(link: str) -> bool:
+    """Whether there is a link of that name."""
     return any(other.name == link for other in rtnl.dump_links())
 
 
-def _pid(link: str) -> int | None:
-    """Who listens on a link's control socket, as the kernel says; None when nobody does."""
-    path = SOCKETS / f"{link}.sock"
+def _listener(path: Path) -> int | None:
+    """Who listens on a socket, as the kernel says; None when nobody does."""
     try:
         with socket.socket(socket.AF_UNIX, socket.SOCK_STREAM | socket.SOCK_NONBLOCK) as client:
             client.connect(str(path))
@@ -109,42 +166,11 @@ def _pid(link: str) -> int | None:
     return pid if pid > 0 else None  # 0: it lives in a pid namespace that we cannot see
 
 
-def _end(link: str, pid: int, patience_s: float) -> None:
-    """Wait for the end of a process, then bring it about. By a pidfd, because the number may soon be somebody else's.
-
-    Its socket is not asked whether it is still there: at one that hangs, connections would pile up until it looks dead.
-    """
-    try:
-        handle = os.pidfd_open(pid)
-    except ProcessLookupError:
-        return
-    except OSError as error:
-        raise SystemFault(f"wireguard-go (pid {pid}) cannot be watched: {error.strerror}") from error
-    try:
-        if _ended(handle, patience_s):
-            return
-        if under_systemd():
-            # Its unit has a user of its own, whose processes are not ours to signal.
-            with contextlib.suppress(ToolError):
-                process.run("systemctl", "stop", names.WIREGUARD_GO_UNIT.format(link=link), deadline_s=_START_S)
-            if _ended(handle, 0.0):
-                return
-        signal.pidfd_send_signal(handle, signal.SIGKILL)
-        if not _ended(handle, _STOP_S):
-            raise SystemFault(f"wireguard-go (pid {pid}) does not end")
-    except ProcessLookupError:
-        return
-    except OSError as error:
-        raise SystemFault(f"wireguard-go (pid {pid}) cannot be killed: {error.strerror}") from error
-    finally:
-        os.close(handle)
-
-
 def _ended(handle: int, patience_s: float) -> bool:
     return bool(select.select([handle], [], [], patience_s)[0])
 
 
-def _wait(condition: Callable[[], bool], deadline_s: float) -> bool:
+def wait(condition: Callable[[], bool], deadline_s: float) -> bool:
     """Wait until something is so; False when it is not within ``deadline_s`` seconds."""
     end = time.monotonic() + deadline_s
     while not condition():
@@ -152,3 +178,14 @@ def _wait(condition: Callable[[], bool], deadline_s: float) -> bool:
             return False
         time.sleep(_POLL_S)
     return True
+
+
+WIREGUARD_GO: Final = Program(
+    name="wireguard-go",
+    unit=names.WIREGUARD_GO_UNIT,
+    socket=lambda link: SOCKETS / f"{link}.sock",
+    arguments=lambda link: ("-f", link),
+    ready=exists,
+    environment=lambda _link: {},
+    hint="is /dev/net/tun there? modprobe tun",
+)

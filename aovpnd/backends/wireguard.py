@@ -11,10 +11,11 @@ from pathlib import Path
 from typing import Final
 
 from aovpnd import names, rtnl
-from aovpnd.adapters import process, rtdump, sysctl
+from aovpnd.adapters import process, sysctl
 from aovpnd.adapters.netlink import Netlink
 from aovpnd.adapters.pathmtu import known_to_kernel
-from aovpnd.backends.userspace import UserspaceProcess, has_socket
+from aovpnd.backends.linkshape import ensure_sysctls, find
+from aovpnd.backends.userspace import WIREGUARD_GO, UserspaceProcess, has_socket
 from aovpnd.backends.wgtool import Device, configuration, parse_dump
 from aovpnd.errors import NetlinkError, ToolError
 from aovpnd.links import Link, is_tunnel_shaped
@@ -23,8 +24,6 @@ from aovpnd.tunnel import Interface, Peer, WireGuard
 
 KERNEL, USERSPACE = "wireguard", "wireguard-go"
 """`TunnelState.backend`."""
-_IPV6_LEAST_MTU: Final = 1280
-"""The kernel takes IPv6 off a link with less, its sysctls included (RFC 8200 section 5)."""
 _KEEPALIVE_S: Final = 25
 _INITIATION_GAP_S: Final = 0.03
 """Between two handshakes of one peer. The other side takes a second one within 20 ms for a replay (time stamps are that
@@ -35,11 +34,6 @@ _ANSWER_S: Final = 3.0
 """How long wireguard-go may take to tell its state; one that takes longer hangs, or the machine is in deep trouble."""
 _PATIENCE_S: Final = 15.0
 """How long what the kernel said last counts while wg(8) fails."""
-_LINK_SYSCTLS: Final = (
-    ("addr_gen_mode", 1),  # none: the addresses are those of the file, no link-local one of the kernel's
-    ("accept_ra", 0),  # the far end must not give us routes or addresses
-    ("autoconf", 0),
-)
 
 
 class WireGuardBackend:
@@ -48,7 +42,7 @@ class WireGuardBackend:
     def __init__(self, runtime_dir: Path, netlink: Netlink, proc_sys: Path = sysctl.PROC_SYS) -> None:
         self._netlink = netlink
         self._proc_sys = proc_sys
-        self._userspace = UserspaceProcess(runtime_dir)
+        self._userspace = UserspaceProcess(WIREGUARD_GO, runtime_dir)
         self._hanging: frozenset[int] = frozenset()
         self._answered: dict[int, tuple[float, Device]] = {}
         """What links said last, and when (CLOCK_MONOTONIC)."""
@@ -86,6 +80,10 @@ class WireGuardBackend:
         at, device = self._answered.get(link.index, (0.0, None))
         return device if link.kind == "wireguard" and time.monotonic() - at < _PATIENCE_S else None
 
+    def owns(self, link: Link) -> bool:
+        """Whether a link is one of ours: its name, its kind, and a WireGuard behind it."""
+        return _is_ours(link)
+
     # -- what should be -----------------------------------------------------------------------------------------------
     def ensure(self, wish: TunnelWish) -> None:
         """Make the link as wished; without ``wish.path`` a session that is as wished goes on undisturbed.
@@ -93,6 +91,9 @@ class WireGuardBackend:
         A link that had to be made stays down, whatever the wish: the ruleset does not know its index yet.
         `NetlinkError` or `ToolError` when it cannot be made; what was made so far stays, for the next attempt.
         """
+        spec = wish.spec
+        if not isinstance(spec, WireGuard):
+            raise TypeError(type(spec))
         link = self._link(wish.link_name)
         device = _ask(link) if link is not None and link.index not in self._hanging else None
         state = wish.state
@@ -107,15 +108,15 @@ class WireGuardBackend:
         self._netlink.set_link(
             link, mtu=wish.mtu
         )  # first: below 1280 there is no IPv6 to be set, from there on there is
-        self._ensure_sysctls(link, wish)
+        ensure_sysctls(link, wish, self._proc_sys)
         provokes = state is LinkWish.UP and wish.path is not None
         if not (provokes and link.up):
-            _configure(link, wish.spec, device)
-        self._netlink.ensure_addresses(link, wish.spec.addresses)
+            _configure(link, spec, device)
+        self._netlink.ensure_addresses(link, spec.addresses)
         if state is LinkWish.UP:
             self._netlink.set_link(link, up=True)
         if provokes:
-            _provoke(link.name, wish.spec, device if link.up else _look(link.name))
+            _provoke(link.name, spec, device if link.up else _look(link.name))
 
     def remove(self, link: Link) -> None:
         """Delete the link, and see to it that wireguard-go ends with it; may be called twice."""
@@ -125,7 +126,7 @@ class WireGuardBackend:
 
     def _link(self, name: str) -> Link | None:
         """The link as it is now. `NetlinkError` when it is somebody else's."""
-        link = _find(name)
+        link = find(name)
         if link is not None and not _is_ours(link):
             raise NetlinkError(
                 f"the link {name} is not ours: it is of kind {link.kind or 'hardware'}",
@@ -136,32 +137,18 @@ class WireGuardBackend:
     def _create(self, name: str) -> Link:
         if not self._netlink.create_link(name, "wireguard"):
             self._userspace.start(name)
-        link = _find(name)
+        link = find(name)
         if link is None or not _is_ours(link):
             raise NetlinkError(f"the link {name} went away as soon as it was made")
         return link
-
-    def _ensure_sysctls(self, link: Link, wish: TunnelWish) -> None:
-        if not sysctl.has_ipv6(self._proc_sys) or wish.mtu < _IPV6_LEAST_MTU:
-            return
-        where = f"net/ipv6/conf/{link.name}"
-        if any(address.version == rtdump.IPV6 for address in wish.spec.addresses):
-            # Switched off by default for new links on some machines: for what leaks, which a tunnel does not.
-            sysctl.ensure(f"{where}/disable_ipv6", 0, self._proc_sys)
-        for key, value in _LINK_SYSCTLS:
-            sysctl.ensure(f"{where}/{key}", value, self._proc_sys)
 
 
 def _is_ours(link: Link) -> bool:
     return is_tunnel_shaped(link) and (link.kind == "wireguard" or has_socket(link.name))
 
 
-def _find(name: str) -> Link | None:
-    return next((link for link in rtnl.dump_links() if link.name == name), None)
-
-
 def _is_there(link: Link) -> bool:
-    now = _find(link.name)
+    now = find(link.name)
     return now is not None and now.index == link.index
 
 

@@ -219,7 +219,11 @@ def _kept_tunnels(now: _Tunnels, previous: Config | None) -> list[WireGuard]:
     """Tunnels whose file is there and broken, as they were; a file that was removed removes its tunnel."""
     if previous is None:
         return []
-    return [spec for spec in previous.tunnels if not now.readable or spec.name in now.broken]
+    return [
+        spec
+        for spec in previous.tunnels
+        if isinstance(spec, WireGuard) and (not now.readable or spec.name in now.broken)
+    ]
 
 
 # -- single files -----------------------------------------------------------------------------------------------------

@@ -16,9 +16,9 @@ from typing import Final, TypeVar
 from aovpnd import durations
 from aovpnd.config import hosts, toml
 from aovpnd.config.findings import HIDDEN, INVALID, OVERRULED, Finding, Findings, UnfitError, quoted
-from aovpnd.doors import Openers
+from aovpnd.doors import Openers, WhileConnected
 from aovpnd.inquiries import BUILT_IN_ENDPOINT, Dnssec, EndpointPolicy, Pinned
-from aovpnd.model import Enabled, Lan, Origin, Severity, TemporaryAccessPolicy, WhileConnected
+from aovpnd.model import Enabled, Lan, Origin, Severity, TemporaryAccessPolicy
 from aovpnd.tunnel import TUNNEL_NAME, Endpoint, unfit
 
 MAX_S: Final = 3600

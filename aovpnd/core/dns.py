@@ -11,9 +11,9 @@ from typing import Final
 
 from aovpnd.core.view import View
 from aovpnd.dns import Dns, Scope
+from aovpnd.ipsec import IPsec, TunnelSpec
 from aovpnd.model import Problem, Severity, Snapshot
 from aovpnd.ruleset import Address
-from aovpnd.tunnel import TunnelSpec
 
 MOST: Final = 8
 """Servers, and domains of each kind, that are passed on; the C library asks three (MAXNS)."""
@@ -65,6 +65,8 @@ def _unanswered(snapshot: Snapshot, spec: TunnelSpec | None) -> list[Problem]:
     """Where a resolver of the tunnel's own, or a public one, answers, nothing is missing."""
     if spec is None or servers_of(spec, ipv6=snapshot.ipv6):
         return []
+    if isinstance(spec, IPsec) and not spec.addresses:
+        return []  # its gateway has not yet given what it gives
     if spec.dns:
         text = f"the DNS servers of {spec.name} ({', '.join(map(str, spec.dns[:3]))}) are outside what it carries"
         return [Problem("dns-outside", Severity.WARNING, text, "add them to AllowedIPs, or correct DNS in its file")]
@@ -73,4 +75,6 @@ def _unanswered(snapshot: Snapshot, spec: TunnelSpec | None) -> list[Problem]:
         return []
     text = f"{spec.name} names no DNS servers, and those of the network ({', '.join(map(str, lost[:3]))}) are blocked"
     hint = "add a line DNS = ADDRESS to the [Interface] section of its file"
+    if isinstance(spec, IPsec):
+        hint = "its gateway gives none either: add dns to the [tunnel] section of its file"
     return [Problem("no-dns", Severity.WARNING, text, hint)]

@@ -10,15 +10,16 @@ from collections.abc import Iterable
 from dataclasses import dataclass, replace
 from ipaddress import IPv4Address, IPv6Network
 from itertools import zip_longest
-from typing import Final
+from typing import Final, assert_never
 
 from aovpnd.core import health, nat64
 from aovpnd.core.uplinks import IPV4
 from aovpnd.gateways import Path
 from aovpnd.inquiries import Host
+from aovpnd.ipsec import IPsec, TunnelSpec
 from aovpnd.model import Intent, Snapshot, Uplink
 from aovpnd.ruleset import Address
-from aovpnd.tunnel import Endpoint, Peer, TunnelSpec, unfit
+from aovpnd.tunnel import Endpoint, HostPort, Peer, WireGuard, unfit
 
 MOST: Final = 8
 """Addresses of one name that are tried: more is no gateway, but a wish to be sent about."""
@@ -99,8 +100,36 @@ def current(host: Host, to: Reach) -> Address | None:
 def concrete(spec: TunnelSpec, hosts: Iterable[Host], to: Reach) -> TunnelSpec:
     """The tunnel with an address for each endpoint, and none for a name without."""
     hosts = tuple(hosts)
-    peers = [replace(peer, endpoint=_endpoint(peer, hosts, to)) for peer in spec.peers]
-    return replace(spec, peers=tuple(peers))
+    match spec:
+        case WireGuard():
+            peers = [replace(peer, endpoint=_endpoint(peer, hosts, to)) for peer in spec.peers]
+            return replace(spec, peers=tuple(peers))
+        case IPsec():
+            able = gateways(spec, hosts, to)
+            now = known(hosts, rota(spec)).current
+            return replace(spec, endpoint=next((e for e in able if e.addr == now), able[0] if able else None))
+        case _:
+            assert_never(spec)
+
+
+def rota(spec: IPsec) -> str:
+    """Under which name it is remembered which of an IKE tunnel's gateways is tried now; no host has such a one."""
+    return f"gateways of {spec.name}"
+
+
+def gateways(spec: IPsec, hosts: Iterable[Host], to: Reach) -> tuple[Endpoint, ...]:
+    """All addresses of all gateways that can be tried here, in their order. Where there is none, those that are written
+    as addresses stay as they are: whoever reads status wants to see them.
+    """
+    hosts = tuple(hosts)
+    found: list[Endpoint] = []
+    for gateway in spec.gateways:
+        if isinstance(gateway, HostPort):
+            ways = map(to, candidates(known(hosts, gateway.host), to))
+        else:
+            ways = map(to, (gateway.addr,))
+        found += [Endpoint(addr, gateway.port) for addr in ways if addr is not None]
+    return tuple(dict.fromkeys(found)) or tuple(g for g in spec.gateways if isinstance(g, Endpoint))
 
 
 def _endpoint(peer: Peer, hosts: tuple[Host, ...], to: Reach) -> Endpoint | None:
@@ -115,23 +144,47 @@ def _endpoint(peer: Peer, hosts: tuple[Host, ...], to: Reach) -> Endpoint | None
 
 
 # -- in turn -----------------------------------------------------------------------------------------------------------
-def turn(intent: Intent, names: Iterable[str], path: Path | None, to: Reach, now: float) -> tuple[Host, ...]:
+def turn(intent: Intent, spec: TunnelSpec, path: Path | None, to: Reach, now: float) -> tuple[Host, ...]:
     """The hosts after looking at a tunnel that is not connected: a handshake that was in vain is the next address's
-    turn.
+    turn. Of WireGuard's peers each has its own turns; of an IKE tunnel's gateways one is tried after the other.
     """
     provoked, hosts = intent.provoked, intent.hosts
     if provoked is None or path is None:
         return hosts
-    for name in names:
+    for name in (rota(spec),) if isinstance(spec, IPsec) else spec.hosts:
         host = known(hosts, name)
         if provoked.path.networks != path.networks:
             host = replace(host, vain=0, turns=0)
         elif provoked.path == path and not intent.failures and now >= health.retry_at(intent):
-            able = candidates(host, to)
+            able = _able(spec, host, hosts, to)
             rounds = host.turns // max(len(able), 1)
             if provoked.attempts > min(rounds, MOST_ATTEMPTS - 1):
-                host = replace(host, current=_next(able, current(host, to)), vain=host.vain + 1, turns=host.turns + 1)
+                left = _current(spec, host, able, to)
+                host = replace(host, current=_next(able, left), vain=host.vain + 1, turns=host.turns + 1)
+                hosts = _in_vain(spec, hosts, left, to)
         hosts = update(hosts, host)
+    return hosts
+
+
+def _able(spec: TunnelSpec, host: Host, hosts: Iterable[Host], to: Reach) -> tuple[Address, ...]:
+    if isinstance(spec, IPsec):
+        return tuple(endpoint.addr for endpoint in gateways(spec, hosts, to))
+    return candidates(host, to)
+
+
+def _current(spec: TunnelSpec, host: Host, able: tuple[Address, ...], to: Reach) -> Address | None:
+    if isinstance(spec, IPsec):
+        return host.current if host.current in able else next(iter(able), None)
+    return current(host, to)
+
+
+def _in_vain(spec: TunnelSpec, hosts: tuple[Host, ...], left: Address | None, to: Reach) -> tuple[Host, ...]:
+    """The hosts after one address of an IKE tunnel's was tried in vain: it counts for the name that has it."""
+    if isinstance(spec, IPsec):
+        for name in spec.hosts:
+            host = known(hosts, name)
+            if left in map(to, candidates(host, to)):
+                hosts = update(hosts, replace(host, vain=host.vain + 1))
     return hosts
 
 
@@ -144,12 +197,17 @@ def afresh(hosts: tuple[Host, ...]) -> tuple[Host, ...]:
     return tuple(replace(host, turns=0, attempts=0) for host in hosts)
 
 
-def succeed(hosts: tuple[Host, ...], names: Iterable[str], to: Reach) -> tuple[Host, ...]:
+def succeed(hosts: tuple[Host, ...], spec: TunnelSpec, to: Reach) -> tuple[Host, ...]:
     """The hosts after a handshake: what is used now is good, and what went before is forgotten."""
-    for name in names:
+    for name in spec.hosts:
         host = known(hosts, name)
         addr = current(host, to)
+        if isinstance(spec, IPsec):  # one of all these names has it, or none
+            used = spec.endpoint.addr if spec.endpoint is not None else None
+            addr = next((addr for addr in candidates(host, to) if to(addr) == used), None)
         if addr is not None:
             good = (addr, *(other for other in host.good if other != addr))[:MOST_GOOD]
             hosts = update(hosts, Host(name, good, host.answered, host.network, addr))
+    if isinstance(spec, IPsec) and spec.endpoint is not None:
+        hosts = update(hosts, Host(rota(spec), current=spec.endpoint.addr))
     return hosts

@@ -22,8 +22,8 @@ from aovpnd.core import health
 from aovpnd.core.endpoints import known, place
 from aovpnd.core.view import View
 from aovpnd.gateways import Gateways, Left, Path, Trial, Why
+from aovpnd.ipsec import TunnelSpec
 from aovpnd.model import Clock, Intent, Phase
-from aovpnd.tunnel import TunnelSpec
 
 PATIENCE: Final = (2, 3, 4, 5)
 """Attempts at a handshake, or look-ups of a name without any address, before a tunnel is left: 5 s of `RETRY_S` while

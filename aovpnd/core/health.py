@@ -21,6 +21,7 @@ not asked again for a while.
 from typing import Final
 
 from aovpnd.gateways import Doubt, Heard, Path
+from aovpnd.ipsec import IKE_BACKEND
 from aovpnd.model import Clock, Intent, TunnelState
 
 LOST_AFTER_S: Final = 35.0
@@ -69,13 +70,17 @@ def is_connected(intent: Intent, state: TunnelState | None, path: Path | None, n
 
 
 def is_lost(intent: Intent, state: TunnelState, now: Clock) -> bool:
-    """Whether data went out and nothing, not even a handshake, came back for too long, or a probe has said so."""
+    """Whether data went out and nothing, not even a handshake, came back for too long, or a probe has said so.
+
+    Where IKE is behind it, charon asks by itself (RFC 7296 section 2.4, RFC 3706), and silence shows as a lost SA.
+    """
     doubt, provoked = doubt_of(intent), intent.provoked
     if doubt is not None and doubt.unanswered == 1 and provoked is not None and provoked.at < (doubt.at or now.boot):
         return True
     heard = intent.heard
     return (
-        heard is not None
+        state.backend != IKE_BACKEND
+        and heard is not None
         and now.boot - heard.at >= LOST_AFTER_S
         and not _hears(heard, state)
         and has_sent(heard, state, now)
@@ -115,8 +120,8 @@ def _is_stuck(before: Heard, state: TunnelState) -> bool:
 def sends_nothing(intent: Intent, state: TunnelState | None, now: Clock) -> bool:
     """Whether a handshake was asked for, and not one packet has left the machine for it."""
     provoked = intent.provoked
-    if provoked is None or state is None or now.boot - provoked.at < UNSENT_S:
-        return False
+    if provoked is None or state is None or state.backend == IKE_BACKEND or now.boot - provoked.at < UNSENT_S:
+        return False  # what charon sends before there is an SA, nobody counts
     return state.handshake_wall is None and state.tx_bytes == 0
 
 

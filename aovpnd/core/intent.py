@@ -12,7 +12,7 @@ from typing import Final, assert_never
 
 from aovpnd.core import endpoints, failover, fights, health, lookups, mtu, plan, problems, sleep, sockets
 from aovpnd.core.view import PREFER, View, as_made, choose, is_configured, order, view
-from aovpnd.doors import Door, Openers
+from aovpnd.doors import Door, Openers, WhileConnected
 from aovpnd.gateways import Doubt, Gateways, Provoked
 from aovpnd.inquiries import Finding, LookedUp, Measured, MeasurePath, ProbeTunnel, Reached, Unanswered
 from aovpnd.model import (
@@ -25,7 +25,6 @@ from aovpnd.model import (
     Intent,
     Phase,
     Snapshot,
-    WhileConnected,
     Wish,
 )
 from aovpnd.orders import (
@@ -206,7 +205,7 @@ def settle(config: Config, intent: Intent, snapshot: Snapshot) -> Intent:
     intent = sleep.shaken(intent, seen, connected=connected)
     if connected and intent.provoked is not None:
         intent = replace(intent, provoked=replace(intent.provoked, attempts=0))
-    intent = replace(intent, path_mtu=mtu.settle(intent, snapshot, seen.state, seen.path))
+    intent = replace(intent, path_mtu=mtu.settle(intent, snapshot, seen.spec, seen.state, seen.path))
     intent = _look_up(config, intent, seen, snapshot, connected=connected)
     intent = sockets.forget(replace(intent, grant=_surviving(seen, connected=connected)), seen.phase)
     gateways = _gateways(intent, view(config, intent, snapshot), snapshot)
@@ -237,11 +236,10 @@ def _look_up(config: Config, intent: Intent, seen: View, snapshot: Snapshot, *, 
     """Whose turn it is of a gateway's addresses, and whether its name has to be looked up."""
     if seen.spec is None or seen.reach is None:
         return replace(intent, look_up=None)
-    names = seen.spec.hosts
     if connected:
-        hosts = endpoints.succeed(intent.hosts, names, seen.reach)
+        hosts = endpoints.succeed(intent.hosts, seen.spec, seen.reach)
     else:
-        hosts = endpoints.turn(intent, names, seen.path, seen.reach, snapshot.now.boot)
+        hosts = endpoints.turn(intent, seen.spec, seen.path, seen.reach, snapshot.now.boot)
     idle = connected or seen.sealed or intent.block is Block.OFF
     spec = None if idle else seen.spec
     return lookups.settle(config, replace(intent, hosts=hosts), spec, seen.reach, snapshot, seen.uplinks)

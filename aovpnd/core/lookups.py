@@ -16,9 +16,10 @@ from aovpnd.core import nat64
 from aovpnd.core.endpoints import MOST, Reach, candidates, known, place, update
 from aovpnd.core.uplinks import IPV4
 from aovpnd.inquiries import EndpointPolicy, Host, LookedUp, LookUp, OpenLookUp, Unanswered
+from aovpnd.ipsec import TunnelSpec
 from aovpnd.model import Config, Intent, Snapshot, Uplink
 from aovpnd.ruleset import Address
-from aovpnd.tunnel import TunnelSpec, unfit
+from aovpnd.tunnel import unfit
 
 OPEN_S: Final = 8.0
 """How long a look-up may leave the machine at most: a little more than it takes to give up (adapters.lookup)."""

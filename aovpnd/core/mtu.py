@@ -17,15 +17,18 @@ from aovpnd.core import uplinks
 from aovpnd.core.health import INITIATION_BYTES, KEEPALIVE_BYTES, PASSIVE_S, REKEY_S
 from aovpnd.gateways import Path, PathMtu
 from aovpnd.inquiries import MeasurePath
+from aovpnd.ipsec import IPsec, TunnelSpec
 from aovpnd.model import Clock, Config, Intent, Snapshot, TunnelState, Uplink
 from aovpnd.ruleset import Address
-from aovpnd.tunnel import TunnelSpec
 
 IPV4, IPV6 = 4, 6
 USUAL: Final = 1500
 """Bytes that an uplink carries of which nothing is known."""
 OVERHEAD: Final = {IPV4: 60, IPV6: 80}
 """Bytes that WireGuard adds to a packet: IP header, 8 of UDP, 32 of its own."""
+ESP_OVERHEAD: Final = {IPV4: 104, IPV6: 124}
+"""Bytes that ESP in UDP adds at most: IP header, 8 of UDP, 8 of SPI and sequence number, an IV and padding of up to 16
+each, 2 of trailer, an ICV of up to 32 (RFC 4303, RFC 3948), and some room."""
 LEAST: Final = {IPV4: 576, IPV6: 1280}
 """What a link must carry (RFC 791; RFC 8200 section 5)."""
 MOST: Final = 65535 - OVERHEAD[IPV6]
@@ -64,16 +67,20 @@ def fit(spec: TunnelSpec, intent: Intent, snapshot: Snapshot, state: TunnelState
     if spec.mtu is not None:
         return Fit(spec.mtu)
     known = known_of(intent, path)
-    sizes = (_uplink_allows(snapshot), _told(state), known.inner if known is not None else None)
+    sizes = (_uplink_allows(spec, snapshot), _told(spec, state), known.inner if known is not None else None)
     passes = min(size for size in sizes if size is not None)
     least = LEAST[IPV6 if _carries_ipv6(spec, snapshot) else IPV4]
     return Fit(min(passes, MOST)) if passes >= least else Fit(least, max(passes // BLOCK * BLOCK, NARROWEST))
 
 
-def _uplink_allows(snapshot: Snapshot) -> int:
-    """wg-quick(8)'s rule: what the best uplink and its routes carry, less what WireGuard adds to a packet at most."""
+def _adds(spec: TunnelSpec | None) -> dict[int, int]:
+    return ESP_OVERHEAD if isinstance(spec, IPsec) else OVERHEAD
+
+
+def _uplink_allows(spec: TunnelSpec | None, snapshot: Snapshot) -> int:
+    """wg-quick(8)'s rule: what the best uplink and its routes carry, less what a tunnel adds to a packet at most."""
     best = next(iter(uplinks.uplinks(snapshot)), None)
-    return (uplink_mtu(best, snapshot) if best is not None else USUAL) - OVERHEAD[IPV6]
+    return (uplink_mtu(best, snapshot) if best is not None else USUAL) - _adds(spec)[IPV6]
 
 
 def uplink_mtu(uplink: Uplink, snapshot: Snapshot) -> int:
@@ -82,12 +89,12 @@ def uplink_mtu(uplink: Uplink, snapshot: Snapshot) -> int:
     return min([uplink.link.mtu or USUAL, *(route.mtu for route in routes if route.mtu)])
 
 
-def _told(state: TunnelState | None) -> int | None:
-    """What the kernel knows of the way to the gateway, less what WireGuard adds there."""
+def _told(spec: TunnelSpec | None, state: TunnelState | None) -> int | None:
+    """What the kernel knows of the way to the gateway, less what the tunnel adds there."""
     if state is None:
         return None
     found = (
-        peer.path_mtu - OVERHEAD[peer.endpoint.addr.version]
+        peer.path_mtu - _adds(spec)[peer.endpoint.addr.version]
         for peer in state.peers
         if peer.path_mtu is not None and peer.endpoint is not None
     )
@@ -106,7 +113,9 @@ def known_of(intent: Intent, path: Path | None) -> PathMtu | None:
     return known if known is not None and path is not None and known.path == path.fingerprint() else None
 
 
-def settle(intent: Intent, snapshot: Snapshot, state: TunnelState | None, path: Path | None) -> PathMtu | None:
+def settle(
+    intent: Intent, snapshot: Snapshot, spec: TunnelSpec | None, state: TunnelState | None, path: Path | None
+) -> PathMtu | None:
     """The memory after looking: begun anew with each path, and no longer than it."""
     if state is None or path is None:
         return None
@@ -115,8 +124,8 @@ def settle(intent: Intent, snapshot: Snapshot, state: TunnelState | None, path: 
         known = replace(known, since=snapshot.now.boot, tx_bytes=state.tx_bytes)
     if state.tx_bytes < known.tx_bytes:  # a new handshake counts from nothing
         known = replace(known, tx_bytes=0)
-    told = _told(state)
-    if told is not None and told < min(_uplink_allows(snapshot), known.inner or told + 1):
+    told = _told(spec, state)
+    if told is not None and told < min(_uplink_allows(spec, snapshot), known.inner or told + 1):
         known = replace(known, inner=told)  # the kernel forgets what ICMP told after ten minutes (mtu_expires)
     return known
 

@@ -6,9 +6,9 @@ from dataclasses import dataclass
 from aovpnd.core.decide import permitted
 from aovpnd.core.permits import Permit
 from aovpnd.core.view import view
+from aovpnd.ipsec import TunnelSpec
 from aovpnd.model import Config, Desired, Intent, Snapshot
 from aovpnd.orders import Action
-from aovpnd.tunnel import TunnelSpec
 
 
 @dataclass(frozen=True, slots=True)

@@ -9,6 +9,7 @@ state that the loaded ruleset already covers. Names come last: no packet depends
 from typing import Final, assert_never
 
 from aovpnd.core.view import is_configured
+from aovpnd.ipsec import IPsec, TunnelSpec
 from aovpnd.model import Block, Copies, Desired, Failure, GuardState, LinkWish, Snapshot, TunnelState, TunnelWish
 from aovpnd.orders import (
     Action,
@@ -22,6 +23,7 @@ from aovpnd.orders import (
     MarkUnblocked,
     RemoveTunnel,
 )
+from aovpnd.tunnel import WireGuard
 
 FIRST_RETRY_S, LAST_RETRY_S = 0.2, 30.0
 LOAD_RETRY_S: Final = 2.0
@@ -89,9 +91,19 @@ def _tunnel_differs(wish: TunnelWish, state: TunnelState | None, snapshot: Snaps
         return "new handshake"
     if state.link.mtu != wish.mtu:
         return f"MTU {wish.mtu} instead of {state.link.mtu}"
-    endpoints = {peer.public_key: peer.endpoint for peer in wish.spec.peers if peer.endpoint is not None}
-    roamed = any(peer.endpoint != endpoints.get(peer.public_key, peer.endpoint) for peer in state.peers)
-    return "endpoint was moved" if roamed else ""
+    return "endpoint was moved" if _has_strayed(wish.spec, state) else ""
+
+
+def _has_strayed(spec: TunnelSpec, state: TunnelState) -> bool:
+    """Whether a peer is elsewhere than its tunnel says; one that never had an address is nowhere."""
+    match spec:
+        case WireGuard():
+            endpoints = {peer.public_key: peer.endpoint for peer in spec.peers if peer.endpoint is not None}
+            return any(peer.endpoint != endpoints.get(peer.public_key, peer.endpoint) for peer in state.peers)
+        case IPsec():
+            return spec.endpoint is not None and any(peer.endpoint != spec.endpoint for peer in state.peers)
+        case _:
+            assert_never(spec)
 
 
 def due(actions: tuple[Action, ...], failures: tuple[Failure, ...], now: float) -> tuple[Action, ...]:

@@ -4,17 +4,17 @@
 from typing import Final, assert_never
 
 from aovpnd import names
-from aovpnd.core import dns, failover, fights, health, mtu, sleep
+from aovpnd.core import dns, endpoints, failover, fights, health, ike, mtu, sleep
 from aovpnd.core.health import IN_VAIN
 from aovpnd.core.routing import overlaps
 from aovpnd.core.uplinks import carrying
 from aovpnd.core.view import PREFER, View
 from aovpnd.gateways import Left, Why
+from aovpnd.ipsec import IPsec, TunnelSpec
 from aovpnd.links import Side, sides
 from aovpnd.model import Config, GuardState, Intent, Phase, Problem, Severity, Snapshot, Uplink, Wish
 from aovpnd.orders import CloseSockets, EnsureDns
 from aovpnd.ruleset import Address
-from aovpnd.tunnel import TunnelSpec
 
 _CODES: Final = {EnsureDns.__name__: "dns-failed", CloseSockets.__name__: "sockets-left"}
 """What failed without anything being less shut."""
@@ -33,6 +33,7 @@ def problems(config: Config, intent: Intent, snapshot: Snapshot, now: View) -> t
         *config.problems,
         *_choice(config, intent, spec),
         *_tunnel(intent, snapshot, now),
+        *ike.problems(snapshot, now),
         *sleep.problems(intent, snapshot, now),
         *dns.problems(snapshot, spec),
         *_path(intent, snapshot, now),
@@ -109,7 +110,8 @@ def _handshakes(intent: Intent, snapshot: Snapshot, now: View, spec: TunnelSpec)
     """One that nobody answers, or that was never sent."""
     if now.path is not None and health.sends_nothing(intent, now.state, snapshot.now):
         return [Problem("nothing-sent", Severity.WARNING, _unsent(spec), _WHO_DROPS_IT)]
-    hosts = [host for host in intent.hosts if host.name in spec.hosts]
+    rota = (endpoints.rota(spec),) if isinstance(spec, IPsec) else ()
+    hosts = [host for host in intent.hosts if host.name in (*spec.hosts, *rota)]
     attempts = max((intent.provoked.attempts if intent.provoked is not None else 0, *(host.turns for host in hosts)))
     if not spec.endpoints or attempts < IN_VAIN:
         return []
@@ -181,19 +183,19 @@ def _no_way(spec: TunnelSpec) -> str:
 
 
 def _where(spec: TunnelSpec) -> str:
-    names = (peer.host for peer in spec.peers if peer.host is not None and peer.endpoint is None)
+    names = (name for name, endpoint in spec.named if endpoint is None)
     return ", ".join(map(str, (*spec.endpoints, *names)))
 
 
 def _names(intent: Intent, uplinks: tuple[Uplink, ...], spec: TunnelSpec) -> list[Problem]:
     """Gateways whose names were looked up in vain, and such as cannot be reached by the families of this network."""
     found = []
-    for peer in spec.peers:
-        host = next((host for host in intent.hosts if peer.host is not None and host.name == peer.host.host), None)
+    for name, endpoint in spec.named:
+        host = next((host for host in intent.hosts if host.name == name.host), None)
         if host is not None and host.said:
             hint = "it is asked again; a portal may be in the way: aovpnctl allow-temp"
             found.append(Problem("name-unresolved", Severity.WARNING, host.said, hint))
-        elif host is not None and host.answered and peer.endpoint is None:
+        elif host is not None and host.answered and endpoint is None:
             text = f"{host.name} has no address that can be reached over {_families(uplinks)}"
             found.append(Problem("address-family", Severity.WARNING, text, "another network may help"))
     return found

@@ -7,9 +7,9 @@ from typing import Final
 from aovpnd import names
 from aovpnd.core import uplinks
 from aovpnd.core.view import View
+from aovpnd.ipsec import TunnelSpec
 from aovpnd.model import Config, Lan, Route, Routing, Snapshot, Uplink
 from aovpnd.ruleset import Network
-from aovpnd.tunnel import TunnelSpec
 
 IPV4, IPV6 = 4, 6
 LAN_RANGES: Final = tuple(

@@ -26,9 +26,9 @@ from aovpnd.core.permits import (
 from aovpnd.core.picture import Picture
 from aovpnd.core.way import By, Turn
 from aovpnd.destinations import Destination
+from aovpnd.ipsec import TunnelSpec
 from aovpnd.model import Config, Origin, Phase, Uplink, Wish
 from aovpnd.model import Lan as LanSetting
-from aovpnd.tunnel import TunnelSpec
 
 SPECIFICATION = "docs/security.md"
 _DNS: Final = "DNS leaves by no link but the tunnel"

@@ -11,6 +11,7 @@ from aovpnd.core.uplinks import IPV4, carrying, uplinks
 from aovpnd.core.way import best
 from aovpnd.gateways import Made, Path
 from aovpnd.inquiries import OpenLookUp
+from aovpnd.ipsec import Given, IPsec, TunnelSpec
 from aovpnd.links import is_tunnel_shaped
 from aovpnd.model import (
     Block,
@@ -25,7 +26,6 @@ from aovpnd.model import (
 )
 from aovpnd.orders import LoadRuleset
 from aovpnd.ruleset import Address
-from aovpnd.tunnel import TunnelSpec
 
 PREFER: Final = "tunnel.prefer"
 """The key that says which tunnel, where it is set."""
@@ -75,7 +75,7 @@ def view(config: Config, intent: Intent, snapshot: Snapshot) -> View:
     spec, reach = choose(config, intent), None
     if spec is not None:
         reach = endpoints.reach(spec, intent.hosts, snapshot, found)
-        spec = endpoints.concrete(spec, intent.hosts, reach)
+        spec = given(endpoints.concrete(spec, intent.hosts, reach), snapshot)
     state = own_tunnel(spec, snapshot, intent.gateways.made)
     link_name = state.link.name if state is not None else free_link_name(snapshot)
     path = path_of(spec, state, snapshot, found)
@@ -161,6 +161,15 @@ def choose(config: Config, intent: Intent) -> TunnelSpec | None:
     return next((spec for spec in found if spec.name == carrier), found[0] if found else None)
 
 
+def given(spec: TunnelSpec, snapshot: Snapshot) -> TunnelSpec:
+    """An IKE tunnel with the addresses and name servers that its gateway has given, where its file names none."""
+    if not isinstance(spec, IPsec):
+        return spec
+    gifts = (state.given for state in snapshot.tunnels if state.digest == spec.digest())
+    gift = next((gift for gift in gifts if gift is not None), Given())
+    return replace(spec, addresses=spec.addresses or gift.addresses, dns=spec.dns or gift.dns)
+
+
 def own_tunnel(spec: TunnelSpec | None, snapshot: Snapshot, made: Made | None = None) -> TunnelState | None:
     """The link that carries this tunnel's key and nothing else; the name alone proves nothing (facts T3).
 
@@ -199,9 +208,13 @@ def _beside(
 
 
 def is_configured(spec: TunnelSpec, state: TunnelState, snapshot: Snapshot) -> bool:
-    """Whether a link has just the keys, peers, mark and addresses of its file; no IPv6 where the kernel speaks none."""
+    """Whether a link has just the keys, peers, mark and addresses of its file; no IPv6 where the kernel speaks none.
+
+    One of IKE that has been given no addresses keeps those that it has: its programs wait for it.
+    """
     wanted = {address for address in spec.addresses if snapshot.ipv6 or address.version == IPV4}
-    return state.digest == spec.digest() and state.fwmark == names.FWMARK and set(state.addresses) == wanted
+    waits = isinstance(spec, IPsec) and not wanted
+    return state.digest == spec.digest() and state.fwmark == names.FWMARK and (waits or set(state.addresses) == wanted)
 
 
 def free_link_name(snapshot: Snapshot, besides: str = "") -> str:

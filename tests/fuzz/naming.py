@@ -202,7 +202,7 @@ def _learned(case: tuple[bytes, int, int]) -> str:
     intent = learn(intent, LookedUp(inquiry, addresses, inquiry.resolvers[0]))
     intent = settle(_CONFIG, intent, snapshot)
     desired = decide(_CONFIG, intent, snapshot)
-    used = [peer.endpoint for wish in desired.tunnels for peer in wish.spec.peers if peer.endpoint is not None]
+    used = [endpoint for wish in desired.tunnels for endpoint in wish.spec.endpoints]
     assert len(used) <= 1
     assert all(unfit(endpoint.addr) is None for endpoint in used)
     prefix = nat64.prefix(addresses)

@@ -15,10 +15,10 @@ from typing import Final
 
 from aovpnd import names
 from aovpnd.inquiries import OpenLookUp
+from aovpnd.ipsec import TunnelSpec
 from aovpnd.links import ARPHRD_ETHER, ARPHRD_LOOPBACK, ARPHRD_NONE, OUR_LINK, SAFE_NAME, Link
 from aovpnd.model import Block, Config, Grant, Intent, Lan, Snapshot, TunnelState, Wish
 from aovpnd.ruleset import L4, Address, Device, Framing, Network, Origin, Packet, Protocol
-from aovpnd.tunnel import TunnelSpec
 
 
 class Way(Enum):
@@ -80,7 +80,7 @@ def read(world: World) -> Reading:
     granted = next((link for link in snapshot.links if grant is not None and link.index == grant.link), None)
     tunnels = frozenset(device_of(link) for link in snapshot.links if is_tunnel(world, link))
     asked = [found for found in (tunnel, tunnel_on_trial(world)) if found is not None]
-    endpoints = [peer.endpoint for found in asked for peer in found.peers if peer.endpoint]
+    endpoints = [endpoint for found in asked for endpoint in found.endpoints]
     carrying = [state for state in snapshot.tunnels if device_of(state.link) in tunnels]
     lan = [
         (device_of(link), private)

@@ -5,7 +5,7 @@ from dataclasses import replace
 from ipaddress import ip_address, ip_interface
 
 from aovpnd.model import Config, LinkAddress, Route
-from aovpnd.tunnel import Endpoint
+from aovpnd.tunnel import Endpoint, WireGuard
 from tests.unit.small_world import DEFAULT6
 from tests.unit.test_endpoints import GATEWAY, VPN, addresses, asks, at_home, named
 from tests.unit.world import Laptop
@@ -15,9 +15,11 @@ def test_name_that_the_file_no_longer_has() -> None:
     """A look-up ends with the name that it is for, and its permit with it."""
     laptop = at_home()
     assert asks(laptop)
-    (peer,) = laptop.config.tunnels[0].peers
+    (tunnel,) = laptop.config.tunnels
+    assert isinstance(tunnel, WireGuard)
+    (peer,) = tunnel.peers
     by_address = replace(peer, host=None, endpoint=Endpoint(GATEWAY, 51820))
-    laptop.config = Config((replace(laptop.config.tunnels[0], peers=(by_address,)),))
+    laptop.config = Config((replace(tunnel, peers=(by_address,)),))
     laptop.settle()
 
     assert laptop.intent.look_up is None

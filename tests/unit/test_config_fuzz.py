@@ -16,8 +16,9 @@ from aovpnd.config import files, toml, tunnels, wgquick
 from aovpnd.config import settings as known
 from aovpnd.config.findings import Finding
 from aovpnd.config.settings import Layer
+from aovpnd.doors import WhileConnected
 from aovpnd.errors import ConfigError
-from aovpnd.model import Enabled, Lan, Severity, WhileConnected
+from aovpnd.model import Enabled, Lan, Severity
 from aovpnd.tunnel import TUNNEL_NAME, WireGuard
 from tests.unit.test_config_tunnels import FULLEST, GATEWAY, PRESHARED, PRIVATE, PUBLIC, SECOND, SECRETS, SMALLEST
 

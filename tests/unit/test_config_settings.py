@@ -10,9 +10,9 @@ import pytest
 
 from aovpnd import config
 from aovpnd.config import settings
-from aovpnd.doors import Openers
+from aovpnd.doors import Openers, WhileConnected
 from aovpnd.inquiries import EndpointPolicy, Pinned
-from aovpnd.model import Config, Enabled, Lan, Origin, TemporaryAccessPolicy, WhileConnected
+from aovpnd.model import Config, Enabled, Lan, Origin, TemporaryAccessPolicy
 from aovpnd.tunnel import Endpoint
 from tests.unit.imports import ROOT
 

@@ -49,7 +49,13 @@ PARTS: Final = (
         PURE,
     ),
     _part("tunnel", "links ruleset", "what a file says of a tunnel, and nothing of what the machine makes of it", PURE),
-    _part("gateways", "links ruleset tunnel", "what is remembered of tunnels is values; what follows is core's", PURE),
+    _part("ipsec", "ruleset tunnel", "as tunnel, of the other kind", PURE),
+    _part(
+        "gateways",
+        "links ruleset tunnel ipsec",
+        "what is remembered of tunnels is values; what follows is core's",
+        PURE,
+    ),
     _part("dns", "links ruleset", "whom to ask for names is data, shared by core and adapters", PURE),
     _part("doors", "", "who may have the network opened is two words; what follows is core's", PURE),
     _part("repairs", "", "what is remembered is values; what follows is core's", PURE),
@@ -61,11 +67,14 @@ PARTS: Final = (
         "resolvconf", "names regular", "the way out when all else fails writes resolv.conf with it, as the daemon does"
     ),
     _part(
-        "inquiries", "links ruleset tunnel", "questions and answers are values; who asks is the loop's business", PURE
+        "inquiries",
+        "links ruleset tunnel ipsec",
+        "questions and answers are values; who asks is the loop's business",
+        PURE,
     ),
     _part(
         "model",
-        "names errors links ruleset tunnel dns doors gateways inquiries sockets repairs",
+        "names errors links ruleset tunnel ipsec dns doors gateways inquiries sockets repairs",
         "the nouns that all share: whatever they imported, all would import",
         PURE,
     ),
@@ -83,14 +92,14 @@ PARTS: Final = (
     _part("durations", "", "the quick commands read spans of time with it: it must cost nothing", PURE),
     _part(
         "status",
-        "__init__ names links ruleset model tunnel",
+        "__init__ names links ruleset model tunnel ipsec",
         "what is published is a function of what was seen; when and where is the adapters' business",
         PURE | {"datetime"},
     ),
     # decisions
     _part(
         "core",
-        "names errors links ruleset model tunnel dns doors gateways inquiries sockets repairs orders",
+        "names errors links ruleset model tunnel ipsec dns doors gateways inquiries sockets repairs orders",
         "decisions are pure: no clock, no logging, no input or output, so that a test can go through all of them",
         PURE,
     ),
@@ -112,18 +121,18 @@ PARTS: Final = (
     _part("core.way", "names links ruleset model destinations", "as core, for a destination that somebody typed", PURE),
     _part(
         "core.sentences",
-        "names links ruleset model tunnel destinations",
+        "names links ruleset model tunnel ipsec destinations",
         "as core, for a destination that somebody typed",
         PURE,
     ),
     _part(
         "config",
-        "names errors links ruleset model tunnel inquiries durations doors",
+        "names errors links ruleset model tunnel ipsec inquiries durations doors",
         "reading what somebody wrote decides nothing and changes nothing",
     ),
     _part(
         "importers",
-        "names errors links ruleset model tunnel config messages",
+        "names errors links ruleset model tunnel ipsec config messages",
         "they write our own files, and do nothing else",
     ),
     # the outside world
@@ -148,7 +157,7 @@ PARTS: Final = (
     ),
     _part(
         "backends",
-        "names errors links model tunnel orders adapters rtnl",
+        "names errors links ruleset model tunnel ipsec orders adapters rtnl messages",
         "one kind of tunnel each; whether there shall be one is decided in core, how it is shown to the user elsewhere",
     ),
     _part(
@@ -160,7 +169,7 @@ PARTS: Final = (
     # the three processes and the program of the user
     _part(
         "status",
-        "names errors links ruleset model tunnel",
+        "names errors links ruleset model tunnel ipsec",
         "what is published is a function of what is: it must never influence it",
         PURE | {"datetime"},
     ),
@@ -192,13 +201,13 @@ PARTS: Final = (
     ),
     _part(
         "ctl.check",
-        "names errors config model tunnel links ruleset",
+        "names errors config model tunnel ipsec links ruleset",
         "works without a daemon: reads the files as the daemon would",
     ),
     _part("ctl.export", "names errors config model tunnel", "reads one file, as the daemon would"),
     _part(
         "ctl.doctor",
-        "names errors regular config model tunnel links ruleset",
+        "names errors regular config model tunnel ipsec links ruleset",
         "reads all that there is and changes nothing: no adapter, no order, no daemon",
     ),
     *(
@@ -214,9 +223,11 @@ PARTS: Final = (
     _part("ctl.doctor.neighbours", "names links", "as ctl.doctor.judge", PURE),
     _part("ctl.doctor.parse", "names links", "as ctl.doctor.judge, of text", PURE | {"json", "fnmatch"}),
     _part("ctl.readable", "names errors config", "as check"),
-    _part("ctl.policy", "names errors config model tunnel links ruleset", "as check"),
+    _part("ctl.policy", "names errors config model tunnel ipsec links ruleset", "as check"),
     _part(
-        "ctl.import_", "names errors config importers model tunnel links ruleset", "as check, and writes what it read"
+        "ctl.import_",
+        "names errors config importers model tunnel ipsec links ruleset",
+        "as check, and writes what it read",
     ),
     _part(
         "ctl.offline", "names errors lock resolvconf regular", "the way out when all else fails: no daemon, no library"
@@ -224,12 +235,12 @@ PARTS: Final = (
     _part("ctl.status", "names absence errors", "a status bar asks every second: it reads one published file"),
     _part(
         "static_files",
-        "names links ruleset render model tunnel core guard.rules",
+        "names links ruleset render model tunnel ipsec core guard.rules",
         "early boot loads what the compilers write: the same ones, with nothing between",
     ),
     _part(
         "system",
-        "names errors links ruleset model tunnel destinations inquiries orders adapters backends nftlib",
+        "names errors links ruleset model tunnel ipsec destinations inquiries orders adapters backends nftlib",
         "it puts the adapters behind one door; it decides nothing, so it must not see core",
     ),
     _part("__main__", "*", "it builds everything and wires it together"),
@@ -246,7 +257,7 @@ LIBRARIES: Final = {
         "it could ask the machine's resolvers: here it makes and reads messages",
     ),
     "idna": (("config.hosts",), "names in other scripts end at the border"),
-    "vici": (("backends.strongswan",), "blocking: it needs a thread of its own"),
+    "vici": (("backends.vici",), "reads without a limit once an answer has begun: the border sets one"),
     "gi": (("bus.dbus", "ctl.bus"), "GLib's loop lives in the unprivileged process; aovpnctl makes one call with it"),
     "pydbus": (("bus.dbus",), "its faults are met in one place"),
 }

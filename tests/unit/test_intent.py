@@ -9,7 +9,7 @@ import pytest
 
 from aovpnd.core import intent as memory
 from aovpnd.core.decide import decide
-from aovpnd.doors import Door, Openers
+from aovpnd.doors import Door, Openers, WhileConnected
 from aovpnd.gateways import Provoked
 from aovpnd.model import (
     Block,
@@ -27,7 +27,6 @@ from aovpnd.model import (
     Snapshot,
     TemporaryAccessPolicy,
     TunnelWish,
-    WhileConnected,
     Wish,
 )
 from aovpnd.orders import (

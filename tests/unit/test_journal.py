@@ -18,6 +18,7 @@ from aovpnd.core.journal import Last, configured, entries, failed
 from aovpnd.core.picture import Picture
 from aovpnd.daemon import Daemon
 from aovpnd.destinations import Destination, Routed
+from aovpnd.doors import WhileConnected
 from aovpnd.errors import NetlinkError, SystemFault
 from aovpnd.inquiries import Finding, Inquiry, Unanswered
 from aovpnd.messages import Entry, Message, printable
@@ -32,7 +33,6 @@ from aovpnd.model import (
     Severity,
     Snapshot,
     TemporaryAccessPolicy,
-    WhileConnected,
 )
 from aovpnd.orders import (
     Action,

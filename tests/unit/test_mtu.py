@@ -293,22 +293,22 @@ def test_what_icmp_told_is_remembered() -> None:
     """The kernel forgets it after ten minutes; the next large packets would be lost anew."""
     small, whole = told(1400, None), told(1500, None)
 
-    known = mtu.settle(SHOOK, SHAKEN, small, PATH)
+    known = mtu.settle(SHOOK, SHAKEN, WORK, small, PATH)
     assert known == PathMtu(PATH.fingerprint(), NOW, 0, 1340)
-    assert mtu.settle(replace(SHOOK, path_mtu=known), SHAKEN, whole, PATH) == known
-    assert mtu.settle(SHOOK, SHAKEN, whole, PATH) == PathMtu(PATH.fingerprint(), NOW, 0)
-    assert mtu.settle(replace(SHOOK, path_mtu=known), SHAKEN, None, PATH) is None
-    assert mtu.settle(replace(SHOOK, path_mtu=known), SHAKEN, whole, None) is None
+    assert mtu.settle(replace(SHOOK, path_mtu=known), SHAKEN, WORK, whole, PATH) == known
+    assert mtu.settle(SHOOK, SHAKEN, WORK, whole, PATH) == PathMtu(PATH.fingerprint(), NOW, 0)
+    assert mtu.settle(replace(SHOOK, path_mtu=known), SHAKEN, WORK, None, PATH) is None
+    assert mtu.settle(replace(SHOOK, path_mtu=known), SHAKEN, WORK, whole, None) is None
 
 
 def test_counting_begins_anew() -> None:
     """With an answer from where the counter is, with a handshake from nothing."""
     state, _ = sent(5000)
 
-    assert mtu.settle(replace(SHOOK, path_mtu=replace(FRESH, since=None)), SHAKEN, state, PATH) == replace(
+    assert mtu.settle(replace(SHOOK, path_mtu=replace(FRESH, since=None)), SHAKEN, WORK, state, PATH) == replace(
         FRESH, tx_bytes=5000
     )
-    assert mtu.settle(replace(SHOOK, path_mtu=replace(FRESH, tx_bytes=9000)), SHAKEN, state, PATH) == FRESH
+    assert mtu.settle(replace(SHOOK, path_mtu=replace(FRESH, tx_bytes=9000)), SHAKEN, WORK, state, PATH) == FRESH
 
 
 # -- over time ---------------------------------------------------------------------------------------------------------

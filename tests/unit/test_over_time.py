@@ -15,7 +15,8 @@ from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, rule
 
 from aovpnd import names
-from aovpnd.model import Block, Config, GuardState, Lan, Snapshot, TemporaryAccessPolicy, WhileConnected
+from aovpnd.doors import WhileConnected
+from aovpnd.model import Block, Config, GuardState, Lan, Snapshot, TemporaryAccessPolicy
 from aovpnd.orders import (
     AllowTemporary,
     Answer,

@@ -63,6 +63,7 @@ from aovpnd.orders import (
     RemoveTunnel,
 )
 from aovpnd.ruleset import L4, Address, Device, Hook, Packet, Ruleset, Verdict, verdict
+from aovpnd.tunnel import WireGuard
 from tests.unit.small_world import CLOCK, DEFAULT4, DOCKER, ETH, LO, VETH, WLAN
 
 MOST_PASSES: Final = 8
@@ -233,6 +234,7 @@ class Laptop:
     def _ensure_tunnel(self, wish: TunnelWish) -> None:
         states = {state.link.name: state for state in self.snapshot.tunnels}
         old = states.get(wish.link_name)
+        assert isinstance(wish.spec, WireGuard)
         if old is None:
             link = Link(self.next_index, wish.link_name, "wireguard", ARPHRD_NONE, up=False)
             self.next_index += 1

@@ -1,0 +1,243 @@
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""What a charon of ours is told: its settings file, and an `IPsec` value in VICI's words.
+
+Each link has a charon of its own, on ports of its own, which listens to us alone: other people's strongSwan goes on
+beside it, and what one tunnel is told never reaches another (docs/decisions/0039).
+"""
+
+from collections.abc import Iterable, Mapping
+from pathlib import Path
+from typing import Any, Final, assert_never
+
+from aovpnd import names
+from aovpnd.ipsec import IPsec, Method, Revocation, Round, Token
+from aovpnd.tunnel import Secret
+
+PLUGINS: Final = (
+    *("random", "nonce", "openssl", "pem", "pkcs1", "pkcs7", "pkcs8", "pkcs11", "tpm", "x509", "pubkey", "constraints"),
+    *("revocation", "hmac", "sha1", "sha2", "md4", "aes", "gcm", "curve25519", "ml", "kdf"),
+    *("{data_plane}", "kernel-netlink", "socket-default", "vici", "updown"),
+    *("eap-identity", "eap-mschapv2", "eap-tls", "eap-ttls", "eap-peap", "xauth-generic"),
+)
+"""Loaded by name, so that no file of the machine's own charon changes ours; one that is not installed is left out."""
+KEYS: Final = "ike"
+"""The one VICI name below which a link's secrets are kept."""
+
+_SETTINGS: Final = """\
+# Written by aovpnd for the charon of {link}; strongswan.conf(5). Nothing secret is here.
+charon-systemd {{
+  load_modular = no
+  load = {plugins}
+  # Ports of its own: the usual ones may be somebody else's.
+  port = 0
+  port_nat_t = 0
+  # Routes are ours to make. What kernel-libipsec insists on goes where nobody looks.
+  install_routes = no
+  routing_table = {table}
+  routing_table_prio = {priority}
+  install_virtual_ip = {virtual_ip}
+  install_virtual_ip_on = {link}
+  interfaces_ignore = {ours}
+  # Given up in 15 s: the daemon tries again, or the next gateway.
+  retransmit_timeout = 1.0
+  retransmit_base = 1.5
+  retransmit_tries = 5
+  keep_alive = 20s
+  # A gateway's hints lead nowhere but to it.
+  follow_redirects = no
+  accept_unencrypted_mainmode_messages = no
+  # Refused unless the tunnel's file is (`IPsec.weak`).
+  i_dont_care_about_security_and_use_aggressive_mode_psk = no
+  filelog {{
+    aovpnd {{
+      path = {log}
+      append = yes
+      flush_line = yes
+      default = 0
+      cfg = 1
+      ike = 1
+      lib = 1
+      chd = 1
+      tls = 1
+    }}
+  }}
+  plugins {{
+    vici {{
+      socket = unix://{socket}
+    }}
+    socket-default {{
+      fwmark = {fwmark:#x}
+    }}
+    kernel-netlink {{
+      fwmark = !{fwmark:#x}/{mask:#x}
+    }}
+    kernel-libipsec {{
+      allow_peer_ts = yes
+    }}
+    updown {{
+      dns_handler = yes
+    }}
+  }}
+}}
+"""
+
+
+class Place:
+    """Where a link's charon has its files. ``given`` holds what a gateway gave, one file for each IKE SA."""
+
+    def __init__(self, runtime_dir: Path, link: str) -> None:
+        self.directory = runtime_dir / "charon" / link
+        self.settings = self.directory / "strongswan.conf"
+        self.socket = self.directory / "vici"
+        self.log = self.directory / "log"
+        self.given = self.directory / "given"
+
+    def given_of(self, number: int) -> Path:
+        """The file of one IKE SA."""
+        return self.given.with_name(f"{self.given.name}.{number}")
+
+
+def settings(link: str, place: Place, *, kernel: bool) -> str:
+    """strongswan.conf(5) for one link's charon; ``kernel``: the kernel does ESP, otherwise kernel-libipsec."""
+    plugins = (plugin.format(data_plane="" if kernel else "kernel-libipsec") for plugin in PLUGINS)
+    return _SETTINGS.format(
+        link=link,
+        plugins=" ".join(plugin for plugin in plugins if plugin),
+        table=names.CHARON_TABLE,
+        priority=names.CHARON_PRIORITY,
+        # kernel-libipsec makes no SA without the address on a link; with the kernel's ESP we give it ourselves.
+        virtual_ip="no" if kernel else "yes",
+        ours=",".join((*(f"{names.LINK_PREFIX}{number}" for number in range(8)), "ipsec0", "ipsec1")),
+        log=place.log,
+        socket=place.socket,
+        fwmark=names.FWMARK,
+        mask=names.FWMARK_MASK,
+    )
+
+
+def name_of(spec: IPsec) -> str:
+    """The name of a tunnel's connection: all that it is, and the gateway that it leads to."""
+    where = spec.endpoint
+    return f"{spec.digest()}@{where.addr}@{where.port}" if where is not None else spec.digest()
+
+
+def requests(spec: IPsec, place: Place, interface: int | None) -> Iterable[tuple[str, Mapping[str, Any]]]:
+    """What charon must be told of a tunnel: secrets first. ``interface``: the XFRM interface's if_id, where there is
+    one.
+    """
+    for crl in spec.server.crls:
+        yield "load-cert", {"type": "X509_CRL", "flag": "NONE", "data": crl}
+    for each in spec.rounds:
+        yield from _secrets(each, spec)
+    if spec.ppk is not None:
+        yield "load-shared", _shared("PPK", spec.ppk.secret, spec.ppk.identity)
+    yield "load-conn", {name_of(spec): _connection(spec, place, interface)}
+
+
+def _secrets(each: Round, spec: IPsec) -> Iterable[tuple[str, Mapping[str, Any]]]:
+    if each.credential is not None:
+        key = each.credential.key
+        if isinstance(key, Token):
+            where = {"slot": str(key.slot)} if key.slot is not None else {}
+            module = {"module": key.module} if key.module is not None else {}
+            pin = {"pin": key.pin.value} if key.pin is not None else {}
+            yield "load-token", {"handle": key.handle, **where, **module, **pin}
+        else:
+            yield "load-key", {"type": "any", "data": key.value}
+    if each.secret is not None:
+        match each.method:
+            case Method.PSK:
+                owners = (owner for owner in (each.identity, spec.server.identity) if owner is not None)
+                yield "load-shared", _shared("IKE", each.secret, *owners)
+            case Method.EAP_MSCHAPV2 | Method.EAP_TTLS | Method.EAP_PEAP:
+                yield "load-shared", _shared("EAP", each.secret, each.user or "")
+            case Method.XAUTH:
+                yield "load-shared", _shared("XAUTH", each.secret, each.user or "")
+            case Method.CERTIFICATE | Method.EAP_TLS:
+                pass
+            case _:
+                assert_never(each.method)
+
+
+def _shared(kind: str, secret: Secret, *owners: str) -> dict[str, Any]:
+    return {"id": f"{KEYS}-{kind}", "type": kind, "data": secret.value, "owners": list(owners)}
+
+
+def _connection(spec: IPsec, place: Place, interface: int | None) -> dict[str, Any]:
+    fixed = [str(address.ip) for address in spec.addresses]
+    asked = ["0.0.0.0" if family == 4 else "::" for family in spec.families]  # noqa: PLR2004 - "any": RFC 7296
+    connection: dict[str, Any] = {
+        "version": str(int(spec.version)),
+        "remote_addrs": [str(spec.endpoint.addr)] if spec.endpoint is not None else [],
+        "remote_port": str(spec.endpoint.port) if spec.endpoint is not None else "4500",
+        "aggressive": _word(spec.aggressive),
+        "encap": "yes",
+        "mobike": _word(spec.mobike),
+        "fragmentation": _word(spec.fragmentation),
+        "childless": spec.childless.value,
+        "dpd_delay": f"{spec.timing.dpd_s}s",
+        "dpd_timeout": f"{3 * spec.timing.dpd_s}s",
+        "keyingtries": "1",  # the daemon tries again, in its own time
+        "rekey_time": f"{spec.timing.rekey_s}s",
+        "reauth_time": f"{spec.timing.reauth_s}s",
+        "unique": "never",
+        "vips": fixed or asked,
+        "remote-1": _server(spec),
+        "children": {name_of(spec): _child(spec, place, interface)},
+    }
+    if spec.proposals:
+        connection["proposals"] = list(spec.proposals)
+    if spec.ppk is not None:
+        connection |= {"ppk_id": spec.ppk.identity, "ppk_required": _word(spec.ppk.required)}
+    return connection | {f"local-{place}": _ours(each) for place, each in enumerate(spec.rounds, 1)}
+
+
+def _ours(each: Round) -> dict[str, Any]:
+    words = {Method.PSK: "psk", Method.CERTIFICATE: "pubkey"}
+    found: dict[str, Any] = {"auth": words.get(each.method, each.method.value)}
+    if each.identity is not None:
+        found["id"] = each.identity
+    if each.user is not None:
+        found["xauth_id" if each.method is Method.XAUTH else "eap_id"] = each.user
+    if each.credential is not None:
+        found["certs"] = list(each.credential.chain)
+    return found
+
+
+def _server(spec: IPsec) -> dict[str, Any]:
+    found: dict[str, Any] = {
+        "auth": "psk" if spec.server.method is Method.PSK else "pubkey",
+        "id": spec.server.identity,
+    }
+    if spec.server.authorities:
+        found["cacerts"] = list(spec.server.authorities)
+    if spec.server.revocation is Revocation.STRICT:
+        found["revocation"] = "strict"
+    return found
+
+
+def _child(spec: IPsec, place: Place, interface: int | None) -> dict[str, Any]:
+    child: dict[str, Any] = {
+        "mode": "tunnel",
+        "remote_ts": [str(network) for network in spec.networks],
+        "rekey_time": f"{spec.timing.child_rekey_s}s",
+        "start_action": "none",
+        "dpd_action": "clear",
+        "close_action": "none",
+        # VICI does not tell which name servers were given; charon tells programs that it runs, and one of them writes
+        # it down (docs/decisions/0039).
+        "updown": f"env -0 >{place.given}.$PLUTO_UNIQUEID",
+    }
+    if spec.esp_proposals:
+        child["esp_proposals"] = list(spec.esp_proposals)
+    if interface is not None:
+        child |= {
+            "if_id_in": str(interface),
+            "if_id_out": str(interface),
+            "set_mark_out": f"{names.FWMARK:#x}/{names.FWMARK_MASK:#x}",
+        }
+    return child
+
+
+def _word(flag: bool) -> str:  # noqa: FBT001 - VICI's words for it
+    return "yes" if flag else "no"

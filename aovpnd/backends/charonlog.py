@@ -1,0 +1,131 @@
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""Why there is no SA, read off what charon writes down: its own words (libcharon 5.9 and 6.0) into `Said`.
+
+The last reason that is known wins. What is not known says nothing here; that the gateway does not answer, others say.
+"""
+
+import re
+from collections.abc import Callable
+from typing import Final
+
+from aovpnd.ipsec import Said
+from aovpnd.messages import printable
+
+_Reason = tuple[re.Pattern[str], Callable[[re.Match[str]], Said]]
+_LONGEST: Final = 120
+"""Characters of a name that somebody else chose."""
+_NAME: Final = r"'([^']*)'"
+
+
+def _quoted(text: str) -> str:
+    return f"'{printable(text)[:_LONGEST]}'"
+
+
+def _reason(pattern: str, code: str, text: str, hint: str) -> _Reason:
+    """``{}`` in the text is the pattern's first group, made safe to show."""
+    return re.compile(pattern), lambda found: Said(code, text.format(*map(_quoted, found.groups())), hint)
+
+
+_ADMINISTRATOR: Final = "ask whoever runs the gateway"
+REASONS: Final[tuple[_Reason, ...]] = (
+    _reason(
+        r"tried \d+ shared keys? for .*, but MAC mismatched",
+        "ike-key-differs",
+        "the gateway has another preshared key than we have",
+        "compare secret_file of [[ike.auth]] with the gateway's",
+    ),
+    _reason(
+        r"constraint check failed: identity " + _NAME + " required",
+        "ike-identity-differs",
+        "whoever answers is not {}",
+        "correct identity of [ike.server], if the gateway has another name; otherwise somebody poses as it",
+    ),
+    _reason(
+        r"IDir " + _NAME + " does not match to ",
+        "ike-identity-differs",
+        "whoever answers says that it is {}",
+        "correct identity of [ike.server], if the gateway has another name; otherwise somebody poses as it",
+    ),
+    _reason(
+        r"subject certificate invalid \(valid from .* to .*\)",
+        "ike-server-expired",
+        "the gateway's certificate is not valid today",
+        "is the clock right? If it is, ask whoever runs the gateway for a new certificate",
+    ),
+    _reason(
+        r"certificate was revoked",
+        "ike-server-revoked",
+        "the gateway's certificate was revoked",
+        _ADMINISTRATOR,
+    ),
+    _reason(
+        r"no (?:issuer certificate|trusted \S+ public key) found for " + _NAME,
+        "ike-server-untrusted",
+        "nobody whom we believe has signed the certificate of {}",
+        "correct authorities of [ike.server]: it must be the authority that signed the gateway's certificate",
+    ),
+    _reason(
+        r"no private key found for " + _NAME,
+        "ike-key-missing",
+        "there is no private key for {}",
+        "is the token plugged in, and its PIN right? See key, token and tpm of [[ike.auth]]",
+    ),
+    _reason(
+        r"loading (EAP\S*|XAuth) (?:method|backend)?.*failed",
+        "ike-plugin-missing",
+        "charon cannot do {}",
+        "apt install libcharon-extra-plugins libcharon-extauth-plugins",
+    ),
+    _reason(
+        r"(?:received EAP_FAILURE|EAP-MS-CHAPv2 failed|EAP method \S+ failed|XAuth authentication of .* failed)",
+        "ike-user-refused",
+        "the gateway refuses the user or the password",
+        "correct user and password_file of [[ike.auth]]",
+    ),
+    _reason(
+        r"received NO_PROPOSAL_CHOSEN",
+        "ike-no-proposal",
+        "the gateway takes none of the algorithms that we offer",
+        "set proposals and esp_proposals of [ike] to what the gateway takes",
+    ),
+    _reason(
+        r"received TS_UNACCEPTABLE",
+        "ike-networks-refused",
+        "the gateway does not lead to the networks that we ask for",
+        "correct networks of [tunnel]",
+    ),
+    _reason(
+        r"received (?:INTERNAL_ADDRESS_FAILURE|FAILED_CP_REQUIRED)|no virtual IP found",
+        "ike-no-address",
+        "the gateway has no address for us",
+        "correct families or addresses of [tunnel], or ask whoever runs the gateway",
+    ),
+    _reason(
+        r"received AUTHENTICATION_FAILED",
+        "ike-refused",
+        "the gateway does not believe that we are who we say",
+        "compare identity, key and certificate of [[ike.auth]] with what the gateway expects",
+    ),
+)
+
+
+def read(text: str) -> Said | None:
+    """The reason that stands last in a piece of charon's log, or None where it names none that we know.
+
+    Of one attempt's reasons the first is the cause: what charon says itself before the gateway says that it failed.
+    """
+    for line in reversed(_attempts(text)):
+        found = next((make(match) for row in line for pattern, make in REASONS if (match := pattern.search(row))), None)
+        if found is not None:
+            return found
+    return None
+
+
+def _attempts(text: str) -> list[list[str]]:
+    """The lines of each attempt."""
+    attempts: list[list[str]] = [[]]
+    for line in text.splitlines():
+        if "initiating" in line:
+            attempts.append([])
+        attempts[-1].append(line)
+    return attempts

@@ -1,0 +1,327 @@
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""strongSwan: a charon of its own for each link, told what to do over VICI.
+
+The kernel's ESP behind an XFRM interface where the kernel has them, charon's kernel-libipsec behind a TUN device where
+not. A link is ours by its name, its kind, and the socket behind it. "Handshake" means here: an exchange with the
+gateway that only the holder of the keys can have answered, which has made a CHILD SA.
+"""
+
+import contextlib
+import os
+import re
+import time
+from collections.abc import Iterable
+from dataclasses import dataclass, field, replace
+from ipaddress import ip_address, ip_interface
+from pathlib import Path
+from typing import Final
+
+from aovpnd import names, rtnl
+from aovpnd.adapters import sysctl
+from aovpnd.adapters.netlink import Netlink
+from aovpnd.adapters.pathmtu import known_to_kernel
+from aovpnd.backends import charonlog
+from aovpnd.backends.charon import Place, name_of, requests, settings
+from aovpnd.backends.linkshape import ensure_sysctls, find
+from aovpnd.backends.userspace import Program, UserspaceProcess, wait
+from aovpnd.backends.vici import Charon, Child, Sa
+from aovpnd.errors import NetlinkError, SystemFault, ToolError
+from aovpnd.ipsec import IKE_BACKEND, Given, IPsec
+from aovpnd.links import ARPHRD_NONE, Link, is_tunnel_shaped
+from aovpnd.model import LinkAddress, LinkWish, PeerState, TunnelState, TunnelWish
+from aovpnd.ruleset import Address
+from aovpnd.tunnel import Endpoint, Interface
+
+_KERNEL: Final = "xfrm"
+_FIRST_INTERFACE: Final = 0x616F0001
+"""The if_id of aovpn0's XFRM interface; the next link has the next one."""
+_TUN: Final = re.compile(r"ipsec[0-9]{1,3}")
+"""How kernel-libipsec calls its device."""
+_TUN_S: Final = 3.0
+_CONNECTION: Final = re.compile(r"([0-9a-f]{32})@([0-9a-fA-F.:]{2,45})@([0-9]{1,5})")
+_ESTABLISH_S: Final = 8.0
+"""How long an attempt may take that is under way: several round trips, and a gateway that asks somebody else."""
+_MOVE_S: Final = 3.0
+"""How long an SA is given to show itself alive on a new path (MOBIKE, RFC 4555) before a new one is made."""
+_GIVEN_S: Final = 2
+"""How long a new SA waits for its name servers to be written down."""
+_LOG_BYTES: Final = 1 << 20
+_TAIL_BYTES: Final = 1 << 16
+
+
+@dataclass(slots=True)
+class _Memory:
+    """What is remembered of one link's charon. ``floor``: CHILD SAs up to that number prove nothing of the present
+    path; ``logged``: how long its log was when the last attempt began (``asked_at``, CLOCK_MONOTONIC).
+    """
+
+    floor: int = 0
+    asked_at: float = 0.0
+    moves: bool = False
+    logged: int = 0
+    counts: dict[int, tuple[int, int]] = field(default_factory=dict)
+
+
+class StrongSwanBackend:
+    """All our IKE links in this network namespace. Use it from the thread that uses its `Netlink`."""
+
+    def __init__(self, runtime_dir: Path, netlink: Netlink, proc_sys: Path = sysctl.PROC_SYS) -> None:
+        self._runtime_dir = runtime_dir
+        self._netlink = netlink
+        self._proc_sys = proc_sys
+        self._process = UserspaceProcess(_program(runtime_dir), runtime_dir)
+        self._memory: dict[str, _Memory] = {}
+
+    def owns(self, link: Link) -> bool:
+        """Whether a link is one of ours."""
+        if not is_tunnel_shaped(link):
+            return False
+        return link.kind == _KERNEL or (link.kind == "tun" and self._place(link.name).socket.is_socket())
+
+    def _place(self, link: str) -> Place:
+        return Place(self._runtime_dir, link)
+
+    def _remembered(self, link: str) -> _Memory:
+        return self._memory.setdefault(link, _Memory())
+
+    # -- what is ------------------------------------------------------------------------------------------------------
+    def observe(self, links: Iterable[Link], addresses: Iterable[LinkAddress]) -> tuple[TunnelState, ...]:
+        """Our links. One whose charon does not answer, or has not exactly one connection, has no digest: nobody knows
+        what it carries. Why, `ensure` will say.
+        """
+        self._process.reap()
+        addresses = tuple(addresses)
+        return tuple(
+            self._state(link, tuple(a.interface for a in addresses if a.link == link.index))
+            for link in links
+            if self.owns(link)
+        )
+
+    def _state(self, link: Link, addresses: tuple[Interface, ...]) -> TunnelState:
+        charon = Charon(self._place(link.name).socket)
+        try:
+            (name,) = charon.connections()
+            sas = [sa for sa in charon.sas() if sa.name == name]
+        except (ToolError, ValueError):
+            return TunnelState(link, IKE_BACKEND, None, None, 0, addresses)
+        found = _CONNECTION.fullmatch(name)
+        if found is None:
+            return TunnelState(link, IKE_BACKEND, None, None, 0, addresses)
+        digest, endpoint = found[1], Endpoint(ip_address(found[2]), int(found[3]))
+        memory = self._remembered(link.name)
+        rx_bytes, tx_bytes = memory_of_bytes(memory.counts, sas)
+        sa, child = _alive(sas)
+        given = self._given(link.name, sa, child)
+        shaken = None
+        if child is not None and given is not None and child.number > memory.floor and _has(addresses, given):
+            shaken = int(time.time()) - child.age_s
+        peer = PeerState("", endpoint, shaken, rx_bytes, tx_bytes, path_mtu=known_to_kernel(endpoint.addr))
+        said = None if shaken is not None else charonlog.read(self._log(link.name))
+        got, put = rtnl.transferred(link.index)
+        return TunnelState(
+            link, IKE_BACKEND, None, digest, names.FWMARK, addresses, (peer,), put, got, given=given, said=said
+        )
+
+    def _given(self, link: str, sa: Sa | None, child: Child | None) -> Given | None:
+        """What the gateway gave us; None while it is not known."""
+        if sa is None or child is None:
+            return None
+        servers = _servers(self._place(link).given_of(sa.number))
+        if servers is None and child.age_s < _GIVEN_S:
+            return None
+        return Given(tuple(map(ip_interface, sa.addresses)), servers or ())
+
+    def _log(self, link: str) -> str:
+        """What charon has written since the last attempt began, or the end of it."""
+        path = self._place(link).log
+        with contextlib.suppress(OSError), path.open("rb") as log:
+            size = log.seek(0, os.SEEK_END)
+            log.seek(max(self._remembered(link).logged, size - _TAIL_BYTES))
+            return log.read(_TAIL_BYTES).decode("utf-8", "replace")
+        return ""
+
+    # -- what should be -----------------------------------------------------------------------------------------------
+    def ensure(self, wish: TunnelWish) -> None:
+        """Make the link as wished; without ``wish.path`` an SA that is as wished goes on undisturbed.
+
+        A link that had to be made stays down, whatever the wish: the ruleset does not know its index yet.
+        `NetlinkError` or `ToolError` when it cannot be made; what was made so far stays, for the next attempt.
+        """
+        spec = wish.spec
+        if not isinstance(spec, IPsec):
+            raise TypeError(type(spec))
+        link, state = find(wish.link_name), wish.state
+        if link is not None and not self.owns(link):
+            raise NetlinkError(
+                f"the link {link.name} is not ours: it is of kind {link.kind or 'hardware'}",
+                hint=f"names from {names.LINK_PREFIX}0 on belong to aovpnd; rename it",
+            )
+        charon = Charon(self._place(wish.link_name).socket)
+        if link is None or not self._answers(link.name, charon):
+            if link is not None:
+                self.remove(link)
+            link, state = self._create(wish.link_name), LinkWish.DOWN
+        self._load(link, spec, charon)
+        if state is LinkWish.DOWN:
+            self._netlink.set_link(link, up=False)
+            link = replace(link, up=False)
+        self._netlink.set_link(link, mtu=wish.mtu)
+        ensure_sysctls(link, wish, self._proc_sys)
+        if spec.addresses:
+            self._netlink.ensure_addresses(link, spec.addresses)
+        if state is LinkWish.UP:
+            self._netlink.set_link(link, up=True)
+            if wish.path is not None:
+                self._provoke(link.name, spec, charon)
+
+    def remove(self, link: Link) -> None:
+        """End the link's charon and its SAs, and delete the link; may be called twice."""
+        self._process.stop(link.name)
+        self._netlink.delete_link(link)
+        self._memory.pop(link.name, None)
+
+    def _answers(self, link: str, charon: Charon) -> bool:
+        if not self._process.runs(link):
+            return False
+        try:
+            charon.connections()
+        except ToolError:
+            return False
+        return True
+
+    def _create(self, name: str) -> Link:
+        place = self._place(name)
+        try:
+            place.directory.mkdir(mode=0o711, parents=True, exist_ok=True)
+            for old in (*place.directory.glob(f"{place.given.name}.*"), place.log):
+                old.unlink(missing_ok=True)
+            kernel = self._netlink.create_link(name, _KERNEL, interface=_interface(name))
+            place.settings.write_text(settings(name, place, kernel=kernel), encoding="utf-8")
+        except OSError as error:
+            raise SystemFault(f"the files of charon for {name} cannot be written: {error.strerror}") from error
+        self._memory[name] = _Memory()
+        before = {link.index for link in rtnl.dump_links()}
+        self._process.start(name)
+        if not kernel:
+            self._adopt_tun(name, before)
+        link = find(name)
+        if link is None or not self.owns(link):
+            raise NetlinkError(f"the link {name} went away as soon as it was made")
+        return link
+
+    def _adopt_tun(self, name: str, before: set[int]) -> None:
+        """Give charon's TUN device our name: it is the one that was not there before."""
+        found: list[Link] = []
+
+        def is_there() -> bool:
+            found[:] = [link for link in rtnl.dump_links() if link.index not in before and _is_charons(link)]
+            return bool(found)
+
+        if not wait(is_there, _TUN_S):
+            self._process.stop(name)
+            raise ToolError(f"charon for {name} makes no device", hint="is /dev/net/tun there? modprobe tun")
+        self._netlink.set_link(found[0], up=False)
+        self._netlink.rename_link(found[0], name)
+
+    def _load(self, link: Link, spec: IPsec, charon: Charon) -> None:
+        """Tell charon what the tunnel is, if it has heard otherwise."""
+        if charon.connections() == (name_of(spec),):
+            return
+        for sa in charon.sas():
+            charon.terminate(sa)
+        kernel = _interface(link.name) if link.kind == _KERNEL else None
+        charon.load(requests(spec, self._place(link.name), kernel))
+
+    def _provoke(self, link: str, spec: IPsec, charon: Charon) -> None:
+        """Have the SA show itself alive on the present path, by new keys for its CHILD SA; where there is none, or it
+        does not within `_MOVE_S`, make a new one.
+        """
+        memory, now, name = self._remembered(link), time.monotonic(), name_of(spec)
+        sas = [sa for sa in charon.sas() if sa.name == name]
+        sa, child = _alive(sas)
+        floor = max((child.number for sa in sas for child in sa.children), default=memory.floor)
+        if child is not None and not memory.moves and spec.mobike:
+            memory.floor, memory.asked_at, memory.moves = floor, now, True
+            charon.rekey(child)
+            return
+        if memory.moves and sa is not None and now - memory.asked_at < _MOVE_S:
+            return
+        if sas and sa is None and now - memory.asked_at < _ESTABLISH_S:
+            return  # under way
+        for old in sas:
+            charon.terminate(old)
+        memory.floor, memory.asked_at, memory.moves = max(floor, memory.floor), now, False
+        memory.logged = self._cut_log(link)
+        charon.initiate(name)
+
+    def _cut_log(self, link: str) -> int:
+        """How long the log is now; one that has grown large begins anew (charon appends)."""
+        path = self._place(link).log
+        with contextlib.suppress(OSError):
+            size = path.stat().st_size
+            if size < _LOG_BYTES:
+                return size
+            os.truncate(path, 0)
+        return 0
+
+
+def _program(runtime_dir: Path) -> Program:
+    return Program(
+        name="charon-systemd",
+        unit=names.CHARON_UNIT,
+        socket=lambda link: Place(runtime_dir, link).socket,
+        arguments=lambda _link: (),
+        ready=lambda _link: True,
+        environment=lambda link: {"STRONGSWAN_CONF": str(Place(runtime_dir, link).settings)},
+        hint="see its log, and journalctl -u 'aovpnd-charon@*'",
+    )
+
+
+def _interface(link: str) -> int:
+    return _FIRST_INTERFACE + int(link.removeprefix(names.LINK_PREFIX))
+
+
+def _is_charons(link: Link) -> bool:
+    return _TUN.fullmatch(link.name) is not None and link.kind == "tun" and link.arphrd == ARPHRD_NONE
+
+
+def _alive(sas: Iterable[Sa]) -> tuple[Sa | None, Child | None]:
+    """The newest IKE SA that is established, and the newest CHILD SA of it that carries."""
+    sa = next((sa for sa in reversed(tuple(sas)) if sa.established), None)
+    if sa is None:
+        return None, None
+    carrying = (child for child in sa.children if child.installed)
+    return sa, max(carrying, key=lambda child: child.number, default=None)
+
+
+def memory_of_bytes(counts: dict[int, tuple[int, int]], sas: Iterable[Sa]) -> tuple[int, int]:
+    """Bytes received and sent by all CHILD SAs so far: each counts for itself, and its count goes with it."""
+    for sa in sas:
+        counts |= {child.number: (child.rx_bytes, child.tx_bytes) for child in sa.children}
+    while len(counts) > 32:  # noqa: PLR2004 - more than are ever alive at once; what they counted stays
+        first, second = sorted(counts)[:2]
+        there, gone = counts[second], counts.pop(first)
+        counts[second] = (there[0] + gone[0], there[1] + gone[1])
+    return sum(rx for rx, _tx in counts.values()), sum(tx for _rx, tx in counts.values())
+
+
+def _has(addresses: tuple[Interface, ...], given: Given) -> bool:
+    return {address.ip for address in given.addresses} <= {address.ip for address in addresses}
+
+
+def _servers(path: Path) -> tuple[Address, ...] | None:
+    """The name servers in what charon's program wrote down: its environment, each variable ended by NUL."""
+    try:
+        with path.open("rb") as given:
+            variables = given.read(_TAIL_BYTES).decode("ascii", "replace").split("\0")
+    except OSError:
+        return None
+    found = dict(variable.partition("=")[::2] for variable in variables)
+    if not found.get("PLUTO_VERB", "").startswith("up"):
+        return None
+    servers = []
+    for family in (4, 6):
+        for number in range(1, 9):
+            with contextlib.suppress(ValueError):
+                servers.append(ip_address(found.get(f"PLUTO_DNS{family}_{number}", "")))
+    return tuple(servers)

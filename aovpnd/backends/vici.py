@@ -1,0 +1,169 @@
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""charon over VICI, strongSwan's own protocol (src/libcharon/plugins/vici/README.md): one connection, a few questions.
+
+The library reads without a limit once the first byte has come; so the kernel ends a read that takes too long, and a
+charon that hangs is an error like another (`ToolError`). Nothing that charon answers is believed to have a shape.
+"""
+
+import socket
+import struct
+from collections.abc import Iterable, Iterator, Mapping
+from contextlib import contextmanager
+from dataclasses import dataclass
+from ipaddress import ip_address
+from pathlib import Path
+from typing import Any, Final
+
+from vici import Session
+from vici.exception import CommandException, DeserializationException, EventUnknownException, SessionException
+
+from aovpnd.errors import ToolError
+from aovpnd.messages import printable
+from aovpnd.ruleset import Address
+from aovpnd.tunnel import Endpoint
+
+_ANSWER_S: Final = 3
+"""How long charon may take for an answer; one that takes longer hangs, or the machine is in deep trouble."""
+_TIMEVAL: Final = struct.Struct("@ll")
+_NONSENSE: Final = (SessionException, EventUnknownException, DeserializationException)
+_MOST: Final = 64
+"""SAs and addresses that are looked at."""
+
+
+@dataclass(frozen=True, slots=True)
+class Child:
+    """A CHILD SA. ``number`` grows with each that charon makes, ``age_s`` seconds since it was installed."""
+
+    number: int
+    installed: bool
+    age_s: int
+    rx_bytes: int
+    tx_bytes: int
+
+
+@dataclass(frozen=True, slots=True)
+class Sa:
+    """An IKE SA of a connection ``name``: where to and from where, the addresses that it gave us, its CHILD SAs."""
+
+    name: str
+    number: int
+    established: bool
+    local: Address | None
+    remote: Endpoint | None
+    addresses: tuple[Address, ...]
+    children: tuple[Child, ...]
+
+
+class Charon:
+    """One charon, by its socket. Every question is a connection of its own: none of them is left half-answered."""
+
+    def __init__(self, path: Path) -> None:
+        self._path = path
+
+    def connections(self) -> tuple[str, ...]:
+        """The names of what is loaded."""
+        with self._session() as session:
+            return tuple(_list(session.request("get-conns"), "conns"))
+
+    def sas(self) -> tuple[Sa, ...]:
+        """The IKE SAs that there are, in whatever state, the newest last."""
+        with self._session() as session:
+            told = list(session.streamed_request("list-sas", "list-sa", {"noblock": "yes"}))
+        found = [_sa(name, sa) for section in told for name, sa in section.items() if isinstance(sa, Mapping)]
+        return tuple(sorted(found[:_MOST], key=lambda sa: sa.number))
+
+    def load(self, requests: Iterable[tuple[str, Mapping[str, Any]]]) -> None:
+        """Load what belongs together; whatever was loaded before is forgotten first. `ToolError` says what charon does
+        not take, without anything secret.
+        """
+        with self._session() as session:
+            for name in _list(session.request("get-conns"), "conns"):
+                session.request("unload-conn", {"name": name})
+            session.request("clear-creds")
+            for command, message in requests:
+                session.request(command, dict(message))
+
+    def initiate(self, name: str) -> None:
+        """Begin to establish the SAs of a connection; does not wait for them."""
+        with self._session() as session:
+            session.request("initiate", {"ike": name, "child": name, "timeout": "-1", "loglevel": "-1"})
+
+    def rekey(self, child: Child) -> None:
+        """Renew the keys of a CHILD SA, an exchange with the other side; does not wait for it."""
+        with self._session() as session:
+            session.request("rekey", {"child-id": str(child.number)})
+
+    def terminate(self, sa: Sa) -> None:
+        """End an IKE SA and all that belongs to it, whether the other side hears of it or not."""
+        with self._session() as session:
+            session.request("terminate", {"ike-id": str(sa.number), "force": "yes", "timeout": "-1", "loglevel": "-1"})
+
+    @contextmanager
+    def _session(self) -> Iterator[Any]:
+        try:
+            with socket.socket(socket.AF_UNIX, socket.SOCK_STREAM) as channel:
+                for option in (socket.SO_RCVTIMEO, socket.SO_SNDTIMEO):
+                    channel.setsockopt(socket.SOL_SOCKET, option, _TIMEVAL.pack(_ANSWER_S, 0))
+                channel.connect(str(self._path))
+                yield Session(channel)
+        except CommandException as error:
+            raise ToolError(f"charon refuses: {printable(str(error).removeprefix('Command failed: '))[:300]}") from None
+        except BlockingIOError:
+            raise ToolError(f"charon does not answer within {_ANSWER_S} s") from None
+        except OSError as error:
+            raise ToolError(f"charon cannot be asked: {error.strerror or 'the connection was closed'}") from None
+        except (*_NONSENSE, struct.error, UnicodeError, KeyError):
+            # "from None", everywhere: a message that was sent may hold keys.
+            raise ToolError("charon answers nonsense") from None
+
+
+# -- what it says -----------------------------------------------------------------------------------------------------
+def _text(section: Mapping[str, Any], key: str) -> str:
+    value = section.get(key, b"")
+    return value.decode("ascii", "replace") if isinstance(value, bytes) else ""
+
+
+def _number(section: Mapping[str, Any], key: str) -> int:
+    text = _text(section, key)
+    return int(text) if text.isascii() and text.isdigit() and len(text) <= 20 else 0  # noqa: PLR2004 - 64 bits
+
+
+def _list(section: Mapping[str, Any], key: str) -> list[str]:
+    values = section.get(key, [])
+    return [value.decode("ascii", "replace") for value in values[:_MOST]] if isinstance(values, list) else []
+
+
+def _address(text: str) -> Address | None:
+    try:
+        return ip_address(text)
+    except ValueError:
+        return None
+
+
+def _endpoint(addr: Address | None, port: int) -> Endpoint | None:
+    return Endpoint(addr, port) if addr is not None and 0 < port <= 65535 else None  # noqa: PLR2004 - a port
+
+
+def _sa(name: str, sa: Mapping[str, Any]) -> Sa:
+    children = sa.get("child-sas", {})
+    found = children.values() if isinstance(children, Mapping) else ()
+    addresses = (_address(text) for text in _list(sa, "local-vips"))
+    return Sa(
+        name=name,
+        number=_number(sa, "uniqueid"),
+        established=_text(sa, "state") == "ESTABLISHED",
+        local=_address(_text(sa, "local-host")),
+        remote=_endpoint(_address(_text(sa, "remote-host")), _number(sa, "remote-port")),
+        addresses=tuple(addr for addr in addresses if addr is not None),
+        children=tuple(_child(child) for child in found if isinstance(child, Mapping)),
+    )
+
+
+def _child(child: Mapping[str, Any]) -> Child:
+    return Child(
+        number=_number(child, "uniqueid"),
+        installed=_text(child, "state") in {"INSTALLED", "REKEYING"},
+        age_s=_number(child, "install-time"),
+        rx_bytes=_number(child, "bytes-in"),
+        tx_bytes=_number(child, "bytes-out"),
+    )
