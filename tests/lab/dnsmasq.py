@@ -53,10 +53,12 @@ log-dhcp
     return text
 
 
-def resolver_config(interface: str, address: IPv4Address) -> str:
-    """Configuration of a resolver at ``address`` that forwards to the internet's."""
-    who = f"address=/{plan.WHO_NAME}/{address}\n"
-    return f"{_BASE}\ninterface={interface}\nserver={plan.DNS4}\n{who}"
+def resolver_config(interface: str, place: plan.Place) -> str:
+    """Configuration of a gateway's resolver, inside both its tunnels, that forwards to the internet's."""
+    who = f"address=/{plan.WHO_NAME}/{place.inside4}\n"
+    pool = plan.IKE_POOLS[place.name]
+    listen = f"interface={interface}\nlisten-address={pool.inside4},{pool.inside6}\n"
+    return f"{_BASE}\n{listen}server={plan.DNS4}\n{who}"
 
 
 def internet_config() -> str:

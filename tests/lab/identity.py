@@ -54,7 +54,10 @@ _SAID_BY: Final = {
     ),
 }
 _CARDS: Final = frozenset(bytes.fromhex(mac.replace(":", "")) for mac in plan.LAPTOP_MAC.values())
-_INSIDE: Final = tuple(address.packed for place in plan.PLACES for address in (place.laptop4, place.laptop6))
+_INSIDE: Final = (
+    *(address.packed for place in plan.PLACES for address in (place.laptop4, place.laptop6)),
+    *(address.packed for pool in plan.IKE_POOLS.values() for address in pool.addresses),
+)
 _ETHERNET: Final = 14
 
 

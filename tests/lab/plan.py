@@ -121,6 +121,40 @@ PLACES: Final = (
 )
 """The gateway that every world has, and two more, made on demand (`World.another_gateway`)."""
 
+
+@dataclass(frozen=True, slots=True)
+class Pool:
+    """What a gateway gives to those who come by IKE: its own addresses inside (it answers DNS there), and theirs."""
+
+    inside4: IPv4Address
+    inside6: IPv6Address
+    first4: IPv4Address
+    last4: IPv4Address
+    first6: IPv6Address
+    last6: IPv6Address
+
+    @property
+    def addresses(self) -> tuple[IPv4Address | IPv6Address, ...]:
+        """Those that a laptop may get."""
+        four = range(int(self.first4), int(self.last4) + 1)
+        six = range(int(self.first6), int(self.last6) + 1)
+        return (*map(IPv4Address, four), *map(IPv6Address, six))
+
+
+def _pool(number: int) -> Pool:
+    four, six = IPv4Address("10.67.0.0") + 256 * number, IPv6Address(f"fd67:{number}::")
+    return Pool(four + 1, six + 1, four + 2, four + 15, six + 2, six + 15)
+
+
+IKE_POOLS: Final = {place.name: _pool(number) for number, place in enumerate(PLACES, 1)}
+"""By the name of the gateway's `Place`."""
+IKE_GATEWAYS: Final = tuple(address for place in PLACES for address in (place.wan4, place.wan6))
+"""Where IKE and ESP go: to the same machines as WireGuard, on UDP ports 500 and 4500."""
+IKE_NAME: Final = "vpn.lab"
+"""The identity of every IKE gateway."""
+IKE_SEARCH: Final = "inside.example"
+"""The search domain that it gives."""
+
 WEB4: Final = IPv4Address("203.0.113.80")
 WEB6: Final = IPv6Address("2001:db8:80::80")
 DNS4: Final = IPv4Address("203.0.113.53")

@@ -197,7 +197,7 @@ class Gateway:
         host.ip(f"-6 route add default via {place.wan6_gateway}")
         host.nft(_GATEWAY)
         self.on()
-        dnsmasq.start(host, dnsmasq.resolver_config("wg0", self.place.inside4))
+        dnsmasq.start(host, dnsmasq.resolver_config("wg0", self.place))
 
     def on(self) -> None:
         """Start the tunnel's end; nothing happens when it runs."""

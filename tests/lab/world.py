@@ -12,7 +12,10 @@ from tests.lab.enter import require_private_world
 from tests.lab.ethtool import software_segmentation
 from tests.lab.frames import ENDPOINTS, Address, Endpoint
 from tests.lab.host import Host, new_world_dir
+from tests.lab.ike import IkeGateway, Way
+from tests.lab.ike_client import install_charon
 from tests.lab.laptop import Laptop
+from tests.lab.pki import Pki
 from tests.lab.plan import CAFE, HOME, SIX, TETHER
 from tests.lab.process import LabError
 from tests.lab.record import Recorder
@@ -50,6 +53,8 @@ class World:
     links: list[str] = field(default_factory=list)
     more_gateways: list[Gateway] = field(default_factory=list)
     """Those that were asked for with `another_gateway`."""
+    ike_gateways: list[IkeGateway] = field(default_factory=list)
+    """In the machines of the gateways, where IKE was asked for: the first one's, and those of `another_ike_gateway`."""
     _recorders: list[Recorder] = field(default_factory=list)
 
     @classmethod
@@ -60,17 +65,20 @@ class World:
         links: tuple[str, ...] = ("wlan0", "eth0"),
         nat64: bool = False,
         tether: bool = False,
+        ike: bool = False,
     ) -> Self:
         """Build a world, its laptop off every network: the links exist, are down, and have no carrier.
 
         ``lease_s``: lifetime of DHCPv4 leases, 20 s and more (the client counts it; servers give two minutes at least).
-        ``nat64``: there is a third site, ``six``, with IPv6 alone; ``tether``: there is ``tether``, a telephone's.
+        ``nat64``: there is a third site, ``six``, with IPv6 alone; ``tether``: there is ``tether``, a telephone's. ``ike``:
+        the gateway speaks IKE as well, and the laptop has the program charon-systemd.
         """
         require_private_world()
         directory = new_world_dir()
         with ThreadPoolExecutor() as pool:
             keys = pool.submit(lambda: (new_key(), new_key(), new_preshared_key()))
             certificates = pool.submit(make_certificates, directory)
+            pki = pool.submit(Pki.make, directory / "pki", tuple(way.identity for way in Way)) if ike else None
             more = (*(("six",) if nat64 else ()), *(("tether",) if tether else ()))
             names = ("laptop", "home", "cafe", "internet", "gateway", "air", *more)
             hosts = dict(zip(names, pool.map(lambda name: Host.boot(name, directory), names), strict=True))
@@ -103,6 +111,9 @@ class World:
                 jobs += [pool.submit(router.configure, lease_s=lease_s) for router in others]
                 for job in jobs:
                     job.result()
+                if pki is not None:
+                    install_charon(world.laptop.host)
+                    world._ike(gateway, pki.result())
                 internet_ready(world.internet)
                 world.cafe.ready(80, 443)
             except BaseException:
@@ -140,6 +151,29 @@ class World:
         connect_gateway(self.internet, place)
         gateway.configure()
         return gateway, gateway.tunnel_conf(laptop_key)
+
+    @property
+    def ike(self) -> IkeGateway:
+        """The first IKE gateway; LabError in a world that was built without."""
+        if not self.ike_gateways:
+            raise LabError("this world has no IKE gateway (World.build(ike=True))")
+        return self.ike_gateways[0]
+
+    def another_ike_gateway(self) -> IkeGateway:
+        """Put up one more gateway that speaks IKE (two at most), with the same certificates and secrets."""
+        first = self.ike
+        self.another_gateway()
+        other = self._ike(self.more_gateways[-1], first.pki)
+        other.psk, other.password, other.ppk = first.psk, first.password, first.ppk
+        other.load()
+        return other
+
+    def _ike(self, gateway: Gateway, pki: Pki) -> IkeGateway:
+        """Start charon in a gateway's machine."""
+        ike = IkeGateway(gateway.host, pki, gateway.place)
+        self.ike_gateways.append(ike)
+        ike.configure()
+        return ike
 
     # -- what happens to the laptop -----------------------------------------------------------------------------------
 

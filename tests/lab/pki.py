@@ -1,0 +1,80 @@
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""Certificates of the IKE gateways and of their laptop: good ones, and each kind that must not be believed."""
+
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Final, Self
+
+from tests.lab import plan
+from tests.lab.process import run
+
+_NEW: Final = ("openssl", "req", "-x509", "-nodes")
+_EC: Final = ("-newkey", "ec", "-pkeyopt", "ec_paramgen_curve:prime256v1")
+_RSA: Final = ("-newkey", "rsa:2048")
+"""IKEv1 hybrid authentication knows no other signature."""
+
+
+@dataclass(frozen=True, slots=True)
+class Pki:
+    """A directory with NAME.crt and NAME.key (PEM); made by `Pki.make`.
+
+    ``ca`` is the authority, ``stranger`` another one.
+
+    Of ``ca``: ``gateway``, ``laptop``; ``gateway-expired``, ``laptop-expired``; ``laptop-ending``, which ends in three
+    days; ``gateway-misnamed``, who is called otherwise. Of ``stranger``: ``gateway-unknown``, ``laptop-unknown``.
+    """
+
+    dir: Path
+
+    @classmethod
+    def make(cls, directory: Path, laptop_names: tuple[str, ...]) -> Self:
+        """Make all of it. The laptop's certificates hold every identity that it shows itself by."""
+        directory.mkdir()
+        pki = cls(directory)
+        laptop = tuple(sorted(laptop_names))
+        gateway = (plan.IKE_NAME, plan.GATEWAY_NAME)
+        with ThreadPoolExecutor(4) as pool:
+            list(pool.map(pki._authority, ("ca", "stranger")))
+            wanted = (
+                ("gateway", "ca", gateway, 30),
+                ("gateway-misnamed", "ca", ("other.lab",), 30),
+                ("gateway-unknown", "stranger", gateway, 30),
+                ("laptop", "ca", laptop, 30),
+                ("laptop-ending", "ca", laptop, 3),
+                ("laptop-unknown", "stranger", laptop, 30),
+            )
+            list(pool.map(lambda each: pki._sign(*each), wanted))
+            list(pool.map(lambda each: pki._end(*each), (("gateway", gateway), ("laptop", laptop))))
+        return pki
+
+    def text(self, file: str) -> str:
+        """The PEM of one of its files, ``laptop.crt``."""
+        return (self.dir / file).read_text(encoding="ascii")
+
+    def _authority(self, name: str) -> None:
+        self._new(name, "-subj", f"/CN=Lab IKE {name}", "-days", "60")
+
+    def _sign(self, name: str, authority: str, names: tuple[str, ...], days: int) -> None:
+        """A certificate that ``authority`` signs, with these DNS names."""
+        alternative = ",".join(f"DNS:{each}" for each in names)
+        signed = ("-CA", str(self.dir / f"{authority}.crt"), "-CAkey", str(self.dir / f"{authority}.key"))
+        more = ("-addext", f"subjectAltName={alternative}", "-addext", "basicConstraints=critical,CA:FALSE")
+        self._new(name, "-subj", f"/CN={names[0]}", "-days", str(days), *more, *signed)
+
+    def _new(self, name: str, *arguments: str) -> None:
+        key, certificate = (str(self.dir / f"{name}.{suffix}") for suffix in ("key", "crt"))
+        kind = _RSA if name.startswith("gateway") else _EC
+        run((*_NEW, *kind, *arguments, "-keyout", key, "-out", certificate))
+
+    def _end(self, name: str, names: tuple[str, ...]) -> None:
+        """NAME-expired: with the key of NAME, and ended a day before it began."""
+        key = self.dir / f"{name}.key"
+        alternative = ("-addext", f"subjectAltName={','.join(f'DNS:{each}' for each in names)}")
+        asked = run(("openssl", "req", "-new", "-key", str(key), "-subj", f"/CN={names[0]}", *alternative)).stdout
+        signed = ("-CA", str(self.dir / "ca.crt"), "-CAkey", str(self.dir / "ca.key"), "-copy_extensions", "copy")
+        run(
+            ("openssl", "x509", "-req", "-days", "-1", *signed, "-out", str(self.dir / f"{name}-expired.crt")),
+            stdin=asked,
+        )
+        (self.dir / f"{name}-expired.key").write_bytes(key.read_bytes())
