@@ -240,7 +240,9 @@ class Netlink:
     # -- tunnel links, for the backends --------------------------------------------------------------------------------
     def create_link(self, name: str, kind: str, *, interface: int | None = None) -> bool:
         """Create a link, down; False when this kernel has no such kind. ``interface``: the if_id of an XFRM one."""
-        more = {"xfrm_if_id": interface} if interface is not None else {}
+        more: dict[str, Any] = {"xfrm_if_id": interface} if interface is not None else {}
+        if kind == "tuntap":
+            more["mode"] = "tun"
         try:
             with self._asking(f"cannot create the link {name}") as iproute:
                 iproute.link("add", ifname=name, kind=kind, **more)

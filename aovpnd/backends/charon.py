@@ -5,12 +5,14 @@ Each link has a charon of its own, on ports of its own, which listens to us alon
 beside it, and what one tunnel is told never reaches another (docs/decisions/0039).
 """
 
+from base64 import b64decode
 from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Any, Final, assert_never
 
 from aovpnd import names
-from aovpnd.ipsec import IPsec, Method, Revocation, Round, Token
+from aovpnd.ipsec import IkeVersion, IPsec, Method, Revocation, Round, Token
+from aovpnd.ruleset import Network
 from aovpnd.tunnel import Secret
 
 PLUGINS: Final = (
@@ -23,6 +25,8 @@ PLUGINS: Final = (
 KEYS: Final = "ike"
 """The one VICI name below which a link's secrets are kept."""
 
+_TUNNELS: Final = tuple(f"{names.LINK_PREFIX}{number}" for number in range(8))
+"""Links by which no IKE goes. (kernel-libipsec must see the one that it is behind.)"""
 _SETTINGS: Final = """\
 # Written by aovpnd for the charon of {link}; strongswan.conf(5). Nothing secret is here.
 charon-systemd {{
@@ -58,6 +62,7 @@ charon-systemd {{
       ike = 1
       lib = 1
       chd = 1
+      knl = 1
       tls = 1
     }}
   }}
@@ -91,6 +96,7 @@ class Place:
         self.socket = self.directory / "vici"
         self.log = self.directory / "log"
         self.given = self.directory / "given"
+        self.stand_in = self.directory / "stand-in"
 
     def given_of(self, number: int) -> Path:
         """The file of one IKE SA."""
@@ -107,7 +113,7 @@ def settings(link: str, place: Place, *, kernel: bool) -> str:
         priority=names.CHARON_PRIORITY,
         # kernel-libipsec makes no SA without the address on a link; with the kernel's ESP we give it ourselves.
         virtual_ip="no" if kernel else "yes",
-        ours=",".join((*(f"{names.LINK_PREFIX}{number}" for number in range(8)), "ipsec0", "ipsec1")),
+        ours=",".join(other for other in _TUNNELS if kernel or other != link),
         log=place.log,
         socket=place.socket,
         fwmark=names.FWMARK,
@@ -160,7 +166,20 @@ def _secrets(each: Round, spec: IPsec) -> Iterable[tuple[str, Mapping[str, Any]]
 
 
 def _shared(kind: str, secret: Secret, *owners: str) -> dict[str, Any]:
-    return {"id": f"{KEYS}-{kind}", "type": kind, "data": secret.value, "owners": list(owners)}
+    return {"id": f"{KEYS}-{kind}", "type": kind, "data": _raw(secret), "owners": list(owners)}
+
+
+def _raw(secret: Secret) -> str | bytes:
+    """As in swanctl.conf(5): 0x and hexadecimal digits, 0s and base64, or the text as it is."""
+    kind, text = secret.value[:2], secret.value[2:]
+    try:
+        if kind == "0x":
+            return bytes.fromhex(text)
+        if kind == "0s":
+            return b64decode(text, validate=True)
+    except ValueError:
+        pass
+    return secret.value
 
 
 def _connection(spec: IPsec, place: Place, interface: int | None) -> dict[str, Any]:
@@ -183,7 +202,7 @@ def _connection(spec: IPsec, place: Place, interface: int | None) -> dict[str, A
         "unique": "never",
         "vips": fixed or asked,
         "remote-1": _server(spec),
-        "children": {name_of(spec): _child(spec, place, interface)},
+        "children": _children(spec, place, interface),
     }
     if spec.proposals:
         connection["proposals"] = list(spec.proposals)
@@ -216,10 +235,28 @@ def _server(spec: IPsec) -> dict[str, Any]:
     return found
 
 
-def _child(spec: IPsec, place: Place, interface: int | None) -> dict[str, Any]:
+def children_of(spec: IPsec) -> tuple[str, ...]:
+    """The names of a tunnel's CHILD SAs: one for all networks, of IKEv1 one for each (RFC 2409 section 5.5)."""
+    if spec.version is IkeVersion.V2:
+        return (name_of(spec),)
+    return tuple(f"{name_of(spec)}/{place}" for place in range(len(spec.networks)))
+
+
+def _children(spec: IPsec, place: Place, interface: int | None) -> dict[str, Any]:
+    if spec.version is IkeVersion.V2:
+        return {name_of(spec): _child(spec.networks, spec, place, interface)}
+    found = {}
+    for name, network in zip(children_of(spec), spec.networks, strict=True):
+        found[name] = _child((network,), spec, place, interface)
+        if network.version == 6:  # noqa: PLR2004 - the family; without it, it would be from the IPv4 address as well
+            found[name]["local_ts"] = ["::/0"]
+    return found
+
+
+def _child(networks: tuple[Network, ...], spec: IPsec, place: Place, interface: int | None) -> dict[str, Any]:
     child: dict[str, Any] = {
         "mode": "tunnel",
-        "remote_ts": [str(network) for network in spec.networks],
+        "remote_ts": [str(network) for network in networks],
         "rekey_time": f"{spec.timing.child_rekey_s}s",
         "start_action": "none",
         "dpd_action": "clear",

@@ -21,7 +21,7 @@ from aovpnd.adapters import sysctl
 from aovpnd.adapters.netlink import Netlink
 from aovpnd.adapters.pathmtu import known_to_kernel
 from aovpnd.backends import charonlog
-from aovpnd.backends.charon import Place, name_of, requests, settings
+from aovpnd.backends.charon import Place, children_of, name_of, requests, settings
 from aovpnd.backends.linkshape import ensure_sysctls, find
 from aovpnd.backends.userspace import Program, UserspaceProcess, wait
 from aovpnd.backends.vici import Charon, Child, Sa
@@ -178,6 +178,7 @@ class StrongSwanBackend:
         """End the link's charon and its SAs, and delete the link; may be called twice."""
         self._process.stop(link.name)
         self._netlink.delete_link(link)
+        self._remove_stand_in(link.name)
         self._memory.pop(link.name, None)
 
     def _answers(self, link: str, charon: Charon) -> bool:
@@ -200,6 +201,7 @@ class StrongSwanBackend:
         except OSError as error:
             raise SystemFault(f"the files of charon for {name} cannot be written: {error.strerror}") from error
         self._memory[name] = _Memory()
+        self._remove_stand_in(name)  # of one that ended by itself
         before = {link.index for link in rtnl.dump_links()}
         self._process.start(name)
         if not kernel:
@@ -222,6 +224,28 @@ class StrongSwanBackend:
             raise ToolError(f"charon for {name} makes no device", hint="is /dev/net/tun there? modprobe tun")
         self._netlink.set_link(found[0], up=False)
         self._netlink.rename_link(found[0], name)
+        self._stand_in(name, found[0].name)
+
+    def _stand_in(self, link: str, name: str) -> None:
+        """A device without anybody behind it, under the name that kernel-libipsec still calls its own by: it makes no
+        SA without routes by that, in a table that nobody asks (`names.CHARON_TABLE`).
+        """
+        self._place(link).stand_in.write_text(name, encoding="ascii")
+        self._netlink.create_link(name, "tuntap")
+        made = find(name)
+        if made is not None:
+            self._netlink.set_link(made, up=True)
+
+    def _remove_stand_in(self, link: str) -> None:
+        path = self._place(link).stand_in
+        try:
+            name = path.read_text(encoding="ascii", errors="replace")
+        except OSError:
+            return
+        made = find(name)
+        if made is not None and _is_charons(made):
+            self._netlink.delete_link(made)
+        path.unlink(missing_ok=True)
 
     def _load(self, link: Link, spec: IPsec, charon: Charon) -> None:
         """Tell charon what the tunnel is, if it has heard otherwise."""
@@ -252,7 +276,7 @@ class StrongSwanBackend:
             charon.terminate(old)
         memory.floor, memory.asked_at, memory.moves = max(floor, memory.floor), now, False
         memory.logged = self._cut_log(link)
-        charon.initiate(name)
+        charon.initiate(name, children_of(spec))
 
     def _cut_log(self, link: str) -> int:
         """How long the log is now; one that has grown large begins anew (charon appends)."""

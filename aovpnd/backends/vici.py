@@ -83,10 +83,11 @@ class Charon:
             for command, message in requests:
                 session.request(command, dict(message))
 
-    def initiate(self, name: str) -> None:
-        """Begin to establish the SAs of a connection; does not wait for them."""
+    def initiate(self, name: str, children: Iterable[str]) -> None:
+        """Begin to establish CHILD SAs of a connection, and its IKE SA; does not wait for them."""
         with self._session() as session:
-            session.request("initiate", {"ike": name, "child": name, "timeout": "-1", "loglevel": "-1"})
+            for child in children:
+                session.request("initiate", {"ike": name, "child": child, "timeout": "-1", "loglevel": "-1"})
 
     def rekey(self, child: Child) -> None:
         """Renew the keys of a CHILD SA, an exchange with the other side; does not wait for it."""
