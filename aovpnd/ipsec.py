@@ -50,6 +50,13 @@ class Revocation(StrEnum):
     STRICT = "strict"
 
 
+class Weak(StrEnum):
+    """Whether tunnels may be used that work and protect badly."""
+
+    REFUSE = "refuse"
+    ALLOW = "allow"
+
+
 @dataclass(frozen=True, slots=True)
 class Token:
     """A key that stays where it is: in a PKCS#11 token (``module``), or in a TPM 2.0 (no module).
