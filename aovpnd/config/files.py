@@ -23,10 +23,22 @@ class Holds(Enum):
     """Everybody may read it, nobody but its owner write it."""
     KEYS = "keys"
     """Nobody but its owner may read it, and it may not be a link out of its directory, but to a credential of ours."""
+    CREDENTIAL = "credential"
+    """As keys: a password or key of its own, which a tunnel file names."""
+    CERTIFICATES = "certificates"
+    """As settings."""
 
 
-LARGEST: Final = {Holds.SETTINGS: 64 * 1024, Holds.KEYS: 256 * 1024}
-"""Bytes. The longest real tunnels, with a thousand prefixes in AllowedIPs, have a tenth of it."""
+LARGEST: Final = {
+    Holds.SETTINGS: 64 * 1024,
+    Holds.KEYS: 256 * 1024,
+    Holds.CREDENTIAL: 64 * 1024,
+    Holds.CERTIFICATES: 448 * 1024,
+}
+"""Bytes. The longest real tunnels, with a thousand prefixes in AllowedIPs, have a tenth of it; a message to charon has
+512 KiB at most.
+"""
+_PRIVATE: Final = {Holds.KEYS: "holds a private key", Holds.CREDENTIAL: "holds a secret"}
 
 
 def names_in(directory: Path, *suffixes: str) -> tuple[Path, ...]:
@@ -43,21 +55,30 @@ def names_in(directory: Path, *suffixes: str) -> tuple[Path, ...]:
         return ()
     except OSError as error:
         raise ConfigError(f"cannot be read: {error.strerror}", file=shown, hint=_hint(error)) from None
-    _judge_owner(status, shown)
+    judge_owner(status, shown)
     return tuple(directory / name for name in found if name.endswith(suffixes) and not name.startswith("."))
 
 
 def read(path: Path, holds: Holds) -> str | None:
     """The text of a file, without a byte order mark; None when there is no such file.
 
-    ``ConfigError`` when it is no regular file, too large, not UTF-8, or somebody else could have written it (or, for
-    keys, read it).
+    ``ConfigError`` as `content`, and when it is not UTF-8.
+    """
+    found = content(path, holds)
+    return None if found is None else decoded(found, printable_path(path), LARGEST[holds])
+
+
+def content(path: Path, holds: Holds) -> bytes | None:
+    """The bytes of a file; None when there is no such file.
+
+    ``ConfigError`` when it is no regular file, too large, or somebody else could have written it (or, for keys and
+    secrets, read it).
     """
     shown = printable_path(path)
     try:
         real = path.resolve(strict=True)
         home = path.parent.resolve(strict=True)
-        if holds is Holds.KEYS and not real.is_relative_to(home) and real.parent != Path(names.CREDENTIALS_DIR):
+        if holds in _PRIVATE and not real.is_relative_to(home) and real.parent != Path(names.CREDENTIALS_DIR):
             raise ConfigError("is a link out of its directory", file=shown, hint="copy the file itself here")
         # No waiting for the other end of a pipe, and no link in the last step, which was resolved above.
         descriptor = os.open(real, os.O_RDONLY | os.O_CLOEXEC | os.O_NONBLOCK | os.O_NOCTTY | os.O_NOFOLLOW)
@@ -70,7 +91,7 @@ def read(path: Path, holds: Holds) -> str | None:
         reason = error.strerror if isinstance(error, OSError) and error.strerror else "the path leads nowhere"
         raise ConfigError(f"cannot be read: {reason}", file=shown, hint=_hint(error)) from None
     try:
-        return decoded(_content(descriptor, shown, holds), shown, LARGEST[holds])
+        return _small(_content(descriptor, shown, holds), shown, LARGEST[holds])
     except OSError as error:
         raise ConfigError(f"cannot be read: {error.strerror}", file=shown) from None
     finally:
@@ -86,14 +107,14 @@ def _content(descriptor: int, shown: str, holds: Holds) -> bytes:
     status = os.fstat(descriptor)
     if not stat.S_ISREG(status.st_mode):
         raise ConfigError("is not a regular file", file=shown, hint="remove it")
-    _judge_owner(status, shown)
-    if holds is Holds.KEYS and stat.S_IMODE(status.st_mode) & 0o077:
-        raise ConfigError("holds a private key and others can read it", file=shown, hint=f"chmod 600 {shown}")
+    judge_owner(status, shown)
+    if holds in _PRIVATE and stat.S_IMODE(status.st_mode) & 0o077:
+        raise ConfigError(f"{_PRIVATE[holds]} and others can read it", file=shown, hint=f"chmod 600 {shown}")
     with open(descriptor, "rb", closefd=False) as file:
         return file.read(LARGEST[holds] + 1)
 
 
-def _judge_owner(status: os.stat_result, shown: str) -> None:
+def judge_owner(status: os.stat_result, shown: str) -> None:
     """Only root, or whoever runs this, may own or change it."""
     if status.st_uid not in {0, os.geteuid()}:
         raise ConfigError("belongs to another user", file=shown, hint=f"chown root: {shown}")
@@ -101,15 +122,19 @@ def _judge_owner(status: os.stat_result, shown: str) -> None:
         raise ConfigError("others can change it", file=shown, hint=f"chmod go-w {shown}")
 
 
-def decoded(content: bytes, shown: str, most: int) -> str:
+def decoded(found: bytes, shown: str, most: int) -> str:
     """The text of a file's bytes, without a byte order mark. ``ConfigError`` when they are too many, or not UTF-8."""
-    if len(content) > most:
-        raise ConfigError(f"is too large: at most {most // 1024} KiB", file=shown, hint="is it the right file?")
     try:
-        return content.decode("utf-8-sig")
+        return _small(found, shown, most).decode("utf-8-sig")
     except UnicodeDecodeError as error:
-        line = content.count(b"\n", 0, error.start) + 1
+        line = found.count(b"\n", 0, error.start) + 1
         raise ConfigError("is not UTF-8 text", file=shown, line=line, hint="save it as UTF-8") from None
+
+
+def _small(found: bytes, shown: str, most: int) -> bytes:
+    if len(found) > most:
+        raise ConfigError(f"is too large: at most {most // 1024} KiB", file=shown, hint="is it the right file?")
+    return found
 
 
 def _hint(error: Exception) -> str:

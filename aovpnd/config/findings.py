@@ -14,8 +14,8 @@ NOT_HONOURED: Final = "config-not-honoured"
 """The code of lines that are understood and left alone."""
 OVERRULED: Final = "config-overruled"
 """The code of a value that a policy forbids, so that another is used."""
-UNSUPPORTED: Final = "config-unsupported"
-"""The code of a file that a later version will read."""
+WEAK: Final = "config-weak"
+"""The code of what works and protects badly: an error, unless the settings allow it."""
 
 MOST: Final = 20
 """Faults of one file that are told: nobody mends more at once, and status shall not grow with a file of rubbish."""

@@ -5,19 +5,20 @@ A broken file never takes away what worked: a tunnel keeps its last good version
 Settings that were never good are the tightest there are, because what cannot be read may have forbidden something.
 """
 
+from collections import Counter
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Final
+from typing import Final, assert_never
 
 from aovpnd import names
 from aovpnd.config import files, settings, toml, tunnels
-from aovpnd.config.findings import Finding, finding_of, printable_path
+from aovpnd.config.findings import WEAK, Finding, finding_of, printable_path
 from aovpnd.config.settings import Layer, Setting, Settings
 from aovpnd.doors import Openers
 from aovpnd.errors import ConfigError, ToolError
+from aovpnd.ipsec import IPsec, TunnelSpec, Weak
 from aovpnd.model import Config, Enabled, Lan, Origin, Problem, Severity, TemporaryAccessPolicy
-from aovpnd.tunnel import WireGuard
 
 SETTINGS_FILE: Final = "aovpnd.toml"
 DROP_INS: Final = "conf.d"
@@ -55,7 +56,7 @@ class Directories:
 class _Tunnels:
     """What the tunnel files said: ``broken`` are the names whose file is there and cannot be used."""
 
-    good: tuple[WireGuard, ...]
+    good: tuple[TunnelSpec, ...]
     broken: frozenset[str]
     readable: bool
     findings: tuple[Finding, ...]
@@ -73,10 +74,10 @@ def reload(previous: Config | None, config_dir: Path, state_dir: Path, vendor_di
     """As `load`; what is broken now stays as it was in ``previous``, and a problem says so."""
     where = Directories(config_dir, state_dir, vendor_dir)
     found, settings_findings = _read_settings(where)
-    read_tunnels = _read_tunnels(where)
-    problems = [finding.problem() for finding in (*settings_findings, *read_tunnels.findings)]
     effective, told = _settings_in_force(found, previous)
-    kept = _kept_tunnels(read_tunnels, previous)
+    read_tunnels = _read_tunnels(where, effective.weak)
+    problems = [finding.problem() for finding in (*settings_findings, *read_tunnels.findings)]
+    kept = _kept_tunnels(read_tunnels, previous, effective.weak)
     problems += told
     problems += (_kept(f"tunnel {spec.name}: the last good version of {spec.source} is in force") for spec in kept)
     return Config(
@@ -101,11 +102,12 @@ def check(paths: Sequence[Path], config_dir: Path, state_dir: Path, vendor_dir: 
     Changes nothing and needs no daemon; a file that this user may not read is a finding. Valid when no finding is an
     ERROR. ``Finding`` has file, line, key, reason, hint, severity and code; ``str()`` is one line for a person.
     """
-    if paths:
-        return tuple(finding for path in paths for finding in _check_file(path))
     where = Directories(config_dir, state_dir, vendor_dir)
     found, findings = _read_settings(where)
-    read_tunnels = _read_tunnels(where)
+    weak = (found or _TIGHTEST).weak
+    if paths:
+        return tuple(finding for path in paths for finding in _check_file(path, config_dir, weak))
+    read_tunnels = _read_tunnels(where, weak)
     findings += read_tunnels.findings
     if found is not None and read_tunnels.readable:
         known = {spec.name for spec in read_tunnels.good} | read_tunnels.broken
@@ -175,6 +177,7 @@ def _settings_in_force(found: Settings | None, previous: Config | None) -> tuple
             lan=previous.lan,
             openers=previous.openers,
             endpoint=previous.endpoint,
+            weak=_weak_of(previous),
             origins=previous.origins,
             locked=previous.locked,
         )
@@ -187,64 +190,96 @@ def _kept(text: str) -> Problem:
     return Problem(KEPT, Severity.WARNING, text, "mend the file, then: systemctl reload aovpnd")
 
 
+def _weak_of(config: Config) -> Weak:
+    """What a configuration's settings said of weak tunnels: nobody but its origins remembers."""
+    written = next((origin.value for origin in config.origins if origin.key == settings.ALLOW_WEAK), "false")
+    return Weak.ALLOW if written == "true" else Weak.REFUSE
+
+
 # -- tunnels ----------------------------------------------------------------------------------------------------------
-def _read_tunnels(where: Directories) -> _Tunnels:
+def _read_tunnels(where: Directories, weak: Weak) -> _Tunnels:
     try:
         paths = files.names_in(where.config / names.TUNNELS, tunnels.SUFFIX, tunnels.IKE_SUFFIX)
     except ConfigError as error:
         return _Tunnels((), frozenset(), readable=False, findings=(finding_of(error),))
-    good: list[WireGuard] = []
+    good: list[TunnelSpec] = []
     broken: set[str] = set()
     findings: list[Finding] = []
+    held = Counter(map(tunnels.name_of, paths))
     for path in paths:
-        spec, said = _read_tunnel(path)
+        name = tunnels.name_of(path)
+        spec, said = _read_tunnel(path, where.config, weak)
         findings += said
+        if held[name] > 1:
+            hint = "a name is one tunnel's: remove or rename one of the two files"
+            findings.append(Finding(printable_path(path), "there is another file with this name", hint))
+            spec = None
         if spec is not None:
             good.append(spec)
-        elif path.suffix == tunnels.SUFFIX:
-            broken.add(printable_path(path.name.removesuffix(tunnels.SUFFIX)))
+        else:
+            broken.add(printable_path(name))
     return _Tunnels(tuple(good), frozenset(broken), readable=True, findings=tuple(findings))
 
 
-def _read_tunnel(path: Path) -> tuple[WireGuard | None, list[Finding]]:
+def _read_tunnel(path: Path, base: Path, weak: Weak) -> tuple[TunnelSpec | None, list[Finding]]:
     try:
-        return tunnels.read(path)
+        spec, findings = tunnels.read(path, base)
     except ConfigError as error:
         return None, [finding_of(error)]
     except ToolError as error:
         return None, [Finding(printable_path(path), error.text, error.hint, code=error.code)]
+    match weak:
+        case Weak.ALLOW:
+            return spec, [finding for finding in findings if finding.code != WEAK]
+        case Weak.REFUSE:
+            return (None if _is_weak(spec) else spec), findings
+        case _:
+            assert_never(weak)
 
 
-def _kept_tunnels(now: _Tunnels, previous: Config | None) -> list[WireGuard]:
-    """Tunnels whose file is there and broken, as they were; a file that was removed removes its tunnel."""
+def _is_weak(spec: TunnelSpec | None) -> bool:
+    return isinstance(spec, IPsec) and bool(spec.weak)
+
+
+def _kept_tunnels(now: _Tunnels, previous: Config | None, weak: Weak) -> list[TunnelSpec]:
+    """Tunnels whose file is there and broken, as they were; a file that was removed removes its tunnel, and settings
+    that allow nothing weak any more remove what is.
+    """
     if previous is None:
         return []
-    return [
-        spec
-        for spec in previous.tunnels
-        if isinstance(spec, WireGuard) and (not now.readable or spec.name in now.broken)
-    ]
+    kept = [spec for spec in previous.tunnels if not now.readable or spec.name in now.broken]
+    return [spec for spec in kept if weak is Weak.ALLOW or not _is_weak(spec)]
 
 
 # -- single files -----------------------------------------------------------------------------------------------------
-def _check_file(path: Path) -> list[Finding]:
+def _check_file(path: Path, base: Path, weak: Weak) -> list[Finding]:
     shown = printable_path(path)
     if not path.exists() and not path.is_symlink():
         return [Finding(shown, "there is no such file")]
     match path.suffix:
         case tunnels.SUFFIX:
-            return _read_tunnel(path)[1]
-        case ".toml" if path.parent.name != names.TUNNELS:
+            return _read_tunnel(path, base, weak)[1]
+        case tunnels.IKE_SUFFIX if path.parent.name == names.TUNNELS or _describes_tunnel(path):
+            return _read_tunnel(path, base, weak)[1]
+        case ".toml":
             findings: list[Finding] = []
             layer = {POLICIES: Layer.POLICY, DROP_INS: Layer.DROP_IN}.get(path.parent.name, Layer.ADMIN)
             if path.name == CHOICE_FILE:
                 layer = Layer.CHOICE
             found = _read_settings_file(path, layer, findings)
             return findings if _is_broken(findings) else [*findings, *settings.merge(found)[1]]
-        case ".toml":
-            return _read_tunnel(path)[1]
         case _:
-            return [Finding(shown, "is neither a tunnel (NAME.conf) nor settings (NAME.toml)", "rename it")]
+            hint = "rename it"
+            return [Finding(shown, "is neither a tunnel (NAME.conf, NAME.toml) nor settings (NAME.toml)", hint)]
+
+
+def _describes_tunnel(path: Path) -> bool:
+    """Whether a file that is not yet where tunnels are is meant for there."""
+    try:
+        entries = toml.parse(files.read(path, files.Holds.SETTINGS) or "", printable_path(path))
+    except ConfigError:
+        return False
+    return any(entry.path[:2] in {("ike", "gateways"), ("ike", "auth"), ("ike", "server")} for entry in entries)
 
 
 def _is_broken(findings: Iterable[Finding]) -> bool:

@@ -14,10 +14,11 @@ from ipaddress import ip_address
 from typing import Final, TypeVar
 
 from aovpnd import durations
-from aovpnd.config import hosts, toml
-from aovpnd.config.findings import HIDDEN, INVALID, OVERRULED, Finding, Findings, UnfitError, quoted
+from aovpnd.config import hosts, plain, toml
+from aovpnd.config.findings import INVALID, OVERRULED, Finding, Findings, UnfitError, quoted
 from aovpnd.doors import Openers, WhileConnected
 from aovpnd.inquiries import BUILT_IN_ENDPOINT, Dnssec, EndpointPolicy, Pinned
+from aovpnd.ipsec import Weak
 from aovpnd.model import Enabled, Lan, Origin, Severity, TemporaryAccessPolicy
 from aovpnd.tunnel import TUNNEL_NAME, Endpoint, unfit
 
@@ -26,6 +27,7 @@ MAX_S: Final = 3600
 MAX_PER_HOUR: Final = 3
 """Nor are there more than three in any hour: with more, "temporary" would mean nothing."""
 BUILT_IN: Final = "built-in"
+ALLOW_WEAK: Final = "ike.allow_weak"
 _RESOLVER: Final = re.compile(r"tls://(?:\[(?P<six>[0-9A-Fa-f:.]+)\]|(?P<four>[0-9.]+))#(?P<name>.+)")
 
 
@@ -39,7 +41,19 @@ class Layer(IntEnum):
     POLICY = 5
 
 
-Parsed = str | int | tuple[str, ...] | tuple[Endpoint, ...] | Enabled | Lan | Openers | WhileConnected | Pinned | Dnssec
+Parsed = (
+    str
+    | int
+    | tuple[str, ...]
+    | tuple[Endpoint, ...]
+    | Enabled
+    | Lan
+    | Openers
+    | WhileConnected
+    | Pinned
+    | Dnssec
+    | Weak
+)
 _T = TypeVar("_T", bound=Parsed)
 _Item = TypeVar("_Item", str, Endpoint)
 MOST_ITEMS: Final = 16
@@ -82,13 +96,14 @@ class Settings:
     lan: Lan = Lan.BLOCK
     openers: Openers = Openers.AUTHORISED
     endpoint: EndpointPolicy = BUILT_IN_ENDPOINT
+    weak: Weak = Weak.REFUSE
     origins: tuple[Origin, ...] = ()
     locked: frozenset[str] = frozenset()
 
 
 # -- what a value may be ----------------------------------------------------------------------------------------------
 def _name(value: object) -> str:
-    text = _text(value)
+    text = plain.text(value)
     if TUNNEL_NAME.fullmatch(text) is None:
         raise UnfitError(f"{quoted(text)} is no tunnel name", "letters, digits, - and _, at most 32")
     return text
@@ -118,7 +133,7 @@ def _several(value: object, parse: Callable[[object], _Item]) -> tuple[_Item, ..
 
 
 def _target(value: object) -> Endpoint:
-    text = _text(value)
+    text = plain.text(value)
     host, _, port = text.rpartition(":")
     hint = 'write ADDRESS:PORT, "192.0.2.1:443" or "[2001:db8::1]:443"'
     if host.startswith("[") and host.endswith("]"):
@@ -137,20 +152,24 @@ def _target(value: object) -> Endpoint:
 
 
 def _enabled(value: object) -> Enabled:
-    return Enabled.YES if _boolean(value) else Enabled.NO
+    return Enabled.YES if plain.boolean(value) else Enabled.NO
 
 
 def _openers(value: object) -> Openers:
-    return Openers.AUTHORISED if _boolean(value) else Openers.ROOT
+    return Openers.AUTHORISED if plain.boolean(value) else Openers.ROOT
 
 
 def _lan(value: object) -> Lan:
-    return Lan.ALLOW if _boolean(value) else Lan.BLOCK
+    return Lan.ALLOW if plain.boolean(value) else Lan.BLOCK
+
+
+def _weak(value: object) -> Weak:
+    return Weak.ALLOW if plain.boolean(value) else Weak.REFUSE
 
 
 def _resolver(value: object) -> Pinned | str:
     """``tls://ADDRESS#NAME``: where the resolver is, and the name in its certificate; "" is none."""
-    text = _text(value)
+    text = plain.text(value)
     if not text:
         return ""
     hint = 'write it like "tls://9.9.9.9#dns.quad9.net" or "tls://[2620:fe::fe]#dns.quad9.net"'
@@ -167,71 +186,29 @@ def _resolver(value: object) -> Pinned | str:
 
 
 def _dnssec(value: object) -> Dnssec:
-    if _boolean(value):
+    if plain.boolean(value):
         reason = "answers cannot be validated by this version"
         raise UnfitError(reason, 'resolver = "tls://..." asks a resolver that you trust, which validates them')
     return Dnssec.OFF
 
 
 def _span(value: object) -> int:
-    if isinstance(value, bool) or not isinstance(value, str | int):
-        raise UnfitError(f"must be a span of time, not {_kind(value)}", 'write it like "3min", "1h 30s" or 90')
-    text = value if isinstance(value, str) else _number(value)
-    try:
-        return durations.parse(text, at_most_s=MAX_S)
-    except ValueError as error:
-        reason = f"{HIDDEN} is no span of time" if quoted(text) == HIDDEN else str(error)
-        raise UnfitError(reason, f"from 1s to {durations.render(MAX_S)}") from None
+    return plain.span(value, 1, MAX_S)
 
 
 def _per_hour(value: object) -> int:
-    if isinstance(value, bool) or not isinstance(value, int):
-        raise UnfitError(f"must be a whole number, not {_kind(value)}", f"from 1 to {MAX_PER_HOUR}")
-    if not 1 <= value <= MAX_PER_HOUR:
-        hint = f"from 1 to {MAX_PER_HOUR}; enabled = false forbids temporary access altogether"
-        raise UnfitError(f"{_number(value)} is out of range", hint)
-    return value
+    hint = f"from 1 to {MAX_PER_HOUR}"
+    if isinstance(value, int) and not isinstance(value, bool):
+        hint += "; enabled = false forbids temporary access altogether"
+    return plain.whole(value, 1, MAX_PER_HOUR, hint)
 
 
 def _while_connected(value: object) -> WhileConnected:
-    text = _text(value)
+    text = plain.text(value)
     try:
         return WhileConnected(text)
     except ValueError:
         raise UnfitError(f"{quoted(text)} is not known", 'write "refuse" or "pause"') from None
-
-
-def _text(value: object) -> str:
-    if not isinstance(value, str):
-        raise UnfitError(f"must be a text, not {_kind(value)}", "put it in double quotes")
-    return value
-
-
-def _boolean(value: object) -> bool:
-    if not isinstance(value, bool):
-        raise UnfitError(f"must be true or false, not {_kind(value)}", "write true or false, without quotes")
-    return value
-
-
-def _kind(value: object) -> str:
-    match value:
-        case bool():
-            return "true or false"
-        case str():
-            return "a text"
-        case int() | float():
-            return "a number"
-        case list():
-            return "a list"
-        case dict():
-            return "a table"
-        case _:
-            return "a date or time"
-
-
-def _number(value: int) -> str:
-    """A number for a message; one with thousands of digits cannot even be converted."""
-    return str(value) if abs(value) < 10**12 else "the number"
 
 
 KEYS: Final = {
@@ -246,6 +223,7 @@ KEYS: Final = {
     "endpoint.resolver": Key(_resolver, ""),
     "endpoint.dnssec": Key(_dnssec, "false"),
     "dbus.open": Key(_openers, "true"),
+    ALLOW_WEAK: Key(_weak, "false"),
 }
 """Every setting there is, by its dotted name."""
 _TABLES: Final = sorted({key.partition(".")[0] for key in KEYS})
@@ -342,6 +320,7 @@ def merge(settings: Iterable[Setting]) -> tuple[Settings, list[Finding]]:
         lan=_value(chosen, "lan.allow", Lan.BLOCK),
         openers=_value(chosen, "dbus.open", Openers.AUTHORISED),
         endpoint=endpoint,
+        weak=_value(chosen, ALLOW_WEAK, Weak.REFUSE),
         origins=origins,
         locked=locked,
     )

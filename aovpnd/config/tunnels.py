@@ -1,9 +1,10 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""One tunnel file to one `WireGuard` value: border, parser, border.
+"""One tunnel file to one value: of wg-quick's format (NAME.conf) here, of IKE's (NAME.toml) in `ike`.
 
-wgconfig alone accepts nearly anything: unknown sections' keys, keys in any case as different keys, ``#! PostUp`` as if
-it were no comment, two peers with one key as one. So `wgquick` and `values` judge every line first, wgconfig reads only
-what they let through, and what it read must be what they understood, or the file is refused.
+For WireGuard there is a border on both sides of the parser. wgconfig alone accepts nearly anything: unknown sections'
+keys, keys in any case as different keys, ``#! PostUp`` as if it were no comment, two peers with one key as one. So
+`wgquick` and `values` judge every line first, wgconfig reads only what they let through, and what it read must be what
+they understood, or the file is refused.
 """
 
 import io
@@ -15,10 +16,11 @@ from typing import Final, TypeVar
 
 import wgconfig
 
-from aovpnd.config import files, values, wgquick
-from aovpnd.config.findings import UNSUPPORTED, Finding, Findings, UnfitError, printable_path
+from aovpnd.config import files, ike, values, wgquick
+from aovpnd.config.findings import Finding, Findings, UnfitError, printable_path
 from aovpnd.config.wgquick import Block, Item, Section
 from aovpnd.errors import ConfigError, ToolError
+from aovpnd.ipsec import TunnelSpec
 from aovpnd.model import Severity
 from aovpnd.ruleset import Address, Network
 from aovpnd.tunnel import TUNNEL_NAME, Endpoint, HostPort, Interface, Peer, Secret, WireGuard, Written
@@ -33,23 +35,27 @@ _PUBLIC: Final = frozenset({"Address", "DNS", "MTU", "AllowedIPs", "Endpoint"})
 _T = TypeVar("_T")
 
 
-def read(path: Path) -> tuple[WireGuard | None, list[Finding]]:
-    """The tunnel of one file, or None, and what there is to say about it.
+def name_of(path: Path) -> str:
+    """The name of the tunnel that a file holds, as it was written."""
+    return path.name.removesuffix(path.suffix)
+
+
+def read(path: Path, base: Path) -> tuple[TunnelSpec | None, list[Finding]]:
+    """The tunnel of one file, or None, and what there is to say about it. ``base`` is the configuration directory.
 
     ``ConfigError`` when the file cannot be read or may not be trusted, ``ToolError`` when wg does not work.
     """
     shown = printable_path(path)
-    if path.suffix == IKE_SUFFIX:
-        reason = "IKE tunnels are not supported by this version"
-        return None, [Finding(shown, reason, "use a WireGuard file, NAME.conf", code=UNSUPPORTED)]
-    name = path.name.removesuffix(SUFFIX)
+    is_ike = path.suffix == IKE_SUFFIX
+    name = name_of(path)
     if TUNNEL_NAME.fullmatch(name) is None:
-        hint = "name it NAME.conf: letters, digits, - and _, at most 32"
+        hint = f"name it NAME{path.suffix}: letters, digits, - and _, at most 32"
         raise ConfigError("the file's name is no tunnel name", file=shown, hint=hint)
-    text = files.read(path, files.Holds.KEYS)
+    # The file of an IKE tunnel names those that hold its secrets, and has none in it.
+    text = files.read(path, files.Holds.SETTINGS if is_ike else files.Holds.KEYS)
     if text is None:
         raise ConfigError("there is no such file", file=shown)
-    return parse(text, name, shown)
+    return ike.parse(text, name, shown, base) if is_ike else parse(text, name, shown)
 
 
 def parse(text: str, name: str, file: str) -> tuple[WireGuard | None, list[Finding]]:

@@ -54,18 +54,6 @@ def test_name_that_a_terminal_would_obey(files: Files) -> None:
     ]
 
 
-def test_ike_files_come_later(files: Files) -> None:
-    """NAME.toml in tunnels/ is no error of syntax: this version cannot use it, and says so."""
-    _tunnel(files, "office.toml", "anything")
-    expected = (
-        "etc/tunnels/office.toml: IKE tunnels are not supported by this version (use a WireGuard file, NAME.conf)"
-    )
-
-    assert files.check() == [expected]
-    assert files.check("etc/tunnels/office.toml") == [expected]
-    assert [problem.code for problem in files.load().problems] == ["config-unsupported"]
-
-
 @pytest.mark.parametrize("mode", [0o640, 0o604, 0o660, 0o602, 0o644, 0o610])
 def test_key_that_others_can_read_is_refused(files: Files, mode: int) -> None:
     """A private key that others can read, or replace, is not private."""
@@ -276,7 +264,7 @@ def test_removed_tunnel_is_gone(files: Files) -> None:
 def test_tunnel_that_vanishes_is_an_error(files: Files) -> None:
     """Between the listing and the reading a file may go; the next reading finds it gone for good."""
     with pytest.raises(ConfigError, match="there is no such file"):
-        tunnels.read(files.etc / "tunnels" / "home.conf")
+        tunnels.read(files.etc / "tunnels" / "home.conf", files.etc)
 
 
 def test_changed_tunnel_is_taken(files: Files) -> None:
@@ -300,7 +288,7 @@ def test_check_of_single_files(files: Files) -> None:
     assert files.check("etc/tunnels/home.conf") == []
     assert files.check("somewhere/x.toml", "notes.txt", "gone.conf", "choice.toml") == [
         "somewhere/x.toml:1: lan.allow: must be true or false, not a number (write true or false, without quotes)",
-        "notes.txt: is neither a tunnel (NAME.conf) nor settings (NAME.toml) (rename it)",
+        "notes.txt: is neither a tunnel (NAME.conf, NAME.toml) nor settings (NAME.toml) (rename it)",
         "gone.conf: there is no such file",
         "choice.toml:1: lan.allow: users cannot choose this (remove the line; administrators set it in aovpnd.toml)",
     ]

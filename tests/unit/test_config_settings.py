@@ -73,6 +73,7 @@ def test_nothing_is_a_configuration(files: Files) -> None:
         "endpoint.resolver": ("", "built-in", None),
         "endpoint.dnssec": ("false", "built-in", None),
         "dbus.open": ("true", "built-in", None),
+        "ike.allow_weak": ("false", "built-in", None),
     }
     assert config.load(files.etc, files.state, files.vendor) == found
 
@@ -181,7 +182,7 @@ BAD = {
     "prefer = 'a'": "1: 'prefer' stands in no table (write [tunnel] above it)",
     "[tunel]": (
         f"1: 'tunel' is no setting (there are: tunnel.prefer, {KEYS}temporary_access.while_connected, "
-        "lan.allow, health.probe, endpoint.resolver, endpoint.dnssec, dbus.open)"
+        "lan.allow, health.probe, endpoint.resolver, endpoint.dnssec, dbus.open, ike.allow_weak)"
     ),
     "tunnel = 3": "1: 'tunnel' is a table, not a value (write [tunnel] on a line of its own)",
     "[endpoint]\nresolver = '9.9.9.9'": f"2: endpoint.resolver: '9.9.9.9' is no resolver ({TLS})",

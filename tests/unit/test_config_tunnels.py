@@ -249,6 +249,6 @@ def test_file_name_must_be_a_tunnel_name(tmp_path: Path, name: str) -> None:
     path.chmod(0o600)
 
     with pytest.raises(ConfigError, match="the file's name is no tunnel name") as caught:
-        tunnels.read(path)
+        tunnels.read(path, tmp_path)
 
     assert str(caught.value).isprintable()

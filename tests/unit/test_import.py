@@ -259,7 +259,7 @@ def test_file_is_roots_alone(where: Path, capsys: pytest.CaptureFixture[str]) ->
     assert written(where) == ["nl-free.conf"]
     assert stat.S_IMODE(file.stat().st_mode) == 0o600
     assert stat.S_IMODE(file.parent.stat().st_mode) == 0o700
-    spec, findings = tunnels.read(file)
+    spec, findings = tunnels.read(file, where)
     assert spec is not None
     assert findings == []
     assert (out.splitlines()[0], err) == (f"nl-free: {file}", "")

@@ -49,13 +49,8 @@ PARTS: Final = (
         PURE,
     ),
     _part("tunnel", "links ruleset", "what a file says of a tunnel, and nothing of what the machine makes of it", PURE),
-    _part("ipsec", "ruleset tunnel", "as tunnel, of the other kind", PURE),
-    _part(
-        "gateways",
-        "links ruleset tunnel ipsec",
-        "what is remembered of tunnels is values; what follows is core's",
-        PURE,
-    ),
+    _part("ipsec", "links ruleset tunnel", "as tunnel", PURE),
+    _part("gateways", "links ruleset tunnel", "what is remembered of tunnels is values; what follows is core's", PURE),
     _part("dns", "links ruleset", "whom to ask for names is data, shared by core and adapters", PURE),
     _part("doors", "", "who may have the network opened is two words; what follows is core's", PURE),
     _part("repairs", "", "what is remembered is values; what follows is core's", PURE),
@@ -256,6 +251,7 @@ LIBRARIES: Final = {
         ("adapters.lookup",),
         "it could ask the machine's resolvers: here it makes and reads messages",
     ),
+    "cryptography": (("config.certificates",), "50 ms and 10 MB: only where a tunnel has certificates"),
     "idna": (("config.hosts",), "names in other scripts end at the border"),
     "vici": (("backends.vici",), "reads without a limit once an answer has begun: the border sets one"),
     "gi": (("bus.dbus", "ctl.bus"), "GLib's loop lives in the unprivileged process; aovpnctl makes one call with it"),
@@ -266,6 +262,7 @@ LAZY: Final = {
     ("aovpnd.nftlib", "nftables"): "a missing binding is an answer with a hint, and not a failure to start",
     ("aovpnd.adapters.systemd", "systemd"): "optional: where it is missing, nothing is said to anybody",
     ("aovpnd.system", "aovpnd.adapters.lookup"): "50 ms of dnspython at every start, also where no gateway has a name",
+    ("aovpnd.config.credentials", "aovpnd.config.certificates"): "as much, also where no tunnel has a certificate",
     ("aovpnd.config.hosts", "idna"): "a quarter of a megabyte of tables for the few names in other scripts than ASCII",
 }
 """Imports inside functions, beside those of the quick commands, and why."""

@@ -66,7 +66,7 @@ def test_no_title() -> None:
         page("# some\n", "1.0")
 
 
-@pytest.mark.parametrize("name", ["aovpnctl.8", "aovpnd.8", "aovpnd.conf.5"])
+@pytest.mark.parametrize("name", ["aovpnctl.8", "aovpnd.8", "aovpnd.conf.5", "aovpnd-ike.5"])
 def test_our_pages(name: str) -> None:
     """Every heading becomes one, and nothing of Markdown is left."""
     source = (CHECKOUT / "docs" / "man" / f"{name}.md").read_text(encoding="utf-8")
