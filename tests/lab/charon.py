@@ -67,7 +67,8 @@ swanctl {{
 }}
 """
 """Its own packets are marked, and pass by the routes of the tunnel: otherwise they would go into it themselves."""
-_UNIQUE: Final = re.compile(r"^list-sa event \{(\S+) \{uniqueid=(\d+) version=(\d) state=(\w+) (.*)\}\}$")
+_CHILD: Final = re.compile(r" uniqueid=(\d+) reqid=\d+ state=INSTALLED ")
+_SA: Final = re.compile(r"^list-sa event \{(\S+) \{uniqueid=(\d+) version=(\d) state=(\w+) (.*)\}\}$")
 
 
 @dataclass(frozen=True, slots=True)
@@ -84,8 +85,8 @@ class Sa:
     remote_address: str
     vips: tuple[str, ...]
     """Virtual addresses, whoever gave them."""
-    children: int
-    """CHILD SAs that are installed."""
+    children: tuple[int, ...]
+    """The numbers of the CHILD SAs that are installed; a renewed one has a new number."""
 
 
 @dataclass(slots=True)
@@ -96,6 +97,8 @@ class Charon:
     name: str
     more: str = ""
     """Settings beside those that all have, in strongswan.conf(5)'s words."""
+    chroot: bool = True
+    """The program of the lab's root directory; otherwise the machine's own."""
     _process: subprocess.Popen[bytes] | None = field(default=None)
 
     @property
@@ -131,8 +134,9 @@ class Charon:
         settings = _SETTINGS.format(plugins=" ".join(PLUGINS), dir=f"/run/{self.name}", mark=_FWMARK, more=self.more)
         (self.dir / "strongswan.conf").write_text(settings, encoding="utf-8")
         socket = self.dir / "charon.vici"
-        socket.unlink(missing_ok=True)
-        self._process = self.host.spawn("charon-systemd", chroot=True, env=self._environment(), log=self.name)
+        for stale in (socket, self.dir / "resolv.conf"):
+            stale.unlink(missing_ok=True)
+        self._process = self.host.spawn("charon-systemd", chroot=self.chroot, env=self._environment(), log=self.name)
 
         def listening() -> bool:
             if not self.running:
@@ -165,21 +169,19 @@ class Charon:
         """Let it go on after `hang`."""
         os.kill(self.pid, signal.SIGCONT)
 
-    def swanctl(self, *arguments: str, check: bool = True, timeout_s: float = 30.0) -> str:
+    def swanctl(self, *arguments: str, timeout_s: float = 30.0) -> str:
         """Run swanctl against it, and return what it printed."""
         words = [f"{key}={value}" for key, value in self._environment().items()]
-        run = self.host.run("env", *words, "swanctl", *arguments, chroot=True, check=check, timeout_s=timeout_s)
-        return run.stdout
+        return self.host.run("env", *words, "swanctl", *arguments, chroot=True, timeout_s=timeout_s).stdout
 
     def sas(self) -> tuple[Sa, ...]:
         """All its IKE SAs."""
-        lines = self.swanctl("--list-sas", "--raw").splitlines()
-        return tuple(_sa(line) for line in lines if line.startswith("list-sa event"))
+        return sas(self.host, f"/run/{self.name}/charon.vici")
 
     def established(self, connection: str | None = None) -> int:
         """How many IKE SAs stand, of one connection or of all, that have a CHILD SA."""
         return sum(
-            sa.state == "ESTABLISHED" and sa.children > 0 and connection in {None, sa.connection} for sa in self.sas()
+            sa.state == "ESTABLISHED" and bool(sa.children) and connection in {None, sa.connection} for sa in self.sas()
         )
 
     def log(self) -> str:
@@ -191,9 +193,25 @@ class Charon:
         return {"STRONGSWAN_CONF": f"{place}/strongswan.conf", "SWANCTL_DIR": place}
 
 
+def sas(host: Host, socket: str) -> tuple[Sa, ...]:
+    """All IKE SAs of the charon in a machine that listens on this socket (VICI): also one that others have started."""
+    lines = _swanctl(host, socket, "--list-sas", "--raw").splitlines()
+    return tuple(_sa(line) for line in lines if line.startswith("list-sa event"))
+
+
+def flush(host: Host, socket: str) -> None:
+    """Take all its SAs from such a charon, with their policies. The other side is told, but not waited for."""
+    for sa in sas(host, socket):
+        _swanctl(host, socket, "--terminate", "--ike-id", str(sa.unique), "--force", "--timeout", "-1", check=False)
+
+
+def _swanctl(host: Host, socket: str, *arguments: str, check: bool = True) -> str:
+    return host.run("swanctl", *arguments, "--uri", f"unix://{socket}", chroot=True, check=check).stdout
+
+
 def _sa(line: str) -> Sa:
     """Read a line of swanctl's raw output."""
-    match = _UNIQUE.match(line)
+    match = _SA.match(line)
     if match is None:
         raise LabError(f"swanctl speaks in another way than expected: {line!r}")
     connection, unique, version, state, rest = match.groups()
@@ -207,5 +225,5 @@ def _sa(line: str) -> Sa:
         said.get("remote-id", ""),
         said.get("remote-host", ""),
         tuple(vips[1].split()) if vips else (),
-        len(re.findall(r"state=INSTALLED ", rest)),
+        tuple(map(int, _CHILD.findall(rest))),
     )

@@ -144,17 +144,16 @@ class IkeGateway:
         self.load()
 
     def terminate(self) -> None:
-        """Delete all SAs, and say so to the laptop (RFC 7296 section 1.4.1)."""
+        """Delete all SAs that stand, and say so to the laptops (RFC 7296 section 1.4.1)."""
         for sa in self.sas():
-            self.charon.swanctl("--terminate", "--ike-id", str(sa.unique), "--timeout", "5", check=False)
+            self.charon.swanctl("--terminate", "--ike-id", str(sa.unique), "--timeout", "5")
 
-    def rekey(self, *, child: bool = False, reauth: bool = False) -> None:
-        """Begin to renew the keys of all IKE SAs, or of their CHILD SAs (``child``), or to authenticate anew."""
+    def rekey(self, *, child: bool = False) -> None:
+        """Begin to renew the keys of all IKE SAs, or of their CHILD SAs (``child``)."""
         for sa in self.sas():
-            names = tuple(f"net{number or ''}" for number in range(sa.children))
+            names = [f"net{number or ''}" for number in range(len(sa.children))]
             for words in [("--child", name) for name in names] if child else [()]:
-                again = ("--reauth",) if reauth else ()
-                self.charon.swanctl("--rekey", "--ike-id", str(sa.unique), *words, *again)
+                self.charon.swanctl("--rekey", "--ike-id", str(sa.unique), *words)
 
     def shut_exit(self, *, dead: bool) -> None:
         """Whether the gateway's own way to the internet is dead: it is connected, and forwards nothing."""
@@ -167,8 +166,11 @@ class IkeGateway:
     # -- looking ------------------------------------------------------------------------------------------------------
 
     def sas(self) -> tuple[Sa, ...]:
-        """All its IKE SAs; none when it does not run."""
-        return self.charon.sas() if self.charon.running else ()
+        """Its IKE SAs, but for those that are half open, as every attempt that fails leaves one for half a minute; none
+        when it does not run.
+        """
+        found = self.charon.sas() if self.charon.running else ()
+        return tuple(sa for sa in found if sa.state != "CONNECTING")
 
     def established(self, way: Way | None = None) -> int:
         """How many laptops are connected, in one way or in all."""
@@ -221,7 +223,7 @@ secrets {{
   }}
   ppk-all {{
     id = {PPK}
-    secret = 0x{self.ppk}
+    secret = "{self.ppk}"
   }}
 }}
 """

@@ -91,7 +91,7 @@ def account(
         lines += _table("ike.server", {"method": "psk", "identity": server})
     if way is Way.PPK:
         lines += _table("ike.ppk", {"identity": PPK, "secret_file": "keys/ppk"})
-        files["ppk"] = f"0x{gateway.ppk}\n"
+        files["ppk"] = f"{gateway.ppk}\n"
     lines += _table("tunnel", {"networks": list(networks), "families": list(families)})
     return Account(way, "\n".join([*lines, ""]), files)
 
@@ -131,13 +131,13 @@ class PlainIke:
     @classmethod
     def start(cls, laptop: Laptop, gateway: IkeGateway, *, to: str = str(plan.GATEWAY4)) -> "PlainIke":
         """Start it with a connection for each way; nothing is connected."""
-        plain = cls(Charon(laptop.host, "plain-ike"), gateway)
+        plain = cls(Charon(laptop.host, "plain-ike", chroot=False), gateway)
         plain.write(to)
         plain.charon.start()
         return plain
 
     def write(self, to: str) -> None:
-        """Write its connections, to this address of the gateway."""
+        """Write its connections, to this address of the gateway; `Charon.load` reads them."""
         pki = self.gateway.pki
         files = {
             "x509/laptop.crt": pki.text("laptop.crt"),
@@ -146,10 +146,10 @@ class PlainIke:
         }
         self.charon.write(self._conf(to), files)
 
-    def up(self, way: Way) -> None:
-        """Connect; LabError with charon's words when it does not come up. IKEv1: IPv4, then IPv6 as well."""
+    def up(self, way: Way, *, timeout_s: int = 10) -> None:
+        """Connect; LabError when it does not come up. With IKEv1 a CHILD SA for IPv4, then one for IPv6."""
         for child in ("net", "net1") if way.version == 1 else ("net",):
-            self.charon.swanctl("--initiate", "--ike", way, "--child", child, "--timeout", "10")
+            self.charon.swanctl("--initiate", "--ike", way, "--child", child, "--timeout", str(timeout_s))
 
     def down(self, way: Way) -> None:
         """Disconnect, in order."""
@@ -179,7 +179,7 @@ secrets {{
   }}
   ppk-all {{
     id = {PPK}
-    secret = 0x{gateway.ppk}
+    secret = "{gateway.ppk}"
   }}
 }}
 """

@@ -64,7 +64,7 @@ class Pki:
 
     def _new(self, name: str, *arguments: str) -> None:
         key, certificate = (str(self.dir / f"{name}.{suffix}") for suffix in ("key", "crt"))
-        kind = _RSA if name.startswith("gateway") else _EC
+        kind = _RSA if name == "gateway" else _EC
         run((*_NEW, *kind, *arguments, "-keyout", key, "-out", certificate))
 
     def _end(self, name: str, names: tuple[str, ...]) -> None:

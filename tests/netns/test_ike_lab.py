@@ -1,18 +1,27 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
 """The lab's IKE gateway is tested before it may judge: charon and swanctl by hand reach it in every way it knows."""
 
+import os
+import tomllib
 from collections.abc import Iterator
+from pathlib import Path
 
 import pytest
 
-from tests.lab import plan
-from tests.lab.frames import Kind
-from tests.lab.ike import Way
-from tests.lab.ike_client import PlainIke
+from tests.lab import charon, plan
+from tests.lab.frames import Frame, Kind
+from tests.lab.ike import IkeGateway, Way
+from tests.lab.ike_client import PlainIke, account, install
+from tests.lab.process import LabError, wait_for
+from tests.lab.record import Recording
 from tests.lab.senders import new_token
 from tests.lab.world import World
 
 pytestmark = pytest.mark.root
+_PAGE = f"http://{plan.WEB4}/ip"
+_BOTH = (_PAGE, f"http://[{plan.WEB6}]/ip")
+_SOCKET = "/run/plain-ike/charon.vici"
+_THROUGH = [str(plan.GATEWAY4), str(plan.GATEWAY6)]
 
 
 @pytest.fixture(scope="module")
@@ -23,10 +32,26 @@ def world() -> Iterator[World]:
         yield built
 
 
+@pytest.fixture
+def gateway(world: World) -> Iterator[IkeGateway]:
+    """The gateway, which is given back as it was."""
+    yield world.ike
+    world.ike.resume() if world.ike.charon.running else world.ike.on()
+
+
 @pytest.fixture(scope="module")
 def plain(world: World) -> PlainIke:
     """An ordinary client, without a kill switch."""
     return PlainIke.start(world.laptop, world.ike)
+
+
+def _pages(world: World, *urls: str) -> list[str]:
+    return [world.laptop.curl(url, timeout_s=1).stdout.strip() for url in urls or _BOTH]
+
+
+def _clear(recording: Recording) -> tuple[Frame, ...]:
+    """What left in clear, but for the kernel's own reports of multicast groups: nothing here keeps them."""
+    return tuple(frame for frame in recording.clear() if "icmpv6 type 143" not in frame.what)
 
 
 @pytest.mark.parametrize("way", Way)
@@ -34,18 +59,198 @@ def test_every_way_carries_both_families(world: World, plain: PlainIke, way: Way
     """It comes up and gives addresses and resolvers; pages go through the tunnel, IPv6 too, in ESP and nothing else."""
     with world.record(ike=plan.IKE_GATEWAYS) as recorder:
         plain.up(way)
-        seen = [world.laptop.curl(f"http://{web}/ip").stdout.strip() for web in (plan.WEB4, f"[{plan.WEB6}]")]
-        given = plain.resolvers()
+        seen, given = _pages(world), plain.resolvers()
         (sa,) = world.ike.sas()
         plain.down(way)
     recording = recorder.recording(new_token())
     counts = recording.counts()
 
-    assert seen == [str(plan.GATEWAY4), str(plan.GATEWAY6)]
+    assert seen == _THROUGH
     assert set(given) == {str(world.ike.pool.inside4), str(world.ike.pool.inside6)}
     assert (sa.connection, sa.version, sa.state, sa.remote) == (way, way.version, "ESTABLISHED", way.identity)
     assert {*sa.vips} <= {*map(str, world.ike.pool.addresses)}
     assert len(sa.vips) == 2
     assert counts[Kind.IKE] >= 3
     assert counts[Kind.UDP_ESP] >= 10
-    assert not recording.clear(), recording.describe()
+    assert not _clear(recording), recording.describe()
+
+
+def test_gateway_is_reached_by_ipv6(world: World, plain: PlainIke) -> None:
+    """The same gateway at its IPv6 address; ESP goes by IPv6 then."""
+    plain.write(str(plan.GATEWAY6))
+    plain.charon.load()
+    try:
+        with world.record(ike=plan.IKE_GATEWAYS) as recorder:
+            plain.up(Way.PSK)
+            seen = _pages(world)
+            plain.down(Way.PSK)
+    finally:
+        plain.write(str(plan.GATEWAY4))
+        plain.charon.load()
+    recording = recorder.recording(new_token())
+
+    assert seen == _THROUGH
+    assert not _clear(recording), recording.describe()
+    assert {frame.what.split()[2] for frame in recording.frames if frame.kind is Kind.UDP_ESP} == {str(plan.GATEWAY6)}
+
+
+def test_laptop_has_a_charon_that_signals_reach(world: World) -> None:
+    """The program is charon itself, in the laptop's network, with its socket where its settings say, and ends when it
+    is asked to.
+    """
+    place = "/run/aovpnd/charon/lab0"
+    world.laptop.host.path(place).mkdir(parents=True)
+    settings = f"charon-systemd {{\n plugins {{\n vici {{\n socket = unix://{place}/vici\n }}\n }}\n }}\n"
+    world.laptop.host.path(f"{place}/strongswan.conf").write_text(settings)
+    environment = {"STRONGSWAN_CONF": f"{place}/strongswan.conf"}
+    program = world.laptop.host.spawn("/usr/sbin/charon-systemd", env=environment, log="lab0")
+    wait_for("its socket", world.laptop.host.path(f"{place}/vici").is_socket)
+
+    assert Path(f"/proc/{program.pid}/comm").read_text().strip() == "charon-systemd"
+    assert program.pid in world.laptop.host.pids_of("charon-systemd")
+    assert charon.sas(world.laptop.host, f"{place}/vici") == ()
+    program.terminate()
+    assert program.wait(5) == 0
+
+
+@pytest.mark.parametrize(
+    ("certificate", "complaint"),
+    [
+        ("gateway-expired", "subject certificate invalid"),
+        ("gateway-misnamed", "no trusted"),
+        ("gateway-unknown", "no trusted"),
+    ],
+)
+def test_bad_certificate_of_the_gateway_is_refused(
+    plain: PlainIke, gateway: IkeGateway, certificate: str, complaint: str
+) -> None:
+    """A client that is told whom to believe does not connect, and says why."""
+    before = len(plain.charon.log())
+    gateway.certify(certificate)
+    try:
+        with pytest.raises(LabError):
+            plain.up(Way.CERTIFICATE)
+    finally:
+        gateway.certify("gateway")
+
+    assert complaint in plain.charon.log()[before:]
+
+
+@pytest.mark.parametrize("way", [Way.PSK, Way.PPK, Way.V1_AGGRESSIVE, Way.V1_HYBRID])
+def test_secrets_that_were_rotated_are_refused(plain: PlainIke, gateway: IkeGateway, way: Way) -> None:
+    """Who has the old ones does not come in; who has the right ones does."""
+    old = gateway.psk, gateway.password, gateway.ppk
+    gateway.rotate()
+    with pytest.raises(LabError):
+        plain.up(way)
+    gateway.psk, gateway.password, gateway.ppk = old
+    gateway.load()
+    plain.up(way)
+    plain.down(way)
+
+
+def test_gateway_is_lost_and_found(world: World, plain: PlainIke, gateway: IkeGateway) -> None:
+    """With a dead exit nothing comes back; deleting is told to the laptop; restarted, it knows nobody."""
+    plain.up(Way.PSK)
+    assert gateway.established() == gateway.established(Way.PSK) == 1
+    gateway.shut_exit(dead=True)
+    assert _pages(world, _PAGE) == [""]
+    gateway.shut_exit(dead=False)
+    assert _pages(world) == _THROUGH
+    gateway.terminate()
+    wait_for("the laptop to hear of it", lambda: not plain.charon.sas())
+    plain.up(Way.PSK)
+    gateway.restart()
+
+    assert gateway.sas() == ()
+    charon.flush(world.laptop.host, _SOCKET)
+    wait_for("the laptop's SAs to go", lambda: not plain.charon.sas())
+
+
+def test_gateway_answers_only_when_it_can(world: World, plain: PlainIke, gateway: IkeGateway) -> None:
+    """Hanging or filtered it does not answer; afterwards it does."""
+    for silent, loud in (
+        (gateway.hang, gateway.resume),
+        (lambda: gateway.filter_udp(filtered=True), lambda: gateway.filter_udp(filtered=False)),
+    ):
+        silent()
+        with pytest.raises(LabError):
+            plain.up(Way.PSK, timeout_s=1)
+        loud()
+        charon.flush(world.laptop.host, _SOCKET)
+    plain.up(Way.PSK)
+
+    assert gateway.established() == 1
+    plain.down(Way.PSK)
+
+
+def test_keys_are_renewed_under_way(world: World, plain: PlainIke, gateway: IkeGateway) -> None:
+    """The gateway renews the CHILD SA, then the IKE SA; the tunnel carries behind each, with the same addresses."""
+    plain.up(Way.PSK)
+    (first,) = gateway.sas()
+    gateway.rekey(child=True)
+    wait_for(
+        "a new CHILD SA", lambda: not {*first.children} & {number for sa in gateway.sas() for number in sa.children}
+    )
+    carried = _pages(world)
+    gateway.rekey()
+    wait_for("a new IKE SA", lambda: gateway.established() == 1 and gateway.sas()[0].unique != first.unique)
+
+    assert carried == _pages(world) == _THROUGH
+    assert gateway.sas()[0].vips == first.vips
+    plain.down(Way.PSK)
+
+
+def test_sa_follows_the_laptop(world: World, plain: PlainIke, gateway: IkeGateway) -> None:
+    """MOBIKE: from one link to the other, and to another address, with the same IKE SA."""
+    world.plug("home", link="eth0")
+    plain.up(Way.CERTIFICATE)
+    (before,) = gateway.sas()
+    world.unplug("eth0")
+    wait_for("the way by wlan0", lambda: _pages(world, _PAGE) == _THROUGH[:1])
+    (after,) = gateway.sas()
+    plain.down(Way.CERTIFICATE)
+
+    assert (after.unique, after.vips) == (before.unique, before.vips)
+
+
+def test_killed_charon_means_plain_text(world: World, plain: PlainIke) -> None:
+    """Positive control: without a kill switch, what went through the tunnel goes in clear when charon is killed."""
+    plain.up(Way.PSK)
+    with world.record(ike=plan.IKE_GATEWAYS) as recorder:
+        for pid in world.laptop.host.pids_of("charon-systemd"):
+            os.kill(pid, 9)
+        wait_for("a page", lambda: _pages(world, _PAGE) == [plan.HOME.wan4])
+    plain.charon.start()
+
+    assert recorder.recording(new_token()).clear()
+
+
+def test_another_gateway_has_the_same_secrets(world: World, plain: PlainIke) -> None:
+    """The laptop's files are good for it, too."""
+    other = world.another_ike_gateway()
+    plain.write(str(other.place.wan4))
+    plain.charon.load()
+    plain.up(Way.EAP_TLS)
+
+    assert _pages(world) == [str(other.place.wan4), str(other.place.wan6)]
+    assert set(plain.resolvers()) == {str(other.pool.inside4), str(other.pool.inside6)}
+    plain.down(Way.EAP_TLS)
+
+
+@pytest.mark.parametrize("way", Way)
+def test_account_names_only_files_that_are_there(world: World, way: Way) -> None:
+    """NAME.toml is TOML, and what it names root alone can read."""
+    place = world.laptop.host.path(str(install(world.laptop, account(world.ike, way), name=f"to-{way}")))
+    table = tomllib.loads(place.read_text())
+    named = [
+        value
+        for part in (*table["ike"]["auth"], table["ike"]["server"], table["ike"].get("ppk", {}))
+        for value in part.values()
+    ]
+    files = [
+        value for value in (*named, *table["ike"]["server"].get("authorities", [])) if str(value).startswith("keys/")
+    ]
+
+    assert table["ike"]["version"] == way.version
+    assert {(world.laptop.host.path("/etc/aovpnd") / file).stat().st_mode & 0o777 for file in files} == {0o600}
