@@ -42,9 +42,16 @@ def gateway(world: World) -> Iterator[IkeGateway]:
 
 
 @pytest.fixture(scope="module")
-def plain(world: World) -> PlainIke:
+def client(world: World) -> PlainIke:
     """An ordinary client, without a kill switch."""
     return PlainIke.start(world.laptop, world.ike)
+
+
+@pytest.fixture
+def plain(world: World, client: PlainIke) -> Iterator[PlainIke]:
+    """The client, of which nothing is left for the next test."""
+    yield client
+    charon.flush(world.laptop.host, _SOCKET)
 
 
 def _pages(world: World, *urls: str) -> list[str]:
@@ -68,20 +75,20 @@ class Trip:
 
 
 @pytest.fixture(scope="module")
-def trips(world: World, plain: PlainIke) -> tuple[dict[tuple[Way, int], Trip | LabError], Recording]:
+def trips(world: World, client: PlainIke) -> tuple[dict[tuple[Way, int], Trip | LabError], Recording]:
     """Every way to the gateway's IPv4 address, one to its IPv6 address; all of it in one recording."""
     found: dict[tuple[Way, int], Trip | LabError] = {}
     with world.record(ike=plan.IKE_GATEWAYS) as recorder:
         for address, ways in ((plan.GATEWAY4, tuple(Way)), (plan.GATEWAY6, (Way.PSK,))):
-            plain.write(str(address))
-            plain.charon.load()
+            client.write(str(address))
+            client.charon.load()
             for way in ways:
                 try:
-                    found[way, address.version] = _trip(world, plain, way)
+                    found[way, address.version] = _trip(world, client, way)
                 except LabError as error:
                     found[way, address.version] = error
-    plain.write(str(plan.GATEWAY4))
-    plain.charon.load()
+    client.write(str(plan.GATEWAY4))
+    client.charon.load()
     return found, recorder.recording(new_token())
 
 
@@ -170,7 +177,6 @@ def test_secrets_that_were_rotated_are_refused(plain: PlainIke, gateway: IkeGate
     gateway.psk, gateway.password, gateway.ppk = old
     gateway.load()
     plain.up(way)
-    plain.down(way)
 
 
 def test_gateway_is_lost_and_found(world: World, plain: PlainIke, gateway: IkeGateway) -> None:
@@ -205,7 +211,6 @@ def test_gateway_answers_only_when_it_can(world: World, plain: PlainIke, gateway
     plain.up(Way.PSK)
 
     assert gateway.established() == 1
-    plain.down(Way.PSK)
 
 
 def test_keys_are_renewed_under_way(world: World, plain: PlainIke, gateway: IkeGateway) -> None:
@@ -222,7 +227,6 @@ def test_keys_are_renewed_under_way(world: World, plain: PlainIke, gateway: IkeG
 
     assert carried == _pages(world) == _THROUGH
     assert gateway.sas()[0].vips == first.vips
-    plain.down(Way.PSK)
 
 
 def test_sa_follows_the_laptop(world: World, plain: PlainIke, gateway: IkeGateway) -> None:
@@ -233,7 +237,6 @@ def test_sa_follows_the_laptop(world: World, plain: PlainIke, gateway: IkeGatewa
     world.unplug("eth0")
     wait_for("the way by wlan0", lambda: _pages(world, _PAGE) == _THROUGH[:1])
     (after,) = gateway.sas()
-    plain.down(Way.CERTIFICATE)
 
     assert (after.unique, after.vips) == (before.unique, before.vips)
 
@@ -259,7 +262,6 @@ def test_another_gateway_has_the_same_secrets(world: World, plain: PlainIke) -> 
 
     assert _pages(world) == [str(other.place.wan4), str(other.place.wan6)]
     assert set(plain.resolvers()) == {str(other.pool.inside4), str(other.pool.inside6)}
-    plain.down(Way.EAP_TLS)
 
 
 @pytest.mark.parametrize("way", Way)
