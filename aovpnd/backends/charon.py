@@ -26,7 +26,7 @@ KEYS: Final = "ike"
 """The one VICI name below which a link's secrets are kept."""
 
 _TUNNELS: Final = tuple(f"{names.LINK_PREFIX}{number}" for number in range(8))
-"""Links by which no IKE goes. (kernel-libipsec must see the one that it is behind.)"""
+"""Links by which no IKE goes. (kernel-libipsec must see the one that it is behind: no SA without its address.)"""
 _SETTINGS: Final = """\
 # Written by aovpnd for the charon of {link}; strongswan.conf(5). Nothing secret is here.
 charon-systemd {{
@@ -35,12 +35,11 @@ charon-systemd {{
   # Ports of its own: the usual ones may be somebody else's.
   port = 0
   port_nat_t = 0
-  # Routes are ours to make. What kernel-libipsec insists on goes where nobody looks.
+  # Addresses and routes are ours to make. What kernel-libipsec insists on goes where nobody looks.
   install_routes = no
   routing_table = {table}
   routing_table_prio = {priority}
-  install_virtual_ip = {virtual_ip}
-  install_virtual_ip_on = {link}
+  install_virtual_ip = no
   interfaces_ignore = {ours}
   # Given up in 15 s: the daemon tries again, or the next gateway.
   retransmit_timeout = 1.0
@@ -111,8 +110,6 @@ def settings(link: str, place: Place, *, kernel: bool) -> str:
         plugins=" ".join(plugin for plugin in plugins if plugin),
         table=names.CHARON_TABLE,
         priority=names.CHARON_PRIORITY,
-        # kernel-libipsec makes no SA without the address on a link; with the kernel's ESP we give it ourselves.
-        virtual_ip="no" if kernel else "yes",
         ours=",".join(other for other in _TUNNELS if kernel or other != link),
         log=place.log,
         socket=place.socket,

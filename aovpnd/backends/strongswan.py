@@ -124,10 +124,10 @@ class StrongSwanBackend:
 
     def _given(self, link: str, sa: Sa | None, child: Child | None) -> Given | None:
         """What the gateway gave us; None while it is not known."""
-        if sa is None or child is None:
+        if sa is None:
             return None
         servers = _servers(self._place(link).given_of(sa.number))
-        if servers is None and child.age_s < _GIVEN_S:
+        if child is not None and servers is None and child.age_s < _GIVEN_S:
             return None
         return Given(tuple(map(ip_interface, sa.addresses)), servers or ())
 
@@ -173,6 +173,8 @@ class StrongSwanBackend:
             self._netlink.set_link(link, up=True)
             if wish.path is not None:
                 self._provoke(link.name, spec, charon)
+            elif link.kind != _KERNEL and spec.addresses:
+                _complete(charon, spec)
 
     def remove(self, link: Link) -> None:
         """End the link's charon and its SAs, and delete the link; may be called twice."""
@@ -307,6 +309,13 @@ def _interface(link: str) -> int:
 
 def _is_charons(link: Link) -> bool:
     return _TUN.fullmatch(link.name) is not None and link.kind == "tun" and link.arphrd == ARPHRD_NONE
+
+
+def _complete(charon: Charon, spec: IPsec) -> None:
+    """kernel-libipsec makes no CHILD SA before the link has its address, which the IKE SA has to bring first."""
+    sa, child = _alive(charon.sas())
+    if sa is not None and child is None:
+        charon.initiate(name_of(spec), children_of(spec))
 
 
 def _alive(sas: Iterable[Sa]) -> tuple[Sa | None, Child | None]:

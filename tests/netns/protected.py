@@ -23,6 +23,8 @@ from aovpnd import names
 from tests.lab import plan
 from tests.lab.beacon import NOT_OPEN
 from tests.lab.frames import ENDPOINTS, Endpoint, Kind
+from tests.lab.ike import Way
+from tests.lab.ike_client import account, install
 from tests.lab.laptop import Laptop
 from tests.lab.process import LabError, wait_for
 from tests.lab.record import Recorder, Recording
@@ -125,6 +127,7 @@ class Protected:
     """One world whose laptop runs the daemon."""
 
     world: World
+    way: Way | None = None
 
     @classmethod
     def build(
@@ -136,24 +139,33 @@ class Protected:
         start: bool = True,
         control: bool = True,
         nat64: bool = False,
+        way: Way | None = None,
     ) -> Self:
         """A world whose laptop is off every network and runs the daemon, with one tunnel configured.
 
-        ``control``: before that, unprotected at home, every sender must be seen.
+        ``control``: before that, unprotected at home, every sender must be seen. ``way``: the tunnel is one of IKE, and
+        this is how the laptop shows itself.
         """
-        world = World.build(lease_s=lease_s, links=links, nat64=nat64)
+        world = World.build(lease_s=lease_s, links=links, nat64=nat64, ike=way is not None)
         try:
-            laptop = cls(world)
+            laptop = cls(world, way)
             if control:
                 laptop.positive_control()
             if tunnel:
-                world.laptop.install_tunnel()
+                laptop.install_tunnel()
             if start:
                 world.laptop.start_daemon()
         except BaseException:
             world.close()
             raise
         return laptop
+
+    def install_tunnel(self) -> None:
+        """Write the tunnel's file."""
+        if self.way is None:
+            self.lab.install_tunnel()
+        else:
+            install(self.lab, account(self.world.ike, self.way), "home")
 
     @property
     def lab(self) -> Laptop:
@@ -193,7 +205,7 @@ class Protected:
         ``endpoints``: where handshakes may go.
         """
         with (
-            self.world.record(endpoints=endpoints) as recorder,
+            self.world.record(endpoints=endpoints, ike=plan.IKE_GATEWAYS if self.way is not None else ()) as recorder,
             Senders.start(self.lab, kinds, link=link, rate=rate) as senders,
         ):
             watch = Watch(recorder, senders, kinds, self.lab)
