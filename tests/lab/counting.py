@@ -9,8 +9,8 @@ from typing import Final
 
 from tests.lab.frames import ESP_LEAST, IKE_EXCHANGES, LOOKED_UP, RESOLVERS, SITES, Address, Endpoint, Kind
 
-NOT_CAPTURED: Final = frozenset({Kind.ARP, Kind.TUNNEL})
-"""What a recorder with ``prefilter`` leaves out of the capture."""
+NOT_CAPTURED: Final = frozenset({Kind.ARP, Kind.TUNNEL, Kind.UDP_ESP})
+"""What a recorder with ``prefilter`` leaves out of the capture, but for the bytes that keep a NAT's mapping alive."""
 _MTU: Final = 1500
 _ESP_SIZES: Final = range(ESP_LEAST, _MTU - 20, 4)
 _ISAKMP_SIZES: Final = range(28, _MTU - 40)
@@ -139,8 +139,11 @@ def _look_up_rules() -> Rules:
     return tuple(rules)
 
 
-def bpf(endpoints: tuple[Endpoint, ...]) -> str:
-    """A pcap-filter(7) expression that is true for what ``prefilter`` captures: all but `NOT_CAPTURED`, exactly."""
+def bpf(endpoints: tuple[Endpoint, ...], ike: tuple[Address, ...] = ()) -> str:
+    """A pcap-filter(7) expression that is true for what ``prefilter`` captures: all but `NOT_CAPTURED`, exactly.
+
+    ``endpoints`` are where WireGuard may go, ``ike`` where IKE and ESP may.
+    """
     whole4 = "ip[0] = 0x45 and ip[6:2] & 0xbfff = 0 and ip[2:2] = udp[4:2] + 20 and len = ip[2:2] + 14"
     whole6 = "ip6[6] = 17 and ip6[4:2] = ip6[44:2] and len = ip6[4:2] + 54"
     data4 = f"{whole4} and udp[4:2] >= 40 and udp[8:4] = 0x04000000"
@@ -152,4 +155,11 @@ def bpf(endpoints: tuple[Endpoint, ...]) -> str:
             parts.append(f"(ip and udp dst port {port} and dst host {address} and {data4})")
         else:
             parts.append(f"(ip6 and dst host {address} and ip6[42:2] = {port} and {data6})")
+    for address in ike:
+        if address.version == 4:
+            esp = f"udp[4:2] >= {8 + ESP_LEAST} and udp[4:2] & 3 = 0 and udp[8:4] >= 256 and udp[12:4] != 0"
+            parts.append(f"(ip and udp dst port 4500 and dst host {address} and {whole4} and {esp})")
+        else:
+            esp = f"ip6[44:2] >= {8 + ESP_LEAST} and ip6[44:2] & 3 = 0 and ip6[48:4] >= 256 and ip6[52:4] != 0"
+            parts.append(f"(ip6 and dst host {address} and ip6[42:2] = 4500 and {whole6} and {esp})")
     return f"not ({' or '.join(parts)})"

@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 
 from tests.lab.capture import write_pcapng
-from tests.lab.frames import Frame, Kind, dissect
+from tests.lab.frames import Frame, Kind, dissect, read_pcapng
 from tests.lab.host import Host, new_world_dir
 from tests.lab.identity import Trace
 from tests.lab.made import IKE4, IKE6, NEAR_MISSES, PROPER, TELLING, Made
@@ -96,6 +96,23 @@ def test_ike_is_in_clear_where_there_is_none(ends: tuple[Host, Host]) -> None:
         wait_for("all of them", lambda: recorder.count(Kind.CLEAR) == len(frames))
 
     assert recorder.recording(new_token()).counts() == {Kind.CLEAR: len(frames)}
+
+
+def test_prefilter_leaves_out_only_what_is_frequent(ends: tuple[Host, Host]) -> None:
+    """A capture for floods lacks the tunnels' data and ARP; of near misses it lacks none."""
+    near, far = ends
+    frames = (*PROPER, *NEAR_MISSES)
+    with Recorder.start(far, (LINK,), prefilter=True, ike=(IKE4, IKE6)) as recorder:
+        lines = "".join(f"{frame.data.hex()}\n" for frame in frames)
+        near.run(sys.executable, "-I", "-c", _SEND, stdin=lines)
+        wait_for("all of them", lambda: recorder.counters()[LINK].total() == len(frames))
+        recorder.stop()
+    captured = Counter(data for _, _, data in read_pcapng(recorder.path))
+    left_out = [frame for frame in frames if not captured[frame.data]]
+
+    assert {frame.kind for frame in left_out} == {Kind.ARP, Kind.TUNNEL, Kind.UDP_ESP}
+    assert captured.total() == len(frames) - len(left_out)
+    assert "NAT keepalive" not in {frame.name for frame in left_out}
 
 
 def test_what_frames_tell(tmp_path: Path) -> None:
