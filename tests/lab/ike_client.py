@@ -136,12 +136,14 @@ class PlainIke:
         plain.charon.start()
         return plain
 
-    def write(self, to: str) -> None:
-        """Write its connections, to this address of the gateway; `Charon.load` reads them."""
+    def write(self, to: str, *, certificate: str = "laptop") -> None:
+        """Write its connections, to this address of the gateway, with this certificate of `Pki`; `Charon.load` reads
+        them.
+        """
         pki = self.gateway.pki
         files = {
-            "x509/laptop.crt": pki.text("laptop.crt"),
-            "private/laptop.key": pki.text("laptop.key"),
+            "x509/laptop.crt": pki.text(f"{certificate}.crt"),
+            "private/laptop.key": pki.text(f"{certificate}.key"),
             "x509ca/ca.crt": pki.text("ca.crt"),
         }
         self.charon.write(self._conf(to), files)

@@ -167,6 +167,24 @@ def test_bad_certificate_of_the_gateway_is_refused(
     assert complaint in plain.charon.log()[before:]
 
 
+@pytest.mark.parametrize("certificate", ["laptop-expired", "laptop-unknown", "laptop-ending"])
+def test_certificate_of_the_laptop_is_judged(plain: PlainIke, certificate: str) -> None:
+    """The gateway refuses one that has ended, or that another authority signed, and takes one that is about to end."""
+    plain.write(str(plan.GATEWAY4), certificate=certificate)
+    plain.charon.load()
+    try:
+        if certificate == "laptop-ending":
+            plain.up(Way.CERTIFICATE)
+        else:
+            with pytest.raises(LabError):
+                plain.up(Way.CERTIFICATE)
+    finally:
+        plain.write(str(plan.GATEWAY4))
+        plain.charon.load()
+
+    assert plain.charon.established() == (1 if certificate == "laptop-ending" else 0)
+
+
 @pytest.mark.parametrize("way", [Way.PSK, Way.PPK, Way.V1_AGGRESSIVE, Way.V1_HYBRID])
 def test_secrets_that_were_rotated_are_refused(plain: PlainIke, gateway: IkeGateway, way: Way) -> None:
     """Who has the old ones does not come in; who has the right ones does."""
