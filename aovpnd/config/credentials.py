@@ -47,6 +47,13 @@ class Store:
             from aovpnd.config import certificates  # noqa: PLC0415 - 50 ms, for tunnels with certificates
         return certificates.certificates(content)
 
+    def chain(self, value: object) -> "tuple[Certificate, ...]":
+        """Our certificate, and behind it those between it and the gateway's authority."""
+        found = self.certificates(value)
+        if len(found) > MOST_CERTIFICATES:
+            raise UnfitError(f"a chain of {len(found)} certificates is too long", f"at most {MOST_CERTIFICATES}")
+        return found
+
     def key(self, value: object, password: Secret | None) -> "Key":
         """The private key of a PEM file."""
         content = self._content(value, Holds.CREDENTIAL)
@@ -107,8 +114,6 @@ class Store:
 
 def agree(chain: "tuple[Certificate, ...]", key: "Key | None") -> None:
     """The chain begins with the certificate that belongs to the key (None: it is somewhere else)."""
-    if len(chain) > MOST_CERTIFICATES:
-        raise UnfitError(f"a chain of {len(chain)} certificates is too long", f"at most {MOST_CERTIFICATES}")
     if key is not None and chain[0].public_key != key.public_key:
         if any(each.public_key == key.public_key for each in chain):
             raise UnfitError("the certificate that belongs to the key is not the first", "write it first")
@@ -151,7 +156,8 @@ def _path(value: object) -> str:
 def _unfit(error: ConfigError, path: Path) -> UnfitError:
     """As the file's own fault, named only where there is such a file."""
     if os.path.lexists(path):
-        return UnfitError(f"{error.file}: {error.reason}", error.hint)
+        hint = error.hint if path.is_file() or path.is_symlink() else "write the name of a file"
+        return UnfitError(f"{error.file}: {error.reason}", hint)
     return UnfitError("there is no such file", "paths are absolute, or relative to the configuration directory")
 
 

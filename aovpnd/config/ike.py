@@ -171,7 +171,7 @@ def _server(
     needed = method is Method.CERTIFICATE or any(each.method in _TLS for each in rounds)
     if not needed and rounds:
         for name in ("authorities", "revocation", "crls"):
-            if name in table.values:
+            if name in table.values and any(each.method is Method.PSK for each in rounds):
                 reader.wrong(table, name, "has no use where the gateway shows no certificate", "remove the line")
         return Server(method, identity) if identity is not None else None
     if "authorities" not in table.values and rounds:

@@ -42,7 +42,7 @@ class _At:
 
 def read(reader: Reader, store: Store, tables: Tables, version: IkeVersion) -> tuple[Round, ...]:
     """The rounds that can be used; what is wrong with the others is told."""
-    if not tables.rounds:
+    if not tables.rounds and not any(finding.key == AUTH for finding in reader.all):
         reader.fault(tables.ike.line, "is missing", "write [[ike.auth]] and below it a method", AUTH)
     identity = reader.typed(tables.ike, "identity", ike_values.identity)
     at = _At(reader, store, tables.ike, identity)
@@ -120,10 +120,12 @@ def _container(at: _At, table: Table) -> "tuple[tuple[Certificate, ...], Key | N
 def _pair(at: _At, table: Table) -> "tuple[tuple[Certificate, ...], Key | Token | None]":
     if "certificate" not in table.values:
         at.reader.wrong(table, "certificate", "is missing", "write certificate and key, or pkcs12")
-    chain = at.reader.typed(table, "certificate", at.store.certificates) or ()
-    ways = [name for name, there in _ways(table).items() if there]
+    chain = at.reader.typed(table, "certificate", at.store.chain) or ()
+    inner = [each for each in (table.token, table.tpm) if each is not None]
+    ways = [*(["key"] if "key" in table.values else []), *(each.name for each in inner)]
     if len(ways) > 1:
-        at.reader.wrong(table, "key", f"{' and '.join(ways)} exclude each other", "keep the one where the key is")
+        reason = f"stands beside {ways[0].rpartition('.')[2]}, and the key is in one place"
+        at.reader.fault(inner[-1].line, reason, "keep the one where it is", inner[-1].name)
         return chain, None
     if "password_file" in table.values and ways != ["key"]:
         at.reader.wrong(table, "password_file", "has no use without key or pkcs12", "the PIN of a token is in pin_file")
@@ -138,10 +140,6 @@ def _pair(at: _At, table: Table) -> "tuple[tuple[Certificate, ...], Key | Token 
     if "password_file" in table.values and password is None:
         return chain, None
     return chain, at.reader.typed(table, "key", lambda value: at.store.key(value, password))
-
-
-def _ways(table: Table) -> dict[str, bool]:
-    return {"key": "key" in table.values, "token": table.token is not None, "tpm": table.tpm is not None}
 
 
 def _token(at: _At, table: Table) -> Token | None:

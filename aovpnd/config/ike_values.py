@@ -55,6 +55,8 @@ def some(value: object, parse: Callable[[object], _T], most: int = MOST) -> tupl
 def gateway(value: object) -> Endpoint | HostPort:
     """Where charon of the other side listens; port 4500 unless another is written."""
     written = plain.text(value)
+    if not written:
+        raise UnfitError("is empty", _GATEWAY)
     bracketed = written.startswith("[")
     if written.count(":") > 1 and not bracketed:
         raise UnfitError(f"{quoted(written)} has no brackets around its IPv6 address", _GATEWAY)
@@ -63,7 +65,8 @@ def gateway(value: object) -> Endpoint | HostPort:
         found = values.endpoint(f"{written}:{NAT_T_PORT}" if bare else written)
     except UnfitError as error:
         hint = _GATEWAY if "51820" in error.hint else error.hint
-        raise UnfitError(error.reason, hint) from None
+        reason = error.reason.replace(f"{written}:{NAT_T_PORT}", written) if bare else error.reason
+        raise UnfitError(reason, hint) from None
     if found.port == _IKE_PORT:
         reason = "IKE begins on port 4500 here, where ESP follows it (RFC 7296 section 2.23)"
         raise UnfitError(reason, "leave the port out; a gateway that listens on 500 listens on 4500, too")

@@ -1,0 +1,123 @@
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""Files that the file of an IKE tunnel names: keys, certificates, lists and secrets, made once per run of the tests."""
+
+from datetime import UTC, datetime, timedelta
+from functools import cache
+from ipaddress import ip_address
+from pathlib import Path
+from typing import Final
+
+from cryptography import x509
+from cryptography.hazmat.primitives.asymmetric import ec, ed25519, rsa, x25519
+from cryptography.hazmat.primitives.hashes import SHA256
+from cryptography.hazmat.primitives.serialization import (
+    BestAvailableEncryption,
+    Encoding,
+    KeySerializationEncryption,
+    NoEncryption,
+    PrivateFormat,
+    pkcs12,
+)
+from cryptography.x509.oid import NameOID
+
+SECRET: Final = "Kq7vTz0WbY3xNc5m"  # noqa: S105 - of no use to anybody
+PASSWORD: Final = "Pf2hJr8LsD4gMu6e"  # noqa: S105 - as above
+BEGIN: Final = datetime(2026, 1, 1, tzinfo=UTC)
+END: Final = datetime(2036, 1, 1, tzinfo=UTC)
+PAST: Final = datetime(2026, 2, 1, tzinfo=UTC)
+_Key = ec.EllipticCurvePrivateKey | rsa.RSAPrivateKey | ed25519.Ed25519PrivateKey
+
+
+def _name(text: str) -> x509.Name:
+    oids = {"C": NameOID.COUNTRY_NAME, "O": NameOID.ORGANIZATION_NAME, "CN": NameOID.COMMON_NAME}
+    parts = (part.split("=") for part in text.split(", "))
+    return x509.Name([x509.NameAttribute(oids[kind], value) for kind, value in parts])
+
+
+def _certificate(
+    subject: str, key: _Key, issuer: str, signer: ec.EllipticCurvePrivateKey, end: datetime = END, *, ca: bool = False
+) -> x509.Certificate:
+    names = [x509.DNSName("Laptop.lab"), x509.RFC822Name("alice@lab"), x509.IPAddress(ip_address("fd00::7"))]
+    builder = x509.CertificateBuilder(
+        _name(issuer), _name(subject), key.public_key(), x509.random_serial_number(), BEGIN, end
+    )
+    builder = builder.add_extension(x509.BasicConstraints(ca=ca, path_length=None), critical=True)
+    if not ca:
+        builder = builder.add_extension(x509.SubjectAlternativeName(names), critical=False)
+    return builder.sign(signer, SHA256())
+
+
+def _pem(*certificates: x509.Certificate) -> bytes:
+    return b"".join(each.public_bytes(Encoding.PEM) for each in certificates)
+
+
+def _key(key: _Key | x25519.X25519PrivateKey, encryption: KeySerializationEncryption | None = None) -> bytes:
+    return key.private_bytes(Encoding.PEM, PrivateFormat.PKCS8, encryption or NoEncryption())
+
+
+def _list(issuer: str, signer: ec.EllipticCurvePrivateKey) -> x509.CertificateRevocationList:
+    builder = x509.CertificateRevocationListBuilder(_name(issuer), BEGIN, BEGIN + timedelta(days=30))
+    return builder.sign(signer, SHA256())
+
+
+@cache
+def contents() -> dict[str, bytes]:
+    """Every file by its name."""
+    curve = ec.SECP256R1()
+    root, between, laptop = (ec.generate_private_key(curve) for _ in range(3))
+    authority = _certificate("O=Lab, CN=CA", root, "O=Lab, CN=CA", root, ca=True)
+    middle = _certificate("O=Lab, CN=Middle", between, "O=Lab, CN=CA", root, PAST, ca=True)
+    ours = _certificate("C=DE, O=Lab, CN=laptop", laptop, "O=Lab, CN=Middle", between)
+    revoked = _list("O=Lab, CN=CA", root)
+    small = rsa.generate_private_key(65537, 1024)  # noqa: S505 - what is refused
+    hidden = BestAvailableEncryption(PASSWORD.encode())
+    found = {
+        "psk": f"{SECRET}\n",
+        "dos": f"{SECRET}\r\n",
+        "bare": SECRET,
+        "pw": f"{PASSWORD}\n",
+        "empty": "\n",
+        "two": f"{SECRET}\n{SECRET}\n",
+        "odd": f"{SECRET}\x00\n",
+        "long": "x" * 5000,
+        "open": SECRET,
+    }
+    keys = {
+        "laptop.key": _key(laptop),
+        "hidden.key": _key(laptop, hidden),
+        "other.key": _key(ec.generate_private_key(curve)),
+        "small.key": _key(small),
+        "brainpool.key": _key(ec.generate_private_key(ec.BrainpoolP256R1())),
+        "exchange.key": _key(x25519.X25519PrivateKey.generate()),
+        "ed.key": _key(ed25519.Ed25519PrivateKey.generate()),
+    }
+    others = {
+        "latin": b"caf\xe9\n",
+        "ca.crt": _pem(authority),
+        "laptop.crt": _pem(ours),
+        "chain.crt": _pem(ours, middle, authority),
+        "turned.crt": _pem(middle, ours),
+        "many.crt": _pem(*[ours] * 11),
+        "crowd.crt": _pem(ours) * 65,
+        "cut.crt": _pem(ours)[:-40],
+        "damaged.crt": _pem(ours) + _pem(middle).replace(b"MII", b"MIJ", 1),
+        "laptop.der": ours.public_bytes(Encoding.DER),
+        "ca.crl": revoked.public_bytes(Encoding.PEM),
+        "ca.crl.der": revoked.public_bytes(Encoding.DER),
+        "other.crl": _list("O=Lab, CN=Other", root).public_bytes(Encoding.PEM),
+        "laptop.p12": pkcs12.serialize_key_and_certificates(b"laptop", laptop, ours, [middle, authority], hidden),
+        "keyless.p12": pkcs12.serialize_key_and_certificates(b"laptop", None, ours, None, hidden),
+        "module.so": b"\x7fELF",
+    }
+    return {name: text.encode() for name, text in found.items()} | keys | others
+
+
+def lay(base: Path) -> Path:
+    """All of them in ``base``/keys, as an administrator leaves them."""
+    directory = base / "keys"
+    directory.mkdir(mode=0o700, parents=True)
+    for name, content in contents().items():
+        path = directory / name
+        path.write_bytes(content)
+        path.chmod(0o644 if name == "open" else 0o600)
+    return base
