@@ -36,6 +36,7 @@ _END: Final = b"-----END CERTIFICATE-----"
 _WRONG: Final = (
     ValueError,
     TypeError,
+    LookupError,
     OverflowError,
     NotImplementedError,
     UnsupportedAlgorithm,

@@ -3,13 +3,26 @@
 
 from typing import Final
 
-from tests.fuzz import commandline, configuration, examined, kept, machine, naming, netlink, shown, snapshots, talking
+from tests.fuzz import (
+    commandline,
+    configuration,
+    examined,
+    ike,
+    kept,
+    machine,
+    naming,
+    netlink,
+    shown,
+    snapshots,
+    talking,
+)
 from tests.fuzz.target import Target
 
 TARGETS: Final[dict[str, Target]] = {
     target.name: target
     for target in (
         *configuration.TARGETS,
+        *ike.TARGETS,
         *kept.TARGETS,
         *netlink.TARGETS,
         *naming.TARGETS,

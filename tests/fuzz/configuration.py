@@ -126,7 +126,7 @@ DOTTED: Final = (
     "[endpoint]\nresolver = '''\n'''\n"
 )
 STRANGE: Final = "a = [[[[1, 2], [3]], {b = 1}]]\n[[x.y]]\nz = 1979-05-27T07:32:00Z\n[[x.y]]\nz = 0x_f\n"
-_TOML: Final = (
+TOML: Final = (
     *(
         "[",
         "]",
@@ -221,7 +221,7 @@ def _within_limits_or_closed(config: Config) -> None:
         _within_limits(config)
 
 
-_DIRECTORY: Final = Mutator((*_TOML, *_TUNNEL_WORDS))
+_DIRECTORY: Final = Mutator((*TOML, *_TUNNEL_WORDS))
 
 TARGETS: Final = (
     Target("tunnel-file", "wg-quick file as configuration", TUNNEL_FILES, _tunnel, Mutator(_TUNNEL_WORDS), no_process),
@@ -240,7 +240,7 @@ TARGETS: Final = (
         _name,
         Mutator(surrogates=True),
     ),
-    Target("settings", "aovpnd.toml", (SETTINGS, DOTTED, STRANGE), _settings, Mutator(_TOML)),
+    Target("settings", "aovpnd.toml", (SETTINGS, DOTTED, STRANGE), _settings, Mutator(TOML)),
     Target(
         "configuration",
         "policy.d, the user's choice and a tunnel, as files",

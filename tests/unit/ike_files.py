@@ -1,6 +1,7 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
 """Files that the file of an IKE tunnel names: keys, certificates, lists and secrets, made once per run of the tests."""
 
+import base64
 from datetime import UTC, datetime, timedelta
 from functools import cache
 from ipaddress import ip_address
@@ -49,6 +50,10 @@ def _certificate(
 
 def _pem(*certificates: x509.Certificate) -> bytes:
     return b"".join(each.public_bytes(Encoding.PEM) for each in certificates)
+
+
+def _body(content: bytes) -> bytes:
+    return b"-----BEGIN CERTIFICATE-----\n" + base64.b64encode(content) + b"\n-----END CERTIFICATE-----\n"
 
 
 def _key(key: _Key | x25519.X25519PrivateKey, encryption: KeySerializationEncryption | None = None) -> bytes:
@@ -101,6 +106,7 @@ def contents() -> dict[str, bytes]:
         "crowd.crt": _pem(ours) * 65,
         "cut.crt": _pem(ours)[:-40],
         "damaged.crt": _pem(ours) + _pem(middle).replace(b"MII", b"MIJ", 1),
+        "strange.crt": _body(ours.public_bytes(Encoding.DER).replace(b"\x0c\x06laptop", b"\x4c\x06laptop")),
         "laptop.der": ours.public_bytes(Encoding.DER),
         "ca.crl": revoked.public_bytes(Encoding.PEM),
         "ca.crl.der": revoked.public_bytes(Encoding.DER),

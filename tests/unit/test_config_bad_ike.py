@@ -291,6 +291,9 @@ BAD = {
     _with(CERT, "laptop.crt", "cut.crt"): (
         "5: ike.auth.certificate: the certificate cannot be read (does openssl x509 -in FILE -text read it?)"
     ),
+    _with(CERT, "laptop.crt", "strange.crt"): (
+        "5: ike.auth.certificate: the certificate cannot be read (does openssl x509 -in FILE -text read it?)"
+    ),
     _with(CERT, "laptop.crt", "damaged.crt"): (
         "5: ike.auth.certificate: certificate 2 of the file cannot be read (does openssl x509 -in FILE -text read it?)"
     ),
