@@ -5,7 +5,7 @@ What cannot work is refused here, where somebody reads the message, and not by c
 works and protects badly is told by the code `findings.WEAK`: whether it may be used, the settings decide.
 """
 
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Final
 
@@ -41,9 +41,9 @@ def parse(text: str, name: str, file: str, base: Path) -> tuple[IPsec | None, li
     spec = _tunnel(reader, tables, Store(base), name)
     if spec is None or reader.all:
         return None, reader.all
-    weaknesses = _weaknesses(tables, spec, file)
-    weak = tuple(found.reason for found in weaknesses)
-    return replace(spec, weak=weak, written=_written(tables)), weaknesses
+    weaknesses = _weaknesses(tables, spec)
+    spec = replace(spec, weak=tuple(each.words for each in weaknesses), written=_written(tables))
+    return spec, [each.finding(file) for each in weaknesses]
 
 
 def _tunnel(reader: Reader, tables: Tables, store: Store, name: str) -> IPsec | None:
@@ -231,28 +231,41 @@ def _together(
 
 
 # -- what is weak, and where values stand -----------------------------------------------------------------------------
-def _weaknesses(tables: Tables, spec: IPsec, file: str) -> list[Finding]:
+@dataclass(frozen=True, slots=True)
+class _Weakness:
+    """What is weak, in words; at which key, and what would be better."""
+
+    words: str
+    table: Table
+    key: str
+    better: str
+
+    def finding(self, file: str) -> Finding:
+        """As an error, until the settings allow it."""
+        hint = f"{self.better}; an administrator can allow it: [ike] allow_weak = true in aovpnd.toml"
+        line, key = self.table.at(self.key), self.table.key(self.key)
+        return Finding(file, f"{self.words} is weak", hint, line, key, code=WEAK)
+
+
+def _weaknesses(tables: Tables, spec: IPsec) -> list[_Weakness]:
     """What works and protects badly, each once."""
-    found: list[Finding] = []
-
-    def told(table: Table, name: str, words: str, better: str) -> None:
-        hint = f"{better}; an administrator can allow it: [ike] allow_weak = true in aovpnd.toml"
-        found.append(Finding(file, words, hint, table.at(name), table.key(name), code=WEAK))
-
-    ike, ours = tables.ike, [each.method for each in spec.rounds]
+    ike, server, ours = tables.ike, tables.server, [each.method for each in spec.rounds]
+    found: list[_Weakness] = []
     if spec.version is IkeVersion.V1:
-        told(ike, "version", "IKEv1 is weak", "use version = 2")
+        found.append(_Weakness("IKEv1", ike, "version", "use version = 2"))
     if spec.aggressive and Method.PSK in ours:
-        words = "aggressive mode with a PSK is weak: whoever sees one message can guess at the PSK at leisure"
-        told(ike, "aggressive", words, "use version = 2")
+        better = "whoever sees one message can guess at the PSK at leisure; use version = 2"
+        found.append(_Weakness("aggressive mode with a PSK", ike, "aggressive", better))
     elif spec.aggressive:
-        told(ike, "aggressive", "aggressive mode is weak: it shows our identity to everybody", "use version = 2")
+        better = "it shows our identity to everybody; use version = 2"
+        found.append(_Weakness("aggressive mode", ike, "aggressive", better))
     for name, written in (("proposals", spec.proposals), ("esp_proposals", spec.esp_proposals)):
-        for word in dict.fromkeys(word for each in written for word in proposals.weak(each)):
-            told(ike, name, f"'{word}' is weak", 'take it out, or use "aes256gcm16-prfsha384-x25519" and its like')
+        better = 'take it out; "aes256gcm16-prfsha384-x25519" is strong' if name == "proposals" else "take it out"
+        weak = dict.fromkeys(word for each in written for word in proposals.weak(each))
+        found += (_Weakness(f"'{word}' in {name}", ike, name, better) for word in weak)
     if Method.EAP_MSCHAPV2 in ours and spec.server.method is Method.PSK:
-        words = "EAP-MSCHAPv2 towards a gateway without a certificate is weak"
-        told(tables.server, "method", words, 'use method = "certificate" and authorities')
+        words = "EAP-MSCHAPv2 towards a gateway without a certificate"
+        found.append(_Weakness(words, server, "method", 'use method = "certificate" and authorities'))
     return found
 
 

@@ -481,6 +481,20 @@ def test_export_gives_the_file_back(
     assert "there is no tunnel called gone" in capsys.readouterr().err
 
 
+def test_export_of_an_ike_tunnel(
+    where: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """Its file as it is, broken or not; it holds no key, so there is nothing to warn of."""
+    file = where / "etc" / "tunnels" / "office.toml"
+    file.parent.mkdir(parents=True)
+    file.write_text("[ike]\n")
+    file.chmod(0o644)
+    monkeypatch.setattr(sys.stdout, "isatty", lambda: True)
+
+    assert main(["export", "office", "--config-dir", str(where / "etc")]) == 0
+    assert capsys.readouterr() == ("[ike]\n", "")
+
+
 # -- settings ----------------------------------------------------------------------------------------------------------
 def test_policy_shows_values_and_where_they_come_from(where: Path, capsys: pytest.CaptureFixture[str]) -> None:
     """Built-in, from a file, and locked by a policy."""
