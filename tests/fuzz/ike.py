@@ -22,8 +22,8 @@ from tests.fuzz.configuration import TOML, findings
 from tests.fuzz.mutate import Mutator
 from tests.fuzz.places import place
 from tests.fuzz.target import Target, words
-from tests.unit.ike_files import PASSWORD, SECRET, lay
-from tests.unit.test_config_ike import CERT, EAP, FULLEST, PSK, XAUTH
+from tests.unit.ike_files import CERT, EAP, PASSWORD, PSK, SECRET, XAUTH, lay
+from tests.unit.test_config_ike import FULLEST
 
 CONTAINER: Final = CERT.replace(
     'certificate = "keys/laptop.crt"\nkey = "keys/laptop.key"', 'pkcs12 = "keys/laptop.p12"\npassword_file = "keys/pw"'

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""Files that the file of an IKE tunnel names: keys, certificates, lists and secrets, made once per run of the tests."""
+"""Files of IKE tunnels, and what they name: keys, certificates, lists and secrets, made once per run of the tests."""
 
 import base64
 from datetime import UTC, datetime, timedelta
@@ -21,11 +21,42 @@ from cryptography.hazmat.primitives.serialization import (
 )
 from cryptography.x509.oid import NameOID
 
+from aovpnd.config import ike
+from aovpnd.config.findings import Finding
+from aovpnd.ipsec import IPsec
+
 SECRET: Final = "Kq7vTz0WbY3xNc5m"  # noqa: S105 - of no use to anybody
 PASSWORD: Final = "Pf2hJr8LsD4gMu6e"  # noqa: S105 - as above
 BEGIN: Final = datetime(2026, 1, 1, tzinfo=UTC)
 END: Final = datetime(2036, 1, 1, tzinfo=UTC)
 PAST: Final = datetime(2026, 2, 1, tzinfo=UTC)
+PSK: Final = """[ike]
+gateways = "vpn.example.org"
+[[ike.auth]]
+method = "psk"
+secret_file = "keys/psk"
+"""
+CERT: Final = """[ike]
+gateways = "vpn.example.org"
+[[ike.auth]]
+method = "certificate"
+certificate = "keys/laptop.crt"
+key = "keys/laptop.key"
+[ike.server]
+authorities = "keys/ca.crt"
+"""
+EAP: Final = """[ike]
+gateways = "vpn.example.org"
+[[ike.auth]]
+method = "eap-mschapv2"
+user = "alice"
+password_file = "keys/pw"
+[ike.server]
+authorities = "keys/ca.crt"
+"""
+ROUND: Final = '[[ike.auth]]\nmethod = "psk"\nsecret_file = "keys/psk"\n'
+PERSON: Final = '[[ike.auth]]\nmethod = "eap-mschapv2"\nuser = "a"\npassword_file = "keys/pw"\n'
+XAUTH: Final = '[[ike.auth]]\nmethod = "xauth"\nuser = "alice"\npassword_file = "keys/pw"\n'
 _Key = ec.EllipticCurvePrivateKey | rsa.RSAPrivateKey | ed25519.Ed25519PrivateKey
 
 
@@ -36,14 +67,21 @@ def _name(text: str) -> x509.Name:
 
 
 def _certificate(
-    subject: str, key: _Key, issuer: str, signer: ec.EllipticCurvePrivateKey, end: datetime = END, *, ca: bool = False
+    subject: str,
+    key: _Key,
+    issuer: str,
+    signer: ec.EllipticCurvePrivateKey,
+    end: datetime = END,
+    *,
+    ca: bool | None = False,
 ) -> x509.Certificate:
     names = [x509.DNSName("Laptop.lab"), x509.RFC822Name("alice@lab"), x509.IPAddress(ip_address("fd00::7"))]
     builder = x509.CertificateBuilder(
         _name(issuer), _name(subject), key.public_key(), x509.random_serial_number(), BEGIN, end
     )
-    builder = builder.add_extension(x509.BasicConstraints(ca=ca, path_length=None), critical=True)
-    if not ca:
+    if ca is not None:
+        builder = builder.add_extension(x509.BasicConstraints(ca=ca, path_length=None), critical=True)
+    if ca is False:
         builder = builder.add_extension(x509.SubjectAlternativeName(names), critical=False)
     return builder.sign(signer, SHA256())
 
@@ -99,6 +137,7 @@ def contents() -> dict[str, bytes]:
     others = {
         "latin": b"caf\xe9\n",
         "ca.crt": _pem(authority),
+        "plain.crt": _pem(_certificate("O=Lab, CN=CA", root, "O=Lab, CN=CA", root, ca=None)),
         "laptop.crt": _pem(ours),
         "chain.crt": _pem(ours, middle, authority),
         "turned.crt": _pem(middle, ours),
@@ -127,3 +166,14 @@ def lay(base: Path) -> Path:
         path.write_bytes(content)
         path.chmod(0o644 if name == "open" else 0o600)
     return base
+
+
+def parse(text: str, base: Path) -> tuple[IPsec | None, list[Finding]]:
+    """As the file home.toml, where relative paths begin at ``base``."""
+    return ike.parse(text, "home", "home.toml", base)
+
+
+def changed(text: str, old: str, new: str) -> str:
+    """A text in which something that is there is another."""
+    assert old in text
+    return text.replace(old, new, 1)

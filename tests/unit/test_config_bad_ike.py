@@ -5,8 +5,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.unit.ike_files import lay
-from tests.unit.test_config_ike import CERT, EAP, PSK, XAUTH, parse
+from tests.unit.ike_files import CERT, EAP, PERSON, PSK, ROUND, XAUTH, changed, lay, parse
 
 
 @pytest.fixture(scope="module")
@@ -15,13 +14,8 @@ def base(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return lay(tmp_path_factory.mktemp("ike"))
 
 
-def _with(text: str, old: str, new: str) -> str:
-    assert old in text
-    return text.replace(old, new, 1)
-
-
 def _ike(line: str) -> str:
-    return _with(PSK, "[[ike", f"{line}\n[[ike")
+    return changed(PSK, "[[ike", f"{line}\n[[ike")
 
 
 def _server(line: str) -> str:
@@ -32,20 +26,18 @@ def _tunnel(line: str) -> str:
     return f"{PSK}[tunnel]\n{line}\n"
 
 
-ROUND = '[[ike.auth]]\nmethod = "psk"\nsecret_file = "keys/psk"\n'
-PERSON = '[[ike.auth]]\nmethod = "eap-mschapv2"\nuser = "a"\npassword_file = "keys/pw"\n'
 BAD = {
     # tables and keys
     _ike("gateway = 1"): "3: 'gateway' is no key of [ike] (did you mean gateways?)",
     _ike("mobik = true"): "3: 'mobik' is no key of [ike] (did you mean mobike?)",
     _ike("networks = []"): "3: 'networks' is no key of [ike] (it belongs into [tunnel])",
     _ike("[[tunnel]]"): "3: tunnel: is a table (write [tunnel] on a line of its own)",
-    _with(PSK, "[ike]", "[[ike]]"): "1: ike: is a table (write [ike] on a line of its own)",
-    _with(
+    changed(PSK, "[ike]", "[[ike]]"): "1: ike: is a table (write [ike] on a line of its own)",
+    changed(
         PSK, "[[ike.auth]]", "[ike.auth]"
     ): "3: ike.auth: is a list of rounds (write [[ike.auth]], with two brackets)",
-    _with(PSK, ROUND, "auth = 3\n"): "3: ike.auth: is no value (write [[ike.auth]] on a line of its own)",
-    _with(
+    changed(PSK, ROUND, "auth = 3\n"): "3: ike.auth: is no value (write [[ike.auth]] on a line of its own)",
+    changed(
         PSK, '[[ike.auth]]\nmethod = "psk"\nsecret_file = "keys/psk"\n', 'auth = [{ method = "psk" }]\n'
     ): "3: ike.auth: is no value (write [[ike.auth]] on a line of its own)",
     '[interface]\n[ike]\ngateways = "vpn.example.org"\n[[ike.auth]]\nmethod = "psk"\nsecret_file = "keys/psk"\n': (
@@ -58,53 +50,53 @@ BAD = {
     PSK + "token = 3\n": '6: ike.auth.token: is a table (write token = { handle = "..." })',
     _tunnel("networks.x = 1"): "7: 'networks.x' is no key of [tunnel] (did you mean networks?)",
     # gateways
-    _with(
+    changed(
         PSK, '"vpn.example.org"', "[]"
     ): "2: ike.gateways: an empty list says nothing (remove the line, or write one)",
-    _with(PSK, '"vpn.example.org"', "3"): "2: ike.gateways: must be a text, not a number (put it in double quotes)",
-    _with(PSK, '"vpn.example.org"', '"vpn.example.org:500"'): (
+    changed(PSK, '"vpn.example.org"', "3"): "2: ike.gateways: must be a text, not a number (put it in double quotes)",
+    changed(PSK, '"vpn.example.org"', '"vpn.example.org:500"'): (
         "2: ike.gateways: IKE begins on port 4500 here, where ESP follows it (RFC 7296 section 2.23) "
         "(leave the port out; a gateway that listens on 500 listens on 4500, too)"
     ),
-    _with(PSK, '"vpn.example.org"', '"gateway"'): (
+    changed(PSK, '"vpn.example.org"', '"gateway"'): (
         "2: ike.gateways: 'gateway' is only the first part of a name (write it whole, like "
         "vpn.example.org: search domains are the network's, and not asked)"
     ),
-    _with(PSK, '"vpn.example.org"', '"192.0.2.1:0"'): "2: ike.gateways: '0' is not a number from 1 to 65535",
-    _with(PSK, '"vpn.example.org"', '"2001:db8::1"'): (
+    changed(PSK, '"vpn.example.org"', '"192.0.2.1:0"'): "2: ike.gateways: '0' is not a number from 1 to 65535",
+    changed(PSK, '"vpn.example.org"', '"2001:db8::1"'): (
         "2: ike.gateways: '2001:db8::1' has no brackets around its IPv6 address (write it like "
         '"192.0.2.1", "[2001:db8::1]:4500" or "vpn.example.org")'
     ),
-    _with(PSK, '"vpn.example.org"', '"[2001:db8::1"'): (
+    changed(PSK, '"vpn.example.org"', '"[2001:db8::1"'): (
         "2: ike.gateways: '[2001:db8::1' is not an address or name and a port (write it like "
         '"192.0.2.1", "[2001:db8::1]:4500" or "vpn.example.org")'
     ),
-    _with(PSK, '"vpn.example.org"', '"[192.0.2.1]"'): (
+    changed(PSK, '"vpn.example.org"', '"[192.0.2.1]"'): (
         "2: ike.gateways: '[192.0.2.1]': brackets are for IPv6 alone (write it like \"192.0.2.1\", "
         '"[2001:db8::1]:4500" or "vpn.example.org")'
     ),
-    _with(PSK, '"vpn.example.org"', '"127.0.0.1"'): (
+    changed(PSK, '"vpn.example.org"', '"127.0.0.1"'): (
         "2: ike.gateways: '127.0.0.1' is a loopback address: no gateway can be there (write the gateway's own address)"
     ),
-    _with(
+    changed(
         PSK, '"vpn.example.org"', '["192.0.2.1", "192.0.2.1:4500"]'
     ): "2: ike.gateways: something stands twice in the list (remove one of them)",
-    _with(
+    changed(
         PSK, '"vpn.example.org"', '"192.0.2"'
     ): "2: ike.gateways: '192.0.2' is no address (write it like 192.0.2.1 or [2001:db8::1])",
-    _with(PSK, '"vpn.example.org"', '"a b"'): (
+    changed(PSK, '"vpn.example.org"', '"a b"'): (
         "2: ike.gateways: 'a b' is only the first part of a name (write it whole, like vpn.example.org: "
         "search domains are the network's, and not asked)"
     ),
-    _with(
+    changed(
         PSK, '"vpn.example.org"', '""'
     ): '2: ike.gateways: is empty (write it like "192.0.2.1", "[2001:db8::1]:4500" or "vpn.example.org")',
-    _with(
+    changed(
         PSK,
         '"vpn.example.org"',
         str([f"{number}.example" for number in range(17)]),
     ): "2: ike.gateways: a list of 17 is too long (at most 16)",
-    _with(PSK, '"vpn.example.org"', '"fe80::1%eth0"'): (
+    changed(PSK, '"vpn.example.org"', '"fe80::1%eth0"'): (
         "2: ike.gateways: 'fe80::1%eth0' has no brackets around its IPv6 address (write it like "
         '"192.0.2.1", "[2001:db8::1]:4500" or "vpn.example.org")'
     ),
@@ -226,198 +218,8 @@ BAD = {
         "3: ike.esp_proposals: 'aes256gcm16-ke1_mlkem768' adds to a key exchange that it does not name "
         '(add one, like "x25519")'
     ),
-    # rounds
-    _with(PSK, 'method = "psk"\n', ""): (
-        '3: ike.auth.method: is missing (there are: "psk", "certificate", "eap-mschapv2", "eap-tls", '
-        '"eap-ttls", "eap-peap", "xauth")'
-    ),
-    _with(PSK, '"psk"', '"psks"'): (
-        '4: ike.auth.method: \'psks\' is not known (there are: "psk", "certificate", "eap-mschapv2", '
-        '"eap-tls", "eap-ttls", "eap-peap", "xauth")'
-    ),
-    _with(
-        PSK, 'secret_file = "keys/psk"\n', ""
-    ): "3: ike.auth.secret_file: is missing (a file that holds it, which root alone can read)",
-    _with(
-        PSK, '"keys/psk"', '"keys/gone"'
-    ): "5: ike.auth.secret_file: there is no such file (paths are absolute, or relative to BASE)",
-    _with(
-        PSK, '"keys/psk"', '"keys/empty"'
-    ): "5: ike.auth.secret_file: the file is empty (write the secret into it, on one line)",
-    _with(
-        PSK, '"keys/psk"', '"keys/two"'
-    ): "5: ike.auth.secret_file: the file holds more than one line, or no text (one secret on one line)",
-    _with(
-        PSK, '"keys/psk"', '"keys/odd"'
-    ): "5: ike.auth.secret_file: the file holds more than one line, or no text (one secret on one line)",
-    _with(
-        PSK, '"keys/psk"', '"keys/long"'
-    ): "5: ike.auth.secret_file: the file holds more than one line, or no text (one secret on one line)",
-    _with(PSK, '"keys/psk"', '"keys/latin"'): "5: ike.auth.secret_file: the file is not UTF-8 text (save it as UTF-8)",
-    _with(PSK, '"keys/psk"', '"keys/open"'): (
-        "5: ike.auth.secret_file: BASE/keys/open: holds a secret and others can read it (chmod 600 BASE/keys/open)"
-    ),
-    _with(
-        PSK, '"keys/psk"', '"keys"'
-    ): "5: ike.auth.secret_file: BASE/keys: is not a regular file (write the name of a file)",
-    _with(PSK, '"keys/psk"', '""'): "5: ike.auth.secret_file: is no path (write the name of a file)",
-    _with(PSK, '"keys/psk"', "3"): "5: ike.auth.secret_file: must be a text, not a number (put it in double quotes)",
-    _with(PSK, '"keys/psk"', '"a\\u0000b"'): "5: ike.auth.secret_file: is no path (write the name of a file)",
-    _with(PSK, '"keys/psk"', '"keys/psk/x"'): (
-        "5: ike.auth.secret_file: there is no such file (paths are absolute, or relative to the "
-        "configuration directory)"
-    ),
-    PSK + 'user = "alice"\n': '6: ike.auth.user: has no use with method = "psk" (remove the line)',
-    PSK + 'token = { handle = "aa" }\n': '6: ike.auth.token: has no use with method = "psk" (remove the line)',
-    PSK + ROUND: "7: ike.auth.method: there is a PSK in a round before (one is all that charon can tell apart)",
-    PSK + XAUTH: '7: ike.auth.method: XAuth is of IKEv1 (use "eap-mschapv2", or version = 1 (weak))',
-    _with(EAP, 'user = "alice"\n', ""): '3: ike.auth.user: is missing (write user = "NAME")',
-    _with(EAP, '"alice"', '""'): "5: ike.auth.user: '' is no user's name (1 to 255 printable characters)",
-    _with(
-        EAP, 'password_file = "keys/pw"\n', ""
-    ): "3: ike.auth.password_file: is missing (a file that holds it, which root alone can read)",
-    # certificates and keys
-    _with(
-        CERT, 'certificate = "keys/laptop.crt"\n', ""
-    ): "3: ike.auth.certificate: is missing (write certificate and key, or pkcs12)",
-    _with(CERT, 'key = "keys/laptop.key"\n', ""): "3: ike.auth.key: is missing (write key, pkcs12, token or tpm)",
-    _with(
-        CERT, "laptop.crt", "gone.crt"
-    ): "5: ike.auth.certificate: there is no such file (paths are absolute, or relative to BASE)",
-    _with(CERT, "laptop.crt", "laptop.der"): (
-        "5: ike.auth.certificate: the file holds no certificate in PEM (openssl x509 -in FILE -inform "
-        "DER makes PEM of DER)"
-    ),
-    _with(CERT, "laptop.crt", "cut.crt"): (
-        "5: ike.auth.certificate: the certificate cannot be read (does openssl x509 -in FILE -text read it?)"
-    ),
-    _with(CERT, "laptop.crt", "strange.crt"): (
-        "5: ike.auth.certificate: the certificate cannot be read (does openssl x509 -in FILE -text read it?)"
-    ),
-    _with(CERT, "laptop.crt", "damaged.crt"): (
-        "5: ike.auth.certificate: certificate 2 of the file cannot be read (does openssl x509 -in FILE -text read it?)"
-    ),
-    _with(
-        CERT, "laptop.crt", "turned.crt"
-    ): "6: ike.auth.key: the certificate that belongs to the key is not the first (write it first)",
-    _with(
-        CERT, "laptop.crt", "many.crt"
-    ): "5: ike.auth.certificate: a chain of 11 certificates is too long (at most 10)",
-    _with(
-        CERT, "laptop.crt", "crowd.crt"
-    ): "5: ike.auth.certificate: the file holds too many certificates (at most 64)",
-    _with(CERT, "laptop.crt", "laptop.key"): (
-        "5: ike.auth.certificate: the file holds no certificate in PEM (openssl x509 -in FILE -inform "
-        "DER makes PEM of DER)"
-    ),
-    _with(CERT, "laptop.crt", "ca.crt"): (
-        "6: ike.auth.key: does not belong to the certificate (openssl x509 -pubkey and openssl pkey -pubout tell)"
-    ),
-    _with(CERT, "laptop.key", "other.key"): (
-        "6: ike.auth.key: does not belong to the certificate (openssl x509 -pubkey and openssl pkey -pubout tell)"
-    ),
-    _with(
-        CERT, "laptop.key", "hidden.key"
-    ): "6: ike.auth.key: the key is encrypted (password_file names the file with its password)",
-    _with(CERT, "laptop.key", "small.key"): "6: ike.auth.key: an RSA key of 1024 bits is too short (at least 2048)",
-    _with(
-        CERT, "laptop.key", "brainpool.key"
-    ): "6: ike.auth.key: the key's curve is not one of IKE's (P-256, P-384 and P-521 are)",
-    _with(CERT, "laptop.key", "exchange.key"): (
-        "6: ike.auth.key: the key is of a kind that IKE has no use for (RSA, ECDSA, Ed25519 and Ed448 are known)"
-    ),
-    _with(
-        CERT, "laptop.key", "laptop.crt"
-    ): "6: ike.auth.key: the key cannot be read (does openssl pkey -in FILE -noout read it?)",
-    _with(CERT, "laptop.key", "ed.key"): (
-        "6: ike.auth.key: does not belong to the certificate (openssl x509 -pubkey and openssl pkey -pubout tell)"
-    ),
-    _with(CERT, 'key = "keys/laptop.key"\n', 'key = "keys/hidden.key"\npassword_file = "keys/psk"\n'): (
-        "6: ike.auth.key: the key cannot be read, or has another password (does openssl pkey -in FILE -noout read it?)"
-    ),
-    _with(
-        CERT, 'key = "keys/laptop.key"\n', 'key = "keys/laptop.key"\npassword_file = "keys/psk"\n'
-    ): "6: ike.auth.key: the key is not encrypted (remove password_file)",
-    _with(
-        CERT, 'key = "keys/laptop.key"\n', 'key = "keys/laptop.key"\ntoken = { handle = "aa" }\n'
-    ): "7: ike.auth.token: stands beside key, and the key is in one place (keep the one where it is)",
-    _with(
-        CERT, 'key = "keys/laptop.key"\n', 'tpm = { handle = "81010001" }\ntoken = { handle = "aa" }\n'
-    ): "6: ike.auth.tpm: stands beside token, and the key is in one place (keep the one where it is)",
-    _with(CERT, 'key = "keys/laptop.key"\n', 'tpm = { handle = "8101" }\n'): (
-        '6: ike.auth.tpm.handle: is no handle (write it like "81010001", as tpm2_getcap handles-persistent shows it)'
-    ),
-    _with(
-        CERT, 'key = "keys/laptop.key"\n', "tpm = {}\n"
-    ): '6: ike.auth.tpm.handle: is missing (tpm = { handle = "81010001" })',
-    _with(
-        CERT, 'key = "keys/laptop.key"\n', 'tpm = { handle = "81010001" }\npassword_file = "keys/pw"\n'
-    ): "7: ike.auth.password_file: has no use without key or pkcs12 (the PIN of a token is in pin_file)",
-    _with(CERT, 'key = "keys/laptop.key"\n', 'token = { module = "keys/module.so", handle = "aa" }\n'): (
-        "6: ike.auth.token.module: 'keys/module.so' is no absolute path (write where the module is, from / on)"
-    ),
-    _with(
-        CERT, 'key = "keys/laptop.key"\n', 'token = { module = "/nonexistent.so", handle = "aa" }\n'
-    ): "6: ike.auth.token.module: there is no such file (p11-kit list-modules shows which there are)",
-    _with(
-        CERT, 'key = "keys/laptop.key"\n', 'token = { module = "/etc", handle = "aa" }\n'
-    ): "6: ike.auth.token.module: is not a regular file (p11-kit list-modules shows which there are)",
-    _with(CERT, 'key = "keys/laptop.key"\n', 'token = { module = "/etc/hostname", handle = "xy" }\n'): (
-        "6: ike.auth.token.handle: is no handle (write its CKA_ID in hexadecimal digits, as pkcs11-tool "
-        "--list-objects shows it)"
-    ),
-    _with(
-        CERT, 'key = "keys/laptop.key"\n', 'token = { module = "/etc/hostname", handle = "aa", slot = -1 }\n'
-    ): "6: ike.auth.token.slot: -1 is out of range (from 0 to 4294967295)",
-    _with(
-        CERT,
-        'key = "keys/laptop.key"\n',
-        'token = { module = "/etc/hostname", handle = "aa", pin_file = "keys/gone" }\n',
-    ): "6: ike.auth.token.pin_file: there is no such file (paths are absolute, or relative to BASE)",
-    _with(
-        CERT, 'certificate = "keys/laptop.crt"\nkey = "keys/laptop.key"\n', 'pkcs12 = "keys/laptop.p12"\n'
-    ): "3: ike.auth.password_file: is missing (a file that holds it, which root alone can read)",
-    _with(
-        CERT,
-        'certificate = "keys/laptop.crt"\nkey = "keys/laptop.key"\n',
-        'pkcs12 = "keys/laptop.p12"\npassword_file = "keys/psk"\n',
-    ): (
-        "5: ike.auth.pkcs12: the file is no PKCS#12, or has another password (does openssl pkcs12 -in "
-        "FILE -info -noout read it?)"
-    ),
-    _with(
-        CERT,
-        'certificate = "keys/laptop.crt"\nkey = "keys/laptop.key"\n',
-        'pkcs12 = "keys/keyless.p12"\npassword_file = "keys/pw"\n',
-    ): "5: ike.auth.pkcs12: the file lacks a key or its certificate (export both into it)",
-    _with(
-        CERT,
-        'certificate = "keys/laptop.crt"\nkey = "keys/laptop.key"\n',
-        'pkcs12 = "keys/laptop.crt"\npassword_file = "keys/pw"\n',
-    ): (
-        "5: ike.auth.pkcs12: the file is no PKCS#12, or has another password (does openssl pkcs12 -in "
-        "FILE -info -noout read it?)"
-    ),
-    _with(
-        CERT,
-        'certificate = "keys/laptop.crt"\nkey = "keys/laptop.key"\n',
-        'pkcs12 = "keys/laptop.p12"\npassword_file = "keys/pw"\nkey = "keys/laptop.key"\n',
-    ): "7: ike.auth.key: stands beside pkcs12, which holds one (remove one of the two)",
-    _with(
-        CERT,
-        'certificate = "keys/laptop.crt"\nkey = "keys/laptop.key"\n',
-        'pkcs12 = "keys/laptop.p12"\npassword_file = "keys/pw"\ntpm = { handle = "81010001" }\n',
-    ): "7: ike.auth.tpm: stands beside pkcs12, which holds a key (remove one of the two)",
-    _with(CERT, "[[ike", 'identity = "desktop.lab"\n[[ike'): (
-        "3: ike.identity: does not stand in the certificate (write one of its alternative names or its "
-        "subject; without the line the subject is used)"
-    ),
-    _with(CERT, "[[ike", 'identity = "C=DE, O=Lab, CN=desktop"\n[[ike'): (
-        "3: ike.identity: does not stand in the certificate (write one of its alternative names or its "
-        "subject; without the line the subject is used)"
-    ),
     # the gateway
-    _with(PSK, '"vpn.example.org"', '"192.0.2.1"'): (
+    changed(PSK, '"vpn.example.org"', '"192.0.2.1"'): (
         "1: ike.server.identity: is missing, and the first gateway has no name (write whom the gateway "
         "says to be: a name in its certificate, or its subject)"
     ),
@@ -429,18 +231,18 @@ BAD = {
         '9: ike.server.method: there is no PSK that the gateway could show (write method = "certificate" '
         'and authorities; or add a round with method = "psk" and its secret_file)'
     ),
-    _with(CERT, 'authorities = "keys/ca.crt"\n', ""): (
+    changed(CERT, 'authorities = "keys/ca.crt"\n', ""): (
         "7: ike.server.authorities: is missing (write the file of the authority that made the gateway's "
         "certificate; the system's are never used)"
     ),
-    _with(CERT, "ca.crt", "laptop.crt"): (
+    changed(CERT, "ca.crt", "laptop.crt"): (
         "8: ike.server.authorities: there is a certificate that is no authority's (write the authority's "
         "certificate, which has CA:TRUE, not the gateway's)"
     ),
-    _with(
+    changed(
         CERT, '"keys/ca.crt"', "[]"
     ): "8: ike.server.authorities: an empty list says nothing (remove the line, or write one)",
-    _with(
+    changed(
         CERT, "ca.crt", "gone"
     ): "8: ike.server.authorities: there is no such file (paths are absolute, or relative to BASE)",
     _server(
@@ -460,30 +262,32 @@ BAD = {
         "7: ike.server.revocation: has no use where the gateway shows no certificate (remove the line)"
     ),
     # IKEv1
-    _with(EAP, "[[ike", "version = 1\n[[ike"): '5: ike.auth.method: EAP is of IKEv2 (use version = 2, or "xauth")',
-    _with(
-        _with(PSK, "[[ike", "mobike = true\n[[ike"), "[[ike", "version = 1\n[[ike"
+    changed(EAP, "[[ike", "version = 1\n[[ike"): '5: ike.auth.method: EAP is of IKEv2 (use version = 2, or "xauth")',
+    changed(
+        changed(PSK, "[[ike", "mobike = true\n[[ike"), "[[ike", "version = 1\n[[ike"
     ): "3: ike.mobike: is of IKEv2 (remove the line, or use version = 2)",
-    _with(
-        _with(PSK, "[[ike", 'childless = "never"\n[[ike'), "[[ike", "version = 1\n[[ike"
+    changed(
+        changed(PSK, "[[ike", 'childless = "never"\n[[ike'), "[[ike", "version = 1\n[[ike"
     ): "3: ike.childless: is of IKEv2 (remove the line, or use version = 2)",
-    _with(
+    changed(
         PSK + '[ike.ppk]\nidentity = "a"\nsecret_file = "keys/psk"\n', "[[ike", "version = 1\n[[ike"
     ): "7: ike.ppk: is of IKEv2 (remove the line, or use version = 2)",
-    _with(
+    changed(
         PSK + '[[ike.auth]]\nmethod = "certificate"\ncertificate = "keys/laptop.crt"\nkey = "keys/laptop.key"\n',
         "[[ike",
         "version = 1\n[[ike",
     ): "8: ike.auth.method: IKEv1 has one round, and XAuth behind it (remove this one)",
-    _with(PSK + '[ike.server]\nmethod = "certificate"\nauthorities = "keys/ca.crt"\n', "[[ike", "version = 1\n[[ike"): (
+    changed(
+        PSK + '[ike.server]\nmethod = "certificate"\nauthorities = "keys/ca.crt"\n', "[[ike", "version = 1\n[[ike"
+    ): (
         '8: ike.server.method: IKEv1 with "psk" needs a gateway with method = "psk" (both sides do the '
         "same there (RFC 2409))"
     ),
-    _with(_with(EAP, "eap-mschapv2", "xauth") + 'method = "psk"\n', "[[ike", "version = 1\n[[ike"): (
+    changed(changed(EAP, "eap-mschapv2", "xauth") + 'method = "psk"\n', "[[ike", "version = 1\n[[ike"): (
         '10: ike.server.method: IKEv1 with "xauth" needs a gateway with method = "certificate" (both '
         "sides do the same there (RFC 2409))"
     ),
-    _with(
+    changed(
         PSK + XAUTH * 2,
         "[[ike",
         "version = 1\n[[ike",
@@ -539,10 +343,47 @@ BAD = {
     _tunnel(
         "families = [4]\nmtu = 575"
     ): "8: tunnel.mtu: 575 is out of range (from 576 to 65535; without the line aovpnd chooses)",
-    _with(
+    changed(
         _tunnel('addresses = "192.0.2.1"'), '"vpn.example.org"', '["vpn.example.org", "192.0.2.1"]'
     ): "7: tunnel.addresses: one is also the address of a gateway (one of the two is wrong)",
 }
+
+
+SEVERAL = {
+    "": ["1: ike.gateways: is missing", "1: ike.auth: is missing"],
+    "ike = 3\n": ["1: ike: is a table", "1: ike.gateways: is missing", "1: ike.auth: is missing"],
+    changed(PSK, ROUND, 'auth.method = "psk"\n'): [
+        "3: ike.auth: is a list of rounds",
+        "3: ike.auth.secret_file: is missing",
+    ],
+    changed(PSK, ROUND, 'auth.token.handle = "aa"\n'): [
+        "3: ike.auth: is a list of rounds",
+        "3: ike.auth.method: is missing",
+    ],
+    changed(CERT, 'key = "keys/laptop.key"', "token = {}"): [
+        "6: ike.auth.token.module: is missing",
+        "6: ike.auth.token.handle: is missing",
+    ],
+    f"{PSK}[ike.ppk]\n": ["6: ike.ppk.identity: is missing", "6: ike.ppk.secret_file: is missing"],
+}
+
+
+@pytest.mark.parametrize(("text", "messages"), SEVERAL.items(), ids=map(str, range(len(SEVERAL))))
+def test_several(base: Path, text: str, messages: list[str]) -> None:
+    """All that is wrong is told at once."""
+    spec, findings = parse(text, base)
+
+    assert [finding.text for finding in findings] == [f"home.toml:{message}" for message in messages]
+    assert spec is None
+
+
+def test_rubbish_is_not_told_in_full(base: Path) -> None:
+    """Twenty faults and a last word: status does not grow with the file."""
+    spec, findings = parse("".join(f"x{number} = 1\n" for number in range(100)), base)
+
+    assert spec is None
+    assert len(findings) == 21
+    assert str(findings[20]).endswith("there are more faults (mend those first)")
 
 
 @pytest.mark.parametrize(("text", "message"), BAD.items(), ids=map(str, range(len(BAD))))

@@ -7,8 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from aovpnd.config import ike, ike_tables, plain, proposals
-from aovpnd.config.findings import Finding
+from aovpnd.config import certificates, ike_tables, plain, proposals
 from aovpnd.errors import ToolError
 from aovpnd.ipsec import (
     Childless,
@@ -24,35 +23,11 @@ from aovpnd.ipsec import (
 )
 from aovpnd.model import Config
 from aovpnd.tunnel import Endpoint, HostPort, Secret, Written
-from tests.unit.ike_files import END, PASSWORD, PAST, SECRET, contents, lay
+from tests.unit.ike_files import CERT, EAP, END, PASSWORD, PAST, PSK, SECRET, XAUTH, contents, lay, parse
 from tests.unit.imports import ROOT
 from tests.unit.test_config_settings import Files
 from tests.unit.test_config_tunnels import SMALLEST
 
-PSK = """[ike]
-gateways = "vpn.example.org"
-[[ike.auth]]
-method = "psk"
-secret_file = "keys/psk"
-"""
-CERT = """[ike]
-gateways = "vpn.example.org"
-[[ike.auth]]
-method = "certificate"
-certificate = "keys/laptop.crt"
-key = "keys/laptop.key"
-[ike.server]
-authorities = "keys/ca.crt"
-"""
-EAP = """[ike]
-gateways = "vpn.example.org"
-[[ike.auth]]
-method = "eap-mschapv2"
-user = "alice"
-password_file = "keys/pw"
-[ike.server]
-authorities = "keys/ca.crt"
-"""
 FULLEST = """# everything
 [ike]
 gateways = ["203.0.113.2", "vpn.Example.com:4500", "[2001:db8::2]:4501"]
@@ -100,11 +75,6 @@ dns = ["10.0.0.1", "fd00::1"]
 search = ["corp.example", "~lab.example"]
 mtu = 1400
 """
-
-
-def parse(text: str, base: Path) -> tuple[IPsec | None, list[Finding]]:
-    """As the file home.toml."""
-    return ike.parse(text, "home", "home.toml", base)
 
 
 def good(text: str, base: Path) -> IPsec:
@@ -255,6 +225,7 @@ def test_keys_that_stay_where_they_are(base: Path, line: str, token: Token) -> N
     [
         "laptop.lab", "LAPTOP.lab", "@laptop.lab", "fqdn:laptop.lab", "alice@lab", "email:alice@lab", "fd00::7",
         "ipv6:fd00::7", "C=DE, O=Lab, CN=laptop", "C=DE,O=Lab,CN=laptop", "/C=DE/O=Lab/CN=laptop", "keyid:7",
+        "C=DE, O=Lab, Inc., CN=whoever",  # which of the commas divide, charon alone can say
     ],
 )  # fmt: skip
 def test_identities_of_the_certificate(base: Path, identity: str) -> None:
@@ -267,6 +238,12 @@ def test_families_follow_the_addresses(base: Path) -> None:
     spec = good(PSK + '[tunnel]\naddresses = "10.0.0.2"\n', base)
 
     assert (spec.families, spec.networks) == ((4,), (ip_network("0.0.0.0/0"), ip_network("::/0")))
+
+
+@pytest.mark.parametrize(("written", "seconds"), [('"0"', 0), ("0", 0), ('"1min"', 60), ("86400", 86400)])
+def test_reauthentication_may_never_be(base: Path, written: str, seconds: int) -> None:
+    """Here, unlike elsewhere, no time at all is a value."""
+    assert good(PSK.replace("[[ike", f"reauth = {written}\n[[ike"), base).timing.reauth_s == seconds
 
 
 def test_psk_and_certificate(base: Path) -> None:
@@ -287,7 +264,6 @@ def test_tls_within_eap_needs_an_authority(base: Path) -> None:
 
 
 # -- what is weak -----------------------------------------------------------------------------------------------------
-XAUTH = '[[ike.auth]]\nmethod = "xauth"\nuser = "alice"\npassword_file = "keys/pw"\n'
 WEAK = {
     PSK.replace("[[ike", "version = 1\n[[ike"): ["3: ike.version: IKEv1 is weak"],
     PSK.replace("[[ike", "version = 1\nmobike = false\n[[ike") + XAUTH: ["3: ike.version: IKEv1 is weak"],
@@ -507,7 +483,8 @@ def test_no_secret_is_shown(base: Path) -> None:
     _, named = parse(PSK.replace("[[ike", f'identity = "{SECRET}*"\n[[ike'), base)
     key = contents()["laptop.key"].decode().splitlines()[1]
 
-    shown = repr(spec) + str(spec) + "".join(map(str, (*misplaced, *named)))
+    read = certificates.private_key(contents()["laptop.key"], None)
+    shown = repr(read) + repr(spec) + str(spec) + "".join(map(str, (*misplaced, *named)))
     assert len(misplaced) == len(named) == 1
     assert [secret for secret in (SECRET, PASSWORD, key) if secret in shown] == []
 
