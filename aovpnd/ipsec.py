@@ -210,7 +210,9 @@ def _round(each: Round) -> tuple[object, ...]:
     if credential is None:
         held: tuple[object, ...] = ()
     elif isinstance(credential.key, Token):
-        held = (credential.chain, credential.key.handle, credential.key.module, credential.key.slot)
+        token = credential.key
+        pin = token.pin.value if token.pin is not None else ""
+        held = (credential.chain, token.handle, token.module, token.slot, pin)
     else:
         held = (credential.chain, credential.key.value)
     return (each.method, each.identity, each.user, each.secret.value if each.secret is not None else "", held)

@@ -263,6 +263,25 @@ def test_tls_within_eap_needs_an_authority(base: Path) -> None:
     assert (spec.server.method, len(spec.server.authorities)) == (Method.PSK, 1)
 
 
+@pytest.mark.parametrize(
+    "line",
+    [
+        'tpm = { handle = "81010001" }',
+        'tpm = { handle = "81010002" }',
+        'tpm = { handle = "81010001", pin_file = "keys/pw" }',
+        'tpm = { handle = "81010001", pin_file = "keys/psk" }',
+    ],
+)
+def test_another_key_is_another_tunnel(base: Path, line: str) -> None:
+    """To charon, which is told anew: also when nothing but the PIN is another."""
+    first = good(CERT.replace('key = "keys/laptop.key"', 'tpm = { handle = "81010003" }'), base)
+    lone = good(CERT.replace('key = "keys/laptop.key"', 'tpm = { handle = "81010001", pin_file = "keys/bare" }'), base)
+    digest = good(CERT.replace('key = "keys/laptop.key"', line), base).digest()
+
+    assert digest != first.digest()
+    assert (digest == lone.digest()) is ("keys/psk" in line)
+
+
 # -- what is weak -----------------------------------------------------------------------------------------------------
 WEAK = {
     PSK.replace("[[ike", "version = 1\n[[ike"): ["3: ike.version: IKEv1 is weak"],
