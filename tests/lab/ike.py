@@ -44,8 +44,12 @@ class Way(StrEnum):
         return 1 if self.startswith("v1-") else 2
 
 
-_SETTINGS: Final = "i_dont_care_about_security_and_use_aggressive_mode_psk = yes"
-"""Without it charon answers no aggressive mode with a PSK."""
+_SETTINGS: Final = """i_dont_care_about_security_and_use_aggressive_mode_psk = yes
+  block_threshold = 0
+  half_open_timeout = 5"""
+"""Without the first charon answers no aggressive mode with a PSK. Without the second it stops to answer a laptop that
+has left five IKE SAs half open, as refusing the gateway does.
+"""
 _BY_PSK: Final = frozenset({Way.PSK, Way.PPK, Way.V1_MAIN, Way.V1_AGGRESSIVE})
 """Those in which the gateway itself shows a PSK, not its certificate."""
 _ROUNDS: Final = {
@@ -79,7 +83,11 @@ class IkeGateway:
     certificate: str = "gateway"
     """What it shows itself by, a name of `Pki`; after a change `load`."""
     networks: tuple[str, ...] = ("0.0.0.0/0", "::/0")
-    """What it lets a laptop have; after a change `load`."""
+    """What it lets a laptop have; after a change `load`.
+
+    kernel-libipsec serves only networks in which the gateway has an address itself, also where it is the laptop that
+    asks for less: 203.0.113.0/24 and 2001:db8::/32, where the internet's servers are as well, or `pool`'s own.
+    """
     psk: str = field(default_factory=lambda: secrets.token_hex(16))
     password: str = field(default_factory=lambda: secrets.token_hex(8))
     ppk: str = field(default_factory=lambda: secrets.token_hex(32))

@@ -231,6 +231,21 @@ def test_gateway_answers_only_when_it_can(world: World, plain: PlainIke, gateway
     assert gateway.established() == 1
 
 
+def test_gateway_gives_less_than_is_asked_for(world: World, plain: PlainIke, gateway: IkeGateway) -> None:
+    """It narrows what the laptop asks for (RFC 7296 section 2.9): the web is behind it, not the rest."""
+    gateway.networks = ("203.0.113.0/24", "2001:db8::/32")
+    gateway.load()
+    try:
+        plain.up(Way.PSK)
+    finally:
+        gateway.networks = ("0.0.0.0/0", "::/0")
+        gateway.load()
+
+    assert _pages(world) == _THROUGH
+    assert "dev ipsec0" in world.laptop.host.ip(f"route get {plan.WEB4}")
+    assert "dev wlan0" in world.laptop.host.ip(f"route get {plan.CAFE.wan4}")
+
+
 def test_keys_are_renewed_under_way(world: World, plain: PlainIke, gateway: IkeGateway) -> None:
     """The gateway renews the CHILD SA, then the IKE SA; the tunnel carries behind each, with the same addresses."""
     plain.up(Way.PSK)
