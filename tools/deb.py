@@ -20,7 +20,7 @@ from pathlib import Path
 from typing import Final
 
 from aovpnd import __version__
-from tests.lab.product import CHECKOUT, debian_packages, installed, wgconfig
+from tests.lab.product import CARRIED, CHECKOUT, debian_packages, installed, library
 from tests.lab.tree import Entry, File, copied, text, unpack
 from tools.man import page
 
@@ -30,6 +30,12 @@ MAINTAINER: Final = "The aovpnd authors <aovpnd@users.noreply.invalid>"
 SCRIPTS: Final = ("postinst", "prerm", "postrm")
 RECOMMENDED: Final = ("wireguard-go",)
 """Of what the product needs, that without which most machines do: Debian's kernels have WireGuard."""
+SUGGESTED: Final = (
+    *("charon-systemd", "libstrongswan-standard-plugins"),
+    *("libcharon-extra-plugins", "libcharon-extauth-plugins"),  # EAP, XAuth, and ESP where the kernel has no XFRM
+    "libstrongswan-extra-plugins",  # PKCS#11 and TPM 2.0
+)
+"""What IKE tunnels need besides; machines with WireGuard alone need none of it."""
 BESIDE: Final = ("dbus", "polkitd", "procps", "systemd")
 """What it needs besides, which every checkout's machine has: bus and polkit, the units' programs, the scripts'."""
 VERSIONS: Final = {"python3": ("python3 (>= 3.11)", "python3 (<< 3.14)")}
@@ -44,11 +50,12 @@ Maintainer: {maintainer}
 Installed-Size: {kib}
 Depends: {depends}
 Recommends: {recommends}
+Suggests: {suggests}
 Section: net
 Priority: optional
 Description: always-on VPN: nothing leaves the machine outside the tunnel
- The network is shut from the first moment of the boot, and the WireGuard tunnel
- is the one thing that may pass: not at boot, not in a cafe, not when something
+ The network is shut from the first moment of the boot, and the tunnel, WireGuard
+ or IKE, is the one thing that may pass: not at boot, not in a cafe, not when something
  crashes does a packet leave outside it. Captive portals get a window of some
  minutes, which the kernel closes.
  .
@@ -94,14 +101,17 @@ def contents(version: str) -> dict[str, Entry]:
     """Every file of the package: the product's, and what Debian wants beside it."""
     date = format_datetime(datetime.fromtimestamp(_moment(), UTC))
     changelog = _CHANGELOG.format(name=NAME, version=version, maintainer=MAINTAINER, date=date)
-    (licence,) = wgconfig().parent.glob("wgconfig-*.dist-info/**/LICENSE")
+    licences: dict[str, Entry] = {}
+    for name in CARRIED:
+        (licence,) = library(name).parent.glob(f"{name}-*.dist-info/**/LICENSE")
+        licences[f"{_DOC}/{name}.LICENSE"] = copied(licence, 0o644)
     return {
         **installed(),
         **{f"{_DOC}/{Path(name).name}": copied(CHECKOUT / name, 0o644) for name in _DOCUMENTS},
         **manual(),
         f"/usr/share/lintian/overrides/{NAME}": copied(CHECKOUT / "tools/debian/overrides", 0o644),
         f"{_DOC}/copyright": copied(CHECKOUT / "tools/debian/copyright", 0o644),
-        f"{_DOC}/wgconfig.LICENSE": copied(licence, 0o644),
+        **licences,
         f"{_DOC}/changelog.gz": _packed((CHECKOUT / "CHANGELOG.md").read_bytes()),
         f"{_DOC}/changelog.Debian.gz": _packed(changelog.encode()),
     }
@@ -129,6 +139,7 @@ def control(files: Mapping[str, Entry], version: str) -> dict[str, Entry]:
         kib=sum(-(-len(entry.data) // 1024) for entry in plain.values()),
         depends=", ".join(dependencies()),
         recommends=", ".join((*RECOMMENDED, "udev")),
+        suggests=", ".join(SUGGESTED),
     )
     return {
         "/DEBIAN/control": text(written),

@@ -35,6 +35,7 @@ from tests.lab.tree import Symlink, Tree, text, unpack
 SUITES: Final = ("bookworm", "trixie")
 """Debian 12 (systemd 252, polkit 122, NetworkManager 1.42) and Debian 13 (257, 126, 1.52)."""
 PACKAGES: Final = (
+    *("charon-systemd", "libcharon-extauth-plugins", "libcharon-extra-plugins", "libstrongswan-standard-plugins"),
     "dbus",
     "iputils-ping",
     "libnss-resolve",
@@ -68,6 +69,7 @@ _MASKED: Final = (
     "e2scrub_all.timer",
     "e2scrub_reap.service",
     "fstrim.timer",
+    "strongswan.service",  # the machine's own charon, which installing it enables
     "systemd-networkd-wait-online.service",
     "systemd-tmpfiles-clean.timer",
 )

@@ -11,6 +11,8 @@ from typing import Any, Final
 from tests.lab.tree import Directory, Entry, Symlink, copied, text
 
 CHECKOUT: Final = Path(__file__).resolve().parents[2]
+CARRIED: Final = ("vici", "wgconfig")
+"""The libraries that Debian has no package for. They are pure Python."""
 _DIST_PACKAGES: Final = "/usr/lib/python3/dist-packages"
 _PLACES: Final = (
     ("systemd/*.service", "/usr/lib/systemd/system"),
@@ -43,7 +45,7 @@ def installed(enabled: Iterable[str] = ()) -> dict[str, Entry]:
         directory = "/usr/bin" if program in _USERS_PROGRAMS else "/usr/sbin"
         tree[f"{directory}/{program}"] = text(_launcher(entry_point.partition(":")[0]), 0o755)
     tree[f"/usr/sbin/{_RESCUE.name}"] = copied(_RESCUE, 0o755)
-    for package in (CHECKOUT / "aovpnd", wgconfig()):
+    for package in (CHECKOUT / "aovpnd", *map(library, CARRIED)):
         tree |= dict(_package(package))
     for unit in enabled:
         tree |= _enabled(unit)
@@ -87,11 +89,11 @@ def _package(directory: Path) -> Iterator[tuple[str, Entry]]:
             yield f"{_DIST_PACKAGES}/{directory.name}/{path.relative_to(directory)}", copied(path, 0o644)
 
 
-def wgconfig() -> Path:
-    """Where the one library is that Debian has no package for. It is pure Python."""
-    found = importlib.util.find_spec("wgconfig")
+def library(name: str) -> Path:
+    """Where one of the libraries is that are `CARRIED`."""
+    found = importlib.util.find_spec(name)
     if found is None or found.origin is None:
-        raise FileNotFoundError("wgconfig is not installed (make setup)")
+        raise FileNotFoundError(f"{name} is not installed (make setup)")
     return Path(found.origin).parent
 
 

@@ -10,7 +10,7 @@ from typing import Final
 import pytest
 
 from aovpnd import names
-from tests.lab.product import CHECKOUT, debian_packages, installed
+from tests.lab.product import CARRIED, CHECKOUT, debian_packages, installed
 from tests.lab.tree import File
 from tools.deb import SCRIPTS, build, contents, control, dependencies
 
@@ -45,6 +45,8 @@ def test_control() -> None:
 
     assert (fields["Package"], fields["Version"], fields["Architecture"]) == ("aovpnd", VERSION, "all")
     assert fields["Recommends"] == "wireguard-go, udev"
+    assert fields["Suggests"].split(", ")[0] == "charon-systemd"
+    assert {f"/usr/share/doc/aovpnd/{name}.LICENSE" for name in CARRIED} <= set(files)
     assert set(debian_packages()) - {word.split()[0] for word in dependencies()} == {"wireguard-go"}
     assert "python3 (>= 3.11), python3 (<< 3.14)" in fields["Depends"]
     assert [name for name, entry in files.items() if name.startswith("/etc") and isinstance(entry, File)] == []
