@@ -9,12 +9,26 @@ import errno
 import os
 import stat
 from pathlib import Path
+from typing import BinaryIO
 
 
 def read(path: Path, most: int) -> bytes:
     """The first ``most`` bytes of a regular file. `OSError` when it is none (EINVAL), or cannot be read."""
-    descriptor = os.open(path, os.O_RDONLY | os.O_NONBLOCK | os.O_NOCTTY | os.O_CLOEXEC)
-    with os.fdopen(descriptor, "rb") as file:
-        if not stat.S_ISREG(os.fstat(descriptor).st_mode):
-            raise OSError(errno.EINVAL, "is no regular file", str(path))
+    with opened(path) as file:
         return file.read(most)
+
+
+def opened(path: Path, *, follow: bool = True, write: bool = False) -> BinaryIO:
+    """A regular file, opened; with ``write``, to be changed as well. `OSError` when it is none (EINVAL), or is a link
+    (ELOOP) that shall not be followed: where somebody else may write, it could lead to what only we may change.
+    """
+    flags = os.O_NONBLOCK | os.O_NOCTTY | os.O_CLOEXEC
+    flags |= (os.O_RDWR if write else os.O_RDONLY) | (0 if follow else os.O_NOFOLLOW)
+    descriptor = os.open(path, flags)
+    try:
+        if not stat.S_ISREG(os.fstat(descriptor).st_mode):
+            raise OSError(errno.EINVAL, "is no regular file", str(path))  # noqa: TRY301 - closed below
+        return os.fdopen(descriptor, "r+b" if write else "rb")
+    except OSError:
+        os.close(descriptor)
+        raise

@@ -87,15 +87,30 @@ charon-systemd {{
 
 
 class Place:
-    """Where a link's charon has its files. ``given`` holds what a gateway gave, one file for each IKE SA."""
+    """Where a link's charon has its files: what we write is out of its reach, and what it writes is in ``own``, which
+    is its user's under systemd. ``given`` holds what a gateway gave, one file for each IKE SA.
+    """
 
     def __init__(self, runtime_dir: Path, link: str) -> None:
-        self.directory = runtime_dir / "charon" / link
+        self.all = runtime_dir / "charon"
+        self.directory = self.all / link
         self.settings = self.directory / "strongswan.conf"
-        self.socket = self.directory / "vici"
-        self.log = self.directory / "log"
-        self.given = self.directory / "given"
         self.stand_in = self.directory / "stand-in"
+        self.own = self.directory / "own"
+        self.socket = self.own / "vici"
+        self.log = self.own / "log"
+        self.given = self.own / "given"
+
+    def make(self) -> None:
+        """Make the directories. Whatever the umask, charon's unit comes in by root's group, and takes ``own``."""
+        self.own.mkdir(mode=0o770, parents=True, exist_ok=True)
+        for directory in (self.all, self.directory):
+            directory.chmod(0o710)
+
+    def write_settings(self, text: str) -> None:
+        """Write what charon reads when it starts, for itself alone."""
+        self.settings.write_text(text, encoding="utf-8")
+        self.settings.chmod(0o640)
 
     def given_of(self, number: int) -> Path:
         """The file of one IKE SA."""

@@ -16,7 +16,7 @@ from ipaddress import ip_address, ip_interface
 from pathlib import Path
 from typing import Final
 
-from aovpnd import names, rtnl
+from aovpnd import names, regular, rtnl
 from aovpnd.adapters import sysctl
 from aovpnd.adapters.netlink import Netlink
 from aovpnd.adapters.pathmtu import known_to_kernel
@@ -134,7 +134,7 @@ class StrongSwanBackend:
     def _log(self, link: str) -> str:
         """What charon has written since the last attempt began, or the end of it."""
         path = self._place(link).log
-        with contextlib.suppress(OSError), path.open("rb") as log:
+        with contextlib.suppress(OSError), regular.opened(path, follow=False) as log:
             size = log.seek(0, os.SEEK_END)
             log.seek(max(self._remembered(link).logged, size - _TAIL_BYTES))
             return log.read(_TAIL_BYTES).decode("utf-8", "replace")
@@ -195,11 +195,11 @@ class StrongSwanBackend:
     def _create(self, name: str) -> Link:
         place = self._place(name)
         try:
-            place.directory.mkdir(mode=0o711, parents=True, exist_ok=True)
+            place.make()
             for old in (*place.directory.glob(f"{place.given.name}.*"), place.log):
                 old.unlink(missing_ok=True)
             kernel = self._netlink.create_link(name, _KERNEL, interface=_interface(name))
-            place.settings.write_text(settings(name, place, kernel=kernel), encoding="utf-8")
+            place.write_settings(settings(name, place, kernel=kernel))
         except OSError as error:
             raise SystemFault(f"the files of charon for {name} cannot be written: {error.strerror}") from error
         self._memory[name] = _Memory()
@@ -282,12 +282,11 @@ class StrongSwanBackend:
 
     def _cut_log(self, link: str) -> int:
         """How long the log is now; one that has grown large begins anew (charon appends)."""
-        path = self._place(link).log
-        with contextlib.suppress(OSError):
-            size = path.stat().st_size
+        with contextlib.suppress(OSError), regular.opened(self._place(link).log, follow=False, write=True) as log:
+            size = log.seek(0, os.SEEK_END)
             if size < _LOG_BYTES:
                 return size
-            os.truncate(path, 0)
+            log.truncate(0)
         return 0
 
 
@@ -345,7 +344,7 @@ def _has(addresses: tuple[Interface, ...], given: Given) -> bool:
 def _servers(path: Path) -> tuple[Address, ...] | None:
     """The name servers in what charon's program wrote down: its environment, each variable ended by NUL."""
     try:
-        with path.open("rb") as given:
+        with regular.opened(path, follow=False) as given:
             variables = given.read(_TAIL_BYTES).decode("ascii", "replace").split("\0")
     except OSError:
         return None

@@ -1,12 +1,14 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
 """charon over VICI, strongSwan's own protocol (src/libcharon/plugins/vici/README.md): one connection, a few questions.
 
-The library reads without a limit once the first byte has come; so the kernel ends a read that takes too long, and a
+The library reads whatever comes for as long as it comes; here an answer has a size and an end (`_Bounded`), and a
 charon that hangs is an error like another (`ToolError`). Nothing that charon answers is believed to have a shape.
 """
 
+import errno
 import socket
 import struct
+import time
 from collections.abc import Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -16,6 +18,7 @@ from typing import Any, Final
 
 from vici import Session
 from vici.exception import CommandException, DeserializationException, EventUnknownException, SessionException
+from vici.protocol import Message, Transport
 
 from aovpnd.errors import ToolError
 from aovpnd.messages import printable
@@ -25,7 +28,10 @@ from aovpnd.tunnel import Endpoint
 _ANSWER_S: Final = 3
 """How long charon may take for an answer; one that takes longer hangs, or the machine is in deep trouble."""
 _TIMEVAL: Final = struct.Struct("@ll")
+_LENGTH: Final = struct.Struct("!I")
 _NONSENSE: Final = (SessionException, EventUnknownException, DeserializationException)
+_SHAPELESS: Final = (struct.error, UnicodeError, KeyError, AttributeError, TypeError)
+"""What the library stumbles over where an answer is not as it expects."""
 _MOST: Final = 64
 """SAs and addresses that are looked at."""
 
@@ -54,6 +60,45 @@ class Sa:
     children: tuple[Child, ...]
 
 
+class _Bounded(Transport):  # type: ignore[misc]  # the library has no types
+    """The library's transport, with an end: what has not been said `_ANSWER_S` seconds after a question is not waited
+    for.
+    """
+
+    _end = 0.0
+    _late = False
+
+    def send(self, packet: bytes) -> None:
+        """Send a packet, a question; `TimeoutError` where one has had no answer, the library's good-bye included."""
+        if self._late:
+            raise TimeoutError
+        self._end = time.monotonic() + _ANSWER_S
+        super().send(packet)
+
+    def receive(self, timeout: object = None) -> bytes:  # noqa: ARG002 - the library's own
+        """The next packet. `TimeoutError` when it comes too late, `DeserializationException` when it is too long."""
+        (length,) = _LENGTH.unpack(self._exactly(_LENGTH.size))
+        if length > self.MAX_SEGMENT:
+            raise DeserializationException(f"{length} bytes")
+        return self._exactly(length)
+
+    def _exactly(self, count: int) -> bytes:
+        data = bytearray()
+        while len(data) < count:
+            if self._late or time.monotonic() >= self._end:
+                self._late = True
+                raise TimeoutError
+            try:
+                some: bytes = self.socket.recv(count - len(data))
+            except BlockingIOError:
+                self._late = True
+                raise
+            if not some:
+                raise ConnectionResetError(errno.ECONNRESET, "the connection was closed")
+            data += some
+        return bytes(data)
+
+
 class Charon:
     """One charon, by its socket. Every question is a connection of its own: none of them is left half-answered."""
 
@@ -76,12 +121,19 @@ class Charon:
         """Load what belongs together; whatever was loaded before is forgotten first. `ToolError` says what charon does
         not take, without anything secret.
         """
+        requests = [(command, dict(message)) for command, message in requests]
+        try:
+            for _command, message in requests:
+                Message.serialize(message)
+        except struct.error:
+            hint = "64 KiB are the most for a certificate or a revocation list"
+            raise ToolError("charon cannot be given something as large as that", hint=hint) from None
         with self._session() as session:
             for name in _list(session.request("get-conns"), "conns"):
                 session.request("unload-conn", {"name": name})
             session.request("clear-creds")
             for command, message in requests:
-                session.request(command, dict(message))
+                session.request(command, message)
 
     def initiate(self, name: str, children: Iterable[str]) -> None:
         """Begin to establish CHILD SAs of a connection, and its IKE SA; does not wait for them."""
@@ -106,14 +158,16 @@ class Charon:
                 for option in (socket.SO_RCVTIMEO, socket.SO_SNDTIMEO):
                     channel.setsockopt(socket.SOL_SOCKET, option, _TIMEVAL.pack(_ANSWER_S, 0))
                 channel.connect(str(self._path))
-                yield Session(channel)
+                session = Session(channel)
+                session.transport = _Bounded(channel)
+                yield session
         except CommandException as error:
             raise ToolError(f"charon refuses: {printable(str(error).removeprefix('Command failed: '))[:300]}") from None
-        except BlockingIOError:
+        except (BlockingIOError, TimeoutError):
             raise ToolError(f"charon does not answer within {_ANSWER_S} s") from None
         except OSError as error:
             raise ToolError(f"charon cannot be asked: {error.strerror or 'the connection was closed'}") from None
-        except (*_NONSENSE, struct.error, UnicodeError, KeyError):
+        except (*_NONSENSE, *_SHAPELESS):
             # "from None", everywhere: a message that was sent may hold keys.
             raise ToolError("charon answers nonsense") from None
 

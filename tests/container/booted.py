@@ -202,6 +202,18 @@ class Booted:
             raise LabError("unreachable: wait_for returns what is true")
         return found
 
+    def assert_confined(self, unit: str, user: str, powers: int) -> None:
+        """A unit's process has this user and these capabilities (a mask) and no others, gets none by running programs,
+        and a filter judges its system calls.
+        """
+        system = self.system
+        words = system.check("cat", f"/proc/{system.main_pid(unit)}/status").splitlines()
+        status = dict(line.split(":\t", 1) for line in words)
+        assert set(status["Uid"].split()) == {system.check("id", "-u", user).strip()}
+        found = {which: int(status[f"Cap{which}"], 16) for which in ("Prm", "Eff", "Bnd")}
+        assert set(found.values()) == {powers}, found
+        assert (status["NoNewPrivs"], status["Seccomp"]) == ("1", "2")
+
     def roam(self, site: str, *, link: str = "wlan0") -> None:
         """Leave the network of a link and join another.
 

@@ -159,6 +159,11 @@ class World:
             raise LabError("this world has no IKE gateway (World.build(ike=True))")
         return self.ike_gateways[0]
 
+    def speak_ike(self) -> IkeGateway:
+        """Have the gateway speak IKE as well, in a world that was built without."""
+        pki = Pki.make(self.dir / "pki", tuple(way.identity for way in Way))
+        return self._ike(self.gateway, pki)
+
     def another_ike_gateway(self) -> IkeGateway:
         """Put up one more gateway that speaks IKE (two at most), with the same certificates and secrets."""
         first = self.ike

@@ -152,7 +152,7 @@ PARTS: Final = (
     ),
     _part(
         "backends",
-        "names errors links ruleset model tunnel ipsec orders adapters rtnl messages",
+        "names errors links ruleset model tunnel ipsec orders adapters rtnl messages regular",
         "one kind of tunnel each; whether there shall be one is decided in core, how it is shown to the user elsewhere",
     ),
     _part(

@@ -1,0 +1,116 @@
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""An IKE tunnel on a whole Debian: charon in a unit of its own, which the daemon starts, adopts and makes anew."""
+
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Final
+
+import pytest
+
+from aovpnd import names
+from tests.container.booted import TUNNEL, Booted
+from tests.lab.ike import Way
+from tests.lab.ike_client import FAST, account
+from tests.lab.process import wait_for
+
+pytestmark = [pytest.mark.container, pytest.mark.root, pytest.mark.slow]
+
+CHARON: Final = names.CHARON_UNIT.format(link="aovpn0")
+WAY: Final = Way.EAP_MSCHAPV2
+OFFICE: Final = "/etc/aovpnd/tunnels/office.toml"
+CAP_NET_ADMIN: Final = 1 << 12
+KEYS: Final = "/etc/aovpnd/keys"
+PLACE: Final = "/run/aovpnd/charon/aovpn0"
+DEBIANS: Final = "strongswan.service"
+
+
+@pytest.fixture(scope="module")
+def office(laptop: Booted) -> Iterator[Booted]:
+    """The laptop with an IKE tunnel instead of its WireGuard one, connected; given back as it was."""
+    system, world = laptop.system, laptop.world
+    gateway = world.ike_gateways[0] if world.ike_gateways else world.speak_ike()
+    given = account(gateway, WAY, settings=FAST)
+    laptop.net.way = WAY
+    for name, text in given.files.items():
+        system.write(f"{KEYS}/{name}", text, 0o600)
+    system.write(OFFICE, given.text, 0o600)
+    kept = Path("/root") / Path(TUNNEL).name
+    with laptop.net.nothing_leaves() as watch:
+        system.check("mv", TUNNEL, str(kept))
+        system.check("systemctl", "reload", names.UNIT)
+        watch.until("charon", lambda: system.main_pid(CHARON) != 0)
+        laptop.until_works(watch)
+    yield laptop
+    with laptop.net.nothing_leaves() as watch:
+        system.shell(f"mv {kept} {TUNNEL}; rm -r {OFFICE} {KEYS}")
+        system.check("systemctl", "reload", names.UNIT)
+        watch.until("the end of charon", lambda: system.main_pid(CHARON) == 0)
+        laptop.until_works(watch)
+    laptop.net.way = None
+
+
+def test_charon_is_confined(office: Booted) -> None:
+    """It has a user and one capability; nobody but root and that user gets at its socket, and it gets at no key and at
+    no file but its own.
+    """
+    system = office.system
+    office.assert_confined(CHARON, "aovpnd-charon", CAP_NET_ADMIN)
+    pid, uid = system.main_pid(CHARON), system.check("id", "-u", "aovpnd-charon").strip()
+    inside = ("nsenter", f"--target={pid}", "--mount", "--setgid=0")
+
+    assert system.check("stat", "-c", "%A %U %G", f"{PLACE}/own/vici") == "srwxrwx--- aovpnd-charon root\n"
+    assert system.check("stat", "-c", "%A %U %G", f"{PLACE}/strongswan.conf") == "-rw-r----- root root\n"
+    assert "password_file" in system.check(*inside, "--setuid=0", "cat", OFFICE)
+    system.check(*inside, f"--setuid={uid}", "touch", f"{PLACE}/own/here")
+    for refused in (("cat", OFFICE), ("touch", f"{PLACE}/strongswan.conf"), ("touch", "/etc/resolv.conf")):
+        done = system.run(*inside, f"--setuid={uid}", *refused)
+        assert done.returncode != 0, refused
+        assert any(word in done.stderr for word in ("ermi", "ead-only")), done.stderr
+    assert system.run("runuser", "-u", "alice", "--", "ls", PLACE).returncode != 0
+
+
+def test_what_the_gateway_gave(office: Booted) -> None:
+    """Addresses and resolvers of the gateway are in use: systemd-resolved asks those, by the tunnel."""
+    pool = office.world.ike.pool
+    resolvers = office.system.check("resolvectl", "dns", "aovpn0").partition(": ")[2].split()
+
+    assert {str(pool.inside4), str(pool.inside6)} <= set(resolvers)
+
+
+def test_daemon_restarts(office: Booted) -> None:
+    """A new daemon adopts charon and its SA: the gateway hears nothing of it."""
+    system, gateway = office.system, office.world.ike
+    before, (sa,) = system.main_pid(CHARON), gateway.sas()
+    with office.net.nothing_leaves() as watch:
+        system.check("systemctl", "restart", names.UNIT)
+        office.until_works(watch)
+        system.kill(names.UNIT)
+        office.until_works(watch)
+    assert system.main_pid(CHARON) == before
+    assert [each.unique for each in gateway.sas()] == [sa.unique]
+
+
+def test_charon_is_killed(office: Booted) -> None:
+    """Another one, another SA; nothing leaves meanwhile. Then one that hangs, which the daemon may not kill itself."""
+    system = office.system
+    before = {0}
+    for number in ("KILL", "STOP"):
+        before.add(system.main_pid(CHARON))
+        with office.net.nothing_leaves() as watch:
+            system.check("systemctl", "kill", "-s", number, CHARON)
+            watch.until("another charon", lambda: system.main_pid(CHARON) not in before)
+            office.until_works(watch)
+
+
+def test_the_machines_own_charon(office: Booted) -> None:
+    """Debian's strongswan.service comes and goes beside ours, and has the usual ports; ours does not notice."""
+    system, before = office.system, office.system.main_pid(CHARON)
+    with office.net.nothing_leaves() as watch:
+        system.shell(f"systemctl unmask --quiet {DEBIANS}; systemctl daemon-reload; systemctl start {DEBIANS}")
+        try:
+            wait_for("Debian's charon", lambda: "4500" in system.check("ss", "-Hulnp", "sport", "=", ":4500"))
+            office.until_works(watch)
+        finally:
+            system.shell(f"systemctl stop {DEBIANS}; systemctl mask --quiet {DEBIANS}")
+        office.until_works(watch)
+    assert system.main_pid(CHARON) == before
