@@ -239,6 +239,27 @@ TunnelSpec = WireGuard | IPsec
 """The closed union of tunnel kinds: a kill switch loads no unknown code."""
 
 
+@dataclass(frozen=True, slots=True)
+class Called:
+    """What a tunnel's file calls its parts, for whoever shall find or change them: keys, and what to write."""
+
+    networks: str
+    gateway: str
+    everything: str
+    resolvers: str
+
+
+_WG_QUICK: Final = Called(
+    "AllowedIPs", "Endpoint", "AllowedIPs = 0.0.0.0/0, ::/0", "a line DNS = ADDRESS to the [Interface] section"
+)
+_OUR_TOML: Final = Called("networks", "gateways", 'networks = ["0.0.0.0/0", "::/0"]', "dns to the [tunnel] section")
+
+
+def called(spec: TunnelSpec) -> Called:
+    """The words of a tunnel's file."""
+    return _OUR_TOML if isinstance(spec, IPsec) else _WG_QUICK
+
+
 def backend_of(spec: TunnelSpec) -> str:
     """The word in status for what will carry a tunnel."""
     return IKE_BACKEND if isinstance(spec, IPsec) else "wireguard"

@@ -11,7 +11,7 @@ from typing import Final
 
 from aovpnd.core.view import View
 from aovpnd.dns import Dns, Scope
-from aovpnd.ipsec import IPsec, TunnelSpec
+from aovpnd.ipsec import IPsec, TunnelSpec, called
 from aovpnd.model import Problem, Severity, Snapshot
 from aovpnd.ruleset import Address
 
@@ -69,12 +69,19 @@ def _unanswered(snapshot: Snapshot, spec: TunnelSpec | None) -> list[Problem]:
         return []  # its gateway has not yet given what it gives
     if spec.dns:
         text = f"the DNS servers of {spec.name} ({', '.join(map(str, spec.dns[:3]))}) are outside what it carries"
-        return [Problem("dns-outside", Severity.WARNING, text, "add them to AllowedIPs, or correct DNS in its file")]
+        return [
+            Problem(
+                "dns-outside",
+                Severity.WARNING,
+                text,
+                f"add them to {called(spec).networks}, or correct the DNS servers in its file",
+            )
+        ]
     lost = [resolver for resolver in snapshot.resolvers if not (resolver.is_global and spec.carries(resolver))]
     if not lost or len(lost) < len(snapshot.resolvers):
         return []
     text = f"{spec.name} names no DNS servers, and those of the network ({', '.join(map(str, lost[:3]))}) are blocked"
-    hint = "add a line DNS = ADDRESS to the [Interface] section of its file"
+    hint = f"add {called(spec).resolvers} of its file"
     if isinstance(spec, IPsec):
-        hint = "its gateway gives none either: add dns to the [tunnel] section of its file"
+        hint = f"its gateway gives none either: {hint}"
     return [Problem("no-dns", Severity.WARNING, text, hint)]

@@ -10,11 +10,12 @@ from aovpnd.core.routing import overlaps
 from aovpnd.core.uplinks import carrying
 from aovpnd.core.view import PREFER, View
 from aovpnd.gateways import Left, Why
-from aovpnd.ipsec import IPsec, TunnelSpec
+from aovpnd.ipsec import IPsec, TunnelSpec, called
 from aovpnd.links import Side, sides
 from aovpnd.model import Config, GuardState, Intent, Phase, Problem, Severity, Snapshot, Uplink, Wish
 from aovpnd.orders import CloseSockets, EnsureDns
 from aovpnd.ruleset import Address
+from aovpnd.tunnel import WireGuard
 
 _CODES: Final = {EnsureDns.__name__: "dns-failed", CloseSockets.__name__: "sockets-left"}
 """What failed without anything being less shut."""
@@ -101,7 +102,7 @@ def _tunnel(intent: Intent, snapshot: Snapshot, now: View) -> list[Problem]:
         carried = ", ".join(map(str, spec.prefixes[:4]))
         text = f"{spec.name} carries only {carried}; everything else stays blocked"
         found.append(
-            Problem("tunnel-is-narrow", Severity.INFO, text, "AllowedIPs = 0.0.0.0/0, ::/0 sends everything through it")
+            Problem("tunnel-is-narrow", Severity.INFO, text, f"{called(spec).everything} sends everything through it")
         )
     return found
 
@@ -139,10 +140,7 @@ def _why_left(left: Left, spec: TunnelSpec, intent: Intent, now: View) -> Proble
     match left.why:
         case Why.SILENT:
             text = f"the gateway of {spec.name} ({_where(spec)}) does not answer; {instead}"
-            hint = (
-                "it is off, something on the way filters UDP, or it no longer knows our key (WireGuard answers a"
-                " stranger with silence); it is tried again by itself"
-            )
+            hint = f"it is off, {_SILENT if isinstance(spec, WireGuard) else _FILTERED}; it is tried again by itself"
             return Problem("gateway-silent", Severity.WARNING, text, hint)
         case Why.DEAD_EXIT:
             text = f"the gateway of {spec.name} ({_where(spec)}) answers but leads nowhere; {instead}"
@@ -167,6 +165,10 @@ def _why_left(left: Left, spec: TunnelSpec, intent: Intent, now: View) -> Proble
             assert_never(left.why)
 
 
+_FILTERED: Final = "or something on the way filters UDP"
+_SILENT: Final = (
+    "something on the way filters UDP, or it no longer knows our key (WireGuard answers a stranger with silence)"
+)
 _WHO_DROPS_IT: Final = (
     "another firewall drops them, or there is no route: see nft list ruleset, ip rule, ip route;"
     " it is tried again by itself"

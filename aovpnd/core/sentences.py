@@ -26,7 +26,7 @@ from aovpnd.core.permits import (
 from aovpnd.core.picture import Picture
 from aovpnd.core.way import By, Turn
 from aovpnd.destinations import Destination
-from aovpnd.ipsec import TunnelSpec
+from aovpnd.ipsec import TunnelSpec, called
 from aovpnd.model import Config, Origin, Phase, Uplink, Wish
 from aovpnd.model import Lan as LanSetting
 
@@ -106,8 +106,10 @@ def tell(picture: Picture, what: Explanation) -> Told:
 def _through_the_tunnel(picture: Picture, what: Explanation, link: str) -> Told:
     spec, route = picture.spec, what.way.route
     name, endpoints = (spec.name, spec.endpoints) if spec is not None else (link, ())
-    carried = _lines(spec, "AllowedIPs", lambda text: route is not None and ip_network(text, strict=False) == route.dst)
-    origins = (*carried, *_lines(spec, "Endpoint"))
+    origins = (
+        *_networks(spec, lambda text: route is not None and ip_network(text, strict=False) == route.dst),
+        *_gateways(spec),
+    )
     where = " or ".join(map(str, endpoints)) or "its gateway"
     outside = f"outside, nothing of it is seen but the tunnel's own packets to {where}"
     if picture.desired.phase is Phase.CONNECTED:
@@ -146,8 +148,8 @@ def _because_of_the_place(picture: Picture, what: Explanation) -> Told | None:
         return Told(f"no network can be reached by the link {to.link}", "ip link shows the links")
     if spec is not None and any(endpoint.addr == to.address for endpoint in spec.endpoints):
         text = f"that is the gateway of the tunnel {spec.name}, where only the tunnel's own packets go"
-        written = _lines(spec, "Endpoint", lambda line: str(to.address) in line)
-        return Told(text, "", written or _lines(spec, "Endpoint"))
+        written = _gateways(spec, lambda line: str(to.address) in line)
+        return Told(text, "", written or _gateways(spec))
     if what.way.by is By.OTHERS and what.way.turn is Turn.NOWHERE:
         return Told("the kernel knows no way there, by a rule or route that is not ours", f"ip route get {to.address}")
     near = next((u for u in picture.desired.uplinks if to.link == u.link.name or _is_near(u, to)), None)
@@ -186,12 +188,9 @@ def _because_of_the_phase(picture: Picture, to: Destination) -> Told:
             return Told(f"the tunnel {name} is not up yet, and nothing leaves outside it", UNPLUG)
         case Phase.CONNECTING | Phase.CONNECTED:
             name = spec.name if spec is not None else ""
-            hint = "AllowedIPs = 0.0.0.0/0, ::/0 sends everything through it"
-            return Told(
-                f"the tunnel {name} does not carry it, and nothing leaves outside the tunnel",
-                hint,
-                _lines(spec, "AllowedIPs"),
-            )
+            hint = f"{called(spec).everything} sends everything through it" if spec is not None else ""
+            text = f"the tunnel {name} does not carry it, and nothing leaves outside the tunnel"
+            return Told(text, hint, _networks(spec))
         case Phase.TEMPORARY_ACCESS | Phase.UNBLOCKED:
             return Told("no route leads there", "ip route shows the routes; the network may not have this kind of IP")
         case _:
@@ -236,12 +235,22 @@ def _settings(config: Config, key: str) -> tuple[Origin, ...]:
     return tuple(origin for origin in config.origins if origin.key == key)
 
 
-def _lines(spec: TunnelSpec | None, key: str, fits: Callable[[str], bool] | None = None) -> tuple[Origin, ...]:
-    """The lines of a tunnel's file with a key, all of them or those that fit."""
+_Fits = Callable[[str], bool]
+
+
+def _networks(spec: TunnelSpec | None, fits: _Fits = bool) -> tuple[Origin, ...]:
+    """The lines of a tunnel's file that say what it carries: those that fit."""
+    return _lines(spec, called(spec).networks, fits) if spec is not None else ()
+
+
+def _gateways(spec: TunnelSpec | None, fits: _Fits = bool) -> tuple[Origin, ...]:
+    """Those that say where it leads."""
+    return _lines(spec, called(spec).gateway, fits) if spec is not None else ()
+
+
+def _lines(spec: TunnelSpec, key: str, fits: _Fits) -> tuple[Origin, ...]:
     return tuple(
-        Origin(key, written.text, of.source, written.line)
-        for of in (spec,)
-        if of is not None
-        for written in of.written
-        if written.key == key and (fits is None or fits(written.text))
+        Origin(key, written.text, spec.source, written.line)
+        for written in spec.written
+        if written.key == key and fits(written.text)
     )
