@@ -5,7 +5,6 @@ Each link has a charon of its own, on ports of its own, which listens to us alon
 beside it, and what one tunnel is told never reaches another (docs/decisions/0039).
 """
 
-from base64 import b64decode
 from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Any, Final, assert_never
@@ -145,14 +144,14 @@ def requests(spec: IPsec, place: Place, interface: int | None) -> Iterable[tuple
     """
     for crl in spec.server.crls:
         yield "load-cert", {"type": "X509_CRL", "flag": "NONE", "data": crl}
-    for each in spec.rounds:
-        yield from _secrets(each, spec)
+    for number, each in enumerate(spec.rounds, 1):
+        yield from _secrets(str(number), each, spec)
     if spec.ppk is not None:
-        yield "load-shared", _shared("PPK", spec.ppk.secret, spec.ppk.identity)
+        yield "load-shared", _shared("ppk", "PPK", spec.ppk.secret, spec.ppk.identity)
     yield "load-conn", {name_of(spec): _connection(spec, place, interface)}
 
 
-def _secrets(each: Round, spec: IPsec) -> Iterable[tuple[str, Mapping[str, Any]]]:
+def _secrets(number: str, each: Round, spec: IPsec) -> Iterable[tuple[str, Mapping[str, Any]]]:
     if each.credential is not None:
         key = each.credential.key
         if isinstance(key, Token):
@@ -166,32 +165,20 @@ def _secrets(each: Round, spec: IPsec) -> Iterable[tuple[str, Mapping[str, Any]]
         match each.method:
             case Method.PSK:
                 owners = (owner for owner in (each.identity, spec.server.identity) if owner is not None)
-                yield "load-shared", _shared("IKE", each.secret, *owners)
+                yield "load-shared", _shared(number, "IKE", each.secret, *owners)
             case Method.EAP_MSCHAPV2 | Method.EAP_TTLS | Method.EAP_PEAP:
-                yield "load-shared", _shared("EAP", each.secret, each.user or "")
+                yield "load-shared", _shared(number, "EAP", each.secret, each.user or "")
             case Method.XAUTH:
-                yield "load-shared", _shared("XAUTH", each.secret, each.user or "")
+                yield "load-shared", _shared(number, "XAUTH", each.secret, each.user or "")
             case Method.CERTIFICATE | Method.EAP_TLS:
                 pass
             case _:
                 assert_never(each.method)
 
 
-def _shared(kind: str, secret: Secret, *owners: str) -> dict[str, Any]:
-    return {"id": f"{KEYS}-{kind}", "type": kind, "data": _raw(secret), "owners": list(owners)}
-
-
-def _raw(secret: Secret) -> str | bytes:
-    """As in swanctl.conf(5): 0x and hexadecimal digits, 0s and base64, or the text as it is."""
-    kind, text = secret.value[:2], secret.value[2:]
-    try:
-        if kind == "0x":
-            return bytes.fromhex(text)
-        if kind == "0s":
-            return b64decode(text, validate=True)
-    except ValueError:
-        pass
-    return secret.value
+def _shared(of: str, kind: str, secret: Secret, *owners: str) -> dict[str, Any]:
+    """The secret as it is written. Each has an id of its own: charon keeps one by each."""
+    return {"id": f"{KEYS}-{of}", "type": kind, "data": secret.value, "owners": list(owners)}
 
 
 def _connection(spec: IPsec, place: Place, interface: int | None) -> dict[str, Any]:
