@@ -1,0 +1,96 @@
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""What the strongSwan backend makes of what it is told: which SA lives, what it has carried, who its resolvers are."""
+
+import os
+from ipaddress import ip_address
+from pathlib import Path
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from aovpnd.backends.strongswan import _alive, _servers, memory_of_bytes
+from aovpnd.backends.vici import Child, Sa
+
+
+def child(number: int, *, installed: bool = True, rx: int = 0, tx: int = 0) -> Child:
+    """A CHILD SA."""
+    return Child(number, installed, 1, rx, tx)
+
+
+def sa(number: int, *children: Child, established: bool = True) -> Sa:
+    """An IKE SA."""
+    return Sa("office", number, established, None, None, (), children)
+
+
+# -- which lives -------------------------------------------------------------------------------------------------------
+def test_alive() -> None:
+    """The newest that is established, and of its CHILD SAs the newest that carries."""
+    old, new = sa(1, child(7)), sa(2, child(3), child(4), child(5, installed=False))
+
+    assert _alive(()) == (None, None)
+    assert _alive((sa(1, child(1), established=False),)) == (None, None)
+    assert _alive((old, new)) == (new, child(4))
+    assert _alive((old, sa(2, child(9), established=False))) == (old, child(7))
+    assert _alive((old, sa(3))) == (sa(3), None)
+    assert _alive((sa(3, child(5, installed=False)),))[1] is None
+
+
+# -- what it has carried -----------------------------------------------------------------------------------------------
+def test_bytes_outlive_their_sa() -> None:
+    """A CHILD SA takes its count along when it is renewed; what it carried has been carried."""
+    counts: dict[int, tuple[int, int]] = {}
+
+    assert memory_of_bytes(counts, ()) == (0, 0)
+    assert memory_of_bytes(counts, [sa(1, child(1, rx=10, tx=20))]) == (10, 20)
+    assert memory_of_bytes(counts, [sa(1, child(1, rx=15, tx=25), child(2, rx=1, tx=2))]) == (16, 27)
+    assert memory_of_bytes(counts, [sa(1, child(2, rx=3, tx=4))]) == (18, 29)
+    assert memory_of_bytes(counts, []) == (18, 29)
+
+
+@given(st.lists(st.tuples(st.integers(0, 1 << 40), st.integers(0, 1 << 40)), max_size=100))
+def test_bytes_over_many_renewals(carried: list[tuple[int, int]]) -> None:
+    """After whatever number of renewals the sum is right, never falls, and is kept in little."""
+    counts: dict[int, tuple[int, int]] = {}
+    last = (0, 0)
+    for number, (rx, tx) in enumerate(carried, 1):
+        found = memory_of_bytes(counts, [sa(1, child(number, rx=rx, tx=tx))])
+        assert found >= last
+        last = found
+    assert last == (sum(rx for rx, _ in carried), sum(tx for _, tx in carried))
+    assert len(counts) <= 32
+
+
+# -- resolvers ---------------------------------------------------------------------------------------------------------
+def given_in(path: Path, *variables: str) -> Path:
+    """What charon's program writes down."""
+    path.write_bytes(b"".join(variable.encode() + b"\0" for variable in variables))
+    return path
+
+
+def test_servers(tmp_path: Path) -> None:
+    """IPv4 before IPv6, in charon's order; nothing else of the environment counts."""
+    path = given_in(
+        tmp_path / "given.1",
+        *("PATH=/bin", "PLUTO_VERB=up-client-v6", "PLUTO_DNS6_1=fd00::1", "PLUTO_DNS4_2=10.0.0.2"),
+        *("PLUTO_DNS4_1=10.0.0.1", "PLUTO_DNS4_9=10.0.0.9", "PLUTO_DNS4_3=$(reboot)", "NOTHING", "=x"),
+    )
+    assert _servers(path) == tuple(map(ip_address, ("10.0.0.1", "10.0.0.2", "fd00::1")))
+
+
+@pytest.mark.parametrize("variables", [(), ("PLUTO_VERB=down-client",), ("PLUTO_DNS4_1=10.0.0.1",), ("\x00\xff",)])
+def test_nothing_given(tmp_path: Path, variables: tuple[str, ...]) -> None:
+    """A file that is not yet written, or about an SA that went, says nothing; one about an SA says at least: none."""
+    assert _servers(tmp_path / "absent") is None
+    assert _servers(given_in(tmp_path / "given.1", *variables)) is None
+    assert _servers(given_in(tmp_path / "given.1", "PLUTO_VERB=up-host")) == ()
+
+
+def test_a_place_that_was_taken(tmp_path: Path) -> None:
+    """Whoever is charon's user may put there what he likes, a pipe, a link, a huge file: nobody waits for it."""
+    target = given_in(tmp_path / "target", "PLUTO_VERB=up-host")
+    (tmp_path / "link").symlink_to(target)
+    os.mkfifo(tmp_path / "pipe")
+    (tmp_path / "large").write_bytes(b"PLUTO_VERB=up-host\0" + b"x" * (1 << 20))
+
+    assert [_servers(tmp_path / name) for name in ("link", "pipe", "large")] == [None, None, ()]
