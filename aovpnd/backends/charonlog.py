@@ -27,6 +27,14 @@ def _reason(pattern: str, code: str, text: str, hint: str) -> _Reason:
 
 
 _ADMINISTRATOR: Final = "ask whoever runs the gateway"
+_REFUSED: Final = "ike-refused"
+_BY_PSK: Final = "(myself) with pre-shared key"
+KEY_REFUSED: Final = Said(
+    "ike-key-refused",
+    "the gateway refuses our preshared key, our identity, or the name that we call it by",
+    "compare secret_file and identity of [[ike.auth]], and identity of [ike.server], with the gateway's",
+)
+"""It says no more to whoever has not shown who he is (RFC 7296 section 2.21.2)."""
 REASONS: Final[tuple[_Reason, ...]] = (
     _reason(
         r"tried \d+ shared keys? for .*, but MAC mismatched",
@@ -59,10 +67,22 @@ REASONS: Final[tuple[_Reason, ...]] = (
         _ADMINISTRATOR,
     ),
     _reason(
-        r"no (?:issuer certificate|trusted \S+ public key) found for " + _NAME,
+        r"no issuer certificate found for ",
         "ike-server-untrusted",
-        "nobody whom we believe has signed the certificate of {}",
+        "nobody whom we believe has signed the gateway's certificate",
         "correct authorities of [ike.server]: it must be the authority that signed the gateway's certificate",
+    ),
+    _reason(
+        r"no trusted \S+ public key found for " + _NAME,
+        "ike-identity-differs",
+        "the gateway shows no certificate for {}",
+        "correct identity of [ike.server], if the gateway has another name; otherwise somebody poses as it",
+    ),
+    _reason(
+        r"requesting (EAP_\S+) authentication, sending EAP_NAK",
+        "ike-method-refused",
+        "the gateway does not offer {}",
+        "set method of [[ike.auth]] to what the gateway asks for",
     ),
     _reason(
         r"no private key found for " + _NAME,
@@ -102,9 +122,9 @@ REASONS: Final[tuple[_Reason, ...]] = (
     ),
     _reason(
         r"received AUTHENTICATION_FAILED",
-        "ike-refused",
-        "the gateway does not believe that we are who we say",
-        "compare identity, key and certificate of [[ike.auth]] with what the gateway expects",
+        _REFUSED,
+        "the gateway does not believe that we are who we say, or is not called what we call it",
+        "compare identity and certificate of [[ike.auth]], and identity of [ike.server], with what the gateway expects",
     ),
 )
 
@@ -114,10 +134,12 @@ def read(text: str) -> Said | None:
 
     Of one attempt's reasons the first is the cause: what charon says itself before the gateway says that it failed.
     """
-    for line in reversed(_attempts(text)):
-        found = next((make(match) for row in line for pattern, make in REASONS if (match := pattern.search(row))), None)
+    for lines in reversed(_attempts(text)):
+        found = next(
+            (make(match) for row in lines for pattern, make in REASONS if (match := pattern.search(row))), None
+        )
         if found is not None:
-            return found
+            return KEY_REFUSED if found.code == _REFUSED and any(_BY_PSK in row for row in lines) else found
     return None
 
 

@@ -21,12 +21,12 @@ from aovpnd.adapters import sysctl
 from aovpnd.adapters.netlink import Netlink
 from aovpnd.adapters.pathmtu import known_to_kernel
 from aovpnd.backends import charonlog
-from aovpnd.backends.charon import Place, children_of, name_of, requests, settings
+from aovpnd.backends.charon import Place, children_of, missing, name_of, requests, settings
 from aovpnd.backends.linkshape import ensure_sysctls, find
 from aovpnd.backends.userspace import Program, UserspaceProcess, wait
 from aovpnd.backends.vici import Charon, Child, Sa
 from aovpnd.errors import NetlinkError, SystemFault, ToolError
-from aovpnd.ipsec import IKE_BACKEND, Given, IPsec
+from aovpnd.ipsec import IKE_BACKEND, Given, IPsec, Said
 from aovpnd.links import ARPHRD_NONE, Link, is_tunnel_shaped
 from aovpnd.model import LinkAddress, LinkWish, PeerState, TunnelState, TunnelWish
 from aovpnd.ruleset import Address
@@ -52,13 +52,15 @@ _TAIL_BYTES: Final = 1 << 16
 @dataclass(slots=True)
 class _Memory:
     """What is remembered of one link's charon. ``floor``: CHILD SAs up to that number prove nothing of the present
-    path; ``logged``: how long its log was when the last attempt began (``asked_at``, CLOCK_MONOTONIC).
+    path; ``logged``: how long its log was when the last attempt began (``asked_at``, CLOCK_MONOTONIC); ``said``: why
+    the attempt before it failed, which is true until another reason is known.
     """
 
     floor: int = 0
     asked_at: float = 0.0
     moves: bool = False
     logged: int = 0
+    said: Said | None = None
     counts: dict[int, tuple[int, int]] = field(default_factory=dict)
 
 
@@ -116,7 +118,7 @@ class StrongSwanBackend:
         if child is not None and given is not None and child.number > memory.floor and _has(addresses, given):
             shaken = int(time.time()) - child.age_s
         peer = PeerState("", endpoint, shaken, rx_bytes, tx_bytes, path_mtu=known_to_kernel(endpoint.addr))
-        said = None if shaken is not None else charonlog.read(self._log(link.name))
+        said = None if shaken is not None else charonlog.read(self._log(link.name)) or memory.said
         got, put = rtnl.transferred(link.index)
         return TunnelState(
             link, IKE_BACKEND, None, digest, names.FWMARK, addresses, (peer,), put, got, given=given, said=said
@@ -251,8 +253,12 @@ class StrongSwanBackend:
 
     def _load(self, link: Link, spec: IPsec, charon: Charon) -> None:
         """Tell charon what the tunnel is, if it has heard otherwise."""
-        if charon.connections() == (name_of(spec),):
+        loaded = charon.connections()
+        if loaded == (name_of(spec),):
             return
+        memory = self._remembered(link.name)
+        if not all(name.startswith(spec.digest()) for name in loaded):
+            memory.said, memory.logged = None, self._cut_log(link.name)
         for sa in charon.sas():
             charon.terminate(sa)
         kernel = _interface(link.name) if link.kind == _KERNEL else None
@@ -277,8 +283,11 @@ class StrongSwanBackend:
         for old in sas:
             charon.terminate(old)
         memory.floor, memory.asked_at, memory.moves = max(floor, memory.floor), now, False
+        lacking = missing(spec, charon.plugins())
+        memory.said = lacking or charonlog.read(self._log(link))
         memory.logged = self._cut_log(link)
-        charon.initiate(name, children_of(spec))
+        if lacking is None:
+            charon.initiate(name, children_of(spec))
 
     def _cut_log(self, link: str) -> int:
         """How long the log is now; one that has grown large begins anew (charon appends)."""

@@ -110,6 +110,11 @@ class Charon:
         with self._session() as session:
             return tuple(_list(session.request("get-conns"), "conns"))
 
+    def plugins(self) -> frozenset[str]:
+        """The plugins that are loaded."""
+        with self._session() as session:
+            return frozenset(_list(session.request("stats"), "plugins"))
+
     def sas(self) -> tuple[Sa, ...]:
         """The IKE SAs that there are, in whatever state, the newest last."""
         with self._session() as session:

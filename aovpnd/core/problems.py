@@ -108,7 +108,11 @@ def _tunnel(intent: Intent, snapshot: Snapshot, now: View) -> list[Problem]:
 
 
 def _handshakes(intent: Intent, snapshot: Snapshot, now: View, spec: TunnelSpec) -> list[Problem]:
-    """One that nobody answers, or that was never sent."""
+    """One that nobody answers, or that was never sent. Where it is known why there is none, that is told instead
+    (`ike.problems`).
+    """
+    if now.state is not None and now.state.said is not None:
+        return []
     if now.path is not None and health.sends_nothing(intent, now.state, snapshot.now):
         return [Problem("nothing-sent", Severity.WARNING, _unsent(spec), _WHO_DROPS_IT)]
     rota = (endpoints.rota(spec),) if isinstance(spec, IPsec) else ()

@@ -13,6 +13,7 @@ from aovpnd.core import endpoints, lookups, nat64
 from aovpnd.core.decide import decide
 from aovpnd.core.endpoints import Reach
 from aovpnd.inquiries import EndpointPolicy, Host, LookedUp, LookUp, OpenLookUp, Pinned, Unanswered
+from aovpnd.ipsec import Said
 from aovpnd.model import Config, Intent, LinkAddress, Phase, Route
 from aovpnd.orders import AllowTemporary, Disconnect
 from aovpnd.ruleset import L4, Address, Device, Packet
@@ -212,6 +213,11 @@ def test_patience_grows() -> None:
     desired = laptop.settle()
     (problem,) = (p for p in desired.problems if p.code == "no-handshake")
     assert "nor at 1 other address" in problem.text
+
+    # Whoever knows why there is no tunnel does not say that nobody answers.
+    said = tuple(replace(state, said=Said("ike-refused", "no")) for state in laptop.snapshot.tunnels)
+    laptop.snapshot = replace(laptop.snapshot, tunnels=said)
+    assert "no-handshake" not in {p.code for p in decide(laptop.config, laptop.intent, laptop.snapshot).problems}
 
 
 def test_lying_resolver_and_an_honest_one_later() -> None:
