@@ -88,6 +88,8 @@ class IkeGateway:
     kernel-libipsec serves only networks in which the gateway has an address itself, also where it is the laptop that
     asks for less: 203.0.113.0/24 and 2001:db8::/32, where the internet's servers are as well, or `pool`'s own.
     """
+    proposals: str = "default"
+    """Of IKE, in swanctl.conf(5)'s words; after a change `load`."""
     psk: str = field(default_factory=lambda: secrets.token_hex(16))
     password: str = field(default_factory=lambda: secrets.token_hex(8))
     ppk: str = field(default_factory=lambda: secrets.token_hex(32))
@@ -149,6 +151,11 @@ class IkeGateway:
     def certify(self, certificate: str) -> None:
         """Show another certificate of `Pki`: ``gateway-expired``, ``gateway-misnamed``, ``gateway-unknown``."""
         self.certificate = certificate
+        self.load()
+
+    def insist(self, proposals: str) -> None:
+        """Take these algorithms for IKE alone."""
+        self.proposals = proposals
         self.load()
 
     def terminate(self) -> None:
@@ -239,7 +246,13 @@ secrets {{
     def _connection(self, way: Way) -> str:
         """One connection. IKEv1 has one selector for each CHILD SA, so that there is one of these for each family."""
         lines = [f"  {way} {{", f"    version = {way.version}", "    pools = four, six", "    unique = replace"]
-        lines += ["    mobike = yes", "    fragmentation = yes", "    dpd_delay = 10s", "    send_cert = always"]
+        lines += [
+            f"    proposals = {self.proposals}",
+            "    mobike = yes",
+            "    fragmentation = yes",
+            "    dpd_delay = 10s",
+            "    send_cert = always",
+        ]
         if way is Way.V1_AGGRESSIVE:
             lines.append("    aggressive = yes")
         if way is Way.PPK:

@@ -99,7 +99,8 @@ def account(
 def install(laptop: Laptop, given: Account, name: str = "tunnel") -> Path:
     """Write /etc/aovpnd/tunnels/NAME.toml and the files in /etc/aovpnd/keys (0600); returns NAME.toml's path inside."""
     inside = f"/etc/aovpnd/tunnels/{name}.toml"
-    for place, text in {inside: given.text, **{f"{_KEYS}/{file}": text for file, text in given.files.items()}}.items():
+    # The tunnel's file last: whoever watches for it finds all that it names.
+    for place, text in {**{f"{_KEYS}/{file}": text for file, text in given.files.items()}, inside: given.text}.items():
         path = laptop.host.path(place)
         path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
         path.touch(0o600)
