@@ -124,7 +124,7 @@ class Stage:
             self._laptop.lab.start_daemon()
             self._windows = 0
         if not self._laptop.works():
-            self._laptop.world.gateway.on()
+            self._laptop.gateway.on()
             self._laptop.lab.ctl("connect", check=False)
             self._laptop.world.roam("home", ipv6=True)
             wait_for("the tunnel to work", self._laptop.works, poll_s=0.05, deadline_s=30)
@@ -137,7 +137,7 @@ class Stage:
                 laptop.lab.wait_phase("blocked")
             case Phase.CONNECTING:
                 laptop.lab.ctl("disconnect")
-                laptop.world.gateway.off()
+                laptop.gateway.off()
                 laptop.lab.ctl("connect", check=False)
                 laptop.lab.wait_phase("connecting")
             case Phase.CONNECTED:
@@ -168,7 +168,7 @@ class Stage:
                 scene.everybody_tries()
                 return since
             case Phase.CONNECTING:
-                scene.laptop.world.gateway.on()
+                scene.laptop.gateway.on()
             case Phase.BLOCKED | Phase.CONNECTED:
                 pass
         return 0.0

@@ -53,6 +53,12 @@ class Kind(StrEnum):
     CLEAR = "clear"
 
 
+SHAKEN: Final = (Kind.HANDSHAKE, Kind.IKE)
+"""The classes by which a tunnel of either kind is agreed upon."""
+CARRIED: Final = (Kind.TUNNEL, Kind.ESP, Kind.UDP_ESP)
+"""The classes of what a tunnel of either kind carries."""
+
+
 @dataclass(frozen=True, slots=True)
 class Frame:
     """One frame that the laptop sent."""

@@ -141,12 +141,13 @@ class Pool:
         return (*map(IPv4Address, four), *map(IPv6Address, six))
 
 
-def _pool(number: int) -> Pool:
-    four, six = IPv4Address("10.67.0.0") + 256 * number, IPv6Address(f"fd67:{number}::")
-    return Pool(four + 1, six + 1, four + 2, four + 15, six + 2, six + 15)
+def _pool(place: Place) -> Pool:
+    """The same addresses as WireGuard's, so that what attacks a tunnel's addresses finds them with either kind."""
+    four, six = place.laptop4, place.laptop6
+    return Pool(place.inside4, place.inside6, four, four + 13, six, six + 13)
 
 
-IKE_POOLS: Final = {place.name: _pool(number) for number, place in enumerate(PLACES, 1)}
+IKE_POOLS: Final = {place.name: _pool(place) for place in PLACES}
 """By the name of the gateway's `Place`."""
 IKE_GATEWAYS: Final = tuple(address for place in PLACES for address in (place.wan4, place.wan6))
 """Where IKE and ESP go: to the same machines as WireGuard, on UDP ports 500 and 4500."""

@@ -19,20 +19,27 @@ from dataclasses import dataclass, field
 from types import TracebackType
 from typing import Any, Final, Self, TypeVar
 
+import pytest
+
 from aovpnd import names
+from aovpnd.ipsec import IKE_BACKEND, NAT_T_PORT
 from tests.lab import plan
 from tests.lab.beacon import NOT_OPEN
 from tests.lab.frames import ENDPOINTS, Endpoint, Kind
-from tests.lab.ike import Way
-from tests.lab.ike_client import account, install
+from tests.lab.ike import IkeGateway, Way
+from tests.lab.ike_client import FAST, account, install
 from tests.lab.laptop import Laptop
 from tests.lab.process import LabError, wait_for
 from tests.lab.record import Recorder, Recording
 from tests.lab.sender_kinds import BY_NAME, BY_NUMBER, FORGERS, KINDS, SenderKind
 from tests.lab.senders import Senders
+from tests.lab.sites import Gateway
 from tests.lab.world import World
 
 T = TypeVar("T")
+
+WAY: Final = Way.PSK if os.environ.get("AOVPND_BACKEND") == IKE_BACKEND else None
+"""Of the tunnel where a test does not say which: IKE for ``make test-ike``, WireGuard otherwise."""
 
 PACKET: Final = tuple(
     BY_NAME[name] for name in ("packet4", "packet6", "bypass4", "ethertype", "packetmark4", "forgedpacket4")
@@ -48,6 +55,11 @@ PROVOKED: Final = "new handshake"
 EACH: Final = 3
 """How often every kind has to try before a silence says anything."""
 RATE: Final = 25.0
+
+
+def of_wireguard(why: str) -> pytest.MarkDecorator:
+    """A mark for what has no sense with a tunnel of IKE, and why."""
+    return pytest.mark.skipif(WAY is not None, reason=f"of WireGuard: {why}")
 
 
 def names_of(kinds: tuple[SenderKind, ...]) -> set[str]:
@@ -139,12 +151,12 @@ class Protected:
         start: bool = True,
         control: bool = True,
         nat64: bool = False,
-        way: Way | None = None,
+        way: Way | None = WAY,
     ) -> Self:
         """A world whose laptop is off every network and runs the daemon, with one tunnel configured.
 
         ``control``: before that, unprotected at home, every sender must be seen. ``way``: the tunnel is one of IKE, and
-        this is how the laptop shows itself.
+        this is how the laptop shows itself; None: it is one of WireGuard.
         """
         world = World.build(lease_s=lease_s, links=links, nat64=nat64, ike=way is not None)
         try:
@@ -165,7 +177,17 @@ class Protected:
         if self.way is None:
             self.lab.install_tunnel()
         else:
-            install(self.lab, account(self.world.ike, self.way), "home")
+            install(self.lab, account(self.world.ike, self.way, settings=FAST))
+
+    @property
+    def gateway(self) -> Gateway | IkeGateway:
+        """The gateway of the tunnel."""
+        return self.world.gateway if self.way is None else self.world.ike
+
+    @property
+    def port(self) -> int:
+        """The gateway's UDP port."""
+        return plan.GATEWAY_PORT if self.way is None else NAT_T_PORT
 
     @property
     def lab(self) -> Laptop:

@@ -16,12 +16,12 @@ from collections.abc import Iterator
 import pytest
 
 from tests.lab import plan
-from tests.lab.frames import Kind
+from tests.lab.frames import SHAKEN
 from tests.lab.process import stop, wait_for
 from tests.lab.record import now
 from tests.lab.senders import new_token
 from tests.netns import many_sockets
-from tests.netns.protected import JUDGED, PACKET, Protected, names_of
+from tests.netns.protected import JUDGED, PACKET, Protected, counted, names_of
 
 pytestmark = pytest.mark.root
 
@@ -35,7 +35,7 @@ OPENED = {"udp4", "udp6", "tcp4", "tcp6", "ping4", "ping6", "bound4"}
 def laptop() -> Iterator[Protected]:
     """One world for this file."""
     with Protected.build() as built:
-        built.world.cafe.shut_udp(plan.GATEWAY_PORT)
+        built.world.cafe.shut_udp(built.port)
         built.world.cafe.host.nft(f"add element inet cafe allowed {{ {plan.LAPTOP_MAC['wlan0']} }}")
         yield built
 
@@ -48,7 +48,7 @@ def in_the_cafe(laptop: Protected) -> None:
         if link.startswith("aovpn"):
             laptop.lab.host.ip(f"link del {link}")
     laptop.lab.host.path("/var/lib/aovpnd/temporary-access.json").unlink(missing_ok=True)
-    laptop.world.cafe.shut_udp(plan.GATEWAY_PORT)
+    laptop.world.cafe.shut_udp(laptop.port)
     if laptop.lab.address("wlan0").rpartition(".")[0] != plan.CAFE.lan4:
         laptop.world.roam("cafe", ipv6=True)
     laptop.lab.start_daemon()
@@ -302,4 +302,4 @@ def test_before_any_tunnel_is_configured() -> None:
         assert watch.seen(start=granted) >= {"udp4", "tcp4", "ping4"}
         assert not watch.recording.clear(end=granted)
         watch.assert_silence(start=end + LATE_S)
-        assert watch.recording.counts()[Kind.HANDSHAKE] == 0
+        assert counted(watch.recording, *SHAKEN) == 0

@@ -82,7 +82,7 @@ def test_window_of_an_ordinary_user(laptop: Protected, seat: Desktop) -> None:
     """With the right password the window opens and names its user; before sleep it is closed, and nothing leaves any
     more.
     """
-    laptop.world.cafe.shut_udp(plan.GATEWAY_PORT)
+    laptop.world.cafe.shut_udp(laptop.port)
     laptop.world.cafe.host.nft(f"add element inet cafe allowed {{ {plan.LAPTOP_MAC['wlan0']} }}")
     laptop.world.roam("cafe", ipv6=True)
     laptop.lab.wait_phase("connecting")

@@ -16,12 +16,12 @@ import pytest
 
 from aovpnd import names
 from tests.lab import plan
-from tests.lab.frames import Kind
+from tests.lab.frames import CARRIED
 from tests.lab.laptop import BIN
 from tests.lab.process import wait_for
 from tests.lab.record import Recorder, Recording
 from tests.lab.senders import new_token
-from tests.netns.protected import Protected
+from tests.netns.protected import Protected, counted
 
 ABSENT = 3
 """Exit status of `aovpnctl status` without a daemon."""
@@ -132,7 +132,7 @@ def test_names_go_through_the_tunnel(laptop: Protected) -> None:
         assert conf(laptop) == CAFE_LEASE
         assert not laptop.lab.host.path(SAVED).exists()
         assert takes_s(laptop) < QUICK_S
-    assert watch.recording.counts()[Kind.TUNNEL]
+    assert counted(watch.recording, *CARRIED)
     assert laptop.lab.status()["dns"] is None
 
 
@@ -141,7 +141,7 @@ def test_temporary_access(laptop: Protected) -> None:
     tunnel's.
     """
     lab = laptop.lab
-    laptop.world.cafe.shut_udp(plan.GATEWAY_PORT)
+    laptop.world.cafe.shut_udp(laptop.port)
     laptop.world.roam("cafe")
     lab.wait_phase("connecting")
     wait_for("the tunnel's servers", lambda: asks_the_tunnel(laptop), poll_s=0.05)

@@ -245,12 +245,12 @@ def test_kernel_does_what_is_explained(laptop: Protected) -> None:
     wrong += disagreements(laptop, "temporary-access", fates, ways)
     laptop.lab.ctl("allow-temp", "--cancel")
 
-    laptop.world.gateway.off()
+    laptop.gateway.off()
     laptop.lab.ctl("import", str(laptop.lab.host.dir / "tunnel.conf"), "--name", "office")
     laptop.lab.ctl("connect")
     wait_for("the tunnel's link", lambda: "aovpn0" in laptop.lab.host.ip("route show table 24943"))
     wrong += disagreements(laptop, "connecting", fates, ways)
-    laptop.world.gateway.on()
+    laptop.gateway.on()
     wait_for("the tunnel to work", laptop.works)
     wrong += disagreements(laptop, "connected", fates, ways)
 

@@ -11,7 +11,7 @@ from contextlib import contextmanager
 import pytest
 
 from tests.lab import plan
-from tests.lab.frames import Frame, Kind
+from tests.lab.frames import CARRIED, Frame, Kind
 from tests.lab.host import Host
 from tests.lab.process import stop, wait_for
 from tests.lab.senders import new_token
@@ -151,7 +151,7 @@ def in_phase(laptop: Protected, phase: str) -> Iterator[None]:
             case "blocked":
                 laptop.lab.ctl("disconnect")
             case "connecting":
-                laptop.world.gateway.off()
+                laptop.gateway.off()
                 laptop.lab.ctl("disconnect")
                 laptop.lab.ctl("connect")
             case "temporary-access":
@@ -166,7 +166,7 @@ def in_phase(laptop: Protected, phase: str) -> Iterator[None]:
         yield
     finally:
         laptop.lab.ctl("allow-temp", "--cancel")
-        laptop.world.gateway.on()
+        laptop.gateway.on()
         laptop.lab.ctl("disconnect")
         laptop.lab.ctl("connect")
 
@@ -218,7 +218,7 @@ def test_dns_in_the_tunnel(laptop: Protected) -> None:
             assert laptop.lab.curl(f"http://{plan.WEB_NAME}/ip", "-4").stdout.strip() == str(plan.GATEWAY4)
     finally:
         path.write_text(before, encoding="utf-8")
-    assert watch.recording.counts()[Kind.TUNNEL]
+    assert counted(watch.recording, *CARRIED)
 
 
 # -- the local network -------------------------------------------------------------------------------------------------
@@ -347,7 +347,7 @@ def test_bridge_that_gets_a_card_is_outside(laptop: Protected) -> None:
     laptop.world.detach("eth0")
 
     assert not recording.clear(), recording.describe()
-    assert counted(recording, Kind.TUNNEL)
+    assert counted(recording, *CARRIED)
 
 
 # -- leases ------------------------------------------------------------------------------------------------------------

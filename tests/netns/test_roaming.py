@@ -18,11 +18,11 @@ import pytest
 from aovpnd import names
 from tests.lab import plan
 from tests.lab.call import arrivals, gap
-from tests.lab.frames import Kind
+from tests.lab.frames import CARRIED, Kind
 from tests.lab.process import stop, wait_for
 from tests.lab.senders import Flood, new_token
 from tests.netns import many_sockets
-from tests.netns.protected import ORDINARY, Protected
+from tests.netns.protected import ORDINARY, Protected, counted
 
 pytestmark = pytest.mark.root
 
@@ -164,7 +164,7 @@ def test_dock_and_tether(laptop: Protected) -> None:
             said(f"{what}: longest silence of the call", gap(call, began, time.time()))
     world.unplug("eth0")
 
-    assert watch.recording.counts()[Kind.TUNNEL]
+    assert counted(watch.recording, *CARRIED)
 
 
 def test_point_to_point_uplink(laptop: Protected) -> None:
@@ -191,7 +191,7 @@ def test_point_to_point_uplink(laptop: Protected) -> None:
         world.unplug("usb0")
         router.ip("route del 100.64.7.9/32 dev lan0")
         router.sysctl(ipv4__conf__lan0__proxy_arp=0)
-    assert watch.recording.counts()[Kind.TUNNEL]
+    assert counted(watch.recording, *CARRIED)
 
 
 def test_fight_over_rules_and_routes(laptop: Protected) -> None:
@@ -234,7 +234,7 @@ def test_roam_under_flood(laptop: Protected) -> None:
         with Flood.start(laptop.lab):
             for site in ("cafe", "home"):
                 laptop.world.roam(site)
-                seen = recorder.count(Kind.TUNNEL)
-                wait_for("the tunnel's packets", lambda: recorder.count(Kind.TUNNEL) > seen + 100, deadline_s=60)  # noqa: B023
+                seen = recorder.count(*CARRIED)
+                wait_for("the tunnel's packets", lambda: recorder.count(*CARRIED) > seen + 100, deadline_s=60)  # noqa: B023
         wait_for("the tunnel to work", laptop.works, deadline_s=30)
         assert recorder.count(Kind.CLEAR) == 0

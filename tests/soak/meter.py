@@ -11,7 +11,7 @@ from typing import Final, Self
 
 from tests.lab.counters import Counters
 from tests.lab.counting import nft_rules, nft_sets
-from tests.lab.frames import ENDPOINTS, Kind
+from tests.lab.frames import ENDPOINTS, Address, Kind
 from tests.lab.host import Host
 
 MLD: Final = "mld"
@@ -37,15 +37,15 @@ class Meter:
     _counters: Counters
 
     @classmethod
-    def start(cls, host: Host, links: tuple[str, ...]) -> Self:
-        """Count from now on."""
+    def start(cls, host: Host, links: tuple[str, ...], ike: tuple[Address, ...] = ()) -> Self:
+        """Count from now on. ``ike`` are where IKE and ESP may go."""
         kinds = [kind for kind in Kind if kind is not Kind.CLEAR]
-        lines = [f"table netdev {_TABLE} {{", nft_sets(), *(f"counter frames_{kind} {{ }}" for kind in kinds)]
+        lines = [f"table netdev {_TABLE} {{", nft_sets(ike), *(f"counter frames_{kind} {{ }}" for kind in kinds)]
         lines += [f"counter clear_{name} {{ }}" for name, _ in _CLEAR]
         lines += ["chain clear {", *(f"{match} counter name clear_{name} accept" for name, match in _CLEAR), "}"]
         for link in links:
             lines += [f"chain {link} {{", f'type filter hook ingress device "{link}" priority -400; policy accept;']
-            for match, kind in nft_rules(ENDPOINTS):
+            for match, kind in nft_rules(ENDPOINTS, ike):
                 verdict = "goto clear" if kind is Kind.CLEAR else f"counter name frames_{kind} accept"
                 lines.append(f"{match} {verdict}")
             lines += ["goto clear", "}"]

@@ -14,6 +14,11 @@ from tests.soak.stage import Stage
 _QUIET: Final = ("roam", "flap", "flush", "reload", "reconnect", "kill guard")
 """What leaves the daemon alive: the first part of the transitions, so that its memory can be watched."""
 _ALL: Final = (*_QUIET, "roam", "flap", "flush", "kill daemon", "grant", "grant")
+IKE: Final = (
+    *("roam", "flap", "flush", "reconnect", "kill daemon", "kill guard"),
+    *("kill charon", "hang charon", "flush SAs", "gateway restarted", "gateway deletes SAs"),
+)
+"""What happens to an IKE tunnel."""
 _MOMENT_S: Final = 0.6
 """Kills come within this time after a transition has begun; most are over by then."""
 
@@ -25,6 +30,14 @@ class Part(StrEnum):
     KILLS = "kills"
     FLUSHES = "kills and flushes"
     BOTH = "both killed, and a flush"
+    CHARON = "IKE: charon killed"
+    SAS = "IKE: SAs and policies flushed"
+    IKE = "IKE: transitions"
+
+    @property
+    def is_ike(self) -> bool:
+        """Whether its tunnel is one of IKE."""
+        return self in {Part.CHARON, Part.SAS, Part.IKE}
 
 
 @dataclass(frozen=True, slots=True)
@@ -35,6 +48,9 @@ class Sizes:
     kills: int = 200
     flushes: int = 100
     both: int = 100
+    charon: int = 100
+    sas: int = 100
+    ike: int = 100
 
     def of(self, part: Part) -> int:
         """The number of trials of a part."""
@@ -47,6 +63,12 @@ class Sizes:
                 return self.flushes
             case Part.BOTH:
                 return self.both
+            case Part.CHARON:
+                return self.charon
+            case Part.SAS:
+                return self.sas
+            case Part.IKE:
+                return self.ike
             case _:
                 assert_never(part)
 
@@ -68,6 +90,12 @@ def perform(stage: Stage, part: Part, number: int, seed: int, quiet: int) -> str
             return f"{what}, flush"
         case Part.BOTH:
             return _both(stage, random)
+        case Part.CHARON:
+            return _ike(stage, random, "kill charon")
+        case Part.SAS:
+            return _ike(stage, random, "flush SAs")
+        case Part.IKE:
+            return _ike(stage, random, random.choice(IKE))
         case _:
             assert_never(part)
 
@@ -84,6 +112,7 @@ def _transition(stage: Stage, random: Random, choice: tuple[str, ...]) -> str:
 
 
 def _actions(stage: Stage) -> dict[str, Callable[[], None]]:
+    ike = stage.laptop.world.ike_gateways
     return {
         "roam": stage.roam,
         "flap": stage.flap,
@@ -92,7 +121,21 @@ def _actions(stage: Stage) -> dict[str, Callable[[], None]]:
         "reconnect": stage.reconnect,
         "kill guard": stage.kill_guard,
         "kill daemon": stage.kill_daemon,
+        "kill charon": stage.kill_charon,
+        "hang charon": stage.hang_charon,
+        "flush SAs": stage.flush_sas,
+        **({"gateway restarted": ike[0].restart, "gateway deletes SAs": ike[0].terminate} if ike else {}),
     }
+
+
+def _ike(stage: Stage, random: Random, what: str) -> str:
+    """One thing, and in a third of the trials a transition a random moment before it."""
+    before = random.choice((None, None, "roam", "flap")) if what != "roam" else None
+    if before is not None:
+        _actions(stage)[before]()
+        _pause(random.uniform(0, _MOMENT_S))
+    _actions(stage)[what]()
+    return f"{before}, {what}" if before else what
 
 
 def _kill(stage: Stage, random: Random, victims: tuple[tuple[str, ...], ...]) -> str:

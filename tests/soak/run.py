@@ -9,11 +9,12 @@ from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 from typing import Final, Self
 
+from tests.lab.ike import Way
 from tests.lab.process import LabError
 from tests.netns.protected import JUDGED, ORDINARY
 from tests.soak.meter import MLD
 from tests.soak.plan import Part, Sizes, perform
-from tests.soak.stage import EVERYBODY, Leak, Stage
+from tests.soak.stage import CHARON, EVERYBODY, Leak, Stage
 from tests.soak.stage import ORDINARY as ORDINARY_FLOOD
 
 TRIALS_PER_WORLD: Final = 1000
@@ -131,9 +132,11 @@ def _in_one_world(
     part: Part, numbers: list[int], sizes: Sizes, seed: int, record: Record, say: Callable[[str], None], share: Share
 ) -> bool:
     """False when the world had to be given up."""
-    stage = Stage.build()
+    stage = Stage.build(Way.PSK) if part.is_ike else Stage.build()
     world = f"{time.time():.3f}-{share.mine}"
     rates, polite = EVERYBODY, tuple(JUDGED)
+    if part.is_ike:
+        rates = CHARON
     if part is Part.BOTH:
         rates, polite = ORDINARY_FLOOD, tuple(kind for kind in ORDINARY if kind.name not in _MDNS)
     rates = {kind: rate // share.of // share.thin for kind, rate in rates.items()}

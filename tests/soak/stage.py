@@ -15,11 +15,12 @@ from pathlib import Path
 from random import Random
 from typing import Final, Self
 
-from tests.lab import plan
+from tests.lab import charon, plan
+from tests.lab.ike import Way
 from tests.lab.process import LabError, wait_for
 from tests.lab.sender_kinds import SenderKind
 from tests.lab.senders import Senders, new_token
-from tests.netns.protected import Protected
+from tests.netns.protected import WAY, Protected
 from tests.soak.meter import Meter
 
 Rates = dict[str, int]
@@ -27,6 +28,8 @@ Rates = dict[str, int]
 EVERYBODY: Final[Rates] = {"bound4": 60_000, "packet4": 60_000, "packet6": 60_000, "udp4": 4_000, "udp6": 4_000}
 """The flood. Ordinary sockets that are not bound to the card send into the tunnel, so they are slower: what a full
 tunnel delays is no finding about the block."""
+CHARON: Final[Rates] = EVERYBODY | {"udp4": 300, "udp6": 300}
+"""The flood where charon itself carries every packet (kernel-libipsec, at both ends): less would go through it."""
 ORDINARY: Final[Rates] = {"bound4": 110_000, "bound6": 20_000, "udp4": 4_000, "udp6": 4_000}
 """A flood of ordinary programs alone."""
 POLITE: Final = 20.0
@@ -35,6 +38,8 @@ _NICE: Final = "10"
 """The flood leaves the daemon its share of a small machine, as a laptop's scheduler would."""
 _BACK_S: Final = 60.0
 """How long a recovery may take under the flood before it counts as none."""
+SOCKET: Final = "/run/aovpnd/charon/aovpn0/vici"
+"""VICI of our charon."""
 _BUDGET: Final = "/var/lib/aovpnd/temporary-access.json"
 
 
@@ -75,12 +80,12 @@ class Stage:
     floods: list[dict[str, dict[str, float]]] = field(default_factory=list)
 
     @classmethod
-    def build(cls) -> Self:
-        """A laptop that is connected at home; every sender was seen before, unprotected."""
-        laptop = Protected.build(links=("wlan0",))
+    def build(cls, way: Way | None = WAY) -> Self:
+        """A laptop that is connected at home; every sender was seen before, unprotected. ``way`` as in `Protected`."""
+        laptop = Protected.build(links=("wlan0",), way=way)
         world = laptop.world
         world.cafe.host.nft(f"add element inet cafe allowed {{ {plan.LAPTOP_MAC['wlan0']} }}")
-        stage = cls(laptop, Meter.start(world.air, ("wlan0",)))
+        stage = cls(laptop, Meter.start(world.air, ("wlan0",), plan.IKE_GATEWAYS if way is not None else ()))
         world.roam("home", wait=False)
         stage.wait_back()
         return stage
@@ -150,6 +155,7 @@ class Stage:
             if not self._looks_back():
                 return False
             pids = {self.laptop.daemon_pid(), self.laptop.guard_pid()}
+            pids |= {*self.laptop.lab.host.pids_of("charon-systemd")}
             # A busy daemon has not seen yet what has just been killed or flushed: the kernel is asked as well.
             return not pids & (self.killed | {None}) and self.laptop.works() and self.laptop.blocks()
 
@@ -216,6 +222,23 @@ class Stage:
     def kill_guard(self) -> None:
         """SIGKILL to the guard."""
         self._sigkill(self.laptop.guard_pid())
+
+    # -- what happens to an IKE tunnel --------------------------------------------------------------------------------
+    def kill_charon(self) -> None:
+        """SIGKILL to our charon, who holds the keys and the device; one that is being made anew is waited for."""
+        wait_for("a charon", lambda: self.laptop.lab.host.pids_of("charon-systemd"), deadline_s=_BACK_S, poll_s=0.02)
+        for pid in self.laptop.lab.host.pids_of("charon-systemd"):
+            self._sigkill(pid)
+
+    def hang_charon(self) -> None:
+        """SIGSTOP to our charon: it carries nothing, and answers nobody."""
+        for pid in self.laptop.lab.host.pids_of("charon-systemd"):
+            self.killed.add(pid)
+            os.kill(pid, signal.SIGSTOP)
+
+    def flush_sas(self) -> None:
+        """Somebody deletes our SAs and their policies, by charon's own door."""
+        charon.flush(self.laptop.lab.host, SOCKET)
 
     def _sigkill(self, pid: int | None) -> None:
         """A process that is gone already, or not there yet, needs none."""
