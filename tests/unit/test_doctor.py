@@ -57,6 +57,8 @@ OPTIONS: Final = frozenset({*NEEDED, "CONFIG_INET_DIAG_DESTROY"})
 OURS: Final = tuple(Process(name, 100, NOW - 100) for name in ("aovpnd", "aovpnd-guard", "aovpnd-bus"))
 CONNECTED: Final = Daemon(Running.RUNNING, "1.0.0", "connected", ("systemd-resolved",))
 KERNEL: Final = Kernel("6.12.1", OPTIONS, "loaded")
+IKE: Final = Configuration(tunnels=("office",), ike=("office",))
+LACKS: Final = ("charon-systemd", "libcharon-extra-plugins")
 WELL: Final = Facts(
     version="1.0.0",
     replaced_at=NOW - 5000,
@@ -144,6 +146,12 @@ CASES: Final[dict[str, tuple[Verdict, dict[str, Any]]]] = {
     "sockets-stay": (Verdict.INFO, {"kernel": replace(KERNEL, options=OPTIONS - {"CONFIG_INET_DIAG_DESTROY"})}),
     "no-wireguard": (Verdict.ERROR, {"kernel": replace(KERNEL, wireguard="")}),
     "no-tun": (Verdict.ERROR, {"kernel": replace(KERNEL, wireguard="program", tun=False)}),
+    "no-strongswan": (Verdict.ERROR, {"kernel": replace(KERNEL, strongswan=LACKS), "configuration": IKE}),
+    "no-strongswan, but for a plugin": (
+        Verdict.WARNING,
+        {"kernel": replace(KERNEL, strongswan=LACKS[1:]), "configuration": IKE},
+    ),
+    "no-tun, for charon": (Verdict.WARNING, {"kernel": replace(KERNEL, tun=False), "configuration": IKE}),
     "wireguard-go": (Verdict.INFO, {"kernel": replace(KERNEL, wireguard="program")}),
     "rp-filter": (Verdict.ERROR, {"sysctls": _set(rp_filter=1, src_valid_mark=0)}),
     "sysctl": (Verdict.WARNING, {"sysctls": _set(arp_ignore=0)}),
@@ -217,6 +225,8 @@ UNLIKE: Final[dict[str, dict[str, Any]]] = {
     "kernel-lacks": {"kernel": replace(KERNEL, options=None)},
     "kernel-old": {"kernel": replace(KERNEL, release="strange")},
     "no-tun": {"kernel": replace(KERNEL, tun=False)},
+    "no-strongswan": {"kernel": replace(KERNEL, strongswan=LACKS)},
+    "no-wireguard": {"kernel": replace(KERNEL, wireguard=""), "configuration": IKE},
     "rp-filter": {"sysctls": _set(rp_filter=1, src_valid_mark=1)},
     "sysctl": {"sysctls": tuple((path, None) for path in SYSCTLS)},
     "redirects": {"tables": None},
@@ -234,10 +244,17 @@ UNLIKE: Final[dict[str, dict[str, Any]]] = {
     "neighbour-networkd-foreign": {"processes": NETWORKD, "networkd": Networkd(Will.KEEPS, Will.KEEPS)},
     "tunnel-claimed": {"networkd": Networkd(claiming=("/etc/systemd/network/all.network",))},
     "flush-at-boot": {"firewalls": Firewalls(Will.REMOVES)},
-    "foreign-tunnel": {"links": (*LINKS, Link(7, "vnet0", "tun"), Link(8, "sit0", "sit", 776)), "egress": None},
+    "foreign-tunnel": {
+        "links": (*LINKS, Link(7, "vnet0", "tun"), Link(8, "sit0", "sit", 776), Link(9, "ipsec0", "tun", 65534)),
+        "configuration": IKE,
+        "egress": None,
+    },
     "neighbour-printers": {"printers": ("Office",), "configuration": Configuration(lan="allow")},
     "neighbour-docker": {"units": (Unit("docker.service", "not-found", "inactive"),)},
-    "vpn-beside": {"enabled": WELL.enabled | {"wg-quick.target"}},
+    "vpn-beside": {
+        "enabled": WELL.enabled | {"wg-quick.target"},
+        "processes": (*OURS, Process("charon-systemd", 200, NOW)),
+    },
 }
 
 

@@ -5,6 +5,7 @@ import gzip
 import json
 import os
 import time
+from dataclasses import replace
 from pathlib import Path
 from typing import Any, Final
 
@@ -325,7 +326,9 @@ def test_machine_is_read(tmp_path: Path) -> None:
     assert facts.rules is not None
     assert len(facts.rules) == 6
     assert facts.shut == (4, 6)
-    assert facts.kernel == Kernel(os.uname().release, frozenset({"CONFIG_NF_TABLES"}), "", "gone", tun=False)
+    kernel = Kernel(os.uname().release, frozenset({"CONFIG_NF_TABLES"}), "", "gone", tun=False)
+    assert replace(facts.kernel, strongswan=()) == kernel
+    assert facts.kernel.strongswan[:2] == ("charon-systemd", "libstrongswan-standard-plugins")
     assert dict(facts.sysctls)["net/ipv4/conf/all/arp_ignore"] == 2
     assert facts.configuration is not None
     assert facts.configuration.tunnels == ()

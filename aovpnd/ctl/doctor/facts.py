@@ -147,6 +147,8 @@ class Kernel:
     modules: str = "there"
     """Whether the running kernel's modules are "there", "gone", or "none": it has no use for any."""
     tun: bool = True
+    strongswan: tuple[str, ...] = ()
+    """Debian's packages of strongSwan that an IKE tunnel needs and that are not there."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -164,6 +166,8 @@ class Configuration:
 
     findings: tuple[Checked, ...] = ()
     tunnels: tuple[str, ...] = ("home",)
+    ike: tuple[str, ...] = ()
+    """Those of the tunnels that are IKE's."""
     lan: str = "block"
 
 

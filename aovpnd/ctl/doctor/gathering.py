@@ -36,6 +36,7 @@ from aovpnd.ctl.doctor.looking import Looking
 from aovpnd.ctl.doctor.machine import SYSCTLS
 from aovpnd.ctl.doctor.neighbours import asked_of_systemd
 from aovpnd.errors import StateError
+from aovpnd.ipsec import IPsec
 from aovpnd.model import Lan
 
 if TYPE_CHECKING:
@@ -56,6 +57,14 @@ GUARDED = frozenset({"aovpnd", "aovpnd-guard", "aovpnd-bus"})
 FIRST_PERSON = 1000
 """Programs of ours count only as those of a system's user, and this is the first uid of a person: everybody can give a
 process a name."""
+_PLUGINS = "/usr/lib/ipsec/plugins"
+_STRONGSWAN = {
+    "charon-systemd": "/usr/sbin/charon-systemd",
+    "libstrongswan-standard-plugins": f"{_PLUGINS}/libstrongswan-openssl.so",
+    "libcharon-extra-plugins": f"{_PLUGINS}/libstrongswan-kernel-libipsec.so",
+    "libcharon-extauth-plugins": f"{_PLUGINS}/libstrongswan-eap-mschapv2.so",
+}
+"""A file of each package."""
 
 
 def gather(runtime_dir: str, config_dir: str, state_dir: str, look: Looking | None = None) -> Facts:
@@ -222,6 +231,7 @@ def _kernel(look: Looking) -> Kernel:
         release=release,
         options=parse.options(text) or None,
         wireguard=wireguard,
+        strongswan=tuple(package for package, file in _STRONGSWAN.items() if not look.exists(file)),
         modules="there" if is_there else "none" if needs_none else "gone",
         tun=look.exists("/dev/net/tun"),
     )
@@ -239,6 +249,7 @@ def _configuration(look: Looking, config_dir: str, state_dir: str) -> Configurat
     return Configuration(
         findings=tuple(Checked(finding.severity.value, finding.text, finding.hint) for finding in findings),
         tunnels=tuple(spec.name for spec in read.tunnels),
+        ike=tuple(spec.name for spec in read.tunnels if isinstance(spec, IPsec)),
         lan="block" if read.lan is Lan.BLOCK else "allow",
     )
 

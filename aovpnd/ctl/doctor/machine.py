@@ -51,7 +51,7 @@ def _say(area: Area, verdict: Verdict, code: str, text: str, hint: str = "") -> 
 # -- the kernel -------------------------------------------------------------------------------------------------------
 def kernel(facts: Facts) -> Iterator[Finding]:
     """What it can do, and how it is set."""
-    found = [*_version(facts), *_options(facts), *_wireguard(facts), *_sysctls(facts)]
+    found = [*_version(facts), *_options(facts), *_wireguard(facts), *_strongswan(facts), *_sysctls(facts)]
     yield from found
     if all(finding.verdict is Verdict.INFO for finding in found):
         text = f"Linux {facts.kernel.release} has what is needed, and is set as it should be"
@@ -82,6 +82,9 @@ def _options(facts: Facts) -> Iterator[Finding]:
 
 
 def _wireguard(facts: Facts) -> Iterator[Finding]:
+    read = facts.configuration
+    if read is not None and read.tunnels and set(read.tunnels) == set(read.ike):
+        return  # nobody needs it
     match facts.kernel.wireguard:
         case "":
             text = "there is no WireGuard: neither in the kernel nor as wireguard-go"
@@ -94,6 +97,20 @@ def _wireguard(facts: Facts) -> Iterator[Finding]:
             yield _say(Area.KERNEL, Verdict.INFO, "wireguard-go", text)
         case _:
             return
+
+
+def _strongswan(facts: Facts) -> Iterator[Finding]:
+    """What an IKE tunnel needs; without charon it needs it all, and without a plugin perhaps nothing more."""
+    read, lacks = facts.configuration, facts.kernel.strongswan
+    if read is None or not read.ike:
+        return
+    if lacks:
+        text = f"IKE tunnels ({', '.join(read.ike)}) need packages of strongSwan that are not there: {', '.join(lacks)}"
+        verdict = Verdict.ERROR if "charon-systemd" in lacks else Verdict.WARNING
+        yield _say(Area.KERNEL, verdict, "no-strongswan", text, f"apt install {' '.join(lacks)}")
+    if not facts.kernel.tun:
+        text = "charon needs /dev/net/tun where the kernel has no XFRM interfaces, and it is not there"
+        yield _say(Area.KERNEL, Verdict.WARNING, "no-tun", text, "modprobe tun")
 
 
 def _sysctls(facts: Facts) -> Iterator[Finding]:

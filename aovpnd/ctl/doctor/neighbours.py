@@ -3,6 +3,7 @@
 
 from __future__ import annotations
 
+import re
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
@@ -116,12 +117,14 @@ NEIGHBOURS = (
     ),
 )
 
+_STAND_IN = re.compile(r"ipsec[0-9]{1,3}")
+"""The device beside that of a charon of ours (docs/decisions/0039)."""
 VPNS = (
     ("wg-quick", "wg-quick@", ()),
     ("OpenVPN", "openvpn@", ("openvpn",)),
     ("OpenVPN", "openvpn-client@", ("openvpn",)),
     ("OpenVPN", "openvpn.service", ()),
-    ("strongSwan", "strongswan.service", ("charon-systemd",)),
+    ("strongSwan", "strongswan.service", ()),  # charon-systemd may be ours
     ("strongSwan", "strongswan-starter.service", ("charon",)),
     ("Libreswan", "ipsec.service", ("pluto",)),
     ("Mullvad", "mullvad-daemon.service", ("mullvad-daemon",)),
@@ -234,11 +237,13 @@ def _other_vpns(facts: Facts) -> Iterator[Finding]:
             else "end it, unless it is meant to go through the tunnel"
         )
         yield _warn("vpn-beside", text, hint)
+    ours = facts.configuration is not None and bool(facts.configuration.ike)
     others = [
         link.name
         for link in facts.links or ()
         if link.kind in TUNNEL_KINDS and link.name not in FALLBACKS and not OUR_LINK.fullmatch(link.name)
         if link.kind != "tun" or link.arphrd != ARPHRD_ETHER
+        if not ours or not _STAND_IN.fullmatch(link.name)
     ]
     if others:
         text = f"there are other tunnels' links ({', '.join(others)}): nothing leaves by them while the block is on"
