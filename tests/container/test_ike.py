@@ -84,22 +84,17 @@ def test_daemon_restarts(office: Booted) -> None:
     with office.net.nothing_leaves() as watch:
         system.check("systemctl", "restart", names.UNIT)
         office.until_works(watch)
-        system.kill(names.UNIT)
-        office.until_works(watch)
     assert system.main_pid(CHARON) == before
     assert [each.unique for each in gateway.sas()] == [sa.unique]
 
 
 def test_charon_is_killed(office: Booted) -> None:
-    """Another one, another SA; nothing leaves meanwhile. Then one that hangs, which the daemon may not kill itself."""
-    system = office.system
-    before = {0}
-    for number in ("KILL", "STOP"):
-        before.add(system.main_pid(CHARON))
-        with office.net.nothing_leaves() as watch:
-            system.check("systemctl", "kill", "-s", number, CHARON)
-            watch.until("another charon", lambda: system.main_pid(CHARON) not in before)
-            office.until_works(watch)
+    """Another one, another SA; nothing leaves meanwhile. (One that hangs is ended as in test_hardening.)"""
+    system, before = office.system, office.system.main_pid(CHARON)
+    with office.net.nothing_leaves() as watch:
+        system.check("systemctl", "kill", "-s", "KILL", CHARON)
+        watch.until("another charon", lambda: system.main_pid(CHARON) not in {0, before})
+        office.until_works(watch)
 
 
 def test_the_machines_own_charon(office: Booted) -> None:
