@@ -53,6 +53,8 @@ charon-systemd {{
   retransmit_base = 1.5
   retransmit_tries = 5
   keep_alive = 20s
+  # Who shows anew who he is does so beside the SA that carries.
+  make_before_break = yes
   # A gateway's hints lead nowhere but to it.
   follow_redirects = no
   accept_unencrypted_mainmode_messages = no

@@ -128,10 +128,18 @@ class StrongSwanBackend:
         """What the gateway gave us; None while it is not known."""
         if sa is None:
             return None
-        servers = _servers(self._place(link).given_of(sa.number))
+        servers = self._servers(link, sa.number)
         if child is not None and servers is None and child.age_s < _GIVEN_S:
             return None
         return Given(tuple(map(ip_interface, sa.addresses)), servers or ())
+
+    def _servers(self, link: str, number: int) -> tuple[Address, ...] | None:
+        """The name servers of an IKE SA: one that came by new keys (RFC 7296 section 2.18) has those of the one before."""
+        place = self._place(link)
+        written = (path.suffix.removeprefix(".") for path in place.directory.glob(f"{place.given.name}.*"))
+        numbers = sorted((int(each) for each in written if each.isascii() and each.isdigit()), reverse=True)
+        found = (_servers(place.given_of(each)) for each in numbers if each <= number)
+        return next((servers for servers in found if servers is not None), None)
 
     def _log(self, link: str) -> str:
         """What charon has written since the last attempt began, or the end of it."""

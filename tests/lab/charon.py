@@ -205,6 +205,12 @@ def flush(host: Host, socket: str) -> None:
         _swanctl(host, socket, "--terminate", "--ike-id", str(sa.unique), "--force", "--timeout", "-1", check=False)
 
 
+def reauthenticate(host: Host, socket: str) -> None:
+    """Have such a charon's SAs show anew who they are."""
+    for sa in sas(host, socket):
+        _swanctl(host, socket, "--rekey", "--ike-id", str(sa.unique), "--reauth")
+
+
 def _swanctl(host: Host, socket: str, *arguments: str, check: bool = True) -> str:
     return host.run("swanctl", *arguments, "--uri", f"unix://{socket}", chroot=True, check=check).stdout
 

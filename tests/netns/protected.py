@@ -25,7 +25,7 @@ from aovpnd import names
 from aovpnd.ipsec import IKE_BACKEND, NAT_T_PORT
 from tests.lab import plan
 from tests.lab.beacon import NOT_OPEN
-from tests.lab.frames import ENDPOINTS, Endpoint, Kind
+from tests.lab.frames import ENDPOINTS, Address, Endpoint, Kind
 from tests.lab.ike import IkeGateway, Way
 from tests.lab.ike_client import FAST, account, install
 from tests.lab.laptop import Laptop
@@ -221,13 +221,14 @@ class Protected:
         link: str = "wlan0",
         rate: float = RATE,
         endpoints: tuple[Endpoint, ...] = ENDPOINTS,
+        ike: tuple[Address, ...] = plan.IKE_GATEWAYS,
     ) -> Iterator[Watch]:
         """Record on all links while senders of these kinds run; the recording is there when the block is left.
 
-        ``endpoints``: where handshakes may go.
+        ``endpoints``: where handshakes may go; ``ike``: where IKE and ESP may, with a tunnel of IKE.
         """
         with (
-            self.world.record(endpoints=endpoints, ike=plan.IKE_GATEWAYS if self.way is not None else ()) as recorder,
+            self.world.record(endpoints=endpoints, ike=ike if self.way is not None else ()) as recorder,
             Senders.start(self.lab, kinds, link=link, rate=rate) as senders,
         ):
             watch = Watch(recorder, senders, kinds, self.lab)
@@ -236,10 +237,15 @@ class Protected:
 
     @contextmanager
     def nothing_leaves(
-        self, kinds: tuple[SenderKind, ...] = JUDGED, *, link: str = "wlan0", rate: float = RATE
+        self,
+        kinds: tuple[SenderKind, ...] = JUDGED,
+        *,
+        link: str = "wlan0",
+        rate: float = RATE,
+        ike: tuple[Address, ...] = plan.IKE_GATEWAYS,
     ) -> Iterator[Watch]:
         """Whatever happens inside the block, nothing in clear may leave, and everybody must have tried to."""
-        with self.watch(kinds, link=link, rate=rate) as watch:
+        with self.watch(kinds, link=link, rate=rate, ike=ike) as watch:
             yield watch
             watch.everybody_tries()
         watch.assert_silence()
