@@ -5,6 +5,7 @@
 
 .DEFAULT_GOAL := help
 ARGS :=
+IKE_SUITE := $(patsubst %,tests/netns/test_%.py,life tampering roaming dns access network induced bus) tests/audits/test_attacks.py
 
 .PHONY: help
 help: ## show this list
@@ -29,6 +30,10 @@ demo-shell: ## a shell on the laptop of that demo
 .PHONY: test
 test: ## everything: unit tests, the lab, containers, virtual machines; at most half an hour
 	@tools/in-lab --all timeout --foreground --signal=INT --kill-after=60 45m python3 -m pytest -n 3 $(ARGS)
+
+.PHONY: test-ike
+test-ike: ## the leak suite and the attacks again, with a tunnel of IKE by strongSwan instead of WireGuard
+	@tools/in-lab env AOVPND_BACKEND=strongswan python3 -m pytest $(IKE_SUITE) $(ARGS)
 
 .PHONY: check
 check: ## linters and unit tests, some minutes, no root
