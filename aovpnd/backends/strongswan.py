@@ -134,7 +134,7 @@ class StrongSwanBackend:
         return Given(tuple(map(ip_interface, sa.addresses)), servers or ())
 
     def _servers(self, link: str, number: int) -> tuple[Address, ...] | None:
-        """The name servers of an IKE SA: one that came by new keys (RFC 7296 section 2.18) has those of the one before."""
+        """Those of an IKE SA; one that came by new keys (RFC 7296 section 2.18) has those of the one before."""
         place = self._place(link)
         written = (path.suffix.removeprefix(".") for path in place.directory.glob(f"{place.given.name}.*"))
         numbers = sorted((int(each) for each in written if each.isascii() and each.isdigit()), reverse=True)

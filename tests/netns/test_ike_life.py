@@ -132,7 +132,7 @@ GONE: Final[dict[str, tuple[Callable[[IkeGateway], None], Callable[[IkeGateway],
 
 @pytest.mark.parametrize("name", GONE)
 def test_the_next_gateway_carries(laptop: Protected, name: str) -> None:
-    """Of one tunnel's two gateways the one that is used goes, and the next one carries; when that goes, the first one."""
+    """Of one tunnel's two gateways the one that is used goes, and the next one carries; when that goes, the first."""
     first, other = laptop.world.ike_gateways
     breaks, mends = GONE[name]
     write(laptop, gateways=(str(first.place.wan4), str(other.place.wan4)))
