@@ -70,8 +70,8 @@ class World:
         """Build a world, its laptop off every network: the links exist, are down, and have no carrier.
 
         ``lease_s``: lifetime of DHCPv4 leases, 20 s and more (the client counts it; servers give two minutes at least).
-        ``nat64``: there is a third site, ``six``, with IPv6 alone; ``tether``: there is ``tether``, a telephone's. ``ike``:
-        the gateway speaks IKE as well, and the laptop has the program charon-systemd.
+        ``nat64``: there is a third site, ``six``, with IPv6 alone; ``tether``: there is ``tether``, a telephone's.
+        ``ike``: the gateway speaks IKE as well, and the laptop has the program charon-systemd.
         """
         require_private_world()
         directory = new_world_dir()
@@ -233,12 +233,15 @@ class World:
         *links: str,
         prefilter: bool = False,
         endpoints: tuple[Endpoint, ...] = ENDPOINTS,
-        ike: tuple[Address, ...] = (),
+        ike: tuple[Address, ...] | None = None,
     ) -> Recorder:
         """Start a recorder on the far side of links (all of them when none is named); stop it by its ``with``.
 
-        ``endpoints``: where handshakes may go; ``ike``: where IKE and ESP may.
+        ``endpoints``: where handshakes may go; ``ike``: where IKE and ESP may, to the gateways of a world that has such
+        when not given.
         """
+        if ike is None:
+            ike = plan.IKE_GATEWAYS if self.ike_gateways else ()
         recorded = links or tuple(self.links)
         recorder = Recorder.start(self.air, recorded, prefilter=prefilter, endpoints=endpoints, ike=ike)
         self._recorders.append(recorder)
