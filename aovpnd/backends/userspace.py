@@ -26,7 +26,7 @@ from aovpnd.errors import SystemFault, ToolError
 
 SOCKETS: Final = Path("/run/wireguard")
 """wireguard-go's own choice."""
-_START_S: Final = 5.0
+_START_S: Final = 15.0
 _STOP_S: Final = 1.0
 _POLL_S: Final = 0.002
 _PEERCRED: Final = struct.Struct("=iII")  # ucred: pid, uid, gid

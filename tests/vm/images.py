@@ -26,13 +26,17 @@ SUITES: Final = ("bookworm", "trixie")
 """Debian 12 (kernel 6.1, nft 1.0, systemd 252) and Debian 13 (kernel 6.12, nft 1.1, systemd 257)."""
 PACKAGES: Final = (
     "busybox-static",  # the first program's tools
+    "charon-systemd",
     "iproute2",
     "iputils-ping",
     "kmod",
+    "libcharon-extra-plugins",
+    "libstrongswan-standard-plugins",
     "linux-image-cloud-amd64",
     "nftables",
     "procps",  # kill, for ExecReload=
     "python3",
+    "python3-cryptography",
     "python3-nftables",
     "python3-pyroute2",
     "python3-systemd",

@@ -12,6 +12,7 @@ from pathlib import Path
 from types import TracebackType
 from typing import Final, Self
 
+from tests.lab import plan
 from tests.lab.frames import Frame, Kind
 from tests.lab.process import LabError, wait_for
 from tests.lab.record import Recorder, Recording
@@ -62,6 +63,7 @@ def furniture(token: bytes, cards: Cards) -> dict[str, Entry]:
         ),
         f"{_UNITS}/sockets.target.wants/systemd-networkd.socket": Symlink(f"{_SYSTEM_UNITS}/systemd-networkd.socket"),
         f"{_UNITS}/systemd-networkd-wait-online.service": Symlink("/dev/null"),
+        f"{_UNITS}/strongswan.service": Symlink("/dev/null"),  # the distribution's own charon, enabled by its package
     }
 
 
@@ -104,7 +106,7 @@ class BootedLaptop:
 
     def _join(self, card: Card, site: str) -> None:
         """Connect a card's tap with a network; the recorders stand before anything can pass."""
-        recorder = self.world.record(card.tap)
+        recorder = self.world.record(card.tap, ike=plan.IKE_GATEWAYS)
         self._stack.enter_context(recorder)
         self._recorders.append(recorder)
         self._cards.append(card)

@@ -14,6 +14,8 @@ import pytest
 
 from tests.lab import plan
 from tests.lab.frames import Kind
+from tests.lab.ike import Way
+from tests.lab.ike_client import account
 from tests.lab.process import LabError, wait_for
 from tests.lab.product import CHECKOUT, installed
 from tests.lab.tree import Tree, text
@@ -38,7 +40,7 @@ def suite(request: pytest.FixtureRequest) -> Image:
 @pytest.fixture(scope="module")
 def world() -> Iterator[World]:
     """The lab without its simulated laptop's links: a real one is plugged in instead."""
-    with World.build(links=()) as built:
+    with World.build(links=(), ike=True) as built:
         yield built
 
 
@@ -48,7 +50,14 @@ def laptop(suite: Image, world: World) -> Iterator[BootedLaptop]:
 
     While it boots the control is run: were that one not seen, no test would run.
     """
-    files = installed(("aovpnd-lockdown.service",)) | {TUNNEL: text(world.laptop.tunnel_conf, 0o600)}
+    given = account(world.ike, Way.CERTIFICATE)
+    keys = {f"/etc/aovpnd/keys/{name}": text(key, 0o600) for name, key in given.files.items()}
+    files = installed(("aovpnd-lockdown.service",)) | {
+        TUNNEL: text(world.laptop.tunnel_conf, 0o600),
+        "/etc/aovpnd/tunnels/office.toml": text(given.text, 0o600),
+        "/etc/aovpnd/aovpnd.toml": text('[tunnel]\nprefer = ["home"]\n'),
+        **keys,
+    }
     rulesets = {f"{RULESETS}/{name}": text(ruleset) for name, ruleset in every_ruleset().items()}
     with BootedLaptop.power_on(suite, world, files | rulesets) as booted:
         seen_when_unblocked(suite, world, files | {"/etc/aovpnd/unblocked": text("")})
@@ -155,6 +164,23 @@ def test_kernel_wireguard_comes_up(laptop: BootedLaptop, world: World) -> None:
     machine.check("ping", "-c", "3", "-i", "0.2", "-W", "5", str(plan.WEB4))
     assert world.gateway.handshakes() > 0
     laptop.wait_tried(laptop.built_in(), frozenset(SENDERS) - ROUTED)  # our routes refuse the others at once
+
+
+def test_ike_comes_up(laptop: BootedLaptop) -> None:
+    """Another tunnel, of IKE, by Debian's charon in its unit: the daemon goes over to it, and traffic through it."""
+    machine = laptop.machine
+    machine.run("aovpnctl", "connect", "office")  # on a busy machine charon may be up only after the answer
+
+    def carries() -> bool:
+        status = json.loads(machine.check("aovpnctl", "status", "--json"))
+        (office,) = (tunnel for tunnel in status["tunnels"] if tunnel["name"] == "office")
+        return bool(status["protected"] and office["state"] == "connected")
+
+    try:
+        wait_for("the tunnel", carries, deadline_s=180, poll_s=0.3)
+    except LabError:
+        pytest.fail(machine.check("journalctl", "-b", "--no-pager", "-u", "aovpnd*"))
+    machine.check("ping", "-c", "3", "-i", "0.2", "-W", "5", str(plan.WEB4))
 
 
 def test_nothing_left_in_clear_since_power_on(laptop: BootedLaptop) -> None:
