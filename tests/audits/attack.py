@@ -66,6 +66,8 @@ class Attack:
     """Where handshakes may go besides the gateway: what a lie makes of its address."""
     callee: IPv4Address | IPv6Address = plan.ECHO4
     """Whom the call is with that measures the service."""
+    of_wireguard: bool = False
+    """Whether it writes a tunnel's file of WireGuard, and is left out where the tunnel is one of IKE."""
     service: float | None = None
     """Least share of echoes that must come back through the tunnel meanwhile, where it is connected: blocking is not
     enough against what only lures traffic away. None where the tunnel itself is what is attacked.

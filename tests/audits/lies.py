@@ -76,5 +76,6 @@ ATTACKS: Final = (
         prepare=_lie,
         give_back=_truth,
         endpoints=LIED,
+        of_wireguard=True,
     ),
 )

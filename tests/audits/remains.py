@@ -397,6 +397,7 @@ ATTACKS: Final = (
         tries=2,
         many=100,
         phases=(Phase.CONNECTED,),
+        of_wireguard=True,
     ),
     Attack(
         "C7",
