@@ -129,7 +129,7 @@ def _actions(stage: Stage) -> dict[str, Callable[[], None]]:
 
 
 def _ike(stage: Stage, random: Random, what: str) -> str:
-    """One thing, and in a third of the trials a transition a random moment before it."""
+    """One thing, and in half of the trials a transition a random moment before it."""
     before = random.choice((None, None, "roam", "flap")) if what != "roam" else None
     if before is not None:
         _actions(stage)[before]()
