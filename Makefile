@@ -5,7 +5,7 @@
 
 .DEFAULT_GOAL := help
 ARGS :=
-IKE_SUITE := $(patsubst %,tests/netns/test_%.py,life tampering roaming dns access network induced bus) tests/audits/test_attacks.py
+IKE_SUITE := $(patsubst %,tests/netns/test_%.py,ike ike_life life tampering roaming dns access network induced bus) tests/audits/test_attacks.py
 
 .PHONY: help
 help: ## show this list
