@@ -190,8 +190,12 @@ class IPsec:
         return address.version in {interface.version for interface in self.addresses} and self.carries(address)
 
     def digest(self) -> str:
-        """A short digest of all that charon is given, endpoint, addresses and names excepted."""
+        """A short digest of all that charon is given, endpoint, addresses and gateways excepted.
+
+        Its name is in it: one and the same certificate may open several gateways' doors, and their links are not one.
+        """
         given = (
+            self.name,
             self.version,
             self.aggressive,
             [_round(each) for each in self.rounds],

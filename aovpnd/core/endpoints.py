@@ -117,19 +117,25 @@ def rota(spec: IPsec) -> str:
     return f"gateways of {spec.name}"
 
 
+def turners(spec: TunnelSpec) -> tuple[str, ...]:
+    """Under which names it is remembered whose turn it is: each name's of a WireGuard tunnel, one for all of IKE."""
+    return (rota(spec),) if isinstance(spec, IPsec) else spec.hosts
+
+
 def gateways(spec: IPsec, hosts: Iterable[Host], to: Reach) -> tuple[Endpoint, ...]:
-    """All addresses of all gateways that can be tried here, in their order. Where there is none, those that are written
-    as addresses stay as they are: whoever reads status wants to see them.
+    """All addresses of all gateways that can be tried here, in their order; of one address's ports the first. Where
+    there is none, those that are written as addresses stay as they are: whoever reads status wants to see them.
     """
     hosts = tuple(hosts)
-    found: list[Endpoint] = []
+    found: dict[Address, Endpoint] = {}
     for gateway in spec.gateways:
         if isinstance(gateway, HostPort):
             ways = map(to, candidates(known(hosts, gateway.host), to))
         else:
             ways = map(to, (gateway.addr,))
-        found += [Endpoint(addr, gateway.port) for addr in ways if addr is not None]
-    return tuple(dict.fromkeys(found)) or tuple(g for g in spec.gateways if isinstance(g, Endpoint))
+        for addr in filter(None, ways):
+            found.setdefault(addr, Endpoint(addr, gateway.port))
+    return tuple(found.values()) or tuple(g for g in spec.gateways if isinstance(g, Endpoint))
 
 
 def _endpoint(peer: Peer, hosts: tuple[Host, ...], to: Reach) -> Endpoint | None:
@@ -151,7 +157,7 @@ def turn(intent: Intent, spec: TunnelSpec, path: Path | None, to: Reach, now: fl
     provoked, hosts = intent.provoked, intent.hosts
     if provoked is None or path is None:
         return hosts
-    for name in (rota(spec),) if isinstance(spec, IPsec) else spec.hosts:
+    for name in turners(spec):
         host = known(hosts, name)
         if provoked.path.networks != path.networks:
             host = replace(host, vain=0, turns=0)

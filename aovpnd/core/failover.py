@@ -19,11 +19,11 @@ from dataclasses import replace
 from typing import Final
 
 from aovpnd.core import health
-from aovpnd.core.endpoints import known, place
+from aovpnd.core.endpoints import known, place, turners
 from aovpnd.core.view import View
 from aovpnd.gateways import Gateways, Left, Path, Trial, Why
 from aovpnd.ipsec import TunnelSpec
-from aovpnd.model import Clock, Intent, Phase
+from aovpnd.model import Clock, Intent, Phase, TunnelState
 
 PATIENCE: Final = (2, 3, 4, 5)
 """Attempts at a handshake, or look-ups of a name without any address, before a tunnel is left: 5 s of `RETRY_S` while
@@ -99,11 +99,13 @@ def _patience(gateways: Gateways, seen: View, spec: TunnelSpec) -> int:
 
 
 def in_vain(intent: Intent, spec: TunnelSpec, path: Path, patience: int, now: float) -> bool:
-    """Whether the gateway has had its time to answer over this path; one with a name, at several addresses in turn."""
+    """Whether the gateway has had its time to answer over this path; one with a name, at several addresses in turn, and
+    so have several gateways of one tunnel.
+    """
     provoked = intent.provoked
     if provoked is None or (provoked.path.tunnel, provoked.path.networks) != (path.tunnel, path.networks):
         return False
-    turns = max((known(intent.hosts, name).turns for name in spec.hosts), default=0)
+    turns = max((known(intent.hosts, name).turns for name in turners(spec)), default=0)
     if provoked.path != path:  # the next address has its turn: all before have had their time
         return turns >= patience
     return max(provoked.attempts, turns) >= patience and now >= health.retry_at(intent)
@@ -172,7 +174,7 @@ def _better(gateways: Gateways, seen: View, now: float) -> Gateways:
     """Begin, end or win a trial; the tunnel that carries goes on meanwhile."""
     trial, beside = gateways.trial, seen.trial
     if trial is not None and beside is not None:
-        if beside.state is not None and beside.state.handshake_wall is not None:
+        if beside.state is not None and _has_answered(beside.state):
             return replace(_came_back(gateways, trial.tunnel, now), carrier=trial.tunnel, trial=None)
         if now - trial.began < TRIAL_S:
             return gateways
@@ -182,6 +184,13 @@ def _better(gateways: Gateways, seen: View, now: float) -> Gateways:
         return replace(_fail(gateways, beside.spec, why, tuple(map(place, seen.uplinks)), now), trial=None)
     better = [name for name in _before(seen) if _retry_at(gateways, name) <= now]
     return replace(gateways, trial=Trial(better[0], now) if better else None)
+
+
+def _has_answered(state: TunnelState) -> bool:
+    """Whether the gateway has shown who it is. One of IKE has before it gives anything; a handshake it cannot have here,
+    where its addresses are on no link.
+    """
+    return state.handshake_wall is not None or state.given is not None
 
 
 def _before(seen: View) -> list[str]:

@@ -10,7 +10,7 @@ from aovpnd.core.routing import overlaps
 from aovpnd.core.uplinks import carrying
 from aovpnd.core.view import PREFER, View
 from aovpnd.gateways import Left, Why
-from aovpnd.ipsec import IPsec, TunnelSpec, called
+from aovpnd.ipsec import TunnelSpec, called
 from aovpnd.links import Side, sides
 from aovpnd.model import Config, GuardState, Intent, Phase, Problem, Severity, Snapshot, Uplink, Wish
 from aovpnd.orders import CloseSockets, EnsureDns
@@ -115,8 +115,7 @@ def _handshakes(intent: Intent, snapshot: Snapshot, now: View, spec: TunnelSpec)
         return []
     if now.path is not None and health.sends_nothing(intent, now.state, snapshot.now):
         return [Problem("nothing-sent", Severity.WARNING, _unsent(spec), _WHO_DROPS_IT)]
-    rota = (endpoints.rota(spec),) if isinstance(spec, IPsec) else ()
-    hosts = [host for host in intent.hosts if host.name in (*spec.hosts, *rota)]
+    hosts = [host for host in intent.hosts if host.name in endpoints.turners(spec)]
     attempts = max((intent.provoked.attempts if intent.provoked is not None else 0, *(host.turns for host in hosts)))
     if not spec.endpoints or attempts < IN_VAIN:
         return []

@@ -9,7 +9,16 @@ from typing import Any, Final
 
 from aovpnd import names
 from aovpnd.ruleset import L4, Conntrack, Device, Packet, Protocol
-from tests.unit.small_world import ENDPOINT4, ENDPOINT6, ENDPOINT_53, TUNNEL_ADDRESS4, TUNNEL_ADDRESS6
+from tests.unit.small_world import (
+    ENDPOINT4,
+    ENDPOINT6,
+    ENDPOINT_53,
+    GATEWAY4,
+    GATEWAY6,
+    GATEWAY_2,
+    TUNNEL_ADDRESS4,
+    TUNNEL_ADDRESS6,
+)
 
 # -- links ------------------------------------------------------------------------------------------------------------
 DEVICES: Final = (
@@ -33,6 +42,7 @@ DEVICES: Final = (
     Device(77, "lo"),
     Device(77, "docker0", "bridge"),
     Device(99, "usb0"),
+    Device(9, "aovpn0", "xfrm"),
 )
 
 # -- packets ----------------------------------------------------------------------------------------------------------
@@ -91,6 +101,17 @@ def _marked() -> Iterator[Packet]:
         yield packet("192.0.2.2", L4.UDP, ENDPOINT4.port, mark=mark)
         yield packet(EVERYBODY4, L4.TCP, 443, mark=mark)
         yield packet(EVERYBODY6, L4.UDP, ENDPOINT6.port, mark=mark)
+
+
+def _of_ike() -> Iterator[Packet]:
+    """IKE and ESP, in all forms that they have, to gateways whose turn it is and to others."""
+    for mark in (0, names.FWMARK, names.FWMARK | 0x10000000, names.STAMP):
+        for gateway in (GATEWAY4, GATEWAY6, GATEWAY_2):
+            yield packet(str(gateway.addr), L4.UDP, gateway.port, mark=mark)
+        yield packet(str(GATEWAY4.addr), L4.UDP, 500, sport=500, mark=mark)
+        yield packet(str(GATEWAY4.addr), None, mark=mark)  # ESP or AH without UDP
+        yield packet(str(GATEWAY4.addr), L4.TCP, GATEWAY4.port, mark=mark)  # RFC 9329
+    yield packet(str(GATEWAY4.addr), L4.UDP, GATEWAY4.port, mark=names.FWMARK, saddr=TUNNEL_ADDRESS4)
 
 
 def _names() -> Iterator[Packet]:
@@ -184,7 +205,9 @@ def _from_the_tunnel() -> Iterator[Packet]:
 
 
 LEAVING: Final = tuple(
-    dict.fromkeys((*_plain(), *_marked(), *_names(), *_dhcp(), *_discovery(), *_local(), *_from_the_tunnel()))
+    dict.fromkeys(
+        (*_plain(), *_marked(), *_of_ike(), *_names(), *_dhcp(), *_discovery(), *_local(), *_from_the_tunnel())
+    )
 )
 """Without a device: each is tried on all of them."""
 
@@ -211,6 +234,9 @@ def _arriving() -> Iterator[Packet]:
                 yield packet(here, l4, 40000, saddr=ip_address(resolver), sport=port, ct=state)
                 yield packet(here, l4, 40000, saddr=ip_address(other), sport=port, ct=state)
             yield packet(here, L4.UDP, 53, saddr=ip_address(resolver), sport=54, ct=state)
+    for gateway, port in ((GATEWAY4, GATEWAY4.port), (GATEWAY4, 500), (GATEWAY_2, GATEWAY_2.port)):
+        yield replace(udp, saddr=gateway.addr, sport=port)
+    yield packet(_HERE4, None, saddr=GATEWAY4.addr)
     lease = replace(udp, sport=67, dport=68, saddr=ip_address("192.168.1.1"))
     yield lease
     yield replace(lease, daddr=ip_address("255.255.255.255"))

@@ -16,7 +16,8 @@ from aovpnd.core import intent as memory
 from aovpnd.core.uplinks import uplinks
 from aovpnd.core.view import view
 from aovpnd.gateways import FRESH, Gateways, Heard, Left, Made, Provoked, Trial, Why
-from aovpnd.inquiries import LookUp, OpenLookUp
+from aovpnd.inquiries import Host, LookUp, OpenLookUp
+from aovpnd.ipsec import IKE_BACKEND, NAT_T_PORT, Given, IPsec, Method, Round, Server, TunnelSpec
 from aovpnd.links import ARPHRD_LOOPBACK, ARPHRD_NONE, Link
 from aovpnd.model import (
     Block,
@@ -49,10 +50,13 @@ DOCKER: Final = Link(5, "docker0", "bridge")
 VIRBR: Final = Link(6, "virbr0", "bridge")
 VETH: Final = Link(7, "veth5", "veth", master=5)
 AOVPN: Final = Link(9, "aovpn0", "wireguard", arphrd=ARPHRD_NONE, mtu=1420)
+XFRM: Final = replace(AOVPN, kind="xfrm")
 FOREIGN: Final = Link(12, "aovpn9", "dummy")
 
 ENDPOINT4, ENDPOINT6 = Endpoint(ip_address("192.0.2.1"), 51820), Endpoint(ip_address("2001:db8:e::1"), 51820)
 ENDPOINT_53: Final = Endpoint(ip_address("192.0.2.53"), 53)
+GATEWAY4, GATEWAY6 = (Endpoint(ip_address(addr), NAT_T_PORT) for addr in ("192.0.2.61", "2001:db8:e::61"))
+GATEWAY_2: Final = Endpoint(ip_address("192.0.2.62"), NAT_T_PORT)
 TUNNEL_ADDRESS4, TUNNEL_ADDRESS6 = ip_address("10.64.0.2"), ip_address("fd64::2")
 SERVER4, SERVER6 = ip_address("10.64.0.1"), ip_address("fd64::1")
 RESOLVER4, RESOLVER6 = ip_address("192.168.1.1"), ip_address("2001:db8:53::53")
@@ -71,8 +75,25 @@ WORK: Final = tunnel("work", ENDPOINT4, ENDPOINT6)
 HOME: Final = tunnel("home", ENDPOINT_53)
 
 
-def state_of(spec: WireGuard, link: Link = AOVPN, handshake_wall: int | None = None) -> TunnelState:
-    """A link of ours that is configured just as its file says."""
+def ike(name: str, *gateways: Endpoint) -> IPsec:
+    """A tunnel of IKE that carries everything; what it needs for that, its gateway gives."""
+    rounds = (Round(Method.PSK, f"laptop@{name}", secret=Secret(f"{name}-psk")),)
+    return IPsec(name, f"{name}.toml", gateways, rounds, Server(Method.PSK, "gw"), networks=(DEFAULT4, DEFAULT6))
+
+
+CORP: Final = ike("corp", GATEWAY4, GATEWAY6, GATEWAY_2)
+GIVEN: Final = Given(WORK.addresses, WORK.dns)
+"""What its gateway gives: what WireGuard's files say, so that the same packets are asked about."""
+GIVEN_ANEW: Final = Given((ip_interface("10.64.0.7/32"),))
+
+
+def state_of(spec: TunnelSpec, link: Link = AOVPN, handshake_wall: int | None = None) -> TunnelState:
+    """A link of ours that is configured just as its file says, or has all that its gateway gives."""
+    if isinstance(spec, IPsec):
+        link = replace(link, kind="xfrm") if link.kind == AOVPN.kind else link
+        peer = PeerState("", spec.endpoint or GATEWAY4, handshake_wall, 0, 0)
+        addresses = spec.addresses or GIVEN.addresses
+        return TunnelState(link, IKE_BACKEND, None, spec.digest(), names.FWMARK, addresses, (peer,), given=GIVEN)
     peers = tuple(PeerState(peer.public_key, peer.endpoint, handshake_wall, 0, 0) for peer in spec.peers)
     return TunnelState(link, "kernel", spec.public_key, spec.digest(), names.FWMARK, spec.addresses, peers)
 
@@ -129,6 +150,37 @@ _WISHES: Final = {
     "unblocked": (Config((WORK,)), Intent(block=Block.OFF)),
 }
 WISHES: Final = tuple(_WISHES)
+_IKE_MADE: Final = Made(XFRM.index, XFRM.name, XFRM.kind, CORP.digest(), frozenset(GIVEN.addresses))
+_IKE_ORDER: Final = Config((WORK, CORP), prefer=("corp", "work"))
+_WISHES |= {
+    "one tunnel of IKE": (Config((CORP,)), Intent()),
+    "one of IKE, the last gateway's turn": (
+        Config((CORP,)),
+        Intent(hosts=(Host("gateways of corp", current=GATEWAY_2.addr),)),
+    ),
+    "one of IKE, with addresses in its file": (Config((replace(CORP, addresses=WORK.addresses),)), Intent()),
+    "one of IKE on trial": (
+        _IKE_ORDER,
+        Intent(gateways=Gateways("work", (Left("corp", Why.SILENT, NOW - 60, NOW - 1),), Trial("corp", NOW - 1))),
+    ),
+    "one of IKE, moved on from": (
+        _IKE_ORDER,
+        Intent(gateways=Gateways("work", (Left("corp", Why.SILENT, NOW - 9, NOW + 30),), made=_IKE_MADE)),
+    ),
+}
+IKE_WISHES: Final = tuple(wish for wish in _WISHES if wish not in WISHES)
+IKE_TUNNELS: Final = (
+    "absent",
+    "IKE, all that is given",
+    "IKE, given and not yet on the link",
+    "IKE, given otherwise",
+    "IKE, nothing given",
+    "IKE, nothing given any more",
+    "IKE, handshaken",
+    "IKE, in user space",
+    "IKE, another tunnel's",
+    "IKE, other fwmark",
+)
 MOVING: Final = frozenset(wish for wish, (_, intent) in _WISHES.items() if intent.gateways != FRESH)
 """Wishes in the middle of fail-over or key rotation, which have nothing to do with LANs and guests."""
 LANS: Final = (Lan.BLOCK, Lan.ALLOW)
@@ -217,6 +269,13 @@ def situations() -> Iterator[Situation]:
         for resolvers in RESOLVERS if grant == "alive" else RESOLVERS[:1]:
             for look_up in LOOK_UPS if guests == "none" and grant in {"none", "alive"} else LOOK_UPS[:1]:
                 yield Situation(wish, lan, grant, up, tun, guests, resolvers, look_up)
+    yield from ike_situations()
+
+
+def ike_situations() -> Iterator[Situation]:
+    """With tunnels of IKE, about 1,600: what is theirs alone, and what may depend on it, is varied, no more."""
+    for wish, lan, grant, up, tun in itertools.product(IKE_WISHES, LANS, GRANTS[:2], UPLINKS, IKE_TUNNELS):
+        yield Situation(wish, lan, grant, up, tun, "docker0", "given", "none")
 
 
 BASES: Final = (
@@ -240,6 +299,8 @@ def few_situations() -> Iterator[Situation]:
     for base in BASES:
         for name, values in _CHOICES.items():
             yield from (replace(base, **{name: value}) for value in values)
+    yield from (replace(BASES[0], wish=IKE_WISHES[0], tunnel=tunnel) for tunnel in IKE_TUNNELS)
+    yield from (replace(BASES[0], wish=wish, tunnel=IKE_TUNNELS[1]) for wish in IKE_WISHES[1:])
 
 
 def main_situations() -> Iterator[Situation]:
@@ -364,6 +425,32 @@ def _tunnels(name: str) -> tuple[TunnelState, ...]:
         case "two links":
             return (state_of(HOME, replace(AOVPN, index=10, name="aovpn1")), up)
         case _:
+            return (_ike_tunnel(name),)
+
+
+def _ike_tunnel(name: str) -> TunnelState:
+    """A link of the tunnel of IKE, as it is or nearly so."""
+    up = state_of(CORP)
+    match name:
+        case "IKE, all that is given":
+            return up
+        case "IKE, given and not yet on the link":
+            return replace(up, addresses=())
+        case "IKE, given otherwise":
+            return replace(up, given=GIVEN_ANEW)
+        case "IKE, nothing given":
+            return replace(up, given=None, addresses=())
+        case "IKE, nothing given any more":
+            return replace(up, given=None)
+        case "IKE, handshaken":
+            return state_of(CORP, handshake_wall=1_699_999_990)
+        case "IKE, in user space":
+            return state_of(CORP, replace(AOVPN, kind="tun"))
+        case "IKE, another tunnel's":
+            return state_of(ike("other", GATEWAY4))
+        case "IKE, other fwmark":
+            return replace(up, fwmark=names.FWMARK + 1)
+        case _:
             raise KeyError(name)
 
 
@@ -427,7 +514,7 @@ def _grant(config: Config, granted_in: Snapshot | None) -> Grant | None:
 
 def _memory(choice: Situation, config: Config, intent: Intent, snapshot: Snapshot) -> Intent:
     """What is remembered of a tunnel that has shaken hands, and of one that has gone silent since."""
-    if choice.tunnel not in {"handshaken", "lost"}:
+    if choice.tunnel not in {"handshaken", "lost", "IKE, handshaken"}:
         return intent
     path = view(config, intent, snapshot).path
     if path is None:

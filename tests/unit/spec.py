@@ -15,10 +15,11 @@ from typing import Final
 
 from aovpnd import names
 from aovpnd.inquiries import OpenLookUp
-from aovpnd.ipsec import TunnelSpec
+from aovpnd.ipsec import Given, IPsec, TunnelSpec
 from aovpnd.links import ARPHRD_ETHER, ARPHRD_LOOPBACK, ARPHRD_NONE, OUR_LINK, SAFE_NAME, Link
 from aovpnd.model import Block, Config, Grant, Intent, Lan, Snapshot, TunnelState, Wish
 from aovpnd.ruleset import L4, Address, Device, Framing, Network, Origin, Packet, Protocol
+from aovpnd.tunnel import Endpoint, Interface
 
 
 class Way(Enum):
@@ -80,12 +81,12 @@ def read(world: World) -> Reading:
     granted = next((link for link in snapshot.links if grant is not None and link.index == grant.link), None)
     tunnels = frozenset(device_of(link) for link in snapshot.links if is_tunnel(world, link))
     asked = [found for found in (tunnel, tunnel_on_trial(world)) if found is not None]
-    endpoints = [endpoint for found in asked for endpoint in found.endpoints]
+    endpoints = [endpoint for found in asked for endpoint in outer(world, found)]
     carrying = [state for state in snapshot.tunnels if device_of(state.link) in tunnels]
     lan = [
         (device_of(link), private)
         for link in uplinks(world)
-        if (private := _apart(_private(prefixes(snapshot, link)), tunnel))
+        if (private := _apart(world, _private(prefixes(snapshot, link)), tunnel))
     ]
     running = _running_look_up(world)
     asks_by = running.inquiry.link if running is not None else None
@@ -115,8 +116,36 @@ def _own_addresses(world: World, tunnel: TunnelSpec | None, carrying: list[Tunne
     """What the tunnel's link has, and what its file says it shall have, in families that the kernel speaks."""
     if tunnel is None:
         return NONE
-    shall = {i.ip for i in tunnel.addresses if i.version == 4 or world.snapshot.ipv6}
+    shall = {i.ip for i in inner(world, tunnel) if i.version == 4 or world.snapshot.ipv6}
     return frozenset(shall | {i.ip for state in carrying for i in state.addresses})
+
+
+def outer(world: World, tunnel: TunnelSpec) -> list[Endpoint]:
+    """A tunnel's endpoints: of IKE the one gateway whose turn it is, or the first whose family an uplink has."""
+    if not isinstance(tunnel, IPsec):
+        return list(tunnel.endpoints)
+    indices = {link.index for link in uplinks(world)}
+    families = {r.dst.version for r in world.snapshot.main if r.link in indices and r.dst.prefixlen == 0} or {4, 6}
+    written = [gateway for gateway in tunnel.gateways if isinstance(gateway, Endpoint)]
+    able = [gateway for gateway in written if gateway.addr.version in families] or written
+    turn = {host.current for host in world.intent.hosts if host.name == f"gateways of {tunnel.name}"}
+    return [gateway for gateway in able if gateway.addr in turn][:1] or able[:1]
+
+
+def inner(world: World, tunnel: TunnelSpec) -> tuple[Interface, ...]:
+    """The addresses of a tunnel: what its file says, or else what the gateway of IKE has given."""
+    gifts = _gifts(world, tunnel)
+    return tunnel.addresses or (gifts[0].addresses if gifts else ())
+
+
+def _servers(world: World, tunnel: TunnelSpec) -> tuple[Address, ...]:
+    gifts = _gifts(world, tunnel)
+    return tunnel.dns or (gifts[0].dns if gifts else ())
+
+
+def _gifts(world: World, tunnel: TunnelSpec) -> list[Given]:
+    mine = [state for state in world.snapshot.tunnels if state.digest == tunnel.digest()]
+    return [state.given for state in mine if isinstance(tunnel, IPsec) and state.given is not None]
 
 
 # -- words ------------------------------------------------------------------------------------------------------------
@@ -189,10 +218,11 @@ def is_tunnel(world: World, link: Link) -> bool:
 
 
 def _is_as_its_file_says(world: World, tunnel: TunnelSpec, state: TunnelState) -> bool:
-    addresses = {i for i in tunnel.addresses if i.version == 4 or world.snapshot.ipv6}
+    addresses = {i for i in inner(world, tunnel) if i.version == 4 or world.snapshot.ipv6}
+    waits = isinstance(tunnel, IPsec) and not addresses
     same_keys = state.digest == tunnel.digest() and state.fwmark == names.FWMARK
     shaped = state.link.kind != "tun" or state.link.arphrd == ARPHRD_NONE
-    return same_keys and shaped and set(state.addresses) == addresses
+    return same_keys and shaped and (waits or set(state.addresses) == addresses)
 
 
 def _is_as_verified_before(world: World, state: TunnelState) -> bool:
@@ -485,11 +515,12 @@ def _private(nets: set[Network]) -> frozenset[Network]:
     return frozenset(net for net in nets if any(_lies_in(net, home) for home in PRIVATE))
 
 
-def _apart(nets: frozenset[Network], tunnel: TunnelSpec | None) -> frozenset[Network]:
+def _apart(world: World, nets: frozenset[Network], tunnel: TunnelSpec | None) -> frozenset[Network]:
     """Without those that overlap something of the tunnel's: own networks, name servers, private prefixes."""
     if tunnel is None:
         return nets
-    theirs = {i.network for i in tunnel.addresses} | set(map(ip_network, tunnel.dns)) | _private(set(tunnel.prefixes))
+    own = {i.network for i in inner(world, tunnel)} | set(map(ip_network, _servers(world, tunnel)))
+    theirs = own | _private(set(tunnel.prefixes))
     return frozenset(net for net in nets if not any(net.version == t.version and net.overlaps(t) for t in theirs))
 
 
