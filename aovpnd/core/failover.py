@@ -187,7 +187,7 @@ def _better(gateways: Gateways, seen: View, now: float) -> Gateways:
 
 
 def _has_answered(state: TunnelState) -> bool:
-    """Whether the gateway has shown who it is. One of IKE has before it gives anything; a handshake it cannot have here,
+    """Whether the gateway has shown who it is. One of IKE has before it gives anything; a handshake there is none here,
     where its addresses are on no link.
     """
     return state.handshake_wall is not None or state.given is not None

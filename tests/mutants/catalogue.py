@@ -7,10 +7,21 @@ from tests.mutants.asking import ASKING
 from tests.mutants.deciding import DECIDING
 from tests.mutants.holding import HOLDING
 from tests.mutants.judging import JUDGING
+from tests.mutants.keying import KEYING
 from tests.mutants.leaving import LEAVING
 from tests.mutants.moving import MOVING
 from tests.mutants.mutant import Mutant
 from tests.mutants.naming import NAMING
 from tests.mutants.roaming import ROAMING
 
-MUTANTS: Final[tuple[Mutant, ...]] = (*LEAVING, *DECIDING, *HOLDING, *ROAMING, *ASKING, *NAMING, *MOVING, *JUDGING)
+MUTANTS: Final[tuple[Mutant, ...]] = (
+    *LEAVING,
+    *DECIDING,
+    *HOLDING,
+    *ROAMING,
+    *ASKING,
+    *NAMING,
+    *MOVING,
+    *KEYING,
+    *JUDGING,
+)

@@ -1,0 +1,76 @@
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""Weakenings of what is IKE's alone: the gateway whose turn it is, and what a gateway gives."""
+
+from typing import Final
+
+from tests.mutants.mutant import CORE_IKE, NO_LEAK, Mutant
+
+_IPSEC: Final = "aovpnd/ipsec.py"
+_VIEW: Final = "aovpnd/core/view.py"
+
+KEYING: Final = (
+    Mutant(
+        "every-gateway-at-once",
+        _IPSEC,
+        "return (self.endpoint,) if self.endpoint is not None else ()",
+        "return tuple(gateway for gateway in self.gateways if isinstance(gateway, Endpoint))",
+        "marked packets may go to gateways whose turn it is not",
+        (CORE_IKE, NO_LEAK),
+    ),
+    Mutant(
+        "gifts-are-unguarded",
+        _VIEW,
+        "addresses=spec.addresses or gift.addresses,",
+        "addresses=spec.addresses,",
+        "what the gateway gives is never put on the link, and shown by others until it is",
+        (CORE_IKE, NO_LEAK),
+    ),
+    Mutant(
+        "any-address-will-do",
+        _VIEW,
+        "(waits or set(state.addresses) == wanted)",
+        "(isinstance(spec, IPsec) or set(state.addresses) == wanted)",
+        "a link with addresses that nobody has given is taken for the tunnel",
+        (CORE_IKE, NO_LEAK),
+    ),
+    Mutant(
+        "twins-are-one",
+        _IPSEC,
+        "            self.name,\n            self.version,",
+        "            self.version,",
+        "the link of one tunnel is taken for another's that has the same certificate",
+        (CORE_IKE,),
+    ),
+    Mutant(
+        "turns-are-no-attempts",
+        "aovpnd/core/failover.py",
+        "for name in turners(spec)), default=0)",
+        "for name in spec.hosts), default=0)",
+        "a tunnel none of whose gateways answers is kept for minutes",
+        (CORE_IKE,),
+    ),
+    Mutant(
+        "silence-ends-the-sa",
+        "aovpnd/core/health.py",
+        "        state.backend != IKE_BACKEND\n        and heard is not None",
+        "        heard is not None",
+        "a gateway that has nothing to say is taken for dead",
+        (CORE_IKE,),
+    ),
+    Mutant(
+        "a-gift-proves-nothing",
+        "aovpnd/core/failover.py",
+        "return state.handshake_wall is not None or state.given is not None",
+        "return state.handshake_wall is not None",
+        "a better tunnel of IKE is never gone back to",
+        (CORE_IKE,),
+    ),
+    Mutant(
+        "stays-with-the-old-gateway",
+        "aovpnd/core/plan.py",
+        "return spec.endpoint is not None and any(peer.endpoint != spec.endpoint for peer in state.peers)",
+        "return False",
+        "charon goes on with a gateway that has no permit any more",
+        (CORE_IKE,),
+    ),
+)
