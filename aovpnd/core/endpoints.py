@@ -133,7 +133,7 @@ def gateways(spec: IPsec, hosts: Iterable[Host], to: Reach) -> tuple[Endpoint, .
             ways = map(to, candidates(known(hosts, gateway.host), to))
         else:
             ways = map(to, (gateway.addr,))
-        for addr in filter(None, ways):
+        for addr in (way for way in ways if way is not None):
             found.setdefault(addr, Endpoint(addr, gateway.port))
     return tuple(found.values()) or tuple(g for g in spec.gateways if isinstance(g, Endpoint))
 

@@ -152,7 +152,7 @@ _WISHES: Final = {
 WISHES: Final = tuple(_WISHES)
 _IKE_MADE: Final = Made(XFRM.index, XFRM.name, XFRM.kind, CORP.digest(), frozenset(GIVEN.addresses))
 _IKE_ORDER: Final = Config((WORK, CORP), prefer=("corp", "work"))
-_WISHES |= {
+_OF_IKE: Final = {
     "one tunnel of IKE": (Config((CORP,)), Intent()),
     "one of IKE, the last gateway's turn": (
         Config((CORP,)),
@@ -168,7 +168,7 @@ _WISHES |= {
         Intent(gateways=Gateways("work", (Left("corp", Why.SILENT, NOW - 9, NOW + 30),), made=_IKE_MADE)),
     ),
 }
-IKE_WISHES: Final = tuple(wish for wish in _WISHES if wish not in WISHES)
+IKE_WISHES: Final = tuple(_OF_IKE)
 IKE_TUNNELS: Final = (
     "absent",
     "IKE, all that is given",
@@ -312,7 +312,7 @@ def main_situations() -> Iterator[Situation]:
 
 
 def _wish(wish: str, lan: Lan) -> tuple[Config, Intent]:
-    config, intent = _WISHES[wish]
+    config, intent = (_WISHES | _OF_IKE)[wish]
     return replace(config, lan=lan), intent
 
 

@@ -12,6 +12,7 @@ import pytest
 from aovpnd import names
 from aovpnd.core.decide import decide
 from aovpnd.core.plan import diff
+from aovpnd.ipsec import TunnelSpec
 from aovpnd.links import Link
 from aovpnd.model import Block, Config, Lan, LinkWish, Phase, TunnelState
 from aovpnd.orders import (
@@ -32,7 +33,7 @@ from aovpnd.orders import (
 from aovpnd.ruleset import Device, Hook, Ruleset, Verdict, verdict
 from tests.unit import spec
 from tests.unit.packets import DEVICES, LEAVING, by_link
-from tests.unit.small_world import AOVPN, HOME, ROTATED, WORK, Situation, main_situations, state_of
+from tests.unit.small_world import AOVPN, CORP, HOME, ROTATED, WORK, Situation, main_situations, state_of
 from tests.unit.world import Laptop
 
 IN_REACH: Final = frozenset({"private", "two", "public prefix, global IPv6 gateway", "IPv6 alone, gateway off-link"})
@@ -55,7 +56,8 @@ def _starts() -> list[Situation]:
         situation
         for situation in main_situations()
         if (situation.guests, situation.lan, situation.resolvers) == ("docker0", Lan.BLOCK, "given")
-        and situation.wish in {"no tunnel", "one tunnel", "disconnected", "two, one preferred", "unblocked"}
+        and situation.wish
+        in {"no tunnel", "one tunnel", "one tunnel of IKE", "disconnected", "two, one preferred", "unblocked"}
         and situation.grant in {"none", "alive", "other gateway"}
         and situation.tunnel != "other kind"
     ]
@@ -77,7 +79,7 @@ def test_rest_is_reached_from_everywhere() -> None:
         assert len(machine.done) == done, situation
 
         machine.wait(25.0)
-        chosen = situation.wish in {"one tunnel", "two, one preferred"}
+        chosen = situation.wish in {"one tunnel", "one tunnel of IKE", "two, one preferred"}
         if chosen and situation.uplinks in IN_REACH and situation.grant != "alive":
             assert machine.phase is Phase.CONNECTED, (situation, machine.phase)
         elif situation.wish == "unblocked":
@@ -175,22 +177,32 @@ COMMANDS: Final[dict[str, Command | None]] = {
 }
 
 
-def _connected() -> Laptop:
-    machine = Laptop(Config((WORK,)))
+def _connected(tunnel: TunnelSpec = WORK) -> Laptop:
+    machine = Laptop(Config((tunnel,)))
     machine.join("home")
     machine.wait(5.0)
     assert machine.phase is Phase.CONNECTED
     return machine
 
 
-@pytest.mark.parametrize(("event", "command"), list(product(EVENTS, COMMANDS)))
-def test_killed_after_every_prefix(event: str, command: str) -> None:
+OF_IKE: Final = ("first start", "other network", "tunnel link deleted", "restart", "new key")
+"""Events with which a tunnel of IKE has to do in its own way; the last one replaces it by WireGuard."""
+
+
+@pytest.mark.parametrize(
+    ("event", "command", "tunnel"),
+    [
+        *(pytest.param(*case, WORK, id="-".join(case)) for case in product(EVENTS, COMMANDS)),
+        *(pytest.param(event, "nothing", CORP, id=f"{event}-IKE") for event in OF_IKE),
+    ],
+)
+def test_killed_after_every_prefix(event: str, command: str, tunnel: TunnelSpec) -> None:
     """Killed after any number of actions of any pass and started again, it comes to rest where it would have anyway."""
-    straight = _prepared(event)
+    straight = _prepared(event, tunnel)
     straight.settle(COMMANDS[command])
     straight.wait(100.0)
     for passes, actions in product(range(3), range(5)):
-        machine = _prepared(event)
+        machine = _prepared(event, tunnel)
         for number in range(passes):
             machine.look(COMMANDS[command] if number == 0 else None)
         machine.look(COMMANDS[command] if passes == 0 else None, stop_after=actions)
@@ -205,8 +217,8 @@ def test_killed_after_every_prefix(event: str, command: str) -> None:
         assert _where(machine) == _where(straight), (passes, actions)
 
 
-def _prepared(event: str) -> Laptop:
-    machine = Laptop(Config((WORK,))) if event == "first start" else _connected()
+def _prepared(event: str, tunnel: TunnelSpec = WORK) -> Laptop:
+    machine = Laptop(Config((tunnel,))) if event == "first start" else _connected(tunnel)
     EVENTS[event](machine)
     return machine
 
@@ -240,8 +252,10 @@ def test_every_prefix_is_covered() -> None:
 
     Before its first action, the loaded ruleset is the old one and nothing else has changed either.
     """
-    for event, command in product(EVENTS, COMMANDS):
-        machine = _prepared(event)
+    cases: list[tuple[str, str, TunnelSpec]] = [(*case, WORK) for case in product(EVENTS, COMMANDS)]
+    cases += [(event, "nothing", CORP) for event in OF_IKE]
+    for event, command, tunnel in cases:
+        machine = _prepared(event, tunnel)
         machine.watch = _check_cover
         machine.settle(COMMANDS[command])
         machine.wait(100.0)

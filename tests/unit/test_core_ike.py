@@ -17,6 +17,7 @@ from aovpnd.gateways import Gateways, Heard, Path, Provoked, Trial
 from aovpnd.inquiries import Host
 from aovpnd.ipsec import Credential, IPsec, Method, Round, Said, Server, backend_of
 from aovpnd.model import Config, Failure, Intent, LinkWish, Phase, Snapshot, TunnelState, TunnelWish
+from aovpnd.orders import EnsureTunnel
 from aovpnd.ruleset import L4, Address, Device
 from aovpnd.tunnel import Endpoint, HostPort, Secret
 from tests.unit.packets import packet
@@ -276,13 +277,14 @@ def test_another_gateway_is_told() -> None:
     """A link whose charon is with another gateway is told; one whose gateway has no address yet is not."""
     state = replace(STATE, peers=(replace(STATE.peers[0], endpoint=GATEWAY_2),))
     spec = given(HERE, at_home(state))
+    assert isinstance(spec, IPsec)
     for wished, expected in ((spec, "endpoint was moved"), (replace(spec, endpoint=None), "")):
         wish = TunnelWish(wished, AOVPN.name, LinkWish.UP, None, state.link.mtu)
         snapshot = at_home(state)
         reasons = [
             action.reason
             for action in plan.diff(replace(decide(CONFIG, SHOOK, snapshot), tunnels=(wish,)), snapshot)
-            if isinstance(action, plan.EnsureTunnel)
+            if isinstance(action, EnsureTunnel)
         ]
         assert "".join(reasons) == expected
 

@@ -5,7 +5,7 @@
 threads, and `settle` pass after pass until nothing is left to do.
 """
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field, replace
 from ipaddress import ip_address, ip_interface
 from typing import Final, assert_never
@@ -28,6 +28,7 @@ from aovpnd.inquiries import (
     Reached,
     Unanswered,
 )
+from aovpnd.ipsec import IKE_BACKEND, Given, IPsec
 from aovpnd.links import ARPHRD_NONE, Link
 from aovpnd.model import (
     Block,
@@ -63,8 +64,7 @@ from aovpnd.orders import (
     RemoveTunnel,
 )
 from aovpnd.ruleset import L4, Address, Device, Hook, Packet, Ruleset, Verdict, verdict
-from aovpnd.tunnel import WireGuard
-from tests.unit.small_world import CLOCK, DEFAULT4, DOCKER, ETH, LO, VETH, WLAN
+from tests.unit.small_world import CLOCK, DEFAULT4, DOCKER, ETH, GIVEN, LO, VETH, WLAN
 
 MOST_PASSES: Final = 8
 """More than that without coming to rest is no convergence."""
@@ -73,6 +73,20 @@ SITES: Final = {"home": ("192.168.1.23/24", "192.168.1.1"), "cafe": ("10.9.0.23/
 
 class FaultError(Exception):
     """The kernel refuses."""
+
+
+DPD_S: Final = 30.0
+"""After so long without an answer charon takes the SA down."""
+
+
+@dataclass(slots=True)
+class Charon:
+    """What is behind a link of IKE. ``asked``: for an SA; ``moves``: the SA is asked to show itself on a new path."""
+
+    tunnel: str
+    asked: bool = False
+    moves: bool = False
+    silent_s: float = 0.0
 
 
 @dataclass(slots=True)
@@ -114,6 +128,10 @@ class Laptop:
     one_way: bool = False
     """Whether programs send only what nobody answers."""
     next_index: int = 50
+    gives: Given = GIVEN
+    """What gateways of IKE give."""
+    charons: dict[str, Charon] = field(default_factory=dict)
+    """By link name."""
 
     # -- the loop -----------------------------------------------------------------------------------------------------
     def look(self, command: Command | None = None, *, stop_after: int | None = None) -> tuple[Desired, int]:
@@ -152,7 +170,7 @@ class Laptop:
             case ProbeTunnel():
                 self.asked.append(self.snapshot.now.boot)
                 (state,) = [state for state in self.snapshot.tunnels if state.link.index == inquiry.link]
-                reached = any(self._leads_on(peer) and peer.handshake_wall is not None for peer in state.peers)
+                reached = any(self._leads_on(state, peer) and peer.handshake_wall is not None for peer in state.peers)
                 self.intent = memory.learn(self.intent, Reached(inquiry) if reached else Unanswered(inquiry, "nothing"))
             case MeasurePath():
                 self.measured.append(self.snapshot.now.boot)
@@ -234,8 +252,12 @@ class Laptop:
     def _ensure_tunnel(self, wish: TunnelWish) -> None:
         states = {state.link.name: state for state in self.snapshot.tunnels}
         old = states.get(wish.link_name)
-        assert isinstance(wish.spec, WireGuard)
-        if old is None:
+        if isinstance(wish.spec, IPsec):
+            states[wish.link_name] = self._ensure_ike(wish, wish.spec, old)
+            self._replace_tunnels(tuple(states.values()))
+            return
+        self.charons.pop(wish.link_name, None)
+        if old is None or old.backend == IKE_BACKEND:  # its kind cannot change in place
             link = Link(self.next_index, wish.link_name, "wireguard", ARPHRD_NONE, up=False)
             self.next_index += 1
         else:
@@ -256,6 +278,30 @@ class Laptop:
             made = replace(made, put_bytes=old.put_bytes, got_bytes=old.got_bytes)
         states[wish.link_name] = made
         self._replace_tunnels(tuple(states.values()))
+
+    def _ensure_ike(self, wish: TunnelWish, spec: IPsec, old: TunnelState | None) -> TunnelState:
+        """As aovpnd/backends/strongswan.py does it."""
+        state = old if old is not None and old.backend == IKE_BACKEND else None
+        if state is None:
+            link = Link(self.next_index, wish.link_name, "xfrm", ARPHRD_NONE, up=False)
+            self.next_index += 1
+            state = TunnelState(link, IKE_BACKEND, None, None, names.FWMARK, ())
+        endpoint = spec.endpoint
+        if state.digest != spec.digest() or not state.peers or state.peers[0].endpoint != endpoint:
+            self.charons[wish.link_name] = Charon(spec.name)  # all SAs go
+            peer = PeerState("", endpoint, None, 0, 0)
+            state = replace(state, digest=spec.digest(), peers=(peer,), given=None)
+        if spec.addresses:
+            shall = tuple(a for a in spec.addresses if a.version == 4 or self.snapshot.ipv6)
+            state = replace(state, addresses=shall)
+        up = wish.state is LinkWish.UP and old is not None and old.backend == IKE_BACKEND  # what is new stays down
+        if wish.path is not None and up:
+            charon = self.charons.setdefault(wish.link_name, Charon(spec.name))
+            charon.moves = state.handshake_wall is not None and not charon.moves
+            charon.asked = True
+            peer = replace(state.peers[0], handshake_wall=None)
+            state = replace(state, peers=(peer,), given=state.given if charon.moves else None)
+        return replace(state, link=replace(state.link, up=up, mtu=wish.mtu))
 
     def _replace_tunnels(self, tunnels: tuple[TunnelState, ...]) -> None:
         """Tunnels change, and so do the links, and the kernel removes routes over links that are not up."""
@@ -286,11 +332,13 @@ class Laptop:
         up = {link.index for link in self.snapshot.links if link.up and link.carrier}
         ways = [route.link for route in self.snapshot.main if route.dst.prefixlen == 0 and route.link in up]
         tunnels = tuple(
-            replace(
+            self._negotiate(state, ways)
+            if state.backend == IKE_BACKEND
+            else replace(
                 state,
                 peers=tuple(
                     replace(peer, handshake_wall=peer.handshake_wall or int(self.snapshot.now.wall))
-                    if any(self._may_shake(peer, way) for way in ways)
+                    if any(self._may_shake(state, peer, way) for way in ways)
                     and state.link.up
                     and state.fwmark == names.FWMARK
                     else peer
@@ -301,22 +349,56 @@ class Laptop:
         )
         self.snapshot = replace(self.snapshot, tunnels=tunnels)
 
-    def _is_refused(self, peer: PeerState) -> bool:
-        return any(peer.public_key.startswith(f"{name}-") for name in self.refused)
+    def _negotiate(self, state: TunnelState, ways: Sequence[int | None]) -> TunnelState:
+        """The gateway gives first; a handshake counts once the link has what is given."""
+        charon = self.charons.get(state.link.name)
+        if charon is None or not state.peers or not charon.asked or state.fwmark != names.FWMARK:
+            return state
+        (peer,) = state.peers
+        if not state.link.up or not any(self._may_shake(state, peer, way) for way in ways):
+            return state
+        if state.given is None:
+            return replace(state, given=self.gives)
+        has = {a.ip for a in state.given.addresses} <= {a.ip for a in state.addresses}
+        if not has or peer.handshake_wall is not None:
+            return state
+        charon.moves = False
+        return replace(state, peers=(replace(peer, handshake_wall=int(self.snapshot.now.wall)),))
 
-    def _answers(self, peer: PeerState) -> bool:
-        return (
-            self.answers
-            and not self._is_refused(peer)
-            and not any(peer.public_key.startswith(f"{name}-") for name in self.silent)
-        )
+    def _dpd(self, state: TunnelState, seconds: float) -> TunnelState:
+        """Charon asks by itself whether the gateway lives."""
+        charon = self.charons.get(state.link.name)
+        if charon is None or state.given is None:
+            return state
+        up = {link.index for link in self.snapshot.links if link.up and link.carrier}
+        ways = [route.link for route in self.snapshot.main if route.dst.prefixlen == 0 and route.link in up]
+        answers = any(self._may_shake(state, peer, way) for way in ways for peer in state.peers)
+        charon.silent_s = 0.0 if answers else charon.silent_s + seconds
+        if charon.silent_s < DPD_S:
+            return state
+        charon.asked, charon.moves, charon.silent_s = False, False, 0.0
+        peers = tuple(replace(peer, handshake_wall=None) for peer in state.peers)
+        return replace(state, given=None, peers=peers)
 
-    def _leads_on(self, peer: PeerState) -> bool:
-        return self._answers(peer) and not any(peer.public_key.startswith(f"{name}-") for name in self.dead_exits)
+    def _is_of(self, state: TunnelState, peer: PeerState, tunnels: set[str]) -> bool:
+        """Whether a peer is of one of these tunnels."""
+        charon = self.charons.get(state.link.name)
+        if charon is not None:
+            return charon.tunnel in tunnels
+        return any(peer.public_key.startswith(f"{name}-") for name in tunnels)
 
-    def _may_shake(self, peer: PeerState, way: int | None) -> bool:
+    def _is_refused(self, state: TunnelState, peer: PeerState) -> bool:
+        return self._is_of(state, peer, self.refused)
+
+    def _answers(self, state: TunnelState, peer: PeerState) -> bool:
+        return self.answers and not self._is_of(state, peer, self.refused | self.silent)
+
+    def _leads_on(self, state: TunnelState, peer: PeerState) -> bool:
+        return self._answers(state, peer) and not self._is_of(state, peer, self.dead_exits)
+
+    def _may_shake(self, state: TunnelState, peer: PeerState, way: int | None) -> bool:
         link = next(link for link in self.snapshot.links if link.index == way)
-        if peer.endpoint is None or not self._answers(peer):
+        if peer.endpoint is None or not self._answers(state, peer):
             return False
         if self.where is not None and peer.endpoint.addr not in self.where:
             return False
@@ -336,23 +418,25 @@ class Laptop:
         tunnels = tuple(
             replace(
                 state,
-                peers=tuple(self._traffic(peer, seconds) for peer in state.peers),
+                peers=tuple(self._traffic(state, peer, seconds) for peer in state.peers),
                 put_bytes=state.put_bytes + (2000 if self.busy else 0),
             )
             if state.link.up
             else state
-            for state in self.snapshot.tunnels
+            for state in (self._dpd(state, seconds) for state in self.snapshot.tunnels)
         )
         later = Clock(now.boot + seconds, now.wall + seconds)
         guard = self.snapshot.guard if self.snapshot.guard is not GuardState.STARTING else GuardState.HELD
         self.snapshot = replace(self.snapshot, now=later, tunnels=tunnels, guard=guard)
 
-    def _traffic(self, peer: PeerState, seconds: float) -> PeerState:
-        if not self.busy or self._is_refused(peer):
+    def _traffic(self, state: TunnelState, peer: PeerState, seconds: float) -> PeerState:
+        if not self.busy or self._is_refused(state, peer):
             return peer
         now = self.snapshot.now.boot
         passive = 32 * int((now + seconds) // 10 - now // 10)  # WireGuard answers data within 10 s, with nothing to say
-        heard = 1000 if self._leads_on(peer) and not self.one_way else passive if self._answers(peer) else 0
+        heard = (
+            1000 if self._leads_on(state, peer) and not self.one_way else passive if self._answers(state, peer) else 0
+        )
         heard = heard if peer.handshake_wall is not None else 0
         return replace(peer, tx_bytes=peer.tx_bytes + 1000, rx_bytes=peer.rx_bytes + heard)
 
@@ -395,6 +479,7 @@ class Laptop:
 
     def lose_link(self, name: str) -> None:
         """A tunnel link is deleted, by us or by somebody."""
+        self.charons.pop(name, None)
         self.snapshot = replace(self.snapshot, links=tuple(x for x in self.snapshot.links if x.name != name))
         self._replace_tunnels(tuple(state for state in self.snapshot.tunnels if state.link.name != name))
 
@@ -417,6 +502,7 @@ class Laptop:
         if reboot:
             now = self.snapshot.now
             kept = replace(kept, used=tuple(at - now.boot for at in kept.used))
+            self.charons = {}
             fresh = Snapshot(Clock(0.0, now.wall), links=(LO, WLAN, ETH, DOCKER, VETH))
             self.snapshot = replace(fresh, unblocked=self.snapshot.unblocked, dns=self.snapshot.dns)
         self.intent = kept
