@@ -270,7 +270,8 @@ class Laptop:
             else PeerState(peer.public_key, peer.endpoint, None, 0, 0)
             for peer in wish.spec.peers
         )
-        link = replace(link, up=wish.state is LinkWish.UP, mtu=wish.mtu)
+        is_new = old is not None and link.index != old.link.index  # the ruleset does not know it yet
+        link = replace(link, up=wish.state is LinkWish.UP and not is_new, mtu=wish.mtu)
         spec = wish.spec
         addresses = tuple(a for a in spec.addresses if a.version == 4 or self.snapshot.ipv6)
         made = TunnelState(link, "kernel", spec.public_key, spec.digest(), names.FWMARK, addresses, peers)
@@ -286,7 +287,7 @@ class Laptop:
             link = Link(self.next_index, wish.link_name, "xfrm", ARPHRD_NONE, up=False)
             self.next_index += 1
             state = TunnelState(link, IKE_BACKEND, None, None, names.FWMARK, ())
-        endpoint = spec.endpoint
+        endpoint, state = spec.endpoint, replace(state, fwmark=names.FWMARK)
         if state.digest != spec.digest() or not state.peers or state.peers[0].endpoint != endpoint:
             self.charons[wish.link_name] = Charon(spec.name)  # all SAs go
             peer = PeerState("", endpoint, None, 0, 0)
@@ -357,9 +358,9 @@ class Laptop:
         (peer,) = state.peers
         if not state.link.up or not any(self._may_shake(state, peer, way) for way in ways):
             return state
-        if state.given is None:
-            return replace(state, given=self.gives)
-        has = {a.ip for a in state.given.addresses} <= {a.ip for a in state.addresses}
+        given = state.given or self.gives
+        state = replace(state, given=given)
+        has = {a.ip for a in given.addresses} <= {a.ip for a in state.addresses}
         if not has or peer.handshake_wall is not None:
             return state
         charon.moves = False
