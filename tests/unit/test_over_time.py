@@ -34,7 +34,7 @@ from aovpnd.ruleset import L4, Address, Device
 from aovpnd.tunnel import Endpoint, HostPort
 from tests.unit import spec
 from tests.unit.packets import LEAVING, by_link, packet
-from tests.unit.small_world import ENDPOINT_53, HOME, ROTATED, WORK, tunnel
+from tests.unit.small_world import CORP, ENDPOINT_53, HOME, ROTATED, WORK, tunnel
 from tests.unit.world import SITES, Laptop
 
 PER_HOUR, LONGEST_S = 3, 3600
@@ -51,6 +51,8 @@ CONFIGS: Final = (
     Config((WORK, HOME), prefer=("work", "home")),
     Config((ROTATED, HOME), prefer=("work", "home")),
     Config((MOVED,), temporary_access=TemporaryAccessPolicy(while_connected=WhileConnected.PAUSE)),
+    Config((CORP,)),
+    Config((CORP, HOME), prefer=("corp", "home")),
     Config((NAMED,)),
     Config((NAMED, HOME), prefer=("work", "home")),
     Config(),
