@@ -41,7 +41,8 @@ _FIRST_INTERFACE: Final = 0x616F0001
 _TUN: Final = re.compile(r"ipsec[0-9]{1,3}")
 """How kernel-libipsec calls its device."""
 _TUN_S: Final = 3.0
-_CONNECTION: Final = re.compile(r"([0-9a-f]{32})@([0-9a-fA-F.:]{2,45})@([0-9]{1,5})")
+_CONNECTION: Final = re.compile(r"([0-9a-f]{32})(?:@([0-9a-fA-F.:]{2,45})@([0-9]{1,5}))?")
+"""As `name_of` writes it; without an address while none is known of the gateway's name."""
 _ESTABLISH_S: Final = 8.0
 """How long an attempt may take that is under way: several round trips, and a gateway that asks somebody else."""
 _MOVE_S: Final = 3.0
@@ -112,7 +113,8 @@ class StrongSwanBackend:
         found = _CONNECTION.fullmatch(name)
         if found is None:
             return TunnelState(link, IKE_BACKEND, None, None, 0, addresses)
-        digest, endpoint = found[1], Endpoint(ip_address(found[2]), int(found[3]))
+        digest = found[1]
+        endpoint = Endpoint(ip_address(found[2]), int(found[3])) if found[2] is not None else None
         memory = self._remembered(link.name)
         rx_bytes, tx_bytes = memory_of_bytes(memory.counts, sas)
         sa, child = _alive(sas)
@@ -120,7 +122,8 @@ class StrongSwanBackend:
         shaken = None
         if child is not None and given is not None and child.number > memory.floor and _has(addresses, given):
             shaken = int(time.time()) - child.age_s
-        peer = PeerState("", endpoint, shaken, rx_bytes, tx_bytes, path_mtu=known_to_kernel(endpoint.addr))
+        path_mtu = known_to_kernel(endpoint.addr) if endpoint is not None else None
+        peer = PeerState("", endpoint, shaken, rx_bytes, tx_bytes, path_mtu=path_mtu)
         said = None if shaken is not None else charonlog.read(self._log(link.name)) or memory.said
         got, put = rtnl.transferred(link.index)
         return TunnelState(

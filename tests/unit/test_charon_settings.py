@@ -13,6 +13,7 @@ from vici.protocol import Message
 
 from aovpnd import names
 from aovpnd.backends.charon import Place, children_of, name_of, requests, settings
+from aovpnd.backends.strongswan import _CONNECTION
 from aovpnd.ipsec import Credential, IkeVersion, IPsec, Method, Ppk, Revocation, Round, Server, Timing, Token
 from aovpnd.tunnel import Endpoint, Secret
 
@@ -304,3 +305,15 @@ def test_a_secret_is_taken_as_it_is(text: str) -> None:
     """aovpnd-ike(5): 0x and 0s before it mean nothing."""
     spec = replace(PSK, rounds=(Round(Method.PSK, secret=Secret(text)),))
     assert told(spec)[0][1]["data"] == text
+
+
+def test_name_is_read_back() -> None:
+    """Also that of a gateway whose name was not found yet: such a link is configured, and only has nowhere to go."""
+    nowhere = replace(PSK, endpoint=None)
+    there = _CONNECTION.fullmatch(name_of(PSK))
+    assert there is not None
+    assert there.groups() == (PSK.digest(), "203.0.113.2", "4500")
+    assert connection(nowhere)["remote_addrs"] == []
+    without = _CONNECTION.fullmatch(name_of(nowhere))
+    assert without is not None
+    assert without.groups() == (PSK.digest(), None, None)
