@@ -66,6 +66,14 @@ class _Memory:
     logged: int = 0
     said: Said | None = None
     counts: dict[int, tuple[int, int]] = field(default_factory=dict)
+    shaken: tuple[int, int] = (0, 0)
+
+    def shaken_at(self, child: Child) -> int:
+        """When a CHILD SA was made (Unix time). charon tells ages in whole seconds: what differs by one is the same."""
+        at = int(time.time()) - child.age_s
+        if self.shaken[0] != child.number or abs(self.shaken[1] - at) > 1:
+            self.shaken = (child.number, at)
+        return self.shaken[1]
 
 
 class StrongSwanBackend:
@@ -121,7 +129,7 @@ class StrongSwanBackend:
         given = self._given(link.name, sa, child)
         shaken = None
         if child is not None and given is not None and child.number > memory.floor and _has(addresses, given):
-            shaken = int(time.time()) - child.age_s
+            shaken = memory.shaken_at(child)
         path_mtu = known_to_kernel(endpoint.addr) if endpoint is not None else None
         peer = PeerState("", endpoint, shaken, rx_bytes, tx_bytes, path_mtu=path_mtu)
         said = None if shaken is not None else charonlog.read(self._log(link.name)) or memory.said

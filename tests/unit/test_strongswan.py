@@ -2,6 +2,7 @@
 """What the strongSwan backend makes of what it is told: which SA lives, what it has carried, who its resolvers are."""
 
 import os
+from dataclasses import replace
 from ipaddress import ip_address
 from pathlib import Path
 
@@ -9,7 +10,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from aovpnd.backends.strongswan import _alive, _servers, memory_of_bytes
+from aovpnd.backends.strongswan import _alive, _Memory, _servers, memory_of_bytes
 from aovpnd.backends.vici import Child, Sa
 
 
@@ -34,6 +35,16 @@ def test_alive() -> None:
     assert _alive((old, sa(2, child(9), established=False))) == (old, child(7))
     assert _alive((old, sa(3))) == (sa(3), None)
     assert _alive((sa(3, child(5, installed=False)),))[1] is None
+
+
+def test_age_in_whole_seconds(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A CHILD SA was made at one moment, however its age and the clock are rounded; a clock that is set moves it."""
+    memory, seen = _Memory(), []
+    for now, age in ((1000.9, 10), (1001.1, 10), (1001.9, 11), (1002.0, 12), (9002.0, 13)):
+        monkeypatch.setattr("aovpnd.backends.strongswan.time.time", lambda now=now: now)
+        seen.append(memory.shaken_at(replace(child(4), age_s=age)))
+    assert seen == [990, 990, 990, 990, 8989]
+    assert memory.shaken_at(replace(child(5), age_s=0)) == 9002
 
 
 # -- what it has carried -----------------------------------------------------------------------------------------------
