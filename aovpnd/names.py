@@ -74,7 +74,9 @@ TUNNEL_METRIC: Final = 50
 # -- links ------------------------------------------------------------------------------------------------------------
 LINK_PREFIX: Final = "aovpn"
 """Our tunnel links are ``aovpn0``, ``aovpn1``, …"""
-TUNNEL_KINDS: Final = ("wireguard", "xfrm", "tun")
+XFRM: Final = "xfrm"
+"""The kind of link whose packets the kernel's own ESP transforms (an XFRM interface)."""
+TUNNEL_KINDS: Final = ("wireguard", XFRM, "tun")
 """Link kinds (IFLA_INFO_KIND) that a tunnel of ours can have."""
 
 # -- files ------------------------------------------------------------------------------------------------------------

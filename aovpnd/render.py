@@ -10,6 +10,7 @@ from typing import Final
 
 from aovpnd.ruleset import (
     L4,
+    Address,
     Chain,
     Device,
     Element,
@@ -119,6 +120,15 @@ def render_rule(rule: Rule) -> str:
 
 
 def _match_words(match: Match) -> Iterable[str]:
+    yield from _link_words(match)
+    yield from _packet_words(match)
+    if match.ct:
+        yield f"ct state {','.join(match.ct)}"
+    if match.sa is not None:
+        yield f"ipsec out {_family(match.sa)} daddr {match.sa}"
+
+
+def _link_words(match: Match) -> Iterable[str]:
     yield from _device_words("i", match.iif, match.iif_in)
     yield from _device_words("o", match.oif, match.oif_in)
     if match.mark is not None:
@@ -133,10 +143,12 @@ def _match_words(match: Match) -> Iterable[str]:
         yield f"vlan type {match.tagged}"
     if match.origin is not None:
         yield _ORIGIN_WORDS[match.origin]
+
+
+def _packet_words(match: Match) -> Iterable[str]:
     for word, networks in (("saddr", match.saddr), ("daddr", match.daddr)):
         if networks:
-            family = "ip" if networks[0].version == 4 else "ip6"  # noqa: PLR2004 - the IP versions
-            yield f"{family} {word} {_alternatives(map(_network_text, networks))}"
+            yield f"{_family(networks[0])} {word} {_alternatives(map(_network_text, networks))}"
     if match.icmp_type:
         icmp, words = ("icmp", _ICMP_WORDS) if match.l4 == (L4.ICMP,) else ("icmpv6", _ICMPV6_WORDS)
         yield f"{icmp} type {_alternatives(words[number] for number in match.icmp_type)}"
@@ -144,8 +156,10 @@ def _match_words(match: Match) -> Iterable[str]:
         yield from _transport_words(match)
     if match.hop_limit is not None:
         yield f"ip6 hoplimit {match.hop_limit}"
-    if match.ct:
-        yield f"ct state {','.join(match.ct)}"
+
+
+def _family(what: Address | Network) -> str:
+    return "ip" if what.version == 4 else "ip6"  # noqa: PLR2004 - the IP versions
 
 
 def _transport_words(match: Match) -> Iterable[str]:

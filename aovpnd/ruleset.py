@@ -163,6 +163,8 @@ class Match:
     icmp_type: tuple[int, ...] = ()  # ICMPv6's; ICMP's where ``l4`` says so
     hop_limit: int | None = None
     ct: tuple[Conntrack, ...] = ()
+    sa: Address | None = None
+    """The far end of the tunnel-mode SA by which the kernel is about to transform the packet; postrouting alone."""
 
     def __post_init__(self) -> None:
         if (self.sport or self.dport) and not set(self.l4) & {L4.TCP, L4.UDP}:
@@ -304,6 +306,8 @@ class Packet:
     frame: Protocol | None = None
     tagged: Protocol | None = None
     origin: Origin = Origin.ROUTED
+    sa: Address | None = None
+    """Of an inner packet that ESP is about to take: the far end of its SA."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -376,6 +380,7 @@ def _applies(ruleset: Ruleset, match: Match, packet: Packet, now: float) -> bool
         and (not match.icmp_type or (packet.l4 in (match.l4 or (L4.ICMPV6,)) and packet.icmp_type in match.icmp_type))
         and (match.hop_limit is None or packet.hop_limit == match.hop_limit)
         and (not match.ct or packet.ct in match.ct)
+        and (match.sa is None or match.sa == packet.sa)
     )
 
 

@@ -32,10 +32,6 @@ from aovpnd.model import LinkAddress, LinkWish, PeerState, TunnelState, TunnelWi
 from aovpnd.ruleset import Address
 from aovpnd.tunnel import Endpoint, Interface
 
-_KERNEL: Final = "xfrm"
-KERNEL_ESP: Final = False
-"""Not yet: a packet that the kernel transforms passes postrouting once more before, by the uplink (xfrm4_output), where
-the last look stops it. It needs a permit of its own there, for SAs to the gateway in use (docs/known-issues.md)."""
 _FIRST_INTERFACE: Final = 0x616F0001
 """The if_id of aovpn0's XFRM interface; the next link has the next one."""
 _TUN: Final = re.compile(r"ipsec[0-9]{1,3}")
@@ -90,7 +86,7 @@ class StrongSwanBackend:
         """Whether a link is one of ours."""
         if not is_tunnel_shaped(link):
             return False
-        return link.kind == _KERNEL or (link.kind == "tun" and self._place(link.name).socket.is_socket())
+        return link.kind == names.XFRM or (link.kind == "tun" and self._place(link.name).socket.is_socket())
 
     def _place(self, link: str) -> Place:
         return Place(self._runtime_dir, link)
@@ -197,7 +193,7 @@ class StrongSwanBackend:
             self._netlink.set_link(link, up=True)
             if wish.path is not None:
                 self._provoke(link.name, spec, charon)
-            elif link.kind != _KERNEL and spec.addresses:
+            elif link.kind != names.XFRM and spec.addresses:
                 _complete(charon, spec)
 
     def remove(self, link: Link) -> None:
@@ -222,7 +218,7 @@ class StrongSwanBackend:
             place.make()
             for old in (*place.directory.glob(f"{place.given.name}.*"), place.log):
                 old.unlink(missing_ok=True)
-            kernel = KERNEL_ESP and self._netlink.create_link(name, _KERNEL, interface=_interface(name))
+            kernel = self._netlink.create_link(name, names.XFRM, interface=_interface(name))
             place.write_settings(settings(name, place, kernel=kernel))
         except OSError as error:
             raise SystemFault(f"the files of charon for {name} cannot be written: {error.strerror}") from error
@@ -283,7 +279,7 @@ class StrongSwanBackend:
             memory.said, memory.logged = None, self._cut_log(link.name)
         for sa in charon.sas():
             charon.terminate(sa)
-        kernel = _interface(link.name) if link.kind == _KERNEL else None
+        kernel = _interface(link.name) if link.kind == names.XFRM else None
         charon.load(requests(spec, self._place(link.name), kernel))
 
     def _provoke(self, link: str, spec: IPsec, charon: Charon) -> None:

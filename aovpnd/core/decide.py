@@ -7,8 +7,20 @@ it. What is read off the world is in `view`, what may pass in `permits` and `fir
 
 from typing import Final
 
+from aovpnd import names
 from aovpnd.core import dns, failover, fights, firewall, health, lookups, mtu, sockets, uplinks
-from aovpnd.core.permits import Asks, Facts, HostOnly, Lan, LookUp, Permit, TemporaryAccess, Tunnel, permits
+from aovpnd.core.permits import (
+    Asks,
+    Facts,
+    HostOnly,
+    Lan,
+    LookUp,
+    Permit,
+    TemporaryAccess,
+    Transformed,
+    Tunnel,
+    permits,
+)
 from aovpnd.core.problems import problems
 from aovpnd.core.routing import lans, routing
 from aovpnd.core.view import View, view
@@ -67,10 +79,13 @@ def _facts(config: Config, intent: Intent, snapshot: Snapshot, now: View) -> Fac
         resolvers = uplinks.resolvers(snapshot, uplink)
         access = TemporaryAccess(device, resolvers, now.grant.granted_at, now.grant.expires_at)
     tunnel = None
+    transformed: tuple[Transformed, ...] = ()
     if now.state is not None:
         link = now.state.link
         narrow = mtu.fit(now.spec, intent, snapshot, now.state, now.path).narrow if now.spec is not None else None
         tunnel = Tunnel(Device(link.index, link.name, link.kind), narrow)
+        gateways = now.spec.endpoints if now.spec is not None and link.kind == names.XFRM else ()
+        transformed = tuple(Transformed(endpoint.addr) for endpoint in gateways)
     look_up = None
     if now.look_up is not None:
         asked = now.look_up.inquiry
@@ -81,6 +96,7 @@ def _facts(config: Config, intent: Intent, snapshot: Snapshot, now: View) -> Fac
         endpoints=tuple(dict.fromkeys(_endpoints(now))),
         addresses=tuple(dict.fromkeys(_own_addresses(snapshot, now))),
         tunnel=tunnel,
+        transformed=transformed,
         look_up=look_up,
         access=access,
         neighbours=uplinks.on_link_gateways(now.uplinks),

@@ -21,6 +21,7 @@ from aovpnd.core.permits import (
     Loopback,
     Permit,
     TemporaryAccess,
+    Transformed,
     Tunnel,
     TunnelAddresses,
 )
@@ -168,7 +169,7 @@ def _fate(found: Way, permit: Permit | None, stages: list[Stage]) -> Fate:
             return Fate.LAN
         case TemporaryAccess():
             return Fate.ACCESS
-        case Loopback() | LinkSetup() | Handshake() | LookUp() | TunnelAddresses() | None:
+        case Loopback() | LinkSetup() | Handshake() | LookUp() | Transformed() | TunnelAddresses() | None:
             # None where no table is: or one that is about to be replaced, whose rule then speaks for itself.
             return Fate.OTHER if any(stage.where == OUTPUT for stage in stages) else Fate.OPEN
         case _:

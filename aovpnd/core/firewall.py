@@ -25,6 +25,7 @@ from aovpnd.core.permits import (
     Loopback,
     Permit,
     TemporaryAccess,
+    Transformed,
     Tunnel,
     TunnelAddresses,
 )
@@ -94,7 +95,7 @@ def compile(permits: tuple[Permit, ...]) -> Ruleset:  # noqa: A001 - the word of
             Chain("output", (*map(_unstamped, leaving), _OUTPUT_END), Hook.OUTPUT, names.PRIORITY_FILTER),
             Chain(
                 "postrouting",
-                (_CLEAR, *map(_irrefutable, leaving), _LAST_END),
+                (_CLEAR, *_transformed(permits), *map(_irrefutable, leaving), _LAST_END),
                 Hook.POSTROUTING,
                 names.PRIORITY_LAST_LOOK,
             ),
@@ -125,7 +126,18 @@ _ASKS: Final = {Asks.PLAIN: ((L4.TCP, L4.UDP), (53,)), Asks.TLS: ((L4.TCP,), (85
 _NO_OTHER_DNS: Final = Rule(_DNS, Verdict.REJECT, "no DNS by a link that is not the tunnel")
 
 
-_TIERS: Final = (Loopback, Tunnel, TunnelAddresses, HostOnly, LinkSetup, Handshake, LookUp, TemporaryAccess, Lan)
+_TIERS: Final = (
+    Loopback,
+    Tunnel,
+    Transformed,
+    TunnelAddresses,
+    HostOnly,
+    LinkSetup,
+    Handshake,
+    LookUp,
+    TemporaryAccess,
+    Lan,
+)
 """The inside first: so nothing that leaves by an inside link is stamped, and nothing that comes in by another link
 reaches the tunnel's own address."""
 
@@ -165,16 +177,15 @@ def _leaving(permit: Permit) -> Iterable[Rule]:
             yield from _not_by_the_tunnel(device)
             yield from _clamped(Match(oif=device), narrow)
             yield Rule(Match(oif=device), Verdict.ACCEPT, "the verified tunnel: index and name and kind")
+        case Transformed():
+            return  # at output it still leaves by the tunnel
         case TunnelAddresses():
             yield from _from_the_tunnel(permit)
         case HostOnly(device):
             yield Rule(replace(_DNS, oif=device), Verdict.REJECT, "no DNS by a link that is not the tunnel")
             yield Rule(Match(oif=device), Verdict.ACCEPT, "guests of this host")
-        case Lan(device, prefixes):
-            for family in _by_family(prefixes):
-                yield _stamped(Match(oif=device, daddr=family), "the local network, where the configuration allows it")
-            for groups in _by_family(tuple(ip_network(group) for group in DISCOVERY)):
-                yield _stamped(Match(oif=device, daddr=groups), "discovery on the local network")
+        case Lan():
+            yield from _lan(permit)
         case _:
             assert_never(permit)
 
@@ -192,6 +203,17 @@ def _from_the_tunnel(permit: TunnelAddresses) -> Iterable[Rule]:
     """Dropped, not refused: a connection on that address waits for its tunnel instead of being told to end."""
     for family in _by_family(tuple(map(ip_network, permit.addresses))):
         yield Rule(Match(saddr=family), Verdict.DROP, "the tunnel's own address leaves by the tunnel alone")
+
+
+def _transformed(permits: tuple[Permit, ...]) -> Iterable[Rule]:
+    """At the last look alone, and before the tunnel's own addresses are refused to the uplink: they are on their way
+    into ESP.
+    """
+    for permit in permits:
+        if isinstance(permit, Transformed):
+            yield _stamped(
+                Match(sa=permit.gateway), "about to be ESP for the gateway; what comes of it is judged again"
+            )
 
 
 def _link_setup(permit: LinkSetup) -> Iterable[Rule]:
@@ -223,6 +245,13 @@ def _temporary_access(permit: TemporaryAccess) -> Iterable[Rule]:
     dns = replace(link, l4=(L4.TCP, L4.UDP), dport=DNS_PORTS)
     yield Rule(dns, Verdict.REJECT, "temporary access: from nobody else")
     yield _stamped(link, "temporary access: until the kernel's timer removes the link from the set")
+
+
+def _lan(permit: Lan) -> Iterable[Rule]:
+    for family in _by_family(permit.prefixes):
+        yield _stamped(Match(oif=permit.device, daddr=family), "the local network, where the configuration allows it")
+    for groups in _by_family(tuple(ip_network(group) for group in DISCOVERY)):
+        yield _stamped(Match(oif=permit.device, daddr=groups), "discovery on the local network")
 
 
 def _by_family(networks: tuple[Network, ...]) -> Iterable[tuple[Network, ...]]:
@@ -265,7 +294,7 @@ def _arriving(permit: Permit) -> Iterable[Rule]:
                     Verdict.ACCEPT,
                     "the local network, where the configuration allows it",
                 )
-        case Handshake() | LookUp() | TemporaryAccess():
+        case Handshake() | LookUp() | TemporaryAccess() | Transformed():
             return  # answers alone, by the chain's end: a spoofed gateway must not reach our UDP services
         case _:
             assert_never(permit)

@@ -76,6 +76,17 @@ class Tunnel:
 
 
 @dataclass(frozen=True, slots=True)
+class Transformed:
+    """What went into the verified tunnel and is about to become ESP for this gateway.
+
+    Behind an XFRM interface the kernel shows it to postrouting once more before it transforms it, as a packet that
+    leaves by the uplink (xfrm4_output, xfrm6_output).
+    """
+
+    gateway: Address
+
+
+@dataclass(frozen=True, slots=True)
 class TunnelAddresses:
     """What is permitted to the tunnel alone: no other link may be asked for its addresses, or show them."""
 
@@ -107,20 +118,32 @@ class Lan:
     prefixes: tuple[Network, ...]
 
 
-Permit = Loopback | LinkSetup | Handshake | LookUp | TemporaryAccess | Tunnel | TunnelAddresses | HostOnly | Lan
+Permit = (
+    Loopback
+    | LinkSetup
+    | Handshake
+    | LookUp
+    | TemporaryAccess
+    | Tunnel
+    | Transformed
+    | TunnelAddresses
+    | HostOnly
+    | Lan
+)
 
 
 @dataclass(frozen=True, slots=True)
 class Facts:
     """What the permits are made of; `decide` has verified each of these.
 
-    ``endpoints`` and ``addresses`` of the chosen tunnel, ``tunnel`` once its link is verified, ``look_up`` while one
-    runs, ``access`` while a grant is alive.
+    ``endpoints`` and ``addresses`` of the chosen tunnel, ``tunnel`` once its link is verified, ``transformed`` where
+    that link hands its packets to the kernel's ESP, ``look_up`` while one runs, ``access`` while a grant is alive.
     """
 
     endpoints: tuple[Endpoint, ...] = ()
     addresses: tuple[Address, ...] = ()
     tunnel: Tunnel | None = None
+    transformed: tuple[Transformed, ...] = ()
     look_up: LookUp | None = None
     access: TemporaryAccess | None = None
     neighbours: tuple[IPv6Address, ...] = ()
@@ -134,7 +157,7 @@ def permits(phase: Phase, facts: Facts) -> tuple[Permit, ...]:
     beside: tuple[Permit, ...] = (*facts.host_only, *facts.lan)
     handshakes = tuple(Handshake(endpoint) for endpoint in facts.endpoints)
     look_up = (facts.look_up,) if facts.look_up is not None else ()
-    tunnel = (facts.tunnel,) if facts.tunnel is not None else ()
+    tunnel = (facts.tunnel, *facts.transformed) if facts.tunnel is not None else ()
     own = (TunnelAddresses(facts.addresses),) if facts.addresses else ()
     match phase:
         case Phase.BLOCKED:

@@ -20,6 +20,7 @@ from aovpnd.core.permits import (
     Loopback,
     Permit,
     TemporaryAccess,
+    Transformed,
     Tunnel,
     TunnelAddresses,
 )
@@ -60,6 +61,8 @@ def words(permit: Permit) -> str:
             return "Tunnel"
         case TunnelAddresses():
             return "Tunnel's addresses"
+        case Transformed():
+            return "Transformed"
         case TemporaryAccess():
             return "Temporary access"
         case HostOnly():

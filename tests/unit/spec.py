@@ -61,6 +61,8 @@ class Reading:
     tunnels: frozenset[Device]
     tunnel_addresses: frozenset[Address]
     endpoints: frozenset[tuple[Address | None, int]]
+    transforming: frozenset[Address]
+    """Gateways for whom the kernel itself makes ESP of what the tunnel takes."""
     bridges: frozenset[Device]
     near: frozenset[Address]
     """On-link gateways."""
@@ -96,6 +98,7 @@ def read(world: World) -> Reading:
         tunnels=tunnels,
         tunnel_addresses=_own_addresses(world, tunnel, carrying),
         endpoints=frozenset((endpoint.addr, endpoint.port) for endpoint in endpoints),
+        transforming=_transforming(world, tunnel, carrying),
         bridges=frozenset(device_of(link) for link in snapshot.links if _is_host_only_bridge(world, link)),
         near=frozenset(near for link in uplinks(world) for near in _on_link_gateways(snapshot, link)),
         grant=device_of(granted) if granted is not None else None,
@@ -110,6 +113,12 @@ def read(world: World) -> Reading:
 
 
 NONE: Final[frozenset[Address]] = frozenset()
+
+
+def _transforming(world: World, tunnel: TunnelSpec | None, carrying: list[TunnelState]) -> frozenset[Address]:
+    """Where packets of the tunnel that carries go, if its link is an XFRM interface."""
+    by_kernel = tunnel is not None and any(state.link.kind == "xfrm" for state in carrying)
+    return frozenset(endpoint.addr for endpoint in outer(world, tunnel)) if by_kernel and tunnel is not None else NONE
 
 
 def _own_addresses(world: World, tunnel: TunnelSpec | None, carrying: list[TunnelState]) -> frozenset[Address]:
@@ -330,6 +339,11 @@ def allowed(reading: Reading, packet: Packet, way: Way, at: float) -> bool:
             return _may_come_in(reading, packet)
         case Way.FORWARD:
             return _may_be_forwarded(reading, packet)
+
+
+def is_transformed(reading: Reading, packet: Packet) -> bool:
+    """Whether an inner packet, shown to the last look as one that leaves by some link, may go on into ESP."""
+    return reading.phase is Phase.UNBLOCKED or packet.sa in reading.transforming
 
 
 def stamped(reading: Reading, packet: Packet, at: float) -> bool:

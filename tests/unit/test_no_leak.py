@@ -12,6 +12,7 @@ that no rule of the table tells apart (the page is asked about every packet).
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, replace
 from functools import cache
+from ipaddress import ip_address
 from itertools import product
 from typing import Final
 
@@ -40,7 +41,17 @@ from aovpnd.ruleset import (
 )
 from tests.unit import spec
 from tests.unit.packets import ARRIVING, DEVICES, EVERYBODY4, LEAVING, THROUGH, by_link, packet
-from tests.unit.small_world import ENDPOINT4, NOW, Situation, few_situations, situations
+from tests.unit.small_world import (
+    ENDPOINT4,
+    GATEWAY4,
+    GATEWAY6,
+    GATEWAY_2,
+    NOW,
+    TUNNEL_ADDRESS4,
+    Situation,
+    few_situations,
+    situations,
+)
 from tests.unit.spec import Reading, Way
 
 MOMENTS: Final = (NOW, NOW + 179.9, NOW + 180.0, NOW + 9999.0)
@@ -171,6 +182,29 @@ def test_what_is_forwarded(answers: Answers) -> None:
             fate = is_forwarded(table, packets[same[0]], NOW)
             for sent in (packets[number] for number in same):
                 assert fate.passes is spec.allowed(reading, sent, Way.FORWARD, NOW), (situation, sent)
+
+
+def test_what_becomes_esp(answers: Answers) -> None:
+    """An inner packet that the kernel is about to transform for a gateway of ours goes on, stamped, by whatever link;
+    for anybody else's gateway it is what it seems to be, and at output nothing changes.
+    """
+    sources = (TUNNEL_ADDRESS4, ip_address("10.9.9.9"))
+    plain = tuple(packet(EVERYBODY4, L4.TCP, 443, saddr=source) for source in sources)
+    gateways = (GATEWAY4.addr, GATEWAY6.addr, GATEWAY_2.addr, ENDPOINT4.addr, ip_address("198.51.100.99"))
+    for (table, reading), situation in answers.tables.items():
+        for device, clear, gateway in product(_classes(table, reading), plain, gateways):
+            bare = replace(clear, oif=device)
+            shown = replace(bare, sa=gateway)
+            assert leaves(table, shown, shown, NOW).passes is spec.allowed(reading, bare, Way.OUT, NOW)
+            if table is None:
+                continue
+            fate = _last_look(table, shown, NOW)
+            assert fate.passes is (spec.is_transformed(reading, shown) or _last_look(table, bare, NOW).passes), (
+                situation,
+                shown,
+            )
+            if fate.passes and spec.is_transformed(reading, shown):
+                assert fate.mark & names.STAMP, (situation, shown)
 
 
 def _classes(table: Ruleset | None, reading: Reading) -> list[Device]:

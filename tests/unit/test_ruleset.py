@@ -56,6 +56,7 @@ UDP: Final = Packet(
     mark=0x2A000001,
 )
 REDIRECT: Final = Packet(daddr=ip_address("192.168.1.23"), l4=L4.ICMP, icmp_type=5)
+FAR: Final = ip_address("203.0.113.2")
 ND: Final = Packet(protocol=Protocol.IP6, daddr=ip_address("fe80::1"), l4=L4.ICMPV6, icmp_type=135, hop_limit=255)
 
 
@@ -99,6 +100,9 @@ ND: Final = Packet(protocol=Protocol.IP6, daddr=ip_address("fe80::1"), l4=L4.ICM
         pytest.param(Match(frame=(Protocol.IP,)), replace(UDP, framing=Framing.OTHER), False, id="no frame at all"),
         pytest.param(Match(origin=Origin.ROUTED), UDP, True, id="from the IP stack"),
         pytest.param(Match(origin=Origin.ROUTED), replace(UDP, origin=Origin.FRAMED), False, id="by a packet socket"),
+        pytest.param(Match(sa=FAR), replace(UDP, sa=FAR), True, id="about to be ESP for the gateway"),
+        pytest.param(Match(sa=FAR), replace(UDP, sa=ip_address("192.0.2.9")), False, id="ESP for somebody else"),
+        pytest.param(Match(sa=FAR), replace(UDP, daddr=FAR), False, id="to the gateway, as it is"),
     ],
 )
 def test_match(match: Match, packet: Packet, *, matches: bool) -> None:
@@ -272,6 +276,11 @@ def test_what_makes_no_sense() -> None:
         (
             Rule(Match(ct=(Conntrack.ESTABLISHED, Conntrack.RELATED)), Verdict.ACCEPT, "x"),
             'ct state established,related accept comment "x"',
+        ),
+        (Rule(Match(sa=FAR), Verdict.ACCEPT, "x"), 'ipsec out ip daddr 203.0.113.2 accept comment "x"'),
+        (
+            Rule(Match(sa=ip_address("2001:db8::2")), Verdict.ACCEPT, "x"),
+            'ipsec out ip6 daddr 2001:db8::2 accept comment "x"',
         ),
         (
             Rule(Match(iif_in=LINKS, oif_in=NAMED), Verdict.ACCEPT, "x"),
