@@ -80,8 +80,8 @@ HOLDING: Final = (
     Mutant(
         "own-address-behind-link-setup",
         _FIREWALL,
-        "_TIERS: Final = (Loopback, Tunnel, TunnelAddresses, HostOnly, LinkSetup,",
-        "_TIERS: Final = (Loopback, LinkSetup, Tunnel, TunnelAddresses, HostOnly,",
+        "    Loopback,\n    Tunnel,\n    Transformed,\n    TunnelAddresses,\n    HostOnly,\n    LinkSetup,\n",
+        "    Loopback,\n    LinkSetup,\n    Tunnel,\n    Transformed,\n    TunnelAddresses,\n    HostOnly,\n",
         "DHCP and discovery for the tunnel's address come in by any link, and inside links are stamped",
         (NO_LEAK,),
     ),

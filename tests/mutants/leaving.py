@@ -223,8 +223,8 @@ LEAVING: Final = (
     Mutant(
         "lan-to-anybody",
         _FIREWALL,
-        'yield _stamped(Match(oif=device, daddr=family), "the local network',
-        'yield _stamped(Match(oif=device), "the local network',
+        'yield _stamped(Match(oif=permit.device, daddr=family), "the local network',
+        'yield _stamped(Match(oif=permit.device), "the local network',
         "an open LAN opens the internet",
         (DECIDE, NO_LEAK),
     ),
@@ -239,8 +239,8 @@ LEAVING: Final = (
     Mutant(
         "stamp-not-cleared",
         _FIREWALL,
-        "                (_CLEAR, *map(_irrefutable, leaving), _LAST_END),",
-        "                (*map(_irrefutable, leaving), _LAST_END),",
+        "                (_CLEAR, *_transformed(permits), *map(_irrefutable, leaving), _LAST_END),",
+        "                (*_transformed(permits), *map(_irrefutable, leaving), _LAST_END),",
         "who sets the stamp himself has passed the guard already",
         (NO_LEAK,),
     ),
