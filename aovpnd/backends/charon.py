@@ -121,6 +121,11 @@ class Place:
         self.settings.write_text(text, encoding="utf-8")
         self.settings.chmod(0o640)
 
+    def all_given(self) -> dict[int, Path]:
+        """The files that were written so far, by the number of their IKE SA."""
+        found = ((path.suffix.removeprefix("."), path) for path in self.own.glob(f"{self.given.name}.*"))
+        return {int(number): path for number, path in found if number.isascii() and number.isdigit()}
+
     def given_of(self, number: int) -> Path:
         """The file of one IKE SA."""
         return self.given.with_name(f"{self.given.name}.{number}")

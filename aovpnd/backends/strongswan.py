@@ -145,10 +145,8 @@ class StrongSwanBackend:
 
     def _servers(self, link: str, number: int) -> tuple[Address, ...] | None:
         """Those of an IKE SA; one that came by new keys (RFC 7296 section 2.18) has those of the one before."""
-        place = self._place(link)
-        written = (path.suffix.removeprefix(".") for path in place.directory.glob(f"{place.given.name}.*"))
-        numbers = sorted((int(each) for each in written if each.isascii() and each.isdigit()), reverse=True)
-        found = (_servers(place.given_of(each)) for each in numbers if each <= number)
+        written = sorted(self._place(link).all_given().items(), reverse=True)
+        found = (_servers(path) for sa, path in written if sa <= number)
         return next((servers for servers in found if servers is not None), None)
 
     def _log(self, link: str) -> str:
@@ -216,7 +214,7 @@ class StrongSwanBackend:
         place = self._place(name)
         try:
             place.make()
-            for old in (*place.directory.glob(f"{place.given.name}.*"), place.log):
+            for old in (*place.all_given().values(), place.log):
                 old.unlink(missing_ok=True)
             kernel = self._netlink.create_link(name, names.XFRM, interface=_interface(name))
             place.write_settings(settings(name, place, kernel=kernel))

@@ -10,7 +10,9 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from aovpnd.backends.strongswan import _alive, _Memory, _servers, memory_of_bytes
+from aovpnd.adapters.netlink import Netlink
+from aovpnd.backends.charon import Place
+from aovpnd.backends.strongswan import StrongSwanBackend, _alive, _Memory, _servers, memory_of_bytes
 from aovpnd.backends.vici import Child, Sa
 
 
@@ -95,6 +97,23 @@ def test_nothing_given(tmp_path: Path, variables: tuple[str, ...]) -> None:
     assert _servers(tmp_path / "absent") is None
     assert _servers(given_in(tmp_path / "given.1", *variables)) is None
     assert _servers(given_in(tmp_path / "given.1", "PLUTO_VERB=up-host")) == ()
+
+
+def test_servers_of_an_sa(tmp_path: Path) -> None:
+    """Each IKE SA has a file of its own, where charon can write; one with new keys has what the one before was given,
+    and files that nobody wrote for us are no SA's.
+    """
+    place = Place(tmp_path, "aovpn0")
+    place.make()
+    assert place.all_given() == {}
+    for number, server in (("2", "10.0.0.2"), ("10", "10.0.0.10"), ("x", "10.0.0.1"), ("²", "10.0.0.3")):
+        given_in(Path(f"{place.given}.{number}"), "PLUTO_VERB=up-host", f"PLUTO_DNS4_1={server}")
+    Path(f"{place.given}.11").write_bytes(b"")
+
+    assert place.all_given() == {number: place.given_of(number) for number in (2, 10, 11)}
+    backend = StrongSwanBackend(tmp_path, Netlink(), tmp_path)
+    found = [backend._servers("aovpn0", number) for number in (1, 2, 9, 10, 12)]  # noqa: SLF001 - what an SA was given
+    assert [server and str(server[0]) for server in found] == [None, "10.0.0.2", "10.0.0.2", "10.0.0.10", "10.0.0.10"]
 
 
 def test_a_place_that_was_taken(tmp_path: Path) -> None:
