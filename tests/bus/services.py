@@ -39,13 +39,16 @@ class Loop:
         self._context.pop_thread_default()
 
     def do(self, function: Callable[[], Any]) -> Any:
-        """Run something in the thread; what it returns."""
+        """Run something in the thread; what it returns, or raises."""
         done = threading.Event()
         result: list[Any] = []
+        raised: list[GLib.Error] = []
 
         def perform(*_: Any) -> bool:
             try:
                 result.append(function())
+            except GLib.Error as error:
+                raised.append(error)
             finally:
                 done.set()
             return False
@@ -54,6 +57,8 @@ class Loop:
         source.set_callback(perform)
         source.attach(self._context)
         assert done.wait(20), "the stand-ins hang"
+        if raised:
+            raise raised[0]
         return result[0] if result else None
 
     def close(self) -> None:

@@ -15,6 +15,8 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Final
 
+from gi.repository import GLib
+
 from tests.bus.private_bus import BUS_USER, PrivateBus
 from tests.bus.services import Login, Loop, NetworkManager, Polkit, Service
 from tests.lab.process import wait_for
@@ -180,7 +182,10 @@ class Stage:
         """Wait until somebody has the name, and knows the daemon."""
 
         def served() -> bool:
-            probe = Service(self.loop, self.bus.address, "")
+            try:
+                probe = Service(self.loop, self.bus.address, "")
+            except GLib.Error:  # the bus has made its socket, and does not listen yet
+                return False
             try:
                 return bool(probe.driver("NameHasOwner", "(s)", "org.aovpnd1")[0])
             finally:
