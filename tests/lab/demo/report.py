@@ -11,7 +11,7 @@ from rich.table import Table
 from tests.lab.demo.play import TOLERANCE_S, Played, Reel, Tally
 from tests.lab.frames import Kind
 
-_WIDTH: Final = 128
+_WIDTH: Final = 144
 """Columns that the table needs; a narrower terminal wraps its lines."""
 
 
