@@ -32,7 +32,8 @@ from aovpnd.guard import rules as guard
 from aovpnd.links import ARPHRD_ETHER, Link
 from aovpnd.model import Copies, Desired, GuardState, Route, Snapshot
 from aovpnd.render import render_rule
-from aovpnd.ruleset import L4, Device, Framing, Hook, Packet, Protocol, Ruleset, Step, Verdict, trace
+from aovpnd.ruleset import L4, Device, Framing, Hook, Protocol, Ruleset, Verdict
+from aovpnd.trace import Packet, Step, trace
 
 IPV4: Final = 4
 EPHEMERAL_PORT: Final = 50000

@@ -35,7 +35,7 @@ KEYING: Final = (
     ),
     Mutant(
         "esp-for-anybody",
-        "aovpnd/ruleset.py",
+        "aovpnd/trace.py",
         "and (match.sa is None or match.sa == packet.sa)",
         "and (match.sa is None or packet.sa is not None)",
         "what somebody else's SA takes leaves as if it were the tunnel's",

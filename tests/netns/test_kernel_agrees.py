@@ -26,7 +26,8 @@ from aovpnd.links import Link
 from aovpnd.model import Lan, Snapshot
 from aovpnd.nftlib import Nft
 from aovpnd.render import render
-from aovpnd.ruleset import L4, Conntrack, Device, Hook, Packet, Ruleset, Verdict, verdict
+from aovpnd.ruleset import L4, Conntrack, Device, Hook, Ruleset, Verdict
+from aovpnd.trace import Packet, verdict
 from tests.lab.process import wait_for
 from tests.netns.space import Space
 from tests.netns.wire import DSCP, encode, fragments, number_of

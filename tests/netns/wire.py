@@ -9,7 +9,8 @@ import struct
 from ipaddress import IPv4Address, IPv6Address
 from typing import Final, assert_never
 
-from aovpnd.ruleset import L4, Packet
+from aovpnd.ruleset import L4
+from aovpnd.trace import Packet
 
 DSCP: Final = 0b010111
 """For experimental or local use (RFC 2474 section 6, pool 2)."""

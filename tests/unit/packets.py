@@ -8,7 +8,8 @@ from ipaddress import ip_address
 from typing import Any, Final
 
 from aovpnd import names
-from aovpnd.ruleset import L4, Conntrack, Device, Packet, Protocol
+from aovpnd.ruleset import L4, Conntrack, Device, Protocol
+from aovpnd.trace import Packet
 from tests.unit.small_world import (
     ENDPOINT4,
     ENDPOINT6,

@@ -18,7 +18,8 @@ from aovpnd.inquiries import OpenLookUp
 from aovpnd.ipsec import Given, IPsec, TunnelSpec
 from aovpnd.links import ARPHRD_ETHER, ARPHRD_LOOPBACK, ARPHRD_NONE, OUR_LINK, SAFE_NAME, Link
 from aovpnd.model import Block, Config, Grant, Intent, Lan, Snapshot, TunnelState, Wish
-from aovpnd.ruleset import L4, Address, Device, Framing, Network, Origin, Packet, Protocol
+from aovpnd.ruleset import L4, Address, Device, Framing, Network, Origin, Protocol
+from aovpnd.trace import Packet
 from aovpnd.tunnel import Endpoint, Interface
 
 

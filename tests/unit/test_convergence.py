@@ -30,7 +30,8 @@ from aovpnd.orders import (
     RemoveTunnel,
     SetBlock,
 )
-from aovpnd.ruleset import Device, Hook, Ruleset, Verdict, verdict
+from aovpnd.ruleset import Device, Hook, Ruleset, Verdict
+from aovpnd.trace import verdict
 from tests.unit import spec
 from tests.unit.packets import DEVICES, LEAVING, by_link
 from tests.unit.small_world import AOVPN, CORP, HOME, ROTATED, WORK, Situation, main_situations, state_of

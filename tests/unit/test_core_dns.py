@@ -12,7 +12,8 @@ from aovpnd.core.plan import diff
 from aovpnd.dns import Dns, DnsState, Mechanism, Scope
 from aovpnd.model import Block, Config, Failure, Intent, Snapshot, Wish
 from aovpnd.orders import AllowTemporary, EnsureDns
-from aovpnd.ruleset import L4, Device, Packet
+from aovpnd.ruleset import L4, Device
+from aovpnd.trace import Packet
 from aovpnd.tunnel import WireGuard
 from tests.unit.small_world import NOW, RESOLVER4, SERVER4, SERVER6, WORK, state_of
 from tests.unit.test_decide import HOME_NET, NO_NET, ONE, SHAKEN, SHOOK, UP

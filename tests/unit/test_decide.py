@@ -30,7 +30,8 @@ from aovpnd.model import (
     Wish,
 )
 from aovpnd.repairs import RuleAhead
-from aovpnd.ruleset import L4, Device, Packet
+from aovpnd.ruleset import L4, Device
+from aovpnd.trace import Packet
 from tests.unit.packets import packet
 from tests.unit.small_world import (
     AOVPN,

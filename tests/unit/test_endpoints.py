@@ -16,7 +16,8 @@ from aovpnd.inquiries import EndpointPolicy, Host, LookedUp, LookUp, OpenLookUp,
 from aovpnd.ipsec import Said
 from aovpnd.model import Config, Intent, LinkAddress, Phase, Route
 from aovpnd.orders import AllowTemporary, Disconnect
-from aovpnd.ruleset import L4, Address, Device, Packet
+from aovpnd.ruleset import L4, Address, Device
+from aovpnd.trace import Packet
 from aovpnd.tunnel import Endpoint, HostPort, WireGuard, unfit
 from tests.unit.packets import packet
 from tests.unit.small_world import DEFAULT6, NOW, WORK

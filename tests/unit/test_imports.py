@@ -48,6 +48,7 @@ PARTS: Final = (
         "text for nft is a function of the ruleset alone, or golden files mean nothing",
         PURE,
     ),
+    _part("trace", "links ruleset", "what a ruleset does to a packet depends on nothing but the two", PURE),
     _part("tunnel", "links ruleset", "what a file says of a tunnel, and nothing of what the machine makes of it", PURE),
     _part("ipsec", "links ruleset tunnel", "as tunnel", PURE),
     _part("gateways", "links ruleset tunnel", "what is remembered of tunnels is values; what follows is core's", PURE),
@@ -100,7 +101,7 @@ PARTS: Final = (
     ),
     _part(
         "core.explain",
-        "names links ruleset render model destinations guard.rules",
+        "names links ruleset trace render model destinations guard.rules",
         "the guard's tables judge as well, and its rules are values that say how; rules are quoted as nft writes them",
         PURE,
     ),

@@ -24,21 +24,8 @@ from aovpnd.core import firewall
 from aovpnd.guard import rules
 from aovpnd.links import Link, is_tunnel_shaped
 from aovpnd.model import GuardState, Phase
-from aovpnd.ruleset import (
-    L4,
-    Chain,
-    Device,
-    Framing,
-    Hook,
-    Match,
-    Origin,
-    Packet,
-    Protocol,
-    Rule,
-    Ruleset,
-    Verdict,
-    verdict,
-)
+from aovpnd.ruleset import L4, Chain, Device, Framing, Hook, Match, Origin, Protocol, Rule, Ruleset, Verdict
+from aovpnd.trace import Packet, verdict
 from tests.unit import spec
 from tests.unit.packets import ARRIVING, DEVICES, EVERYBODY4, LEAVING, THROUGH, by_link, packet
 from tests.unit.small_world import (

@@ -20,14 +20,13 @@ from aovpnd.ruleset import (
     Mark,
     Match,
     Origin,
-    Packet,
     Protocol,
     Rule,
     Ruleset,
     SetRef,
     Verdict,
-    verdict,
 )
+from aovpnd.trace import Packet, verdict
 
 DROP: Final = Rule(Match(), Verdict.DROP, "end")
 LINKS: Final = SetRef("links")

@@ -63,7 +63,8 @@ from aovpnd.orders import (
     Refusal,
     RemoveTunnel,
 )
-from aovpnd.ruleset import L4, Address, Device, Hook, Packet, Ruleset, Verdict, verdict
+from aovpnd.ruleset import L4, Address, Device, Hook, Ruleset, Verdict
+from aovpnd.trace import Packet, verdict
 from tests.unit.small_world import CLOCK, DEFAULT4, DOCKER, ETH, GIVEN, LO, VETH, WLAN
 
 MOST_PASSES: Final = 8
