@@ -60,6 +60,7 @@ link add aovpn9 index 12 type veth peer name far12 netns {far}
 link add usb0 index 99 type veth peer name far99 netns {far}
 link set veth5 master docker0 up
 tuntap add aovpn0 mode tun
+link set aovpn0 txqueuelen 5000
 addr add 192.168.1.23/24 dev wlan0
 addr add 172.17.0.1/16 dev docker0
 addr add 10.64.0.2/32 dev aovpn0
