@@ -8,10 +8,13 @@ from dataclasses import dataclass
 
 @dataclass(frozen=True, slots=True)
 class Repairs:
-    """When an action of one kind was performed lately, the last time last (seconds on CLOCK_BOOTTIME)."""
+    """When one action was performed lately, the last time last (seconds on CLOCK_BOOTTIME). ``wish`` is a hash of the
+    whole action: another one of its kind is no repair, but another wish.
+    """
 
     action: str
     at: tuple[float, ...]
+    wish: int
 
 
 @dataclass(frozen=True, slots=True)

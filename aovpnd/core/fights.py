@@ -14,7 +14,7 @@ from aovpnd.orders import Action, EnsureDns, EnsureRouting, EnsureTunnel, LoadRu
 from aovpnd.repairs import Repairs
 
 BURST: Final = 12
-"""Repairs of one kind in a row that are made at once; moving from network to network takes two or three."""
+"""Times in a row that one and the same is put back at once; whoever wants something else begins anew."""
 BURST_S: Final = 10.0
 PACE_S: Final = 1.0
 """Between two repairs when there were `BURST` of them within `BURST_S`."""
@@ -40,18 +40,18 @@ def repaired(intent: Intent, action: Action, now: float) -> tuple[Repairs, ...]:
     """The record after ``action`` was performed at ``now``."""
     if not _may_wait(action):
         return intent.repairs
-    name = type(action).__name__
+    name, wish = type(action).__name__, hash(action)
     others = tuple(repairs for repairs in intent.repairs if repairs.action != name)
-    before = next((repairs.at for repairs in intent.repairs if repairs.action == name), ())
-    return (*others, Repairs(name, (*before, now)[-BURST:]))
+    before = next((repairs.at for repairs in intent.repairs if repairs.action == name and repairs.wish == wish), ())
+    return (*others, Repairs(name, (*before, now)[-BURST:], wish))
 
 
 def rested(wanted: tuple[Action, ...], intent: Intent, now: float) -> tuple[Action, ...]:
     """Those of the actions that need not wait for the pace."""
     if any(isinstance(action, LoadRuleset) for action in wanted):
         return wanted
-    resting = {repairs.action for repairs in intent.repairs if now < _rests_until(repairs)}
-    return tuple(action for action in wanted if not (_may_wait(action) and type(action).__name__ in resting))
+    resting = {(repairs.action, repairs.wish) for repairs in intent.repairs if now < _rests_until(repairs)}
+    return tuple(a for a in wanted if not (_may_wait(a) and (type(a).__name__, hash(a)) in resting))
 
 
 def moments(intent: Intent) -> list[float]:

@@ -2,12 +2,14 @@
 """Somebody undoes what we do, again and again: it is put back, but not ever faster; what shuts never waits."""
 
 from dataclasses import replace
+from ipaddress import ip_address
 from typing import Final
 
 import pytest
 
 from aovpnd.core import fights
 from aovpnd.core import intent as memory
+from aovpnd.dns import Dns
 from aovpnd.gateways import Provoked
 from aovpnd.model import Block, Intent, LinkWish, Phase, Routing, TunnelWish
 from aovpnd.orders import Action, AllowTemporary, EnsureDns, EnsureGuard, EnsureRouting, EnsureTunnel, LoadRuleset
@@ -20,9 +22,9 @@ FIGHT: Final = tuple(NOW - 1 + number / fights.BURST for number in range(fights.
 """A second full of repairs."""
 
 
-def in_a_fight(*kinds: type[Action]) -> Intent:
+def in_a_fight(*over: Action) -> Intent:
     """The memory in the middle of a fight over these."""
-    return Intent(repairs=tuple(Repairs(kind.__name__, FIGHT) for kind in kinds))
+    return Intent(repairs=tuple(Repairs(type(action).__name__, FIGHT, hash(action)) for action in over))
 
 
 def connected() -> Laptop:
@@ -92,7 +94,7 @@ ROUTES: Final = EnsureRouting(Routing((4,), ()))
 )
 def test_what_never_waits(action: Action) -> None:
     """Whatever shuts, and whatever no other program undoes."""
-    busy = in_a_fight(EnsureTunnel, EnsureRouting, EnsureGuard)
+    busy = in_a_fight(action)
 
     assert fights.rested((action,), busy, NOW) == (action,)
     assert fights.repaired(Intent(), action, NOW) == ()
@@ -101,15 +103,27 @@ def test_what_never_waits(action: Action) -> None:
 @pytest.mark.parametrize("action", [EnsureTunnel(UP), ROUTES, EnsureDns(None)])
 def test_what_waits(action: Action) -> None:
     """It waits out the pace, and not while the ruleset has to be loaded: then everything goes its usual way."""
-    busy = in_a_fight(type(action))
+    busy = in_a_fight(action)
     load = LoadRuleset(None)
 
     assert fights.rested((action,), busy, NOW) == ()
     assert fights.rested((load, action), busy, NOW) == (load, action)
     assert fights.rested((action,), busy, NOW + fights.PACE_S) == (action,)
-    assert fights.rested((action,), in_a_fight(EnsureGuard), NOW) == (action,)
+    assert fights.rested((action,), in_a_fight(EnsureGuard(HOME_NET.guard)), NOW) == (action,)
     assert [problem.code for problem in fights.problems(busy, NOW)] == ["fight"]
     assert len(fights.repaired(busy, action, NOW)[0].at) == fights.BURST
+
+
+def test_another_wish_is_no_repair() -> None:
+    """Whoever connects by one tunnel after the other is not kept waiting, nor told that somebody fights with us."""
+    intent = Intent()
+    for number in range(3 * fights.BURST):
+        servers = EnsureDns(Dns(5, "aovpn0", (ip_address(f"10.0.0.{number % 2 + 1}"),)))
+        assert fights.rested((servers,), intent, NOW) == (servers,)
+        intent = memory.performed(intent, servers, NOW)
+        assert list(fights.problems(intent, NOW)) == []
+
+    assert fights.rested((ROUTES,), in_a_fight(EnsureRouting(Routing((6,), ()))), NOW) == (ROUTES,)
 
 
 def test_window_ends_in_a_fight() -> None:
