@@ -1,6 +1,7 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""What every tunnel link of ours has in common, whatever is behind it."""
+"""What every tunnel link of ours has in common, whatever is behind it; what links have."""
 
+import socket
 from pathlib import Path
 from typing import Final
 
@@ -8,6 +9,7 @@ from aovpnd import rtnl
 from aovpnd.adapters import rtdump, sysctl
 from aovpnd.links import Link
 from aovpnd.model import TunnelWish
+from aovpnd.ruleset import Address
 
 _IPV6_LEAST_MTU: Final = 1280
 """The kernel takes IPv6 off a link with less, its sysctls included (RFC 8200 section 5)."""
@@ -33,3 +35,14 @@ def ensure_sysctls(link: Link, wish: TunnelWish, proc_sys: Path) -> None:
         sysctl.ensure(f"{where}/disable_ipv6", 0, proc_sys)
     for key, value in _LINK_SYSCTLS:
         sysctl.ensure(f"{where}/{key}", value, proc_sys)
+
+
+def is_local(address: Address) -> bool:
+    """Whether some link has the address now: a socket can be bound to no other (ip(7))."""
+    family = socket.AF_INET if address.version == rtdump.IPV4 else socket.AF_INET6
+    with socket.socket(family, socket.SOCK_DGRAM | socket.SOCK_CLOEXEC) as tried:
+        try:
+            tried.bind((str(address), 0))
+        except OSError:
+            return False
+    return True

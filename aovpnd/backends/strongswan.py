@@ -22,7 +22,7 @@ from aovpnd.adapters.netlink import Netlink
 from aovpnd.adapters.pathmtu import known_to_kernel
 from aovpnd.backends import charonlog
 from aovpnd.backends.charon import Place, children_of, missing, name_of, requests, settings
-from aovpnd.backends.linkshape import ensure_sysctls, find
+from aovpnd.backends.linkshape import ensure_sysctls, find, is_local
 from aovpnd.backends.userspace import Program, UserspaceProcess, wait
 from aovpnd.backends.vici import Charon, Child, Sa
 from aovpnd.errors import NetlinkError, SystemFault, ToolError
@@ -43,6 +43,9 @@ _ESTABLISH_S: Final = 8.0
 """How long an attempt may take that is under way: several round trips, and a gateway that asks somebody else."""
 _MOVE_S: Final = 3.0
 """How long an SA is given to show itself alive on a new path (MOBIKE, RFC 4555) before a new one is made."""
+_NOTICE_S: Final = 1.0
+"""How long charon is given to see that the SA's address went. What it asks before goes nowhere, and holds up what it
+asks then: one question at a time (RFC 7296 section 2.3)."""
 _GIVEN_S: Final = 2
 """How long a new SA waits for its name servers to be written down."""
 _LOG_BYTES: Final = 1 << 20
@@ -288,7 +291,7 @@ class StrongSwanBackend:
         sas = [sa for sa in charon.sas() if sa.name == name]
         sa, child = _alive(sas)
         floor = max((child.number for sa in sas for child in sa.children), default=memory.floor)
-        if child is not None and not memory.moves and spec.mobike:
+        if child is not None and not memory.moves and spec.mobike and wait(lambda: _has_moved(charon, name), _NOTICE_S):
             memory.floor, memory.asked_at, memory.moves = floor, now, True
             charon.rekey(child)
             return
@@ -340,6 +343,12 @@ def _complete(charon: Charon, spec: IPsec) -> None:
     sa, child = _alive(charon.sas())
     if sa is not None and child is None:
         charon.initiate(name_of(spec), children_of(spec))
+
+
+def _has_moved(charon: Charon, name: str) -> bool:
+    """Whether an SA's packets leave from an address that this machine has."""
+    sa, _ = _alive(sa for sa in charon.sas() if sa.name == name)
+    return sa is None or sa.local is None or is_local(sa.local)
 
 
 def _alive(sas: Iterable[Sa]) -> tuple[Sa | None, Child | None]:
