@@ -14,7 +14,7 @@ from xdist.remote import Producer
 from xdist.scheduler import LoadScopeScheduling
 
 _COMPUTE = ("tests/unit/", "tests/fuzz/")
-_MACHINES = ("tests/container/", "tests/bus/")
+_MACHINES = ("tests/container/", "tests/bus/", "tests/netns/test_ike")
 _ASIDE = 15
 
 # A machine that is busy is no fault of the test.
@@ -23,7 +23,9 @@ settings.load_profile("patient")
 
 
 class _Scopes(LoadScopeScheduling):  # type: ignore[misc]  # a library without types
-    """Everything that computes goes to one worker, the containers and buses to another, everything else to a third."""
+    """Everything that computes goes to one worker, the containers, buses and charons to another, which has the time,
+    everything else to a third.
+    """
 
     def _split_scope(self, nodeid: str) -> str:
         if nodeid.startswith(_COMPUTE):

@@ -16,12 +16,14 @@ import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
+from pathlib import Path
 from types import TracebackType
 from typing import Any, Final, Self, TypeVar
 
 import pytest
 
 from aovpnd import names
+from aovpnd.backends.charon import Place
 from aovpnd.ipsec import IKE_BACKEND, NAT_T_PORT
 from tests.lab import plan
 from tests.lab.beacon import NOT_OPEN
@@ -60,6 +62,10 @@ RATE: Final = 25.0
 def of_wireguard(why: str) -> pytest.MarkDecorator:
     """A mark for what has no sense with a tunnel of IKE, and why."""
     return pytest.mark.skipif(WAY is not None, reason=f"of WireGuard: {why}")
+
+
+VICI: Final = str(Place(Path(names.RUNTIME_DIR), f"{names.LINK_PREFIX}0").socket)
+"""The VICI socket of the laptop's charon, on the laptop."""
 
 
 def names_of(kinds: tuple[SenderKind, ...]) -> set[str]:

@@ -17,11 +17,10 @@ from tests.lab.charon import Sa
 from tests.lab.ike import IkeGateway, Way
 from tests.lab.ike_client import FAST, account, install
 from tests.lab.process import wait_for
-from tests.netns.protected import ORDINARY, WAY, Protected
+from tests.netns.protected import ORDINARY, VICI, WAY, Protected
 from tests.netns.test_roaming import downloading, talking
 
 pytestmark = pytest.mark.root
-SOCKET: Final = "/run/aovpnd/charon/aovpn0/vici"
 """VICI of our charon."""
 
 
@@ -108,7 +107,7 @@ def test_keys_are_renewed_without_a_gap(laptop: Protected, renewed: str) -> None
     with laptop.nothing_leaves(ORDINARY), talking(laptop) as call:
         start, was = time.time(), generations()
         if renewed == "reauth":
-            charon.reauthenticate(laptop.lab.host, SOCKET)
+            charon.reauthenticate(laptop.lab.host, VICI)
         wait_for("new keys", lambda: generations() != was, deadline_s=25, poll_s=0.2)
         end = time.time()
         wait_for("the call behind it", lambda: arrivals(call)[-1] > end + 1, deadline_s=10)

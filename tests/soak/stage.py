@@ -20,7 +20,7 @@ from tests.lab.ike import Way
 from tests.lab.process import LabError, wait_for
 from tests.lab.sender_kinds import SenderKind
 from tests.lab.senders import Senders, new_token
-from tests.netns.protected import WAY, Protected
+from tests.netns.protected import VICI, WAY, Protected
 from tests.soak.meter import Meter
 
 Rates = dict[str, int]
@@ -38,7 +38,6 @@ _NICE: Final = "10"
 """The flood leaves the daemon its share of a small machine, as a laptop's scheduler would."""
 _BACK_S: Final = 60.0
 """How long a recovery may take under the flood before it counts as none."""
-SOCKET: Final = "/run/aovpnd/charon/aovpn0/vici"
 """VICI of our charon."""
 _BUDGET: Final = "/var/lib/aovpnd/temporary-access.json"
 
@@ -238,7 +237,7 @@ class Stage:
 
     def flush_sas(self) -> None:
         """Somebody deletes our SAs and their policies, by charon's own door."""
-        charon.flush(self.laptop.lab.host, SOCKET)
+        charon.flush(self.laptop.lab.host, VICI)
 
     def _sigkill(self, pid: int | None) -> None:
         """A process that is gone already, or not there yet, needs none."""
