@@ -91,3 +91,18 @@ def _side(link: Link, host_only: set[int]) -> Side:
     if link.index in host_only or (link.master in host_only and _is_guest_port(link)):
         return Side.HOST_ONLY
     return Side.OUTSIDE
+
+
+def uplink_kind(link: Link) -> str:
+    """``wifi``, ``mobile``, ``ethernet``, or the kernel's own word for the kind of link.
+
+    Wireless cards look like Ethernet in rtnetlink; the first letters of the name tell, as in
+    systemd.net-naming-scheme(7) and in the kernel's own wlan0 and wwan0.
+    """
+    if link.name.startswith("wl"):
+        return "wifi"
+    if link.name.startswith("ww") or link.kind in {"ppp", "wwan"}:
+        return "mobile"
+    if link.arphrd == ARPHRD_ETHER and link.kind in {"", "veth"}:
+        return "ethernet"
+    return link.kind or "other"

@@ -7,6 +7,7 @@ seconds since the epoch. Spans end in ``_s``. ``None`` means unknown or absent.
 
 from dataclasses import dataclass
 from enum import StrEnum
+from typing import Final
 
 from aovpnd.dns import UNTOUCHED, Dns, DnsState
 from aovpnd.doors import Openers, WhileConnected
@@ -65,12 +66,19 @@ class Origin:
     line: int | None = None
 
 
+PREFER: Final = "tunnel.prefer"
+"""The key of the order that is in force where no kind of uplink has one of its own."""
+
+
 @dataclass(frozen=True, slots=True)
 class Config:
-    """What was written, validated: ``prefer`` is the order, ``chosen`` the user's choice, ``probe`` whom to ask."""
+    """What was written, validated: ``prefer`` is the order, ``by_kind`` other ones for kinds of uplinks, ``chosen`` the
+    user's choice, ``probe`` whom to ask.
+    """
 
     tunnels: tuple[TunnelSpec, ...] = ()
     prefer: tuple[str, ...] = ()
+    by_kind: tuple[tuple[str, tuple[str, ...]], ...] = ()
     chosen: str | None = None
     probe: tuple[Endpoint, ...] = ()
     temporary_access: TemporaryAccessPolicy = TemporaryAccessPolicy()
@@ -87,6 +95,16 @@ class Config:
     def tunnel(self, name: str) -> TunnelSpec | None:
         """The tunnel called ``name``."""
         return next((spec for spec in self.tunnels if spec.name == name), None)
+
+    def preferred(self, kind: str) -> tuple[str, tuple[str, ...]]:
+        """The key of the order that is in force on an uplink of that kind (`links.uplink_kind`), and the order. What a
+        policy prefers, only a policy prefers otherwise for some kind.
+        """
+        for other, names in self.by_kind:
+            key = f"tunnel.{other}"
+            if other == kind and (key in self.locked or PREFER not in self.locked):
+                return key, names
+        return PREFER, self.prefer
 
 
 # -- what is -----------------------------------------------------------------------------------------------------------
@@ -320,6 +338,7 @@ class Intent:
     swept: tuple[str, ...] | None = None  # the state of things for which old sockets were closed (`Sweep.why`)
     path_mtu: PathMtu | None = None  # what was found out of the size of packets that the present path carries
     network_names: tuple[tuple[str, str], ...] = ()
+    uplink_kind: str = ""  # of the uplink that carries, or of the last one that did
 
     def network_name(self, link: str) -> str | None:
         """What the network of the link of that name calls itself, as far as a network manager says."""

@@ -12,7 +12,7 @@ from typing import Final
 
 from aovpnd import __version__
 from aovpnd.ipsec import TunnelSpec, backend_of
-from aovpnd.links import ARPHRD_ETHER, Link
+from aovpnd.links import uplink_kind
 from aovpnd.model import (
     Clock,
     Config,
@@ -89,21 +89,6 @@ def _uplink(uplink: Uplink, intent: Intent) -> Document:
         "trusted": False,  # this version trusts no network
         "portal": None,  # and looks for no portal
     }
-
-
-def uplink_kind(link: Link) -> str:
-    """``wifi``, ``mobile``, ``ethernet``, or the kernel's own word for the kind of link.
-
-    Wireless cards look like Ethernet in rtnetlink; the first letters of the name tell, as in
-    systemd.net-naming-scheme(7) and in the kernel's own wlan0 and wwan0.
-    """
-    if link.name.startswith("wl"):
-        return "wifi"
-    if link.name.startswith("ww") or link.kind in {"ppp", "wwan"}:
-        return "mobile"
-    if link.arphrd == ARPHRD_ETHER and link.kind in {"", "veth"}:
-        return "ethernet"
-    return link.kind or "other"
 
 
 # -- tunnels ----------------------------------------------------------------------------------------------------------

@@ -6,7 +6,7 @@ Settings that were never good are the tightest there are, because what cannot be
 """
 
 from collections import Counter
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Final, assert_never
@@ -18,7 +18,7 @@ from aovpnd.config.settings import Layer, Setting, Settings
 from aovpnd.doors import Openers
 from aovpnd.errors import ConfigError, ToolError
 from aovpnd.ipsec import IPsec, TunnelSpec, Weak
-from aovpnd.model import Config, Enabled, Lan, Origin, Problem, Severity, TemporaryAccessPolicy
+from aovpnd.model import PREFER, Config, Enabled, Lan, Origin, Problem, Severity, TemporaryAccessPolicy
 
 SETTINGS_FILE: Final = "aovpnd.toml"
 DROP_INS: Final = "conf.d"
@@ -83,6 +83,7 @@ def reload(previous: Config | None, config_dir: Path, state_dir: Path, vendor_di
     return Config(
         tunnels=tuple(sorted((*read_tunnels.good, *kept), key=lambda spec: spec.name)),
         prefer=effective.prefer,
+        by_kind=effective.by_kind,
         chosen=effective.chosen,
         probe=effective.probe,
         temporary_access=effective.temporary_access,
@@ -111,12 +112,22 @@ def check(paths: Sequence[Path], config_dir: Path, state_dir: Path, vendor_dir: 
     findings += read_tunnels.findings
     if found is not None and read_tunnels.readable:
         known = {spec.name for spec in read_tunnels.good} | read_tunnels.broken
-        origin = next(origin for origin in found.origins if origin.key == "tunnel.prefer")
-        wanted = found.prefer if found.chosen is None or origin.key in found.locked else (found.chosen,)
-        for name in (name for name in wanted if name not in known):
-            hint = f"there are: {', '.join(sorted(known)) or 'none'}"
-            findings.append(Finding(origin.file, f"there is no tunnel called '{name}'", hint, origin.line, origin.key))
+        hint = f"there are: {', '.join(sorted(known)) or 'none'}"
+        for origin, name in _wanted(found):
+            if name not in known:
+                reason = f"there is no tunnel called '{name}'"
+                findings.append(Finding(origin.file, reason, hint, origin.line, origin.key))
     return tuple(findings)
+
+
+def _wanted(found: Settings) -> Iterator[tuple[Origin, str]]:
+    """The names of tunnels in the settings, and where they stand."""
+    named = found.chosen is not None and PREFER not in found.locked
+    orders = {PREFER: (found.chosen or "",) if named else found.prefer}
+    orders |= {f"tunnel.{kind}": order for kind, order in found.by_kind}
+    for origin in found.origins:
+        for name in orders.get(origin.key, ()):
+            yield origin, name
 
 
 # -- settings ---------------------------------------------------------------------------------------------------------
@@ -171,6 +182,7 @@ def _settings_in_force(found: Settings | None, previous: Config | None) -> tuple
     if previous is not None:
         kept = Settings(
             prefer=previous.prefer,
+            by_kind=previous.by_kind,
             chosen=previous.chosen,
             probe=previous.probe,
             temporary_access=previous.temporary_access,

@@ -19,7 +19,7 @@ from aovpnd.config.findings import INVALID, OVERRULED, Finding, Findings, UnfitE
 from aovpnd.doors import Openers, WhileConnected
 from aovpnd.inquiries import BUILT_IN_ENDPOINT, Dnssec, EndpointPolicy, Pinned
 from aovpnd.ipsec import Weak
-from aovpnd.model import Enabled, Lan, Origin, Severity, TemporaryAccessPolicy
+from aovpnd.model import PREFER, Enabled, Lan, Origin, Severity, TemporaryAccessPolicy
 from aovpnd.tunnel import TUNNEL_NAME, Endpoint, unfit
 
 MAX_S: Final = 3600
@@ -56,6 +56,9 @@ Parsed = (
 )
 _T = TypeVar("_T", bound=Parsed)
 _Item = TypeVar("_Item", str, Endpoint)
+KINDS: Final = ("ethernet", "wifi", "mobile")
+"""The kinds of uplinks that may have tunnels of their own, as `links.uplink_kind` calls them."""
+_NOBODY: Final[tuple[str, ...]] = ()
 MOST_ITEMS: Final = 16
 """More tunnels or targets than that in one list are a mistake."""
 
@@ -90,6 +93,7 @@ class Settings:
     """The effective values, each with its origin."""
 
     prefer: tuple[str, ...] = ()
+    by_kind: tuple[tuple[str, tuple[str, ...]], ...] = ()
     chosen: str | None = None
     probe: tuple[Endpoint, ...] = ()
     temporary_access: TemporaryAccessPolicy = _BUILT_IN_POLICY
@@ -212,7 +216,8 @@ def _while_connected(value: object) -> WhileConnected:
 
 
 KEYS: Final = {
-    "tunnel.prefer": Key(_order, "", users=True),
+    PREFER: Key(_order, "", users=True),
+    **{f"tunnel.{kind}": Key(_order, "") for kind in KINDS},
     "temporary_access.enabled": Key(_enabled, "true"),
     "temporary_access.duration": Key(_span, "3min"),
     "temporary_access.max": Key(_span, "1h"),
@@ -271,7 +276,8 @@ def _unknown(name: str) -> UnfitError:
         known = [key for key in KEYS if key.endswith(f".{name}")]
         if known:
             return UnfitError(f"{quoted(name)} stands in no table", f"write [{known[0].partition('.')[0]}] above it")
-    close = difflib.get_close_matches(name, KEYS, 1)
+    close = difflib.get_close_matches(name, KEYS, 1) if "." in name else []
+    close = close or [f"[{table}]" for table in difflib.get_close_matches(name, _TABLES, 1)]
     hint = f"did you mean {close[0]}?" if close else f"there are: {', '.join(known or KEYS)}"
     return UnfitError(f"{quoted(name)} is no setting", hint)
 
@@ -303,8 +309,8 @@ def merge(settings: Iterable[Setting]) -> tuple[Settings, list[Finding]]:
         while_connected=_value(chosen, "temporary_access.while_connected", built_in.while_connected),
     )
     # What the user named means that tunnel and no other, so it is kept apart from the order.
-    named = next((s.value for s in settings if s.key == "tunnel.prefer" and s.layer is Layer.CHOICE), None)
-    orders = [s for s in ranked if s.key == "tunnel.prefer" and s.layer is not Layer.CHOICE]
+    named = next((s.value for s in settings if s.key == PREFER and s.layer is Layer.CHOICE), None)
+    orders = [s for s in ranked if s.key == PREFER and s.layer is not Layer.CHOICE]
     origins = tuple(_origin(key, chosen, duration) for key in KEYS)
     locked = frozenset(key for key, setting in chosen.items() if setting.layer is Layer.POLICY)
     pinned = chosen.get("endpoint.resolver")
@@ -313,7 +319,8 @@ def merge(settings: Iterable[Setting]) -> tuple[Settings, list[Finding]]:
         dnssec=_value(chosen, "endpoint.dnssec", Dnssec.OFF),
     )
     effective = Settings(
-        prefer=_value({setting.key: setting for setting in orders}, "tunnel.prefer", ()),
+        prefer=_value({setting.key: setting for setting in orders}, PREFER, ()),
+        by_kind=tuple((kind, order) for kind in KINDS if (order := _value(chosen, f"tunnel.{kind}", _NOBODY))),
         chosen=named[0] if isinstance(named, tuple) and isinstance(named[0], str) else None,
         probe=_value(chosen, "health.probe", ()),
         temporary_access=access,

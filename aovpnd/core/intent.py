@@ -11,10 +11,12 @@ from dataclasses import replace
 from typing import Final, assert_never
 
 from aovpnd.core import endpoints, failover, fights, health, lookups, mtu, plan, problems, sleep, sockets
-from aovpnd.core.view import PREFER, View, as_made, choose, is_configured, order, view
+from aovpnd.core.uplinks import uplinks
+from aovpnd.core.view import View, as_made, choose, is_configured, order, view
 from aovpnd.doors import Door, Openers, WhileConnected
 from aovpnd.gateways import Doubt, Gateways, Provoked
 from aovpnd.inquiries import Finding, LookedUp, Measured, MeasurePath, ProbeTunnel, Reached, Unanswered
+from aovpnd.links import uplink_kind
 from aovpnd.model import (
     Block,
     Clock,
@@ -92,8 +94,9 @@ def _connect(config: Config, intent: Intent, name: str | None) -> tuple[Intent, 
             f"there is no tunnel called {name}",
             f"there are: {known}" if known else "none is configured",
         )
-    if name is not None and PREFER in config.locked and (name,) != config.prefer:
-        said = ", then ".join(config.prefer)
+    key, preferred = config.preferred(intent.uplink_kind)
+    if name is not None and key in config.locked and (name,) != preferred:
+        said = ", then ".join(preferred)
         return intent, Refusal("policy", f"policy says that the tunnel is {said}", "aovpnctl connect")
     wanted = replace(intent, wish=Wish.CONNECT, chosen=name)
     if name is None and not order(config, wanted):  # there is no order to go back to
@@ -197,7 +200,7 @@ def settle(config: Config, intent: Intent, snapshot: Snapshot) -> Intent:
     intent = sleep.settle(replace(intent, used=_this_hour(intent, snapshot.now.boot)), snapshot.now)
     if snapshot.culprit is not None:
         intent = replace(intent, removed_by=snapshot.culprit, removed_at=snapshot.now.boot)
-    intent = _take_over(config, intent, snapshot)
+    intent = _on_this_kind(config, _take_over(config, intent, snapshot), snapshot)
     seen = view(config, intent, snapshot)
     intent = _listen(intent, seen, snapshot.now)
     connected = health.is_connected(intent, seen.state, seen.path, snapshot.now)
@@ -213,6 +216,18 @@ def settle(config: Config, intent: Intent, snapshot: Snapshot) -> Intent:
     if moved:
         intent = replace(intent, doubt=None, hosts=endpoints.afresh(intent.hosts))
     return replace(intent, gateways=gateways)
+
+
+def _on_this_kind(config: Config, intent: Intent, snapshot: Snapshot) -> Intent:
+    """Another kind of uplink may have an order of its own, which then begins with its first; without an uplink that of
+    the last one stays, so that nothing is made anew for a moment without one.
+    """
+    found = uplinks(snapshot)
+    kind = uplink_kind(found[0].link) if found else intent.uplink_kind
+    here = replace(intent, uplink_kind=kind)
+    if config.preferred(kind)[1] == config.preferred(intent.uplink_kind)[1]:
+        return here
+    return replace(here, gateways=replace(intent.gateways, carrier=None, left=(), trial=None))
 
 
 def _connected(intent: Intent, seen: View, now: float) -> Intent:

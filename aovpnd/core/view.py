@@ -2,7 +2,6 @@
 """What one pass reads off configuration, wish and world before it decides anything, the phase included."""
 
 from dataclasses import dataclass, replace
-from typing import Final
 
 from aovpnd import names
 from aovpnd.core import endpoints, health, lookups
@@ -26,9 +25,6 @@ from aovpnd.model import (
 )
 from aovpnd.orders import LoadRuleset
 from aovpnd.ruleset import Address
-
-PREFER: Final = "tunnel.prefer"
-"""The key that says which tunnel, where it is set."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -141,14 +137,15 @@ def path_of(
 
 def order(config: Config, intent: Intent) -> tuple[TunnelSpec, ...]:
     """The tunnels that may carry, the preferred one first: the one that the user named and no other, else those of the
-    preferred that are there, else the only one; none while disconnected.
+    preferred on this kind of uplink that are there, else the only one; none while disconnected.
 
     What a policy prefers, nobody names otherwise.
     """
     if intent.wish is Wish.DISCONNECT:
         return ()
-    chosen = None if PREFER in config.locked else intent.chosen
-    wanted = (chosen,) if chosen is not None else config.prefer
+    key, names = config.preferred(intent.uplink_kind)
+    chosen = None if key in config.locked else intent.chosen
+    wanted = (chosen,) if chosen is not None else names
     if wanted:
         return tuple(spec for name in wanted if (spec := config.tunnel(name)) is not None)
     return config.tunnels if len(config.tunnels) == 1 and not config.broken else ()

@@ -29,8 +29,8 @@ MOVING: Final = (
     Mutant(
         "named-tunnel-is-replaced",
         _VIEW,
-        "wanted = (chosen,) if chosen is not None else config.prefer",
-        "wanted = (chosen, *config.prefer) if chosen is not None else config.prefer",
+        "wanted = (chosen,) if chosen is not None else names",
+        "wanted = (chosen, *names) if chosen is not None else names",
         "who names a tunnel is sent by another one in silence",
         (FAILOVER, NO_LEAK),
     ),

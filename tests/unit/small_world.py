@@ -121,6 +121,10 @@ _WISHES: Final = {
         replace(_TWO, prefer=("work",), locked=frozenset({"tunnel.prefer"})),
         Intent(chosen="home"),
     ),
+    "two, another one on this kind of uplink": (
+        replace(_TWO, prefer=("work",), by_kind=(("wifi", ("home",)), ("mobile", ("work",)))),
+        Intent(uplink_kind="wifi"),
+    ),
     "an order of two, moved on": (
         _ORDER,
         Intent(gateways=Gateways("home", (Left("work", Why.SILENT, NOW - 9, NOW + 30),), made=MADE)),

@@ -186,14 +186,20 @@ def is_outside(world: World, link: Link) -> bool:
 
 
 def the_order(world: World) -> list[TunnelSpec]:
-    """The tunnel that the user named, alone; else the preferred ones that are there; else the only one."""
+    """The tunnel that the user named, alone; else the preferred ones that are there, on a kind of uplink with an order
+    of its own that one's; else the only one.
+    """
     if world.intent.wish is Wish.DISCONNECT:
         return []
     tunnels = {tunnel.name: tunnel for tunnel in world.config.tunnels}
-    if world.intent.chosen is not None and "tunnel.prefer" not in world.config.locked:
+    config, of_kind = world.config, f"tunnel.{world.intent.uplink_kind}"
+    own = dict(config.by_kind).get(world.intent.uplink_kind)
+    if own is None or ("tunnel.prefer" in config.locked and of_kind not in config.locked):
+        own, of_kind = config.prefer, "tunnel.prefer"
+    if world.intent.chosen is not None and of_kind not in config.locked:
         return [tunnels[world.intent.chosen]] if world.intent.chosen in tunnels else []
-    if world.config.prefer:
-        return [tunnels[name] for name in world.config.prefer if name in tunnels]
+    if own:
+        return [tunnels[name] for name in own if name in tunnels]
     return list(world.config.tunnels) if len(tunnels) == 1 and not world.config.broken else []
 
 

@@ -305,6 +305,9 @@ def test_check_knows_the_preferred_tunnel(files: Files) -> None:
     assert bare == ["etc/aovpnd.toml:2: tunnel.prefer: there is no tunnel called 'home' (there are: none)"]
     assert one == ["etc/aovpnd.toml:2: tunnel.prefer: there is no tunnel called 'home' (there are: other)"]
     assert files.check() == []
+    files.write("etc/aovpnd.toml", "[tunnel]\nmobile = ['home', 'slim']\n")
+    missing = "there is no tunnel called 'slim' (there are: home, other)"
+    assert files.check() == [f"etc/aovpnd.toml:2: tunnel.mobile: {missing}"]
 
 
 def test_no_representation_shows_a_key(files: Files) -> None:

@@ -63,6 +63,9 @@ def test_nothing_is_a_configuration(files: Files) -> None:
     assert found == Config(origins=found.origins)
     assert _origins(found, files.home) == {
         "tunnel.prefer": ("", "built-in", None),
+        "tunnel.ethernet": ("", "built-in", None),
+        "tunnel.wifi": ("", "built-in", None),
+        "tunnel.mobile": ("", "built-in", None),
         "temporary_access.enabled": ("true", "built-in", None),
         "temporary_access.duration": ("3min", "built-in", None),
         "temporary_access.max": ("1h", "built-in", None),
@@ -145,6 +148,18 @@ def test_an_order_of_tunnels(files: Files) -> None:
     assert _origins(beside, files.home)["tunnel.prefer"] == ("home", "state/choice.toml", 2)
 
 
+def test_kinds_of_uplinks(files: Files) -> None:
+    """Each may have an order of its own, and a user none."""
+    files.write("etc/aovpnd.toml", '[tunnel]\nprefer = "office"\nmobile = ["slim", "office"]\nwifi = "home"\n')
+    found = files.load()
+    files.write("state/choice.toml", '[tunnel]\nmobile = "home"\n')
+
+    assert (found.prefer, found.by_kind) == (("office",), (("wifi", ("home",)), ("mobile", ("slim", "office"))))
+    assert found.preferred("mobile") == ("tunnel.mobile", ("slim", "office"))
+    assert found.preferred("ethernet") == found.preferred("") == ("tunnel.prefer", ("office",))
+    assert any("users cannot choose this" in line for line in files.check()), files.check()
+
+
 def test_users_choose_a_tunnel_and_nothing_else(files: Files) -> None:
     """The file that `aovpnctl` writes cannot grant what administrators grant."""
     files.write("state/choice.toml", '[tunnel]\nprefer = "a"\n[lan]\nallow = true\n')
@@ -180,8 +195,10 @@ BAD = {
     f"\nx{'.x' * 500} = 1": "2: the line is longer than 1000 characters (is it the right file?)",
     "x = [\n" + "1,\n" * 17 + "]": "1: a value has more than 16 lines (no setting needs that)",
     "prefer = 'a'": "1: 'prefer' stands in no table (write [tunnel] above it)",
-    "[tunel]": (
-        f"1: 'tunel' is no setting (there are: tunnel.prefer, {KEYS}temporary_access.while_connected, "
+    "[tunel]": "1: 'tunel' is no setting (did you mean [tunnel]?)",
+    "[nothing]": (
+        "1: 'nothing' is no setting (there are: tunnel.prefer, tunnel.ethernet, tunnel.wifi, tunnel.mobile, "
+        f"{KEYS}temporary_access.while_connected, "
         "lan.allow, health.probe, endpoint.resolver, endpoint.dnssec, dbus.open, ike.allow_weak)"
     ),
     "tunnel = 3": "1: 'tunnel' is a table, not a value (write [tunnel] on a line of its own)",

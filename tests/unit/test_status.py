@@ -8,10 +8,10 @@ from typing import Any
 import pytest
 
 from aovpnd import __version__
-from aovpnd.links import ARPHRD_NONE, Link
+from aovpnd.links import ARPHRD_NONE, Link, uplink_kind
 from aovpnd.model import Config, GuardState, Origin, PeerState
 from aovpnd.ruleset import Ruleset
-from aovpnd.status import rfc3339, uplink_kind
+from aovpnd.status import rfc3339
 from tests.unit import scenes
 
 UPLINKS = [{"name": None, "link": "wlan0", "kind": "wifi", "trusted": False, "portal": None}]
