@@ -260,3 +260,26 @@ def test_a_named_tunnel_is_not_replaced(two: Two) -> None:
         two.office.on()
     two.laptop.lab.ctl("connect")
     two.until(two.office, deadline_s=30)
+
+
+def test_another_tunnel_by_cable(two: Two) -> None:
+    """On a cable another order is in force than on Wi-Fi: the one goes with the other, both ways, and nothing leaves
+    between them.
+    """
+    two.until(two.office, deadline_s=20)
+    two.laptop.lab.write_config(ORDER.replace("[health]", 'ethernet = "home"\n[health]'))
+    two.laptop.lab.ctl("connect")  # reads it
+    with two.laptop.nothing_leaves() as watch:
+        two.laptop.world.plug("home")
+        by_cable = two.until(two.home, deadline_s=30)
+        watch.everybody_tries()
+        roles = two.roles()
+        two.laptop.world.unplug("eth0")
+        back = two.until(two.office, deadline_s=30)
+    two.laptop.lab.write_config(ORDER)
+    two.laptop.lab.ctl("connect")  # reads it
+
+    print(f"the cable's tunnel carried after {by_cable:.1f} s, that of Wi-Fi again after {back:.1f} s")
+    assert roles["home"] == "chosen"
+    assert roles["office"] != "chosen"
+    assert two.laptop.problems() == {}
