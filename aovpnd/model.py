@@ -7,7 +7,6 @@ seconds since the epoch. Spans end in ``_s``. ``None`` means unknown or absent.
 
 from dataclasses import dataclass
 from enum import StrEnum
-from typing import Final
 
 from aovpnd.dns import UNTOUCHED, Dns, DnsState
 from aovpnd.doors import Openers, WhileConnected
@@ -66,15 +65,9 @@ class Origin:
     line: int | None = None
 
 
-PREFER: Final = "tunnel.prefer"
-"""The key of the order that is in force where no kind of uplink has one of its own."""
-
-
 @dataclass(frozen=True, slots=True)
 class Config:
-    """What was written, validated: ``prefer`` is the order, ``by_kind`` other ones for kinds of uplinks, ``chosen`` the
-    user's choice, ``probe`` whom to ask.
-    """
+    """What was written, validated: ``prefer`` is the order, ``by_kind`` for some uplinks, ``probe`` whom to ask."""
 
     tunnels: tuple[TunnelSpec, ...] = ()
     prefer: tuple[str, ...] = ()
@@ -95,16 +88,6 @@ class Config:
     def tunnel(self, name: str) -> TunnelSpec | None:
         """The tunnel called ``name``."""
         return next((spec for spec in self.tunnels if spec.name == name), None)
-
-    def preferred(self, kind: str) -> tuple[str, tuple[str, ...]]:
-        """The key of the order that is in force on an uplink of that kind (`links.uplink_kind`), and the order. What a
-        policy prefers, only a policy prefers otherwise for some kind.
-        """
-        for other, names in self.by_kind:
-            key = f"tunnel.{other}"
-            if other == kind and (key in self.locked or PREFER not in self.locked):
-                return key, names
-        return PREFER, self.prefer
 
 
 # -- what is -----------------------------------------------------------------------------------------------------------

@@ -79,6 +79,9 @@ XFRM: Final = "xfrm"
 TUNNEL_KINDS: Final = ("wireguard", XFRM, "tun")
 """Link kinds (IFLA_INFO_KIND) that a tunnel of ours can have."""
 
+PREFER: Final = "tunnel.prefer"
+"""The key of the order that is in force where no kind of uplink has one of its own."""
+
 # -- files ------------------------------------------------------------------------------------------------------------
 VENDOR_DIR: Final = "/usr/lib/aovpnd"
 CONFIG_DIR: Final = "/etc/aovpnd"

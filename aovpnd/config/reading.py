@@ -18,7 +18,7 @@ from aovpnd.config.settings import Layer, Setting, Settings
 from aovpnd.doors import Openers
 from aovpnd.errors import ConfigError, ToolError
 from aovpnd.ipsec import IPsec, TunnelSpec, Weak
-from aovpnd.model import PREFER, Config, Enabled, Lan, Origin, Problem, Severity, TemporaryAccessPolicy
+from aovpnd.model import Config, Enabled, Lan, Origin, Problem, Severity, TemporaryAccessPolicy
 
 SETTINGS_FILE: Final = "aovpnd.toml"
 DROP_INS: Final = "conf.d"
@@ -122,8 +122,8 @@ def check(paths: Sequence[Path], config_dir: Path, state_dir: Path, vendor_dir: 
 
 def _wanted(found: Settings) -> Iterator[tuple[Origin, str]]:
     """The names of tunnels in the settings, and where they stand."""
-    named = found.chosen is not None and PREFER not in found.locked
-    orders = {PREFER: (found.chosen or "",) if named else found.prefer}
+    named = found.chosen is not None and names.PREFER not in found.locked
+    orders = {names.PREFER: (found.chosen or "",) if named else found.prefer}
     orders |= {f"tunnel.{kind}": order for kind, order in found.by_kind}
     for origin in found.origins:
         for name in orders.get(origin.key, ()):

@@ -13,13 +13,13 @@ from enum import IntEnum
 from ipaddress import ip_address
 from typing import Final, TypeVar
 
-from aovpnd import durations
+from aovpnd import durations, names
 from aovpnd.config import hosts, plain, toml
 from aovpnd.config.findings import INVALID, OVERRULED, Finding, Findings, UnfitError, quoted
 from aovpnd.doors import Openers, WhileConnected
 from aovpnd.inquiries import BUILT_IN_ENDPOINT, Dnssec, EndpointPolicy, Pinned
 from aovpnd.ipsec import Weak
-from aovpnd.model import PREFER, Enabled, Lan, Origin, Severity, TemporaryAccessPolicy
+from aovpnd.model import Enabled, Lan, Origin, Severity, TemporaryAccessPolicy
 from aovpnd.tunnel import TUNNEL_NAME, Endpoint, unfit
 
 MAX_S: Final = 3600
@@ -216,7 +216,7 @@ def _while_connected(value: object) -> WhileConnected:
 
 
 KEYS: Final = {
-    PREFER: Key(_order, "", users=True),
+    names.PREFER: Key(_order, "", users=True),
     **{f"tunnel.{kind}": Key(_order, "") for kind in KINDS},
     "temporary_access.enabled": Key(_enabled, "true"),
     "temporary_access.duration": Key(_span, "3min"),
@@ -309,8 +309,8 @@ def merge(settings: Iterable[Setting]) -> tuple[Settings, list[Finding]]:
         while_connected=_value(chosen, "temporary_access.while_connected", built_in.while_connected),
     )
     # What the user named means that tunnel and no other, so it is kept apart from the order.
-    named = next((s.value for s in settings if s.key == PREFER and s.layer is Layer.CHOICE), None)
-    orders = [s for s in ranked if s.key == PREFER and s.layer is not Layer.CHOICE]
+    named = next((s.value for s in settings if s.key == names.PREFER and s.layer is Layer.CHOICE), None)
+    orders = [s for s in ranked if s.key == names.PREFER and s.layer is not Layer.CHOICE]
     origins = tuple(_origin(key, chosen, duration) for key in KEYS)
     locked = frozenset(key for key, setting in chosen.items() if setting.layer is Layer.POLICY)
     pinned = chosen.get("endpoint.resolver")
@@ -319,7 +319,7 @@ def merge(settings: Iterable[Setting]) -> tuple[Settings, list[Finding]]:
         dnssec=_value(chosen, "endpoint.dnssec", Dnssec.OFF),
     )
     effective = Settings(
-        prefer=_value({setting.key: setting for setting in orders}, PREFER, ()),
+        prefer=_value({setting.key: setting for setting in orders}, names.PREFER, ()),
         by_kind=tuple((kind, order) for kind in KINDS if (order := _value(chosen, f"tunnel.{kind}", _NOBODY))),
         chosen=named[0] if isinstance(named, tuple) and isinstance(named[0], str) else None,
         probe=_value(chosen, "health.probe", ()),

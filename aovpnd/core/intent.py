@@ -12,7 +12,7 @@ from typing import Final, assert_never
 
 from aovpnd.core import endpoints, failover, fights, health, lookups, mtu, plan, problems, sleep, sockets
 from aovpnd.core.uplinks import uplinks
-from aovpnd.core.view import View, as_made, choose, is_configured, order, view
+from aovpnd.core.view import View, as_made, choose, is_configured, order, preferred, view
 from aovpnd.doors import Door, Openers, WhileConnected
 from aovpnd.gateways import Doubt, Gateways, Provoked
 from aovpnd.inquiries import Finding, LookedUp, Measured, MeasurePath, ProbeTunnel, Reached, Unanswered
@@ -94,9 +94,9 @@ def _connect(config: Config, intent: Intent, name: str | None) -> tuple[Intent, 
             f"there is no tunnel called {name}",
             f"there are: {known}" if known else "none is configured",
         )
-    key, preferred = config.preferred(intent.uplink_kind)
-    if name is not None and key in config.locked and (name,) != preferred:
-        said = ", then ".join(preferred)
+    key, wanted_here = preferred(config, intent.uplink_kind)
+    if name is not None and key in config.locked and (name,) != wanted_here:
+        said = ", then ".join(wanted_here)
         return intent, Refusal("policy", f"policy says that the tunnel is {said}", "aovpnctl connect")
     wanted = replace(intent, wish=Wish.CONNECT, chosen=name)
     if name is None and not order(config, wanted):  # there is no order to go back to
@@ -225,7 +225,7 @@ def _on_this_kind(config: Config, intent: Intent, snapshot: Snapshot) -> Intent:
     found = uplinks(snapshot)
     kind = uplink_kind(found[0].link) if found else intent.uplink_kind
     here = replace(intent, uplink_kind=kind)
-    if config.preferred(kind)[1] == config.preferred(intent.uplink_kind)[1]:
+    if preferred(config, kind)[1] == preferred(config, intent.uplink_kind)[1]:
         return here
     return replace(here, gateways=replace(intent.gateways, carrier=None, left=(), trial=None))
 

@@ -8,7 +8,7 @@ from aovpnd.core import dns, endpoints, failover, fights, health, ike, mtu, slee
 from aovpnd.core.health import IN_VAIN
 from aovpnd.core.routing import overlaps
 from aovpnd.core.uplinks import carrying
-from aovpnd.core.view import View
+from aovpnd.core.view import View, preferred
 from aovpnd.gateways import Left, Why
 from aovpnd.ipsec import TunnelSpec, called
 from aovpnd.links import Side, sides
@@ -63,9 +63,9 @@ def _choice(config: Config, intent: Intent, spec: TunnelSpec | None) -> list[Pro
         )
         return [Problem("no-tunnel", Severity.WARNING, "no tunnel is configured, so everything stays blocked", hint)]
     known = ", ".join(tunnel.name for tunnel in config.tunnels)
-    key, preferred = config.preferred(intent.uplink_kind)
+    key, wanted_here = preferred(config, intent.uplink_kind)
     is_named = intent.chosen is not None and key not in config.locked
-    wanted = (intent.chosen,) if is_named else preferred
+    wanted = (intent.chosen,) if is_named else wanted_here
     if wanted:
         text = f"there is no tunnel called {' or '.join(map(str, wanted))}"
         return [Problem("tunnel-unknown", Severity.ERROR, text, f"there are: {known}")]
@@ -77,10 +77,10 @@ def _choice(config: Config, intent: Intent, spec: TunnelSpec | None) -> list[Pro
 
 def _missing(config: Config, intent: Intent, spec: TunnelSpec) -> list[Problem]:
     """Those of the preferred order that are not there; the others carry on without them."""
-    key, preferred = config.preferred(intent.uplink_kind)
+    key, wanted_here = preferred(config, intent.uplink_kind)
     if intent.chosen == spec.name and key not in config.locked:
         return []
-    gone = ", ".join(name for name in preferred if config.tunnel(name) is None)
+    gone = ", ".join(name for name in wanted_here if config.tunnel(name) is None)
     hint = f"put its file into the tunnels directory, or take it out of [tunnel] {key.partition('.')[2]}"
     return [Problem("tunnel-unknown", Severity.WARNING, f"there is no tunnel called {gone}", hint)] if gone else []
 

@@ -135,6 +135,17 @@ def path_of(
     return Path(spec.name, spec.digest(), spec.endpoints, state.link.index, networks)
 
 
+def preferred(config: Config, kind: str) -> tuple[str, tuple[str, ...]]:
+    """The key of the order that is in force on an uplink of that kind, and the order. What a policy prefers, only a
+    policy prefers otherwise for some kind.
+    """
+    for other, names_of_kind in config.by_kind:
+        key = f"tunnel.{other}"
+        if other == kind and (key in config.locked or names.PREFER not in config.locked):
+            return key, names_of_kind
+    return names.PREFER, config.prefer
+
+
 def order(config: Config, intent: Intent) -> tuple[TunnelSpec, ...]:
     """The tunnels that may carry, the preferred one first: the one that the user named and no other, else those of the
     preferred on this kind of uplink that are there, else the only one; none while disconnected.
@@ -143,9 +154,9 @@ def order(config: Config, intent: Intent) -> tuple[TunnelSpec, ...]:
     """
     if intent.wish is Wish.DISCONNECT:
         return ()
-    key, names = config.preferred(intent.uplink_kind)
+    key, best_first = preferred(config, intent.uplink_kind)
     chosen = None if key in config.locked else intent.chosen
-    wanted = (chosen,) if chosen is not None else names
+    wanted = (chosen,) if chosen is not None else best_first
     if wanted:
         return tuple(spec for name in wanted if (spec := config.tunnel(name)) is not None)
     return config.tunnels if len(config.tunnels) == 1 and not config.broken else ()

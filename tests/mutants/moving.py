@@ -29,8 +29,8 @@ MOVING: Final = (
     Mutant(
         "named-tunnel-is-replaced",
         _VIEW,
-        "wanted = (chosen,) if chosen is not None else names",
-        "wanted = (chosen, *names) if chosen is not None else names",
+        "wanted = (chosen,) if chosen is not None else best_first",
+        "wanted = (chosen, *best_first) if chosen is not None else best_first",
         "who names a tunnel is sent by another one in silence",
         (FAILOVER, NO_LEAK),
     ),

@@ -10,6 +10,7 @@ import pytest
 
 from aovpnd import config
 from aovpnd.config import settings
+from aovpnd.core.view import preferred
 from aovpnd.doors import Openers, WhileConnected
 from aovpnd.inquiries import EndpointPolicy, Pinned
 from aovpnd.model import Config, Enabled, Lan, Origin, TemporaryAccessPolicy
@@ -155,8 +156,8 @@ def test_kinds_of_uplinks(files: Files) -> None:
     files.write("state/choice.toml", '[tunnel]\nmobile = "home"\n')
 
     assert (found.prefer, found.by_kind) == (("office",), (("wifi", ("home",)), ("mobile", ("slim", "office"))))
-    assert found.preferred("mobile") == ("tunnel.mobile", ("slim", "office"))
-    assert found.preferred("ethernet") == found.preferred("") == ("tunnel.prefer", ("office",))
+    assert preferred(found, "mobile") == ("tunnel.mobile", ("slim", "office"))
+    assert preferred(found, "ethernet") == preferred(found, "") == ("tunnel.prefer", ("office",))
     assert any("users cannot choose this" in line for line in files.check()), files.check()
 
 
