@@ -2,18 +2,21 @@
 """What the strongSwan backend makes of what it is told: which SA lives, what it has carried, who its resolvers are."""
 
 import os
-from dataclasses import replace
+from dataclasses import dataclass, field, replace
 from ipaddress import ip_address
 from pathlib import Path
+from typing import cast
 
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
 from aovpnd.adapters.netlink import Netlink
-from aovpnd.backends.charon import Place
+from aovpnd.backends.charon import Place, name_of
 from aovpnd.backends.strongswan import StrongSwanBackend, _alive, _Memory, _servers, memory_of_bytes
-from aovpnd.backends.vici import Child, Sa
+from aovpnd.backends.vici import Charon, Child, Sa
+from aovpnd.gateways import Path as WirePath
+from tests.unit.test_charon_settings import PSK
 
 
 def child(number: int, *, installed: bool = True, rx: int = 0, tx: int = 0) -> Child:
@@ -124,3 +127,45 @@ def test_a_place_that_was_taken(tmp_path: Path) -> None:
     (tmp_path / "large").write_bytes(b"PLUTO_VERB=up-host\0" + b"x" * (1 << 20))
 
     assert [_servers(tmp_path / name) for name in ("link", "pipe", "large")] == [None, None, ()]
+
+
+# -- a new path --------------------------------------------------------------------------------------------------------
+@dataclass
+class Asked:
+    """A charon with one SA, which does nothing that it is asked for."""
+
+    asked: list[str] = field(default_factory=list)
+
+    def sas(self) -> tuple[Sa, ...]:
+        """One IKE SA with one CHILD SA."""
+        return (replace(sa(1, child(4)), name=name_of(PSK)),)
+
+    def plugins(self) -> frozenset[str]:
+        """All that are needed."""
+        return frozenset()
+
+    def rekey(self, what: Child) -> None:
+        """Noted."""
+        self.asked.append(f"rekey {what.number}")
+
+    def terminate(self, what: Sa) -> None:
+        """Noted."""
+        self.asked.append(f"terminate {what.number}")
+
+    def initiate(self, name: str, children: tuple[str, ...]) -> None:
+        """Noted."""
+        assert (name, children) == (name_of(PSK), (name_of(PSK),))
+        self.asked.append("initiate")
+
+
+def test_each_path_is_proved_anew(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A move that has just been made proves nothing of the path after it; one that is not answered ends the SA."""
+    backend, charon, now = StrongSwanBackend(tmp_path, Netlink(), tmp_path), Asked(), [100.0]
+    monkeypatch.setattr("aovpnd.backends.strongswan.time.monotonic", lambda: now[0])
+    home, cafe = (WirePath("office", "", (), 5, (network,)) for network in ("home", "cafe"))
+    for moment, path in ((100.0, home), (101.0, cafe), (102.0, cafe), (105.0, cafe)):
+        now[0] = moment
+        backend._provoke("aovpn0", PSK, cast("Charon", charon), path)  # noqa: SLF001 - what it asks charon for
+
+    assert charon.asked == ["rekey 4", "rekey 4", "terminate 1", "initiate"]
+    assert backend._remembered("aovpn0").floor == 4  # noqa: SLF001
