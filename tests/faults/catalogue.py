@@ -227,7 +227,7 @@ _NAMES: Final = (
             Way.TIMEOUT: lambda stage: causes.resolved("exec sleep 60", stage),
         },
         provocations.wake,
-        r"systemd-resolved (does not do what it is told|holds something else)",
+        r"systemd-resolved (does not do what it is told|holds something else|cannot be reached)",
         phases=_UP,
     ),
 )
