@@ -16,7 +16,7 @@ from ipaddress import ip_address, ip_interface
 from pathlib import Path
 from typing import Final
 
-from aovpnd import gateways, names, regular, rtnl
+from aovpnd import names, regular, rtnl
 from aovpnd.adapters import sysctl
 from aovpnd.adapters.netlink import Netlink
 from aovpnd.adapters.pathmtu import known_to_kernel
@@ -54,12 +54,12 @@ _TAIL_BYTES: Final = 1 << 16
 
 @dataclass(slots=True)
 class _Memory:
-    """What is remembered of one link's charon. ``path``: for which an attempt was made last; ``floor``: CHILD SAs up to
-    that number prove nothing of it; ``logged``: how long its log was when the last attempt began (``asked_at``,
+    """What is remembered of one link's charon. ``path``: the fingerprint of the last attempt's; ``floor``: CHILD SAs up
+    to that number prove nothing of it; ``logged``: how long its log was when the last attempt began (``asked_at``,
     CLOCK_MONOTONIC); ``said``: why the attempt before it failed, which is true until another reason is known.
     """
 
-    path: gateways.Path | None = None
+    path: str = ""
     floor: int = 0
     asked_at: float = 0.0
     moves: bool = False
@@ -194,7 +194,7 @@ class StrongSwanBackend:
         if state is LinkWish.UP:
             self._netlink.set_link(link, up=True)
             if wish.path is not None:
-                self._provoke(link.name, spec, charon, wish.path)
+                self._provoke(link.name, spec, charon, wish.path.fingerprint())
             elif link.kind != names.XFRM and spec.addresses:
                 _complete(charon, spec)
 
@@ -284,7 +284,7 @@ class StrongSwanBackend:
         kernel = _interface(link.name) if link.kind == names.XFRM else None
         charon.load(requests(spec, self._place(link.name), kernel))
 
-    def _provoke(self, link: str, spec: IPsec, charon: Charon, path: gateways.Path) -> None:
+    def _provoke(self, link: str, spec: IPsec, charon: Charon, path: str) -> None:
         """Have the SA show itself alive on the present path, by new keys for its CHILD SA; where there is none, or it
         does not within `_MOVE_S`, make a new one.
         """

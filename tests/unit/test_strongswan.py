@@ -162,7 +162,7 @@ def test_each_path_is_proved_anew(tmp_path: Path, monkeypatch: pytest.MonkeyPatc
     """A move that has just been made proves nothing of the path after it; one that is not answered ends the SA."""
     backend, charon, now = StrongSwanBackend(tmp_path, Netlink(), tmp_path), Asked(), [100.0]
     monkeypatch.setattr("aovpnd.backends.strongswan.time.monotonic", lambda: now[0])
-    home, cafe = (WirePath("office", "", (), 5, (network,)) for network in ("home", "cafe"))
+    home, cafe = (WirePath("office", "", (), 5, (network,)).fingerprint() for network in ("home", "cafe"))
     for moment, path in ((100.0, home), (101.0, cafe), (102.0, cafe), (105.0, cafe)):
         now[0] = moment
         backend._provoke("aovpn0", PSK, cast("Charon", charon), path)  # noqa: SLF001 - what it asks charon for
