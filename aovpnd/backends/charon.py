@@ -126,10 +126,6 @@ class Place:
         found = ((path.suffix.removeprefix("."), path) for path in self.own.glob(f"{self.given.name}.*"))
         return {int(number): path for number, path in found if number.isascii() and number.isdigit()}
 
-    def given_of(self, number: int) -> Path:
-        """The file of one IKE SA."""
-        return self.given.with_name(f"{self.given.name}.{number}")
-
 
 def settings(link: str, place: Place, *, kernel: bool) -> str:
     """strongswan.conf(5) for one link's charon; ``kernel``: the kernel does ESP, otherwise kernel-libipsec."""

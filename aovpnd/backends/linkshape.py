@@ -2,11 +2,13 @@
 """What every tunnel link of ours has in common, whatever is behind it; what links have."""
 
 import socket
+from collections.abc import Callable
 from pathlib import Path
 from typing import Final
 
-from aovpnd import rtnl
+from aovpnd import names, rtnl
 from aovpnd.adapters import rtdump, sysctl
+from aovpnd.errors import NetlinkError
 from aovpnd.links import Link
 from aovpnd.model import TunnelWish
 from aovpnd.ruleset import Address
@@ -23,6 +25,17 @@ _LINK_SYSCTLS: Final = (
 def find(name: str) -> Link | None:
     """The link of that name, as it is now."""
     return next((link for link in rtnl.dump_links() if link.name == name), None)
+
+
+def find_ours(name: str, owns: Callable[[Link], bool]) -> Link | None:
+    """The link of that name, as it is now. `NetlinkError` when it is none that its backend ``owns``."""
+    link = find(name)
+    if link is not None and not owns(link):
+        raise NetlinkError(
+            f"the link {link.name} is not ours: it is of kind {link.kind or 'hardware'}",
+            hint=f"names from {names.LINK_PREFIX}0 on belong to aovpnd; rename it",
+        )
+    return link
 
 
 def ensure_sysctls(link: Link, wish: TunnelWish, proc_sys: Path) -> None:

@@ -22,7 +22,7 @@ from aovpnd.adapters.netlink import Netlink
 from aovpnd.adapters.pathmtu import known_to_kernel
 from aovpnd.backends import charonlog
 from aovpnd.backends.charon import Place, children_of, missing, name_of, requests, settings
-from aovpnd.backends.linkshape import ensure_sysctls, find, is_local
+from aovpnd.backends.linkshape import ensure_sysctls, find, find_ours, is_local
 from aovpnd.backends.userspace import Program, UserspaceProcess, wait
 from aovpnd.backends.vici import Charon, Child, Sa
 from aovpnd.errors import NetlinkError, SystemFault, ToolError
@@ -172,12 +172,7 @@ class StrongSwanBackend:
         spec = wish.spec
         if not isinstance(spec, IPsec):
             raise TypeError(type(spec))
-        link, state = find(wish.link_name), wish.state
-        if link is not None and not self.owns(link):
-            raise NetlinkError(
-                f"the link {link.name} is not ours: it is of kind {link.kind or 'hardware'}",
-                hint=f"names from {names.LINK_PREFIX}0 on belong to aovpnd; rename it",
-            )
+        link, state = find_ours(wish.link_name, self.owns), wish.state
         charon = Charon(self._place(wish.link_name).socket)
         if link is None or not self._answers(link.name, charon):
             if link is not None:

@@ -14,7 +14,7 @@ from aovpnd import names, rtnl
 from aovpnd.adapters import process, sysctl
 from aovpnd.adapters.netlink import Netlink
 from aovpnd.adapters.pathmtu import known_to_kernel
-from aovpnd.backends.linkshape import ensure_sysctls, find
+from aovpnd.backends.linkshape import ensure_sysctls, find, find_ours
 from aovpnd.backends.userspace import WIREGUARD_GO, UserspaceProcess, has_socket
 from aovpnd.backends.wgtool import Device, configuration, parse_dump
 from aovpnd.errors import NetlinkError, ToolError
@@ -94,7 +94,7 @@ class WireGuardBackend:
         spec = wish.spec
         if not isinstance(spec, WireGuard):
             raise TypeError(type(spec))
-        link = self._link(wish.link_name)
+        link = find_ours(wish.link_name, self.owns)
         device = _ask(link) if link is not None and link.index not in self._hanging else None
         state = wish.state
         if link is None or device is None:
@@ -123,16 +123,6 @@ class WireGuardBackend:
         self._netlink.delete_link(link)
         if link.kind != "wireguard":
             self._userspace.stop(link.name)
-
-    def _link(self, name: str) -> Link | None:
-        """The link as it is now. `NetlinkError` when it is somebody else's."""
-        link = find(name)
-        if link is not None and not _is_ours(link):
-            raise NetlinkError(
-                f"the link {name} is not ours: it is of kind {link.kind or 'hardware'}",
-                hint=f"names from {names.LINK_PREFIX}0 on belong to aovpnd; rename it",
-            )
-        return link
 
     def _create(self, name: str) -> Link:
         if not self._netlink.create_link(name, "wireguard"):

@@ -57,8 +57,8 @@ def _tunnel(reader: Reader, tables: Tables, store: Store, name: str) -> IPsec | 
     _together(reader, tables, rounds, server, version)
     networks, families, addresses = _reach(reader, inner, gateways)
     smallest = values.SMALLEST_MTU_IPV6 if 6 in families else values.SMALLEST_MTU_IPV4  # noqa: PLR2004 - the family
-    dns = reader.typed(inner, "dns", lambda value: ike_values.several(value, ike_values.resolver))
-    search = reader.typed(inner, "search", lambda value: ike_values.several(value, ike_values.domain))
+    dns = reader.typed(inner, "dns", lambda value: plain.several(value, ike_values.resolver, ike_values.MOST))
+    search = reader.typed(inner, "search", lambda value: plain.several(value, ike_values.domain, ike_values.MOST))
     mobike = reader.typed(ike, "mobike", plain.boolean)
     fragmentation = reader.typed(ike, "fragmentation", plain.boolean)
     aggressive = reader.typed(ike, "aggressive", plain.boolean)
@@ -135,7 +135,9 @@ def _reach(reader: Reader, inner: Table, gateways: _Gateways) -> _Reach:
     """Networks that the tunnel carries, families of which an address is asked for, and fixed addresses."""
     most = ike_values.MOST_NETWORKS
     networks = reader.typed(inner, "networks", lambda value: ike_values.some(value, ike_values.network, most)) or _ALL
-    addresses = reader.typed(inner, "addresses", lambda value: ike_values.several(value, ike_values.address)) or ()
+    addresses = (
+        reader.typed(inner, "addresses", lambda value: plain.several(value, ike_values.address, ike_values.MOST)) or ()
+    )
     families = reader.typed(inner, "families", lambda value: ike_values.some(value, ike_values.family))
     if families is None:
         families = tuple(sorted({each.version for each in addresses})) or (4, 6)

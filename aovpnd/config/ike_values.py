@@ -32,21 +32,9 @@ _TPM_HANDLE: Final = re.compile(r"(?:0x)?([0-9A-Fa-f]{8})")
 _T = TypeVar("_T")
 
 
-def several(value: object, parse: Callable[[object], _T], most: int = MOST) -> tuple[_T, ...]:
-    """A list, none of it twice; one value stands for a list of one."""
-    if not isinstance(value, list):
-        return (parse(value),)
-    if len(value) > most:
-        raise UnfitError(f"a list of {len(value)} is too long", f"at most {most}")
-    found = tuple(map(parse, value))
-    if len(set(found)) != len(found):
-        raise UnfitError("something stands twice in the list", "remove one of them")
-    return found
-
-
 def some(value: object, parse: Callable[[object], _T], most: int = MOST) -> tuple[_T, ...]:
-    """As `several`, and not empty."""
-    found = several(value, parse, most)
+    """As `plain.several`, and not empty."""
+    found = plain.several(value, parse, most)
     if not found:
         raise UnfitError("an empty list says nothing", "remove the line, or write one")
     return found

@@ -3,8 +3,13 @@
 `UnfitError`.
 """
 
+from collections.abc import Callable
+from typing import TypeVar
+
 from aovpnd import durations
 from aovpnd.config.findings import HIDDEN, UnfitError, quoted
+
+_T = TypeVar("_T")
 
 
 def text(value: object) -> str:
@@ -66,3 +71,15 @@ def kind(value: object) -> str:
 def number(value: int) -> str:
     """A number for a message; one with thousands of digits cannot even be converted."""
     return str(value) if abs(value) < 10**12 else "the number"
+
+
+def several(value: object, parse: Callable[[object], _T], most: int) -> tuple[_T, ...]:
+    """A list, none of it twice; one value stands for a list of one."""
+    if not isinstance(value, list):
+        return (parse(value),)
+    if len(value) > most:
+        raise UnfitError(f"a list of {len(value)} is too long", f"at most {most}")
+    found = tuple(map(parse, value))
+    if len(set(found)) != len(found):
+        raise UnfitError("something stands twice in the list", "remove one of them")
+    return found

@@ -124,15 +124,9 @@ def _targets(value: object) -> tuple[Endpoint, ...]:
 
 def _several(value: object, parse: Callable[[object], _Item]) -> tuple[_Item, ...]:
     """One value or a list of them, none twice."""
-    if not isinstance(value, list):
-        return (parse(value),)
-    found = tuple(map(parse, value))
+    found = plain.several(value, parse, MOST_ITEMS)
     if not found:
         raise UnfitError("an empty list says nothing", "remove the line for the built-in value")
-    if len(found) > MOST_ITEMS:
-        raise UnfitError(f"a list of {len(found)} is too long", f"at most {MOST_ITEMS}")
-    if len(set(found)) != len(found):
-        raise UnfitError("something stands twice in the list", "remove one of them")
     return found
 
 

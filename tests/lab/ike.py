@@ -52,7 +52,7 @@ has left five IKE SAs half open, as refusing the gateway does.
 """
 _BY_PSK: Final = frozenset({Way.PSK, Way.PPK, Way.V1_MAIN, Way.V1_AGGRESSIVE})
 """Those in which the gateway itself shows a PSK, not its certificate."""
-_ROUNDS: Final = {
+ROUNDS: Final = {
     Way.PSK: ("psk",),
     Way.PPK: ("psk",),
     Way.CERTIFICATE: ("pubkey",),
@@ -259,7 +259,7 @@ secrets {{
             lines += [f"    ppk_id = {PPK}", "    ppk_required = yes"]
         own = "auth = pubkey\n      certs = gateway.crt" if self.shows_certificate(way) else "auth = psk"
         lines.append(f"    local {{\n      {own}\n      id = {plan.IKE_NAME}\n    }}")
-        for number, auth in enumerate(_ROUNDS[way]):
+        for number, auth in enumerate(ROUNDS[way]):
             lines.append(f"    remote-{number} {{\n      auth = {auth}")
             if not number:
                 lines.append(f"      id = {way.identity}")

@@ -13,7 +13,7 @@ from typing import Final
 from tests.lab import plan
 from tests.lab.charon import Charon
 from tests.lab.host import Host
-from tests.lab.ike import PPK, USER, IkeGateway, Way
+from tests.lab.ike import PPK, ROUNDS, USER, IkeGateway, Way
 from tests.lab.laptop import Laptop
 
 FAST: Final = {"dpd": "2s"}
@@ -26,15 +26,7 @@ machine's /run.
 """
 _KEYS: Final = "/etc/aovpnd/keys"
 _METHODS: Final = {
-    Way.PSK: ("psk",),
-    Way.PPK: ("psk",),
-    Way.CERTIFICATE: ("certificate",),
-    Way.EAP_MSCHAPV2: ("eap-mschapv2",),
-    Way.EAP_TLS: ("eap-tls",),
-    Way.EAP_TTLS: ("eap-ttls",),
-    Way.V1_MAIN: ("psk", "xauth"),
-    Way.V1_AGGRESSIVE: ("psk", "xauth"),
-    Way.V1_HYBRID: ("xauth",),
+    way: tuple("certificate" if asked == "pubkey" else asked for asked in rounds) for way, rounds in ROUNDS.items()
 }
 """The rounds of a way, in the words of NAME.toml."""
 

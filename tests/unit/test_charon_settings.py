@@ -88,8 +88,9 @@ def test_places(tmp_path: Path) -> None:
     modes = {path: stat.S_IMODE(path.stat().st_mode) for path in (place.all, place.directory, place.settings)}
 
     assert modes == {place.all: 0o710, place.directory: 0o710, place.settings: 0o640}
-    assert {place.socket.parent, place.log.parent, place.given_of(7).parent} == {place.own}
-    assert place.given_of(7).name == "given.7"
+    assert {place.socket.parent, place.log.parent, place.given.parent} == {place.own}
+    Path(f"{place.given}.7").touch()
+    assert {number: path.name for number, path in place.all_given().items()} == {7: "given.7"}
     assert {place.settings.parent, place.stand_in.parent} == {place.directory} != {place.own}
 
 

@@ -113,7 +113,7 @@ def test_servers_of_an_sa(tmp_path: Path) -> None:
         given_in(Path(f"{place.given}.{number}"), "PLUTO_VERB=up-host", f"PLUTO_DNS4_1={server}")
     Path(f"{place.given}.11").write_bytes(b"")
 
-    assert place.all_given() == {number: place.given_of(number) for number in (2, 10, 11)}
+    assert place.all_given() == {number: Path(f"{place.given}.{number}") for number in (2, 10, 11)}
     backend = StrongSwanBackend(tmp_path, Netlink(), tmp_path)
     found = [backend._servers("aovpn0", number) for number in (1, 2, 9, 10, 12)]  # noqa: SLF001 - what an SA was given
     assert [server and str(server[0]) for server in found] == [None, "10.0.0.2", "10.0.0.2", "10.0.0.10", "10.0.0.10"]
