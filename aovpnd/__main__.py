@@ -17,11 +17,11 @@ from typing import Final
 
 from aovpnd import __version__, names, rtnl, status
 from aovpnd.adapters import systemd
-from aovpnd.adapters.clocks import Clocks
+from aovpnd.adapters.clocks import Clocks, clock
 from aovpnd.adapters.filewatch import FileWatch
 from aovpnd.adapters.nft import DYNAMIC, ForeignChanges
 from aovpnd.adapters.publish import Runtime
-from aovpnd.adapters.state import State, clock
+from aovpnd.adapters.state import State
 from aovpnd.config import load, reload
 from aovpnd.control import Control
 from aovpnd.daemon import RESYNC_S, Daemon

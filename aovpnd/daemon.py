@@ -14,6 +14,7 @@ from dataclasses import dataclass, replace
 from functools import partial
 from typing import Final, Protocol, TypeVar
 
+from aovpnd.clock import Clock
 from aovpnd.core import intent as memory
 from aovpnd.core import journal
 from aovpnd.core.answers import answer as answer_to
@@ -26,7 +27,7 @@ from aovpnd.destinations import Destination, Routed
 from aovpnd.errors import AovpndError, CommandRefused, SystemFault
 from aovpnd.inquiries import Finding, Inquiry, Unanswered
 from aovpnd.messages import Entry, Message, printable
-from aovpnd.model import Clock, Config, Desired, Intent, Snapshot
+from aovpnd.model import Config, Desired, Intent, Snapshot
 from aovpnd.orders import (
     Action,
     Answer,
@@ -51,7 +52,6 @@ MAX_PASSES: Final = 20
 FIGHT_PAUSE_S: Final = 1.0
 UNTOLD_S: Final = 2.0
 """A status that could not be written is tried again this soon: whoever looks for it finds none meanwhile."""
-
 INQUIRERS: Final = 4
 """Threads that wait for answers: questions are few, and each has its own deadline."""
 

@@ -8,6 +8,7 @@ seconds since the epoch. Spans end in ``_s``. ``None`` means unknown or absent.
 from dataclasses import dataclass
 from enum import StrEnum
 
+from aovpnd.clock import Clock
 from aovpnd.dns import UNTOUCHED, Dns, DnsState
 from aovpnd.doors import Openers, WhileConnected
 from aovpnd.gateways import FRESH, Doubt, Gateways, Heard, Path, PathMtu, Provoked
@@ -18,15 +19,6 @@ from aovpnd.repairs import Repairs, RuleAhead
 from aovpnd.ruleset import Address, Network, Ruleset
 from aovpnd.sockets import Sweep
 from aovpnd.tunnel import Endpoint, Interface
-
-
-@dataclass(frozen=True, slots=True)
-class Clock:
-    """Now, on both clocks. ``slept_s``: how long the machine has slept since it booted."""
-
-    boot: float
-    wall: float
-    slept_s: float = 0.0
 
 
 # -- configuration -----------------------------------------------------------------------------------------------------

@@ -126,6 +126,8 @@ def _match_words(match: Match) -> Iterable[str]:
         yield f"ct state {','.join(match.ct)}"
     if match.sa is not None:
         yield f"ipsec out {_family(match.sa)} daddr {match.sa}"
+    if match.before is not None:
+        yield f"meta time < {match.before}"
 
 
 def _link_words(match: Match) -> Iterable[str]:

@@ -164,6 +164,9 @@ class Match:
     ct: tuple[Conntrack, ...] = ()
     sa: Address | None = None
     """The far end of the tunnel-mode SA by which the kernel is about to transform the packet; postrouting alone."""
+    before: int | None = None
+    """Seconds since the epoch on the wall clock: whole ones, nft knows no parts. A set's timer begins when the kernel
+    gets the set, however late that is; this does not."""
 
     def __post_init__(self) -> None:
         if (self.sport or self.dport) and not set(self.l4) & {L4.TCP, L4.UDP}:

@@ -11,10 +11,10 @@ from datetime import UTC, datetime
 from typing import Final
 
 from aovpnd import __version__
+from aovpnd.clock import Clock
 from aovpnd.ipsec import TunnelSpec, backend_of
 from aovpnd.links import uplink_kind
 from aovpnd.model import (
-    Clock,
     Config,
     Desired,
     GuardState,
@@ -72,7 +72,7 @@ def _problem(problem: Problem, now: Clock) -> Document:
         "text": problem.text,
         "hint": problem.hint,
     }
-    return said if problem.at is None else {**said, "_at_wall": round(wall(problem.at, now))}
+    return said if problem.at is None else {**said, "_at_wall": round(now.wall_at(problem.at))}
 
 
 def managed_by(config: Config) -> str | None:
@@ -103,7 +103,7 @@ def _tunnel(spec: TunnelSpec, intent: Intent, snapshot: Snapshot, desired: Desir
         "link": state.link.name if state is not None else None,
         "state": "down" if wish is None else "connecting" if at is None else "connected",
         "endpoint": _endpoint(spec if wish is None else wish.spec, state),
-        "since": None if at is None else rfc3339(wall(at, snapshot.now)),
+        "since": None if at is None else rfc3339(snapshot.now.wall_at(at)),
         "last_handshake": rfc3339(state.handshake_wall) if state is not None and state.handshake_wall else None,
         "rx_bytes": max(state.got_bytes - intent.counted_from[0], 0) if state is not None else None,
         "tx_bytes": max(state.put_bytes - intent.counted_from[1], 0) if state is not None else None,
@@ -162,7 +162,7 @@ def _temporary_access(intent: Intent, now: Clock, phase: Phase) -> Document | No
         return None
     return {
         "remaining_s": max(0, math.ceil(grant.expires_at - now.boot)),
-        "expires_at": rfc3339(wall(grant.expires_at, now)),
+        "expires_at": rfc3339(now.wall_at(grant.expires_at)),
         "scope": SCOPE,
         "link": grant.link_name,
         "reason": grant.reason or None,
@@ -172,11 +172,6 @@ def _temporary_access(intent: Intent, now: Clock, phase: Phase) -> Document | No
 
 
 # -- times ------------------------------------------------------------------------------------------------------------
-def wall(at: float, now: Clock) -> float:
-    """A moment on CLOCK_BOOTTIME as seconds since the epoch, as far as today's clock knows."""
-    return now.wall - (now.boot - at)
-
-
 def rfc3339(seconds: float) -> str:
     """Seconds since the epoch as RFC 3339, UTC, to the second; from 1970 to 9999, whatever a clock or a tunnel says."""
     return datetime.fromtimestamp(round(min(max(seconds, 0.0), _YEAR_9999)), UTC).strftime("%Y-%m-%dT%H:%M:%SZ")

@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import assert_never
 
 from aovpnd.adapters import sockets
+from aovpnd.adapters.clocks import SteadyClock, clock
 from aovpnd.adapters.dns import NameService
 from aovpnd.adapters.egress import EgressCopies
 from aovpnd.adapters.guard import GuardProcess
@@ -16,7 +17,7 @@ from aovpnd.adapters.nft import Nftables, Seen
 from aovpnd.adapters.pathmtu import measure
 from aovpnd.adapters.probe import probe
 from aovpnd.adapters.routeget import look_up
-from aovpnd.adapters.state import State, clock
+from aovpnd.adapters.state import State
 from aovpnd.backends.tunnels import Tunnels
 from aovpnd.destinations import Destination, Routed
 from aovpnd.errors import NetlinkError, NftError
@@ -43,6 +44,7 @@ class System:
 
     def __init__(self, state: State, runtime_dir: Path) -> None:
         self._state = state
+        self._clock = SteadyClock()
         self._guard = GuardProcess(runtime_dir)
         self._names = NameService(state.state_dir)
         self._runtime_dir = runtime_dir
@@ -59,7 +61,7 @@ class System:
         network = self._network().observe()
         tables, copies = self._tables(network.links)
         return Snapshot(
-            now=clock(),
+            now=self._clock.read(),
             links=network.links,
             addresses=network.addresses,
             main=network.main,

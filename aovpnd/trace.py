@@ -48,6 +48,8 @@ class Packet:
     origin: Origin = Origin.ROUTED
     sa: Address | None = None
     """Of an inner packet that ESP is about to take: the far end of its SA."""
+    wall: float = 0.0
+    """When it passes: seconds since the epoch, by the wall clock."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -121,6 +123,7 @@ def _applies(ruleset: Ruleset, match: Match, packet: Packet, now: float) -> bool
         and (match.hop_limit is None or packet.hop_limit == match.hop_limit)
         and (not match.ct or packet.ct in match.ct)
         and (match.sa is None or match.sa == packet.sa)
+        and (match.before is None or packet.wall < match.before)
     )
 
 

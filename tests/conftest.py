@@ -14,7 +14,7 @@ from xdist.remote import Producer
 from xdist.scheduler import LoadScopeScheduling
 
 _COMPUTE = ("tests/unit/", "tests/fuzz/")
-_MACHINES = ("tests/container/", "tests/bus/", "tests/netns/test_ike")
+_MACHINES = ("tests/container/", "tests/bus/", "tests/netns/test_ike", "tests/vm/")
 _ASIDE = 15
 
 # A machine that is busy is no fault of the test.
@@ -23,8 +23,8 @@ settings.load_profile("patient")
 
 
 class _Scopes(LoadScopeScheduling):  # type: ignore[misc]  # a library without types
-    """Everything that computes goes to one worker, the containers, buses and charons to another, which has the time,
-    everything else to a third.
+    """Everything that computes goes to one worker, containers, virtual machines, buses and charons to another, which
+    has the time, everything else to a third.
     """
 
     def _split_scope(self, nodeid: str) -> str:

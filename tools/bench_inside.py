@@ -12,8 +12,9 @@ from pathlib import Path
 from typing import Final
 
 from aovpnd import names
+from aovpnd.adapters.clocks import clock
 from aovpnd.adapters.nft import Nftables
-from aovpnd.adapters.state import State, clock
+from aovpnd.adapters.state import State
 from aovpnd.config import load
 from aovpnd.core import intent as memory
 from aovpnd.core.decide import decide

@@ -10,8 +10,11 @@ import ctypes
 import errno
 import os
 import struct
+import time
+from dataclasses import replace
 from typing import Final
 
+from aovpnd.clock import Clock
 from aovpnd.errors import SystemFault
 
 _CLOCK_REALTIME, _CLOCK_BOOTTIME = 0, 7
@@ -21,7 +24,34 @@ _NEVER_S: Final = 9_000_000_000
 """In the year 2255, which the kernel's nanoseconds since the epoch just hold."""
 _LEAST_S: Final = 1e-6
 """A timer of 0 would be none."""
+_SET_S: Final = 0.1
+"""The wall clock was set when it is off by so much; less is what passes between two readings on a busy machine."""
 _ITIMERSPEC: Final = struct.Struct("qqqq")  # interval, then value, each in seconds and nanoseconds
+
+
+def clock() -> Clock:
+    """Now, on both clocks."""
+    boot = time.clock_gettime(time.CLOCK_BOOTTIME)
+    return Clock(boot, time.time(), boot - time.clock_gettime(time.CLOCK_MONOTONIC))
+
+
+class SteadyClock:
+    """Now, on both clocks, which keep their distance until somebody sets the one on the wall.
+
+    A moment to come has one name on the wall then, however often it is asked for: a rule that holds it stays the same.
+    """
+
+    def __init__(self) -> None:
+        self._epoch: float | None = None
+        """Of the boot: milliseconds, so that adding and subtracting it makes no difference."""
+
+    def read(self) -> Clock:
+        """As `clock`, the wall at most `_SET_S` off."""
+        now = clock()
+        epoch = round(now.wall_at(0.0), 3)
+        if self._epoch is None or abs(epoch - self._epoch) > _SET_S:
+            self._epoch = epoch
+        return replace(now, wall=self._epoch + now.boot)
 
 
 class Clocks:

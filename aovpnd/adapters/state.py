@@ -7,16 +7,16 @@ import json
 import math
 import os
 import stat
-import time
 from dataclasses import dataclass
 from ipaddress import ip_address
 from pathlib import Path
 from typing import Final
 
 from aovpnd import names, regular
+from aovpnd.clock import Clock
 from aovpnd.errors import StateError
 from aovpnd.inquiries import Host
-from aovpnd.model import Block, Clock, Intent
+from aovpnd.model import Block, Intent
 from aovpnd.ruleset import Address
 from aovpnd.tunnel import HOST_NAME, LONGEST_NAME, TUNNEL_NAME, unfit
 
@@ -27,12 +27,6 @@ BUDGET_FILE: Final = "temporary-access.json"
 CHOICE_FILE: Final = "choice.toml"
 _BOOT_ID: Final = Path("/proc/sys/kernel/random/boot_id")
 _LARGEST: Final = 65536
-
-
-def clock() -> Clock:
-    """Now, on both clocks."""
-    boot = time.clock_gettime(time.CLOCK_BOOTTIME)
-    return Clock(boot, time.time(), boot - time.clock_gettime(time.CLOCK_MONOTONIC))
 
 
 @dataclass(frozen=True, slots=True)

@@ -6,11 +6,12 @@ The keys of the data are stable, and in aovpnctl(8): times in seconds from now, 
 
 from collections.abc import Mapping
 
+from aovpnd.clock import Clock
 from aovpnd.core.explain import Explanation, Fate, explain, route_text
 from aovpnd.core.picture import Picture
 from aovpnd.core.sentences import SPECIFICATION, tell, words
 from aovpnd.destinations import Routed
-from aovpnd.model import Clock, LinkWish, Origin, Routing, Snapshot
+from aovpnd.model import LinkWish, Origin, Routing, Snapshot
 from aovpnd.orders import Answer, Question
 from aovpnd.ruleset import Ruleset
 

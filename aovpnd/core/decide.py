@@ -19,6 +19,7 @@ from aovpnd.core.permits import (
     TemporaryAccess,
     Transformed,
     Tunnel,
+    Window,
     permits,
 )
 from aovpnd.core.problems import problems
@@ -77,7 +78,9 @@ def _facts(config: Config, intent: Intent, snapshot: Snapshot, now: View) -> Fac
         device = Device(now.grant.link, now.grant.link_name)
         uplink = next(uplink for uplink in now.uplinks if uplink.link.index == now.grant.link)
         resolvers = uplinks.resolvers(snapshot, uplink)
-        access = TemporaryAccess(device, resolvers, now.grant.granted_at, now.grant.expires_at)
+        ends = now.grant.expires_at
+        window = Window(now.grant.granted_at, ends, snapshot.now.second_before(ends))
+        access = TemporaryAccess(device, resolvers, window)
     tunnel = None
     transformed: tuple[Transformed, ...] = ()
     if now.state is not None:
@@ -91,7 +94,9 @@ def _facts(config: Config, intent: Intent, snapshot: Snapshot, now: View) -> Fac
         asked = now.look_up.inquiry
         asks = Asks.TLS if asked.tls_name else Asks.PLAIN
         device = Device(asked.link, asked.link_name)
-        look_up = LookUp(device, asked.resolvers, asks, now.look_up.asked_at, now.look_up.expires_at)
+        ends = now.look_up.expires_at
+        window = Window(now.look_up.asked_at, ends, snapshot.now.second_before(ends))
+        look_up = LookUp(device, asked.resolvers, asks, window)
     return Facts(
         endpoints=tuple(dict.fromkeys(_endpoints(now))),
         addresses=tuple(dict.fromkeys(_own_addresses(snapshot, now))),

@@ -18,12 +18,13 @@ import hashlib
 from dataclasses import replace
 from typing import Final
 
+from aovpnd.clock import Clock
 from aovpnd.core import health
 from aovpnd.core.endpoints import known, place, turners
 from aovpnd.core.view import View
 from aovpnd.gateways import Gateways, Left, Path, Trial, Why
 from aovpnd.ipsec import TunnelSpec
-from aovpnd.model import Clock, Intent, Phase, TunnelState
+from aovpnd.model import Intent, Phase, TunnelState
 
 PATIENCE: Final = (2, 3, 4, 5)
 """Attempts at a handshake, or look-ups of a name without any address, before a tunnel is left: 5 s of `RETRY_S` while

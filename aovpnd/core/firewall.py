@@ -232,13 +232,13 @@ def _link_setup(permit: LinkSetup) -> Iterable[Rule]:
 def _look_up(permit: LookUp) -> Iterable[Rule]:
     l4, ports = _ASKS[permit.asks]
     for resolvers in _by_family(tuple(map(ip_network, permit.resolvers))):
-        link = Match(oif=Device(name=permit.device.name), oif_in=LOOK_UP, mark=FWMARK)
+        link = Match(oif=Device(name=permit.device.name), oif_in=LOOK_UP, mark=FWMARK, before=permit.window.ends_wall)
         dns = replace(link, daddr=resolvers, l4=l4, dport=ports)
         yield _stamped(dns, "our own look-up: mark and link and resolver and port, until the kernel's timer ends it")
 
 
 def _temporary_access(permit: TemporaryAccess) -> Iterable[Rule]:
-    link = Match(oif=Device(name=permit.device.name), oif_in=GRANT)
+    link = Match(oif=Device(name=permit.device.name), oif_in=GRANT, before=permit.window.ends_wall)
     for resolvers in _by_family(tuple(map(ip_network, permit.resolvers))):
         dns = replace(link, daddr=resolvers, l4=(L4.TCP, L4.UDP), dport=DNS_PORTS)
         yield _stamped(dns, "temporary access: names from the lease's resolvers")
@@ -337,8 +337,7 @@ def _look_up_set(permits: tuple[Permit, ...]) -> Iterable[LinkSet]:
     """The set of links that a look-up may use, where one runs; timed, so that the kernel closes it."""
     for permit in permits:
         if isinstance(permit, LookUp):
-            lifetime = permit.expires_at - permit.asked_at
-            yield LinkSet(LOOK_UP, (Element(Device(permit.device.index), permit.expires_at, lifetime),), timed=True)
+            yield LinkSet(LOOK_UP, (_timed(permit),), timed=True)
 
 
 def _clamped(match: Match, narrow: int | None) -> Iterable[Rule]:
@@ -354,9 +353,10 @@ _TCP_HEADERS: Final = ((Protocol.IP, 40), (Protocol.IP6, 60))
 
 
 def _grant_set(permits: tuple[Permit, ...]) -> LinkSet:
-    elements = tuple(
-        Element(Device(permit.device.index), permit.expires_at, permit.expires_at - permit.granted_at)
-        for permit in permits
-        if isinstance(permit, TemporaryAccess)
-    )
+    elements = tuple(_timed(permit) for permit in permits if isinstance(permit, TemporaryAccess))
     return LinkSet(GRANT, elements, timed=True)
+
+
+def _timed(permit: LookUp | TemporaryAccess) -> Element:
+    window = permit.window
+    return Element(Device(permit.device.index), window.expires_at, window.expires_at - window.opened_at)

@@ -20,9 +20,10 @@ not asked again for a while.
 
 from typing import Final
 
+from aovpnd.clock import Clock
 from aovpnd.gateways import Doubt, Heard, Path
 from aovpnd.ipsec import IKE_BACKEND
-from aovpnd.model import Clock, Intent, TunnelState
+from aovpnd.model import Intent, TunnelState
 
 LOST_AFTER_S: Final = 35.0
 """15 s until WireGuard asks for a new handshake (KEEPALIVE_TIMEOUT + REKEY_TIMEOUT), 20 s for it to succeed."""

@@ -10,6 +10,7 @@
 from dataclasses import replace
 from typing import Final, assert_never
 
+from aovpnd.clock import Clock
 from aovpnd.core import endpoints, failover, fights, health, lookups, mtu, plan, problems, sleep, sockets
 from aovpnd.core.uplinks import uplinks
 from aovpnd.core.view import View, as_made, choose, is_configured, order, preferred, view
@@ -19,7 +20,6 @@ from aovpnd.inquiries import Finding, LookedUp, Measured, MeasurePath, ProbeTunn
 from aovpnd.links import uplink_kind
 from aovpnd.model import (
     Block,
-    Clock,
     Config,
     Enabled,
     Grant,

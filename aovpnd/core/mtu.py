@@ -13,12 +13,13 @@ less passes, TCP is told to be content with it (`narrow`), by the segment sizes 
 from dataclasses import dataclass, replace
 from typing import Final
 
+from aovpnd.clock import Clock
 from aovpnd.core import uplinks
 from aovpnd.core.health import INITIATION_BYTES, KEEPALIVE_BYTES, PASSIVE_S, REKEY_S
 from aovpnd.gateways import Path, PathMtu
 from aovpnd.inquiries import MeasurePath
 from aovpnd.ipsec import IPsec, TunnelSpec
-from aovpnd.model import Clock, Config, Intent, Snapshot, TunnelState, Uplink
+from aovpnd.model import Config, Intent, Snapshot, TunnelState, Uplink
 from aovpnd.ruleset import Address
 
 IPV4, IPV6 = 4, 6

@@ -36,6 +36,18 @@ class Handshake:
     endpoint: Endpoint
 
 
+@dataclass(frozen=True, slots=True)
+class Window:
+    """From when until when (CLOCK_BOOTTIME) the kernel keeps something open; it closes it by itself, on two clocks.
+
+    ``ends_wall``: the whole second of the wall clock that is over before ``expires_at``.
+    """
+
+    opened_at: float
+    expires_at: float
+    ends_wall: int
+
+
 class Asks(Enum):
     """How names are looked up: by which protocols, to which port."""
 
@@ -45,23 +57,21 @@ class Asks(Enum):
 
 @dataclass(frozen=True, slots=True)
 class LookUp:
-    """A question of our own: marked, by one link, to these resolvers, until the deadline (CLOCK_BOOTTIME)."""
+    """A question of our own: marked, by one link, to these resolvers, while the window is open."""
 
     device: Device
     resolvers: tuple[Address, ...]
     asks: Asks
-    asked_at: float
-    expires_at: float
+    window: Window
 
 
 @dataclass(frozen=True, slots=True)
 class TemporaryAccess:
-    """Everything by one link until the deadline (CLOCK_BOOTTIME), DNS to the lease's resolvers alone."""
+    """Everything by one link while the window is open, DNS to the lease's resolvers alone."""
 
     device: Device
     resolvers: tuple[Address, ...]
-    granted_at: float
-    expires_at: float
+    window: Window
 
 
 @dataclass(frozen=True, slots=True)

@@ -8,9 +8,10 @@ with logind or without.
 from dataclasses import replace
 from typing import Final
 
+from aovpnd.clock import Clock
 from aovpnd.core import health
 from aovpnd.core.view import View
-from aovpnd.model import Clock, Intent, Phase, Problem, Severity, Snapshot
+from aovpnd.model import Intent, Phase, Problem, Severity, Snapshot
 
 NAP_S: Final = 0.5
 """Sleep that is noticed: less than what a dark second of any lid takes, more than two clocks that are read one after

@@ -9,10 +9,11 @@ from typing import Any, Final
 
 from aovpnd.adapters import dns_file, publish, resolvers
 from aovpnd.adapters.state import ADDRESSES_FILE, BUDGET_FILE, MOST_ADDRESSES, MOST_HOSTS, State
+from aovpnd.clock import Clock
 from aovpnd.core import intent as memory
 from aovpnd.core.decide import decide
 from aovpnd.dns import Dns
-from aovpnd.model import Clock, Config, Intent
+from aovpnd.model import Config, Intent
 from aovpnd.names import PATH_FILE, RESOLV_CONF_MARK
 from aovpnd.orders import AllowTemporary, CancelTemporary, Refusal
 from aovpnd.resolvconf import LARGEST, ResolvConf

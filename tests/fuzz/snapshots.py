@@ -13,6 +13,7 @@ from random import Random
 from typing import Any, Final
 
 from aovpnd import names, status
+from aovpnd.clock import Clock
 from aovpnd.core import answers
 from aovpnd.core.decide import decide
 from aovpnd.core.intent import settle
@@ -22,7 +23,6 @@ from aovpnd.dns import Dns, DnsState
 from aovpnd.links import Link, is_tunnel_shaped
 from aovpnd.model import (
     Block,
-    Clock,
     Copies,
     Failure,
     GuardState,

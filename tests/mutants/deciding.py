@@ -34,6 +34,14 @@ DECIDING: Final = (
         "a grant is a phase, not an extra",
         (FIREWALL,),
     ),
+    Mutant(
+        "window-rounded-up",
+        "aovpnd/clock.py",
+        "math.floor(self.wall_at(at))",
+        "math.ceil(self.wall_at(at))",
+        "the window's end on the wall is up to a second late",
+        (DECIDE,),
+    ),
     # -- facts ---------------------------------------------------------------------------------------------------------
     Mutant(
         "tunnel-with-another-key",

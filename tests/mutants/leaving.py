@@ -3,7 +3,7 @@
 
 from typing import Final
 
-from tests.mutants.mutant import DECIDE, ENDPOINTS, KERNEL, MTU, NO_LEAK, OVER_TIME, Mutant
+from tests.mutants.mutant import DECIDE, ENDPOINTS, FIREWALL, KERNEL, MTU, NO_LEAK, OVER_TIME, Mutant
 
 _FIREWALL: Final = "aovpnd/core/firewall.py"
 
@@ -100,8 +100,9 @@ LEAVING: Final = (
     Mutant(
         "look-up-without-mark",
         _FIREWALL,
-        "        link = Match(oif=Device(name=permit.device.name), oif_in=LOOK_UP, mark=FWMARK)",
-        "        link = Match(oif=Device(name=permit.device.name), oif_in=LOOK_UP)",
+        "        link = Match(oif=Device(name=permit.device.name), oif_in=LOOK_UP, mark=FWMARK, "
+        "before=permit.window.ends_wall)",
+        "        link = Match(oif=Device(name=permit.device.name), oif_in=LOOK_UP, before=permit.window.ends_wall)",
         "while we ask, every program may ask the network's resolvers",
         (NO_LEAK,),
     ),
@@ -124,16 +125,34 @@ LEAVING: Final = (
     Mutant(
         "look-up-by-any-link",
         _FIREWALL,
-        "        link = Match(oif=Device(name=permit.device.name), oif_in=LOOK_UP, mark=FWMARK)",
+        "        link = Match(oif=Device(name=permit.device.name), oif_in=LOOK_UP, mark=FWMARK, "
+        "before=permit.window.ends_wall)",
         "        link = Match(mark=FWMARK)",
         "another network sees what is asked of this one, and the kernel's timer closes nothing",
         (NO_LEAK,),
     ),
     Mutant(
+        "look-up-by-one-clock",
+        _FIREWALL,
+        "        link = Match(oif=Device(name=permit.device.name), oif_in=LOOK_UP, mark=FWMARK, "
+        "before=permit.window.ends_wall)",
+        "        link = Match(oif=Device(name=permit.device.name), oif_in=LOOK_UP, mark=FWMARK)",
+        "a table that the kernel gets late keeps the door open for as long",
+        (FIREWALL,),
+    ),
+    Mutant(
+        "window-by-one-clock",
+        _FIREWALL,
+        "    link = Match(oif=Device(name=permit.device.name), oif_in=GRANT, before=permit.window.ends_wall)",
+        "    link = Match(oif=Device(name=permit.device.name), oif_in=GRANT)",
+        "a table that the kernel gets late keeps the window open for as long",
+        (FIREWALL,),
+    ),
+    Mutant(
         "look-up-for-good",
         _FIREWALL,
-        "yield LinkSet(LOOK_UP, (Element(Device(permit.device.index), permit.expires_at, lifetime),), timed=True)",
-        "yield LinkSet(LOOK_UP, (Element(Device(permit.device.index), None, lifetime),), timed=True)",
+        "yield LinkSet(LOOK_UP, (_timed(permit),), timed=True)",
+        "yield LinkSet(LOOK_UP, (Element(Device(permit.device.index)),), timed=True)",
         "when the daemon is dead the door stays open",
         (NO_LEAK, ENDPOINTS),
     ),
@@ -199,15 +218,15 @@ LEAVING: Final = (
     Mutant(
         "window-by-index-alone",
         _FIREWALL,
-        "    link = Match(oif=Device(name=permit.device.name), oif_in=GRANT)",
-        "    link = Match(oif_in=GRANT)",
+        "    link = Match(oif=Device(name=permit.device.name), oif_in=GRANT, before=permit.window.ends_wall)",
+        "    link = Match(oif_in=GRANT, before=permit.window.ends_wall)",
         "an index is given to another link after the first is gone (T3)",
         (NO_LEAK,),
     ),
     Mutant(
         "window-by-name-alone",
         _FIREWALL,
-        "    link = Match(oif=Device(name=permit.device.name), oif_in=GRANT)",
+        "    link = Match(oif=Device(name=permit.device.name), oif_in=GRANT, before=permit.window.ends_wall)",
         "    link = Match(oif=Device(name=permit.device.name))",
         "without the set there is no timer: the window stays open when the daemon dies (T12)",
         (DECIDE, NO_LEAK, OVER_TIME),
@@ -215,8 +234,8 @@ LEAVING: Final = (
     Mutant(
         "window-without-timer",
         _FIREWALL,
-        "Element(Device(permit.device.index), permit.expires_at, permit.expires_at - permit.granted_at)",
-        "Element(Device(permit.device.index), None, permit.expires_at - permit.granted_at)",
+        "Element(Device(permit.device.index), window.expires_at, window.expires_at - window.opened_at)",
+        "Element(Device(permit.device.index), None, window.expires_at - window.opened_at)",
         "the window stays open when the daemon dies (T12)",
         (DECIDE, NO_LEAK, OVER_TIME),
     ),

@@ -12,6 +12,7 @@ import os
 import re
 import socket
 import struct
+import time
 from collections.abc import Iterable, Iterator
 from contextlib import ExitStack
 from dataclasses import dataclass, replace
@@ -33,7 +34,7 @@ from tests.netns.space import Space
 from tests.netns.wire import DSCP, encode, fragments, number_of
 from tests.unit.packets import ARRIVING, LEAVING, THROUGH, packet
 from tests.unit.small_world import NOW, TUNNEL_ADDRESS4, Situation
-from tests.unit.spec import BROADCAST
+from tests.unit.spec import BROADCAST, World
 from tests.unit.test_no_leak import comes_in, is_forwarded, leaves
 
 pytestmark = pytest.mark.root
@@ -251,12 +252,19 @@ SITUATIONS: Final = {
 }
 
 
+def _table(world: World, wall: float) -> Ruleset:
+    """The table for a world in which it is ``wall``: the kernel has only one clock of that kind, today's."""
+    snapshot = replace(world.snapshot, now=replace(world.snapshot.now, wall=wall))
+    table = decide(world.config, world.intent, snapshot).ruleset
+    assert table is not None
+    return table
+
+
 @pytest.fixture(params=SITUATIONS)
 def loaded(bench: Bench, request: pytest.FixtureRequest) -> Iterator[tuple[Bench, Ruleset, Snapshot]]:
     """A situation's table in the kernel, and taken out again."""
     world = SITUATIONS[request.param].world()
-    table = decide(world.config, world.intent, world.snapshot).ruleset
-    assert table is not None
+    table = _table(world, time.time())
     bench.nft.run(render(table, NOW))
     yield bench, table, world.snapshot
     bench.nft.run("flush ruleset")
@@ -364,8 +372,7 @@ def test_answers(bench: Bench) -> None:
     numbered = dict(enumerate((replace(packet, iif=device) for packet in answers for device in (WLAN, TUNNEL)), 1))
     for name, situation in SITUATIONS.items():
         world = situation.world()
-        table = decide(world.config, world.intent, world.snapshot).ruleset
-        assert table is not None
+        table = _table(world, time.time())
         bench.watch(Hook.INPUT)
         for answer in numbered.values():  # the questions, while nothing is in the way
             question = replace(answer, saddr=answer.daddr, daddr=answer.saddr, sport=answer.dport, dport=answer.sport)
@@ -399,11 +406,23 @@ def test_forwarded(loaded: tuple[Bench, Ruleset, Snapshot]) -> None:
         bench.here.ip("rule del pref 5")
 
 
+@pytest.mark.parametrize("ago_s", [300, 0], ids=["over on the wall", "open"])
+def test_a_table_that_comes_late(bench: Bench, ago_s: int) -> None:
+    """A window whose set the kernel got minutes late is over when the clock on the wall says so."""
+    now = time.time()
+    table = _table(SITUATIONS["everything"].world(), now - ago_s)
+    numbered = _numbered(replace(sent, oif=WLAN, wall=now) for sent in LEAVING)
+    expected = {number for number, sent in numbered.items() if leaves(table, sent, sent, NOW).passes}
+    bench.nft.run(render(table, NOW))
+
+    _compare(expected, _out(bench, numbered), numbered)
+    bench.nft.run("flush ruleset")
+
+
 def test_fragments_are_judged_whole(bench: Bench) -> None:
     """A name is not asked in pieces: fragments without ports are put together before a rule looks at them."""
     world = SITUATIONS["temporary access"].world()
-    table = decide(world.config, world.intent, world.snapshot).ruleset
-    assert table is not None
+    table = _table(world, time.time())
     probes = [packet(to, L4.UDP, port, oif=WLAN) for to in ("9.9.9.9", "2620:fe::fe") for port in (53, 443)]
     numbered = dict(enumerate(probes, 1))
     expected = {number for number, probe in numbered.items() if probe.dport == 443}

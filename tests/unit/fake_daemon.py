@@ -11,9 +11,9 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 from aovpnd.adapters.publish import Runtime
+from aovpnd.clock import Clock
 from aovpnd.control import Control
 from aovpnd.errors import AovpndError
-from aovpnd.model import Clock
 from aovpnd.orders import Answer, Command, Question
 from tests.unit.scenes import NOW, Scene
 

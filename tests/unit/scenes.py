@@ -6,9 +6,9 @@ from ipaddress import ip_address, ip_interface, ip_network
 from typing import Any, Final
 
 from aovpnd import status
+from aovpnd.clock import Clock
 from aovpnd.links import ARPHRD_NONE, Link
 from aovpnd.model import (
-    Clock,
     Config,
     Desired,
     Grant,

@@ -12,6 +12,7 @@ from ipaddress import ip_address, ip_interface, ip_network
 from typing import Any, Final
 
 from aovpnd import names
+from aovpnd.clock import Clock
 from aovpnd.core import intent as memory
 from aovpnd.core.uplinks import uplinks
 from aovpnd.core.view import view
@@ -21,7 +22,6 @@ from aovpnd.ipsec import IKE_BACKEND, NAT_T_PORT, Given, IPsec, Method, Round, S
 from aovpnd.links import ARPHRD_LOOPBACK, ARPHRD_NONE, Link
 from aovpnd.model import (
     Block,
-    Clock,
     Config,
     Grant,
     Intent,

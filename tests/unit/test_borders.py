@@ -22,6 +22,7 @@ from aovpnd.adapters.publish import Runtime
 from aovpnd.adapters.state import BUDGET_FILE, State
 from aovpnd.bus import networks, published, translate
 from aovpnd.bus.calls import BusError, Reply, uid_of
+from aovpnd.clock import Clock
 from aovpnd.config import settings, toml
 from aovpnd.config.settings import Layer
 from aovpnd.core import intent as memory
@@ -32,7 +33,7 @@ from aovpnd.errors import AovpndError, CommandRefused, NetlinkError, StateError,
 from aovpnd.importers import wgquick
 from aovpnd.logs import one_line
 from aovpnd.messages import without_keys
-from aovpnd.model import Clock, Config, Copies
+from aovpnd.model import Config, Copies
 from aovpnd.names import STATUS_FILE
 from aovpnd.options import Parser
 from aovpnd.orders import AllowTemporary, Refusal

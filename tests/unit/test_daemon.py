@@ -11,6 +11,7 @@ from ipaddress import ip_address, ip_interface, ip_network
 import pytest
 
 from aovpnd import destinations
+from aovpnd.clock import Clock
 from aovpnd.core import decide as deciding
 from aovpnd.daemon import Daemon
 from aovpnd.destinations import Destination, Routed
@@ -19,7 +20,6 @@ from aovpnd.inquiries import Finding, Inquiry, LookedUp, LookUp, Unanswered
 from aovpnd.links import ARPHRD_LOOPBACK, Link
 from aovpnd.model import (
     Block,
-    Clock,
     Config,
     Copies,
     Desired,

@@ -468,6 +468,18 @@ def test_grant_ends_by_itself() -> None:
     assert NOW < desired.wake_at <= NOW + 160
 
 
+def test_grant_ends_on_the_wall_as_well() -> None:
+    """In whole seconds, not late; and when that clock is set, the window keeps its end on the other one."""
+    now = HOME_NET.now
+    for wall, ends in ((1.7e9, 1_700_000_160), (1.7e9 + 0.9, 1_700_000_160), (-1e9, 0), (1e11, 9 * 10**9)):
+        snapshot = replace(HOME_NET, now=replace(now, wall=wall))
+        table = decide(Config(), OPEN, snapshot).ruleset
+
+        assert table is not None
+        assert {rule.match.before for chain in table.chains for rule in chain.rules} == {None, ends}
+        assert [element.expires_at for element in table.sets[0].elements] == [NOW + 160]
+
+
 def test_a_narrow_tunnel_is_said() -> None:
     """A tunnel that does not carry everything leaves the rest closed, and status says so."""
     peer = replace(WORK.peers[0], allowed=(ip_interface("10.0.0.0/8").network,))

@@ -14,12 +14,13 @@ import pytest
 
 from aovpnd import regular
 from aovpnd.adapters import process
+from aovpnd.adapters.clocks import clock
 from aovpnd.adapters.dns import NameService
 from aovpnd.adapters.guard import GuardProcess
 from aovpnd.adapters.netlink import Netlink
 from aovpnd.adapters.publish import Runtime
 from aovpnd.adapters.resolvers import resolvers
-from aovpnd.adapters.state import BUDGET_FILE, State, clock
+from aovpnd.adapters.state import BUDGET_FILE, State
 from aovpnd.adapters.systemd import notify
 from aovpnd.backends.wgtool import Device
 from aovpnd.backends.wireguard import WireGuardBackend

@@ -26,6 +26,7 @@ from aovpnd.core.permits import (
     TemporaryAccess,
     Tunnel,
     TunnelAddresses,
+    Window,
     permits,
 )
 from aovpnd.guard import rules
@@ -109,8 +110,8 @@ FULL: Final = Facts(
     endpoints=(ENDPOINT4,),
     addresses=(TUNNEL_ADDRESS4,),
     tunnel=Tunnel(Device(9, "aovpn0", "wireguard")),
-    look_up=LookUp(Device(2, "wlan0"), (RESOLVER4,), Asks.PLAIN, NOW, NOW + 8),
-    access=TemporaryAccess(Device(2, "wlan0"), (RESOLVER4,), NOW, NOW + 60),
+    look_up=LookUp(Device(2, "wlan0"), (RESOLVER4,), Asks.PLAIN, Window(NOW, NOW + 8, 1_700_000_008)),
+    access=TemporaryAccess(Device(2, "wlan0"), (RESOLVER4,), Window(NOW, NOW + 60, 1_700_000_060)),
     host_only=(HostOnly(Device(5, "docker0")),),
     lan=(Lan(Device(2, "wlan0"), ()),),
 )

@@ -6,9 +6,10 @@ from typing import Final
 
 import pytest
 
+from aovpnd.clock import Clock
 from aovpnd.core import health
 from aovpnd.gateways import Heard, Provoked
-from aovpnd.model import Clock, Intent, PeerState, TunnelState
+from aovpnd.model import Intent, PeerState, TunnelState
 from tests.unit.small_world import AOVPN, CLOCK, NOW, WORK, state_of
 from tests.unit.test_decide import PATH, SHOOK
 

@@ -42,6 +42,7 @@ PARTS: Final = (
     _part("errors", "", "everything raises them, so they can know of nobody", PURE),
     _part("links", "names", "a leaf that guard, core and adapters share: one meaning of 'outside' for all", PURE),
     _part("ruleset", "names links", "what a ruleset means must not depend on who loads it or when", PURE),
+    _part("clock", "", "what time it is, is two numbers", PURE),
     _part(
         "render",
         "names links ruleset",
@@ -70,7 +71,7 @@ PARTS: Final = (
     ),
     _part(
         "model",
-        "names errors links ruleset tunnel ipsec dns doors gateways inquiries sockets repairs",
+        "names errors clock links ruleset tunnel ipsec dns doors gateways inquiries sockets repairs",
         "the nouns that all share: whatever they imported, all would import",
         PURE,
     ),
@@ -88,14 +89,14 @@ PARTS: Final = (
     _part("durations", "", "the quick commands read spans of time with it: it must cost nothing", PURE),
     _part(
         "status",
-        "__init__ names links ruleset model tunnel ipsec",
+        "__init__ names clock links ruleset model tunnel ipsec",
         "what is published is a function of what was seen; when and where is the adapters' business",
         PURE | {"datetime"},
     ),
     # decisions
     _part(
         "core",
-        "names errors links ruleset model tunnel ipsec dns doors gateways inquiries sockets repairs orders",
+        "names clock errors links ruleset model tunnel ipsec dns doors gateways inquiries sockets repairs orders",
         "decisions are pure: no clock, no logging, no input or output, so that a test can go through all of them",
         PURE,
     ),
@@ -112,7 +113,10 @@ PARTS: Final = (
         PURE,
     ),
     _part(
-        "core.answers", "names ruleset model destinations orders", "as core, of a destination that somebody typed", PURE
+        "core.answers",
+        "names clock ruleset model destinations orders",
+        "as core, of a destination that somebody typed",
+        PURE,
     ),
     _part("core.way", "names links ruleset model destinations", "as core, for a destination that somebody typed", PURE),
     _part(
@@ -141,8 +145,8 @@ PARTS: Final = (
     _part("rtnl", "names errors links", "a raw socket that guard and adapters share: small enough for the guard"),
     _part(
         "adapters",
-        "names errors links ruleset render model tunnel dns inquiries sockets orders messages logs nftlib rtnl lock"
-        " resolvconf regular repairs vouch",
+        "names clock errors links ruleset render model tunnel dns inquiries sockets orders messages logs nftlib rtnl"
+        " lock resolvconf regular repairs vouch",
         "they observe and ensure; an adapter that imported core, config or daemon could decide",
     ),
     _part("adapters.routeget", "errors rtnl destinations", "one question to the kernel, and its answer"),
@@ -165,7 +169,7 @@ PARTS: Final = (
     # the three processes and the program of the user
     _part(
         "status",
-        "names errors links ruleset model tunnel ipsec",
+        "names clock errors links ruleset model tunnel ipsec",
         "what is published is a function of what is: it must never influence it",
         PURE | {"datetime"},
     ),
@@ -177,7 +181,8 @@ PARTS: Final = (
     _part("wake", "", "reasons to look again are words; what is looked at is the loop's business"),
     _part(
         "daemon",
-        "names errors links ruleset render model tunnel inquiries orders messages destinations wake core config status",
+        "names clock errors links ruleset render model tunnel inquiries orders messages destinations wake core config"
+        " status",
         "adapters, backends and control are handed in, so that tests hand in fakes",
     ),
     _part(

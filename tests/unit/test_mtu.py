@@ -7,13 +7,14 @@ from typing import Final
 
 import pytest
 
+from aovpnd.clock import Clock
 from aovpnd.core import intent as memory
 from aovpnd.core import mtu
 from aovpnd.core.decide import decide
 from aovpnd.core.mtu import Fit
 from aovpnd.gateways import PathMtu, Provoked
 from aovpnd.inquiries import Measured, MeasurePath, Unanswered
-from aovpnd.model import Clock, Config, Intent, Phase, Route, Severity, Snapshot, TunnelState
+from aovpnd.model import Config, Intent, Phase, Route, Severity, Snapshot, TunnelState
 from aovpnd.orders import EnsureTunnel, LoadRuleset
 from aovpnd.ruleset import Hook
 from aovpnd.tunnel import Endpoint, WireGuard

@@ -281,6 +281,7 @@ def test_what_makes_no_sense() -> None:
             Rule(Match(sa=ip_address("2001:db8::2")), Verdict.ACCEPT, "x"),
             'ipsec out ip6 daddr 2001:db8::2 accept comment "x"',
         ),
+        (Rule(Match(before=1_700_000_000), Verdict.ACCEPT, "x"), 'meta time < 1700000000 accept comment "x"'),
         (
             Rule(Match(iif_in=LINKS, oif_in=NAMED), Verdict.ACCEPT, "x"),
             'iif @links oif . oifname @named accept comment "x"',

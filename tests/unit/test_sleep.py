@@ -9,8 +9,8 @@ from typing import Final
 
 import pytest
 
-from aovpnd.adapters.clocks import Clocks
-from aovpnd.adapters.state import clock
+from aovpnd.adapters.clocks import Clocks, SteadyClock, clock
+from aovpnd.clock import Clock
 from aovpnd.core import intent as memory
 from aovpnd.core.decide import decide
 from aovpnd.gateways import Provoked
@@ -172,6 +172,15 @@ def test_sleep_so_far_is_the_clocks_difference() -> None:
     first, second = clock(), clock()
 
     assert abs(second.slept_s - first.slept_s) < 0.1
+
+
+def test_steady_clock(monkeypatch: pytest.MonkeyPatch) -> None:
+    """What lies between two readings is no setting of the clock; a setting is, and is seen at once."""
+    readings = iter((Clock(50.0, 1_700_000_050.0004), Clock(60.25, 1_700_000_060.3), Clock(70.0, 1_700_003_670.0)))
+    monkeypatch.setattr("aovpnd.adapters.clocks.clock", lambda: next(readings))
+    steady = SteadyClock()
+
+    assert [steady.read().wall_at(100.0) for _ in range(3)] == [1_700_000_100.0, 1_700_000_100.0, 1_700_003_700.0]
 
 
 def test_pace_of_a_fight() -> None:

@@ -10,7 +10,8 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from aovpnd.adapters.state import ADDRESSES_FILE, BUDGET_FILE, MOST_HOSTS, State, clock
+from aovpnd.adapters.clocks import clock
+from aovpnd.adapters.state import ADDRESSES_FILE, BUDGET_FILE, MOST_HOSTS, State
 from aovpnd.inquiries import Host
 from aovpnd.model import Block
 

@@ -11,6 +11,7 @@ from ipaddress import ip_address, ip_interface
 from typing import Final, assert_never
 
 from aovpnd import names
+from aovpnd.clock import Clock
 from aovpnd.core import intent as memory
 from aovpnd.core.decide import decide
 from aovpnd.core.fights import rested
@@ -32,7 +33,6 @@ from aovpnd.ipsec import IKE_BACKEND, Given, IPsec
 from aovpnd.links import ARPHRD_NONE, Link
 from aovpnd.model import (
     Block,
-    Clock,
     Config,
     Copies,
     Desired,

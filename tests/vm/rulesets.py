@@ -4,7 +4,7 @@
 from ipaddress import IPv4Address, IPv6Address, ip_network
 
 from aovpnd.core.firewall import compile as compile_permits
-from aovpnd.core.permits import Facts, HostOnly, Lan, TemporaryAccess, Tunnel, permits
+from aovpnd.core.permits import Facts, HostOnly, Lan, TemporaryAccess, Tunnel, Window, permits
 from aovpnd.guard import rules
 from aovpnd.links import Link
 from aovpnd.model import Phase
@@ -18,7 +18,9 @@ _RICHEST = Facts(
     endpoints=(Endpoint(IPv4Address("203.0.113.2"), 51820), Endpoint(IPv6Address("2001:db8::2"), 51820)),
     addresses=(IPv4Address("10.66.0.2"), IPv6Address("fd66::2")),
     tunnel=Tunnel(Device(5, "aovpn0", "wireguard")),
-    access=TemporaryAccess(_UPLINK, (IPv4Address("192.168.1.1"), IPv6Address("2001:db8:1::1")), 1000.0, 1180.0),
+    access=TemporaryAccess(
+        _UPLINK, (IPv4Address("192.168.1.1"), IPv6Address("2001:db8:1::1")), Window(1000.0, 1180.0, 4_000_000_000)
+    ),
     neighbours=(IPv6Address("2001:db8:1::1"),),
     host_only=(HostOnly(Device(8, "docker0", "bridge")), HostOnly(Device(9, "virbr0", "bridge"))),
     lan=(Lan(_UPLINK, (ip_network("192.168.1.0/24"), ip_network("fd01::/64"))),),
