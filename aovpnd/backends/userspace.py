@@ -26,7 +26,8 @@ from aovpnd.errors import SystemFault, ToolError
 
 SOCKETS: Final = Path("/run/wireguard")
 """wireguard-go's own choice."""
-_START_S: Final = 15.0
+START_S: Final = 15.0
+"""How long one may take to come up, which on a machine that boots or swaps is seconds."""
 _STOP_S: Final = 1.0
 _POLL_S: Final = 0.002
 _PEERCRED: Final = struct.Struct("=iII")  # ucred: pid, uid, gid
@@ -39,7 +40,10 @@ def has_socket(link: str) -> bool:
 
 @dataclass(frozen=True, slots=True)
 class Program:
-    """One of these programs. ``socket`` and ``arguments`` are of a link; ``ready`` says whether it has come up."""
+    """One of these programs. ``socket`` and ``arguments`` are of a link; ``ready`` says whether it has come up.
+
+    ``turn_s``: how long that is waited for at a time. Whoever waits sees and mends nothing else meanwhile.
+    """
 
     name: str
     unit: str
@@ -48,6 +52,7 @@ class Program:
     ready: Callable[[str], bool]
     environment: Callable[[str], Mapping[str, str]]
     hint: str
+    turn_s: float = START_S
 
 
 class UserspaceProcess:
@@ -57,6 +62,8 @@ class UserspaceProcess:
         self._program = program
         self._runtime_dir = runtime_dir
         self._children: dict[str, subprocess.Popen[bytes]] = {}
+        self._begun: dict[str, float] = {}
+        """When those were started that have not come up yet (CLOCK_MONOTONIC)."""
 
     def reap(self) -> bool:
         """Take note of those that ended; says whether any that we started still runs."""
@@ -68,23 +75,38 @@ class UserspaceProcess:
         return self._pid(link) is not None
 
     def start(self, link: str) -> None:
-        """Start one and wait until its link is there and its socket answers. `ToolError` when it does not come up."""
+        """Start one and wait until its link is there and its socket answers.
+
+        `ToolError` when it does not come up. One that is slow goes on, and the next call waits for it.
+        """
         name = self._program.name
-        process.find(name)  # says what to install
-        self.stop(link)  # a process without its link, or a socket without its process
         log = self._runtime_dir / f"{name}-{link}.log"
-        if under_systemd():
-            process.run("systemctl", "restart", self._program.unit.format(link=link), deadline_s=_START_S)
-        else:
-            arguments = [process.find(name), *self._program.arguments(link)]
-            self._children[link] = process.start(arguments, log, self._program.environment(link))
-        if not wait(lambda: self._failed(link) or (self._program.ready(link) and self.runs(link)), _START_S):
+        if link not in self._begun:
+            self._begin(link, log)
+        if not wait(lambda: self._failed(link) or self._is_up(link), self._program.turn_s):
+            if time.monotonic() - self._begun[link] < START_S:
+                raise ToolError(f"{name} for {link} has not come up yet", hint="it is waited for")
             self.stop(link)
-            raise ToolError(f"{name} for {link} did not come up within {_START_S:g} s")
+            raise ToolError(f"{name} for {link} did not come up within {START_S:g} s")
+        del self._begun[link]
         if self._failed(link):
             self.reap()
             complaint = process.without_keys(_tail(log))
             raise ToolError(f"{name} for {link} ended at once: {complaint}", hint=self._program.hint)
+
+    def _begin(self, link: str, log: Path) -> None:
+        name = self._program.name
+        process.find(name)  # says what to install
+        self.stop(link)  # a process without its link, or a socket without its process
+        if under_systemd():
+            process.run("systemctl", "restart", self._program.unit.format(link=link), deadline_s=START_S)
+        else:
+            arguments = [process.find(name), *self._program.arguments(link)]
+            self._children[link] = process.start(arguments, log, self._program.environment(link))
+        self._begun[link] = time.monotonic()
+
+    def _is_up(self, link: str) -> bool:
+        return self._program.ready(link) and self.runs(link)
 
     def _failed(self, link: str) -> bool:
         child = self._children.get(link)
@@ -95,12 +117,14 @@ class UserspaceProcess:
 
         It ends by itself when its link was deleted. One that hangs is killed: it holds nothing that could be lost.
         """
+        self._begun.pop(link, None)
         pid = self._pid(link)
         if pid is not None:
             self._end(link, pid, 0.0 if exists(link) else _STOP_S)
         child = self._children.get(link)
-        if child is not None:
-            wait(lambda: child.poll() is not None, _STOP_S)
+        if child is not None and not wait(lambda: child.poll() is not None, _STOP_S):
+            child.kill()  # it never got as far as a socket
+            child.wait()
         self.reap()
         # Read-only in the unit's sandbox. Then it stays: without a link it means nothing, and the program replaces it.
         with contextlib.suppress(OSError):
@@ -129,7 +153,7 @@ class UserspaceProcess:
             if under_systemd():
                 # Its unit has a user of its own, whose processes are not ours to signal.
                 with contextlib.suppress(ToolError):
-                    process.run("systemctl", "stop", self._program.unit.format(link=link), deadline_s=_START_S)
+                    process.run("systemctl", "stop", self._program.unit.format(link=link), deadline_s=START_S)
                 if _ended(handle, 0.0):
                     return
             signal.pidfd_send_signal(handle, signal.SIGKILL)
@@ -188,4 +212,5 @@ WIREGUARD_GO: Final = Program(
     ready=exists,
     environment=lambda _link: {},
     hint="is /dev/net/tun there? modprobe tun",
+    turn_s=3.0,
 )
