@@ -3,7 +3,7 @@
 
 import hashlib
 from dataclasses import dataclass, field
-from enum import IntEnum, StrEnum
+from enum import Enum, IntEnum, StrEnum
 from typing import Final
 
 from aovpnd.ruleset import Address, Network
@@ -222,12 +222,23 @@ def _round(each: Round) -> tuple[object, ...]:
     return (each.method, each.identity, each.user, each.secret.value if each.secret is not None else "", held)
 
 
+class Lease(Enum):
+    """Whether the SA by which a gateway gave something stands."""
+
+    HELD = "held"
+    OVER = "over"
+
+
 @dataclass(frozen=True, slots=True)
 class Given:
-    """What a gateway gave us for as long as its SA lives: addresses of ours (RFC 7296 section 2.19), name servers."""
+    """What a gateway gave us with its SA: addresses of ours (RFC 7296 section 2.19), name servers.
+
+    ``lease``: whether that SA stands, or was the last one; until the next one the machine keeps what it had.
+    """
 
     addresses: tuple[Interface, ...] = ()
     dns: tuple[Address, ...] = ()
+    lease: Lease = Lease.HELD
 
 
 @dataclass(frozen=True, slots=True)

@@ -11,7 +11,7 @@ import os
 import re
 import time
 from collections.abc import Iterable
-from dataclasses import dataclass, field, replace
+from dataclasses import replace
 from ipaddress import ip_address, ip_interface
 from pathlib import Path
 from typing import Final
@@ -22,11 +22,12 @@ from aovpnd.adapters.netlink import Netlink
 from aovpnd.adapters.pathmtu import known_to_kernel
 from aovpnd.backends import charonlog
 from aovpnd.backends.charon import Place, children_of, missing, name_of, requests, settings
+from aovpnd.backends.ikememory import Memory
 from aovpnd.backends.linkshape import ensure_sysctls, find, find_ours, is_local
 from aovpnd.backends.userspace import Program, UserspaceProcess, wait
 from aovpnd.backends.vici import Charon, Child, Sa
 from aovpnd.errors import NetlinkError, SystemFault, ToolError
-from aovpnd.ipsec import IKE_BACKEND, Given, IPsec, Said
+from aovpnd.ipsec import IKE_BACKEND, Given, IPsec
 from aovpnd.links import ARPHRD_NONE, Link, is_tunnel_shaped
 from aovpnd.model import LinkAddress, LinkWish, PeerState, TunnelState, TunnelWish
 from aovpnd.ruleset import Address
@@ -52,30 +53,6 @@ _LOG_BYTES: Final = 1 << 20
 _TAIL_BYTES: Final = 1 << 16
 
 
-@dataclass(slots=True)
-class _Memory:
-    """What is remembered of one link's charon. ``path``: the fingerprint of the last attempt's; ``floor``: CHILD SAs up
-    to that number prove nothing of it; ``logged``: how long its log was when the last attempt began (``asked_at``,
-    CLOCK_MONOTONIC); ``said``: why the attempt before it failed, which is true until another reason is known.
-    """
-
-    path: str = ""
-    floor: int = 0
-    asked_at: float = 0.0
-    moves: bool = False
-    logged: int = 0
-    said: Said | None = None
-    counts: dict[int, tuple[int, int]] = field(default_factory=dict)
-    shaken: tuple[int, int] = (0, 0)
-
-    def shaken_at(self, child: Child) -> int:
-        """When a CHILD SA was made (Unix time). charon tells ages in whole seconds: what differs by one is the same."""
-        at = int(time.time()) - child.age_s
-        if self.shaken[0] != child.number or abs(self.shaken[1] - at) > 1:
-            self.shaken = (child.number, at)
-        return self.shaken[1]
-
-
 class StrongSwanBackend:
     """All our IKE links in this network namespace. Use it from the thread that uses its `Netlink`."""
 
@@ -84,7 +61,7 @@ class StrongSwanBackend:
         self._netlink = netlink
         self._proc_sys = proc_sys
         self._process = UserspaceProcess(_program(runtime_dir), runtime_dir)
-        self._memory: dict[str, _Memory] = {}
+        self._memory: dict[str, Memory] = {}
 
     def owns(self, link: Link) -> bool:
         """Whether a link is one of ours."""
@@ -95,8 +72,8 @@ class StrongSwanBackend:
     def _place(self, link: str) -> Place:
         return Place(self._runtime_dir, link)
 
-    def _remembered(self, link: str) -> _Memory:
-        return self._memory.setdefault(link, _Memory())
+    def _remembered(self, link: str) -> Memory:
+        return self._memory.setdefault(link, Memory())
 
     # -- what is ------------------------------------------------------------------------------------------------------
     def observe(self, links: Iterable[Link], addresses: Iterable[LinkAddress]) -> tuple[TunnelState, ...]:
@@ -124,7 +101,7 @@ class StrongSwanBackend:
         digest = found[1]
         endpoint = Endpoint(ip_address(found[2]), int(found[3])) if found[2] is not None else None
         memory = self._remembered(link.name)
-        rx_bytes, tx_bytes = memory_of_bytes(memory.counts, sas)
+        rx_bytes, tx_bytes = memory.bytes_of(sas)
         sa, child = _alive(sas)
         given = self._given(link.name, sa, child)
         shaken = None
@@ -135,7 +112,17 @@ class StrongSwanBackend:
         said = None if shaken is not None else charonlog.read(self._log(link.name)) or memory.said
         got, put = rtnl.transferred(link.index)
         return TunnelState(
-            link, IKE_BACKEND, None, digest, names.FWMARK, addresses, (peer,), put, got, given=given, said=said
+            link,
+            IKE_BACKEND,
+            None,
+            digest,
+            names.FWMARK,
+            addresses,
+            (peer,),
+            put,
+            got,
+            memory.last(digest, given),
+            said,
         )
 
     def _given(self, link: str, sa: Sa | None, child: Child | None) -> Given | None:
@@ -219,7 +206,7 @@ class StrongSwanBackend:
             place.write_settings(settings(name, place, kernel=kernel))
         except OSError as error:
             raise SystemFault(f"the files of charon for {name} cannot be written: {error.strerror}") from error
-        self._memory[name] = _Memory()
+        self._memory[name] = Memory()
         self._remove_stand_in(name)  # of one that ended by itself
         before = {link.index for link in rtnl.dump_links()}
         self._process.start(name)
@@ -356,17 +343,6 @@ def _alive(sas: Iterable[Sa]) -> tuple[Sa | None, Child | None]:
         return None, None
     carrying = (child for child in sa.children if child.installed)
     return sa, max(carrying, key=lambda child: child.number, default=None)
-
-
-def memory_of_bytes(counts: dict[int, tuple[int, int]], sas: Iterable[Sa]) -> tuple[int, int]:
-    """Bytes received and sent by all CHILD SAs so far: each counts for itself, and its count goes with it."""
-    for sa in sas:
-        counts |= {child.number: (child.rx_bytes, child.tx_bytes) for child in sa.children}
-    while len(counts) > 32:  # noqa: PLR2004 - more than are ever alive at once; what they counted stays
-        first, second = sorted(counts)[:2]
-        there, gone = counts[second], counts.pop(first)
-        counts[second] = (there[0] + gone[0], there[1] + gone[1])
-    return sum(rx for rx, _tx in counts.values()), sum(tx for _rx, tx in counts.values())
 
 
 def _has(addresses: tuple[Interface, ...], given: Given) -> bool:

@@ -23,7 +23,7 @@ from aovpnd.core import health
 from aovpnd.core.endpoints import known, place, turners
 from aovpnd.core.view import View
 from aovpnd.gateways import Gateways, Left, Path, Trial, Why
-from aovpnd.ipsec import TunnelSpec
+from aovpnd.ipsec import Lease, TunnelSpec
 from aovpnd.model import Intent, Phase, TunnelState
 
 PATIENCE: Final = (2, 3, 4, 5)
@@ -191,7 +191,8 @@ def _has_answered(state: TunnelState) -> bool:
     """Whether the gateway has shown who it is. One of IKE has before it gives anything; a handshake there is none here,
     where its addresses are on no link.
     """
-    return state.handshake_wall is not None or state.given is not None
+    given = state.given is not None and state.given.lease is Lease.HELD
+    return state.handshake_wall is not None or given
 
 
 def _before(seen: View) -> list[str]:

@@ -84,9 +84,17 @@ KEYING: Final = (
     Mutant(
         "a-gift-proves-nothing",
         "aovpnd/core/failover.py",
-        "return state.handshake_wall is not None or state.given is not None",
+        "return state.handshake_wall is not None or given",
         "return state.handshake_wall is not None",
         "a better tunnel of IKE is never gone back to",
+        (CORE_IKE,),
+    ),
+    Mutant(
+        "an-old-gift-proves-something",
+        "aovpnd/core/failover.py",
+        "given = state.given is not None and state.given.lease is Lease.HELD",
+        "given = state.given is not None",
+        "a better tunnel that is dead is gone back to",
         (CORE_IKE,),
     ),
     Mutant(

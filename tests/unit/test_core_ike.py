@@ -15,7 +15,7 @@ from aovpnd.core.mtu import Fit
 from aovpnd.core.view import given, is_configured, own_tunnel, view
 from aovpnd.gateways import Gateways, Heard, Path, Provoked, Trial
 from aovpnd.inquiries import Host
-from aovpnd.ipsec import Credential, IPsec, Method, Round, Said, Server, backend_of
+from aovpnd.ipsec import Credential, IPsec, Lease, Method, Round, Said, Server, backend_of
 from aovpnd.model import Config, Failure, Intent, LinkWish, Phase, Snapshot, TunnelState, TunnelWish
 from aovpnd.orders import EnsureTunnel
 from aovpnd.ruleset import L4, Address, Device
@@ -218,6 +218,7 @@ def test_given_while_the_gateway_gives() -> None:
     assert given(fixed, at_home(STATE)) == fixed
     assert given(CORP, at_home(replace(STATE, given=None))) == CORP
     assert given(CORP, at_home(state_of(tunnel("other", GATEWAY4)))) == CORP
+    assert given(CORP, at_home(replace(STATE, given=replace(GIVEN, lease=Lease.OVER)))) == found
     assert given(WORK, at_home(STATE)) is WORK
 
 
@@ -324,6 +325,9 @@ def test_esp_adds_more() -> None:
     [
         pytest.param(replace(STATE, addresses=()), True, id="it has given: it has shown who it is"),
         pytest.param(replace(STATE, addresses=(), given=None), False, id="nothing yet"),
+        pytest.param(
+            replace(STATE, addresses=(), given=replace(GIVEN, lease=Lease.OVER)), False, id="not since its last SA"
+        ),
     ],
 )
 def test_a_trial_is_won(state: TunnelState, *, won: bool) -> None:

@@ -3,7 +3,7 @@
 
 import os
 from dataclasses import dataclass, field, replace
-from ipaddress import ip_address
+from ipaddress import ip_address, ip_interface
 from pathlib import Path
 from typing import cast
 
@@ -13,9 +13,11 @@ from hypothesis import strategies as st
 
 from aovpnd.adapters.netlink import Netlink
 from aovpnd.backends.charon import Place, name_of
-from aovpnd.backends.strongswan import StrongSwanBackend, _alive, _Memory, _servers, memory_of_bytes
+from aovpnd.backends.ikememory import Memory
+from aovpnd.backends.strongswan import StrongSwanBackend, _alive, _servers
 from aovpnd.backends.vici import Charon, Child, Sa
 from aovpnd.gateways import Path as WirePath
+from aovpnd.ipsec import Given, Lease
 from tests.unit.test_charon_settings import PSK
 
 
@@ -44,37 +46,48 @@ def test_alive() -> None:
 
 def test_age_in_whole_seconds(monkeypatch: pytest.MonkeyPatch) -> None:
     """A CHILD SA was made at one moment, however its age and the clock are rounded; a clock that is set moves it."""
-    memory, seen = _Memory(), []
+    memory, seen = Memory(), []
     for now, age in ((1000.9, 10), (1001.1, 10), (1001.9, 11), (1002.0, 12), (9002.0, 13)):
-        monkeypatch.setattr("aovpnd.backends.strongswan.time.time", lambda now=now: now)
+        monkeypatch.setattr("aovpnd.backends.ikememory.time.time", lambda now=now: now)
         seen.append(memory.shaken_at(replace(child(4), age_s=age)))
     assert seen == [990, 990, 990, 990, 8989]
     assert memory.shaken_at(replace(child(5), age_s=0)) == 9002
 
 
+def test_the_last_gift_stays() -> None:
+    """Between two SAs, and said to be of the last one; another tunnel on the same link never had it."""
+    memory, gift = Memory(), Given((ip_interface("10.0.0.2/32"),), (ip_address("10.0.0.1"),))
+
+    assert memory.last("corp", None) is None
+    assert memory.last("corp", gift) == gift
+    assert memory.last("corp", None) == replace(gift, lease=Lease.OVER)
+    assert memory.last("home", None) is None
+    assert memory.last("corp", gift) == gift
+
+
 # -- what it has carried -----------------------------------------------------------------------------------------------
 def test_bytes_outlive_their_sa() -> None:
     """A CHILD SA takes its count along when it is renewed; what it carried has been carried."""
-    counts: dict[int, tuple[int, int]] = {}
+    memory = Memory()
 
-    assert memory_of_bytes(counts, ()) == (0, 0)
-    assert memory_of_bytes(counts, [sa(1, child(1, rx=10, tx=20))]) == (10, 20)
-    assert memory_of_bytes(counts, [sa(1, child(1, rx=15, tx=25), child(2, rx=1, tx=2))]) == (16, 27)
-    assert memory_of_bytes(counts, [sa(1, child(2, rx=3, tx=4))]) == (18, 29)
-    assert memory_of_bytes(counts, []) == (18, 29)
+    assert memory.bytes_of(()) == (0, 0)
+    assert memory.bytes_of([sa(1, child(1, rx=10, tx=20))]) == (10, 20)
+    assert memory.bytes_of([sa(1, child(1, rx=15, tx=25), child(2, rx=1, tx=2))]) == (16, 27)
+    assert memory.bytes_of([sa(1, child(2, rx=3, tx=4))]) == (18, 29)
+    assert memory.bytes_of([]) == (18, 29)
 
 
 @given(st.lists(st.tuples(st.integers(0, 1 << 40), st.integers(0, 1 << 40)), max_size=100))
 def test_bytes_over_many_renewals(carried: list[tuple[int, int]]) -> None:
     """After whatever number of renewals the sum is right, never falls, and is kept in little."""
-    counts: dict[int, tuple[int, int]] = {}
+    memory = Memory()
     last = (0, 0)
     for number, (rx, tx) in enumerate(carried, 1):
-        found = memory_of_bytes(counts, [sa(1, child(number, rx=rx, tx=tx))])
+        found = memory.bytes_of([sa(1, child(number, rx=rx, tx=tx))])
         assert found >= last
         last = found
     assert last == (sum(rx for rx, _ in carried), sum(tx for _, tx in carried))
-    assert len(counts) <= 32
+    assert len(memory.counts) <= 32
 
 
 # -- resolvers ---------------------------------------------------------------------------------------------------------
