@@ -170,16 +170,17 @@ def _publisher(
             files.follow()
         if desired.phase is Phase.CONNECTED and intent.provoked is not None:
             runtime.prove(intent.provoked.path.fingerprint())
-            _keep_addresses(state, intent)
+            _keep(state, intent)
         runtime.publish(status.document(config, intent, snapshot, desired))
 
     return publish
 
 
-def _keep_addresses(state: State, intent: Intent) -> None:
+def _keep(state: State, intent: Intent) -> None:
     try:
         state.keep_addresses(intent.hosts)
-    except StateError as error:  # the next start has to look names up, no more
+        state.keep_clock(intent.shaken_wall)
+    except StateError as error:  # the next start has to look names up, and to believe its clock
         log.warning("%s", error)
 
 

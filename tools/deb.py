@@ -121,7 +121,9 @@ def manual() -> dict[str, Entry]:
     """The manual pages; the daemon's is that of the programs beside it."""
     place = "/usr/share/man/man{}/{}.gz"
     pages = {path.stem: page(path.read_text(encoding="utf-8"), __version__) for path in _PAGES.glob("*.md")}
-    pages |= dict.fromkeys(("aovpnd-guard.8", "aovpnd-bus.8", "aovpnd-rescue.8"), ".so man8/aovpnd.8\n")
+    pages |= dict.fromkeys(
+        ("aovpnd-guard.8", "aovpnd-bus.8", "aovpnd-clock.8", "aovpnd-rescue.8"), ".so man8/aovpnd.8\n"
+    )
     return {place.format(name[-1], name): _packed(text.encode()) for name, text in pages.items()}
 
 

@@ -12,7 +12,7 @@ from ipaddress import ip_address
 from pathlib import Path
 from typing import Final
 
-from aovpnd import names, regular
+from aovpnd import clockfile, names, regular
 from aovpnd.clock import Clock
 from aovpnd.errors import StateError
 from aovpnd.inquiries import Host
@@ -86,6 +86,16 @@ class State:
         )
         if merged != old:
             self._write(ADDRESSES_FILE, json.dumps({"good": merged}) + "\n")
+
+    def keep_clock(self, shaken_wall: int | None) -> None:
+        """Note when a gateway answered, for a boot whose clock is behind (`aovpnd.clockfile`). `StateError` when that
+        fails.
+
+        The latest answer counts, not the latest time: a gateway that answers at an earlier one has none against it.
+        """
+        noted = clockfile.noted(self.state_dir)
+        if shaken_wall is not None and (noted is None or abs(shaken_wall - noted) >= clockfile.EVERY_S):
+            self._write(clockfile.FILE, f"{shaken_wall}\n")
 
     def _addresses(self) -> tuple[Host, ...]:
         """The addresses that were kept; a file that is not just as we write it is as good as none."""

@@ -60,6 +60,7 @@ PARTS: Final = (
     _part("absence", "names", "what is true without a daemon is said alike by status, commands and bus"),
     _part("vouch", "", "whether a daemon runs is asked by a status bar every second: it must cost nothing"),
     _part("regular", "", "a way to read a file that all who read one share: it must cost nothing and know nobody"),
+    _part("clockfile", "names regular logs options", "runs by itself at boot, and the daemon writes what it reads"),
     _part(
         "resolvconf", "names regular", "the way out when all else fails writes resolv.conf with it, as the daemon does"
     ),
@@ -146,7 +147,7 @@ PARTS: Final = (
     _part(
         "adapters",
         "names clock errors links ruleset render model tunnel dns inquiries sockets orders messages logs nftlib rtnl"
-        " lock resolvconf regular repairs vouch",
+        " lock resolvconf regular repairs vouch clockfile",
         "they observe and ensure; an adapter that imported core, config or daemon could decide",
     ),
     _part("adapters.routeget", "errors rtnl destinations", "one question to the kernel, and its answer"),

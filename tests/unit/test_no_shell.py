@@ -97,7 +97,13 @@ def test_installed_programs_are_isolated() -> None:
 
     assert programs.pop("/usr/sbin/aovpnd-rescue") == b"#!/bin/sh"
     assert not [path.name for path in (*SOURCES, *UNITS) if "aovpnd-rescue" in path.read_text(encoding="utf-8")]
-    assert {Path(path).name for path in programs} == {"aovpnctl", "aovpnd", "aovpnd-bus", "aovpnd-guard"}
+    assert {Path(path).name for path in programs} == {
+        "aovpnctl",
+        "aovpnd",
+        "aovpnd-bus",
+        "aovpnd-clock",
+        "aovpnd-guard",
+    }
     assert set(programs.values()) == {b"#!/usr/bin/python3 -I"}
 
 

@@ -80,7 +80,7 @@ class BootedLaptop:
     _stack: ExitStack = field(default_factory=ExitStack)
 
     @classmethod
-    def power_on(cls, image: Image, world: World, files: Tree, cards: Cards = CARDS) -> Self:
+    def power_on(cls, image: Image, world: World, files: Tree, cards: Cards = CARDS, clock: str = "utc") -> Self:
         """Switch the laptop on, its card in the home network, with ``files`` laid over its system."""
         token = secrets.token_bytes(16)
         number = sum(1 for _ in world.air.dir.glob("machine*")) + 1
@@ -92,6 +92,7 @@ class BootedLaptop:
             enter=world.air.prefix(),
             cards=(cards.built_in,),
             overlay={**furniture(token, cards), **files},
+            clock=clock,
         )
         laptop = cls(machine, world, token, cards)
         laptop._stack.enter_context(machine)

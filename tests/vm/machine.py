@@ -112,12 +112,13 @@ class Machine:
         cards: Sequence[Card],
         overlay: Tree,
         memory: int = 512,
+        clock: str = "utc",
     ) -> None:
         """Start QEMU, stopped, through the command prefix ``enter`` (which places it in a network namespace).
 
         ``directory`` takes recordings, console and sockets; it must be short (socket paths end at 107 bytes) and empty.
         ``overlay`` is laid over the root file system; executable files below /early start before systemd. ``memory`` is
-        in MiB.
+        in MiB. ``clock`` is what the hardware clock says at power-on, in QEMU's words.
         """
         self.directory = directory
         self._answers: dict[int, queue.SimpleQueue[dict[str, Any]]] = {}
@@ -130,7 +131,7 @@ class Machine:
         )
         self._open = ExitStack()
         self._listeners = [self._listen(name) for name in ("monitor", "agent")]
-        arguments = self._arguments(image, boot, memory)
+        arguments = [*self._arguments(image, boot, memory), "-rtc", f"base={clock}"]
         for card in cards:
             arguments += [
                 *("-netdev", f"tap,id={card.name},ifname={card.tap},script=no,downscript=no,vnet_hdr=off"),

@@ -8,10 +8,12 @@ last the account of all that it sent since power-on.
 
 import json
 import re
+import time
 from collections.abc import Iterator
 
 import pytest
 
+from aovpnd import clockfile, names
 from tests.lab import plan
 from tests.lab.frames import Kind
 from tests.lab.ike import Way
@@ -29,6 +31,8 @@ pytestmark = [pytest.mark.vm, pytest.mark.root, pytest.mark.slow]
 
 TUNNEL = "/etc/aovpnd/tunnels/home.conf"
 RULESETS = "/rulesets"
+NO_BATTERY = "2001-09-09T01:46:40"
+"""Where the hardware clock of the protected laptop begins."""
 
 
 @pytest.fixture(scope="module", params=SUITES)
@@ -46,7 +50,8 @@ def world() -> Iterator[World]:
 
 @pytest.fixture(scope="module")
 def laptop(suite: Image, world: World) -> Iterator[BootedLaptop]:
-    """A laptop with one tunnel configured, blocked from early boot on; its daemon does not run yet.
+    """A laptop with one tunnel configured, blocked from early boot on; its daemon does not run yet. Its clock's battery
+    is empty, and a daemon before this one noted when its gateway had answered.
 
     While it boots the control is run: were that one not seen, no test would run.
     """
@@ -58,8 +63,9 @@ def laptop(suite: Image, world: World) -> Iterator[BootedLaptop]:
         "/etc/aovpnd/aovpnd.toml": text('[tunnel]\nprefer = ["home"]\n'),
         **keys,
     }
+    noted = {f"{names.STATE_DIR}/{clockfile.FILE}": text(f"{int(time.time())}\n", 0o600)}
     rulesets = {f"{RULESETS}/{name}": text(ruleset) for name, ruleset in every_ruleset().items()}
-    with BootedLaptop.power_on(suite, world, files | rulesets) as booted:
+    with BootedLaptop.power_on(suite, world, files | rulesets | noted, clock=NO_BATTERY) as booted:
         seen_when_unblocked(suite, world, files | {"/etc/aovpnd/unblocked": text("")})
         yield booted
 
@@ -145,10 +151,14 @@ def test_guests_nft_takes_every_ruleset(laptop: BootedLaptop) -> None:
 
 
 def test_kernel_wireguard_comes_up(laptop: BootedLaptop, world: World) -> None:
-    """The daemon takes the block over, brings the tunnel up in the kernel, and traffic goes through it."""
+    """The daemon takes the block over, brings the tunnel up in the kernel, and traffic goes through it. The clock has
+    been raised to a time that gateways believe.
+    """
     machine = laptop.machine
     laptop.wait_online(laptop.built_in())
+    assert int(machine.check("date", "+%s")) < time.time() - 86400
     started = machine.run("systemctl", "start", "aovpnd.service")
+    assert abs(int(machine.check("date", "+%s")) - clockfile.EVERY_S - time.time()) < clockfile.EVERY_S, "it was raised"
     assert started.code == 0, machine.check("journalctl", "-b", "--no-pager", "-u", "aovpnd*")
 
     def status() -> dict[str, object]:
