@@ -47,8 +47,8 @@ _STORMS: Final = """
 
 So much of something that a daemon without bounds would drown in it, while everybody sends. *Silence* is the longest
 time between two meals of the watchdog (which starves after 30 s); *mended* is how long a deleted routing rule takes to
-be back and a question to be answered, in calm weather and at the end of the storm; *log* is what the daemon said of it
-all, in bytes.
+be back and a question to be answered, in calm weather and at the end of the storm; *memory* that Python's allocator has
+once taken it keeps, and needs no more of for the same storm again; *log* is what the daemon said of it all, in bytes.
 
 | storm | strength | in clear | silence | mended, calm | after | times | memory | descriptors | log |
 |---|---:|---:|---:|---:|---:|---:|---:|---:|---:|
