@@ -169,6 +169,8 @@ def _spoof(scene: Scene, tries: int) -> None:
             with _beside(host, _NEW):
                 _address_anew(scene)
                 scene.everybody_tries()
+            _address_anew(scene)  # nobody objects any more, and the next try is told to an address
+            wait_for("an address", lambda: scene.laptop.lab.address6(LINK, "link"), deadline_s=10)
 
 
 def _spoofed(scene: Scene) -> None:
