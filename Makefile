@@ -47,6 +47,10 @@ test-vm-smoke: ## only the virtual machines: Debian 12's and 13's kernels from p
 test-containers: ## only the containers: whole Debians 12 and 13 with their systemd, D-Bus, polkit, resolved
 	@tools/in-lab --container python3 -m pytest tests/container $(ARGS)
 
+.PHONY: test-rollback
+test-rollback: ## versions that break the tunnel: the one before returns; more of them than make test has time for
+	@tools/in-lab --container env AOVPND_ROLLBACK=all python3 -m pytest tests/container/test_rollback.py $(ARGS)
+
 .PHONY: mutants
 mutants: ## weaken ruleset, permits, guard and plan on purpose, and show which test notices
 	@tools/in-lab python3 -m tests.mutants $(ARGS)

@@ -16,6 +16,7 @@ from aovpnd.inquiries import BUILT_IN_ENDPOINT, EndpointPolicy, Host, Inquiry, O
 from aovpnd.ipsec import Given, Said, TunnelSpec
 from aovpnd.links import Link
 from aovpnd.repairs import Repairs, RuleAhead
+from aovpnd.rollback import RolledBack
 from aovpnd.ruleset import Address, Network, Ruleset
 from aovpnd.sockets import Sweep
 from aovpnd.tunnel import Endpoint, Interface
@@ -214,6 +215,7 @@ class Snapshot:
     unblocked: bool = False
     ipv6: bool = True
     ahead: tuple[RuleAhead, ...] = ()
+    rolled_back: RolledBack | None = None
 
 
 @dataclass(frozen=True, slots=True)

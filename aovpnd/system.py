@@ -76,6 +76,7 @@ class System:
             unblocked=self._state.unblocked(),
             ipv6=network.ipv6,
             ahead=network.ahead,
+            rolled_back=self._state.rolled_back(),
         )
 
     def apply(self, action: Action) -> None:

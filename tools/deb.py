@@ -17,11 +17,12 @@ from collections.abc import Iterator, Mapping
 from datetime import UTC, datetime
 from email.utils import format_datetime
 from pathlib import Path
+from types import MappingProxyType
 from typing import Final
 
 from aovpnd import __version__
 from tests.lab.product import CARRIED, CHECKOUT, debian_packages, installed, library
-from tests.lab.tree import Entry, File, copied, text, unpack
+from tests.lab.tree import Entry, File, Tree, copied, text, unpack
 from tools.man import page
 
 NAME: Final = "aovpnd"
@@ -79,10 +80,13 @@ def main(arguments: list[str]) -> int:
     return 0
 
 
-def build(directory: Path, version: str = f"{__version__}-{REVISION}") -> Path:
-    """Write the package of a version into a directory, and return its path; an older one there is replaced."""
+def build(directory: Path, version: str = f"{__version__}-{REVISION}", instead: Tree = MappingProxyType({})) -> Path:
+    """Write the package of a version into a directory, and return its path; an older one there is replaced.
+
+    ``instead``: files that are other ones in this package than in this tree.
+    """
     path = directory / f"{NAME}_{version}_all.deb"
-    files = contents(version)
+    files = {**contents(version), **instead}
     with tempfile.TemporaryDirectory(prefix="aovpnd-deb-") as place:
         root = Path(place) / "root"
         before = os.umask(0o022)  # directories are made on the way

@@ -12,11 +12,12 @@ from ipaddress import ip_address
 from pathlib import Path
 from typing import Final
 
-from aovpnd import clockfile, names, regular
+from aovpnd import clockfile, names, regular, rollback
 from aovpnd.clock import Clock
 from aovpnd.errors import StateError
 from aovpnd.inquiries import Host
 from aovpnd.model import Block, Intent
+from aovpnd.rollback import RolledBack
 from aovpnd.ruleset import Address
 from aovpnd.tunnel import HOST_NAME, LONGEST_NAME, TUNNEL_NAME, unfit
 
@@ -35,6 +36,7 @@ class State:
 
     config_dir: Path
     state_dir: Path
+    rolled_back_file: Path = Path(names.ROLLED_BACK)
 
     def recall(self, now: Clock) -> Intent:
         """The memory to start with. A budget that cannot be read counts as used up: when in doubt, closed."""
@@ -52,6 +54,13 @@ class State:
             return stat.S_ISREG((self.config_dir / names.UNBLOCKED_MARKER).stat().st_mode)
         except OSError:
             return False
+
+    def rolled_back(self) -> RolledBack | None:
+        """Whether a version that broke the tunnel was replaced by the one before; None also where nobody can tell."""
+        try:
+            return rollback.parse(regular.read(self.rolled_back_file, rollback.LARGEST).decode())
+        except (OSError, ValueError):
+            return None
 
     def mark(self, block: Block) -> None:
         """Write or remove the marker. `StateError` when that fails."""

@@ -14,6 +14,7 @@ from aovpnd.ipsec import TunnelSpec, called
 from aovpnd.links import Side, sides
 from aovpnd.model import Config, GuardState, Intent, Phase, Problem, Severity, Snapshot, Uplink, Wish
 from aovpnd.orders import CloseSockets, EnsureDns
+from aovpnd.rollback import told
 from aovpnd.ruleset import Address
 from aovpnd.tunnel import WireGuard
 
@@ -41,6 +42,7 @@ def problems(config: Config, intent: Intent, snapshot: Snapshot, now: View) -> t
         *_left(intent, now),
         *_elsewhere(now),
         *_record(intent),
+        *_rolled_back(snapshot),
         *_guard(snapshot),
         *_culprit(intent, snapshot),
         *fights.problems(intent, snapshot.now.boot),
@@ -241,6 +243,11 @@ def _elsewhere(now: View) -> list[Problem]:
     text = f"temporary access holds for {now.grant.link_name} alone, and traffic goes by {', '.join(sorted(best))} now"
     hint = "aovpnctl allow-temp --cancel, then aovpnctl allow-temp opens the other one; or take its cable out"
     return [Problem("access-elsewhere", Severity.WARNING, text, hint)]
+
+
+def _rolled_back(snapshot: Snapshot) -> list[Problem]:
+    found = snapshot.rolled_back
+    return [Problem("rolled-back", Severity.WARNING, *told(found))] if found is not None else []
 
 
 def _record(intent: Intent) -> list[Problem]:

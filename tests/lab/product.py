@@ -30,8 +30,11 @@ _PLACES: Final = (
     ("etc/tmpfiles.d/*.conf", "/usr/lib/tmpfiles.d"),
 )
 """Where a package puts what lies in systemd/ and etc/: what is the vendor's below /usr, so that /etc is the user's."""
-_RESCUE: Final = CHECKOUT / "systemd" / "aovpnd-rescue"
-"""The one program that is not Python: it is for when there is none."""
+_WITHOUT_PYTHON: Final = {
+    CHECKOUT / "systemd" / "aovpnd-rescue": "/usr/sbin",
+    CHECKOUT / "systemd" / "aovpnd-rollback": "/usr/lib/aovpnd",
+}
+"""The programs that are not Python: they are for when there is none, or none that works."""
 _USERS_PROGRAMS: Final = frozenset({"aovpnctl"})
 """Programs for everybody: /usr/bin. The others are services: /usr/sbin."""
 
@@ -44,7 +47,7 @@ def installed(enabled: Iterable[str] = ()) -> dict[str, Entry]:
     for program, entry_point in _project()["scripts"].items():
         directory = "/usr/bin" if program in _USERS_PROGRAMS else "/usr/sbin"
         tree[f"{directory}/{program}"] = text(_launcher(entry_point.partition(":")[0]), 0o755)
-    tree[f"/usr/sbin/{_RESCUE.name}"] = copied(_RESCUE, 0o755)
+    tree |= {f"{place}/{path.name}": copied(path, 0o755) for path, place in _WITHOUT_PYTHON.items()}
     for package in (CHECKOUT / "aovpnd", *map(library, CARRIED)):
         tree |= dict(_package(package))
     for unit in enabled:
@@ -69,7 +72,7 @@ def debian_packages() -> tuple[str, ...]:
 def shipped() -> frozenset[str]:
     """The files of systemd/ and etc/ that `installed` has a place for."""
     files = (path for pattern, _ in _PLACES for path in CHECKOUT.glob(pattern))
-    return frozenset(str(path.relative_to(CHECKOUT)) for path in (*files, _RESCUE))
+    return frozenset(str(path.relative_to(CHECKOUT)) for path in (*files, *_WITHOUT_PYTHON))
 
 
 def _project() -> dict[str, Any]:

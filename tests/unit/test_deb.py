@@ -99,6 +99,23 @@ def test_the_way_out_knows_our_names() -> None:
     subprocess.run(["sh", "-n", CHECKOUT / "systemd/aovpnd-rescue"], check=True)
 
 
+def test_every_upgrade_is_tried() -> None:
+    """The version that runs keeps itself before the next one's files come; a removal ends a trial; a purge leaves
+    nothing of it; and no postinst waits for ever, which would keep dpkg locked.
+    """
+    program = "/usr/lib/aovpnd/aovpnd-rollback"
+    text = (CHECKOUT / "systemd/aovpnd-rollback").read_text(encoding="utf-8")
+    places = [re.search(rf"(?m)^{name}=(\S+)", text) for name in ("kept", "pin")]
+
+    assert program in installed()
+    assert TEXTS["prerm"].index(f"{program} keep") < TEXTS["prerm"].index("py3clean")
+    assert f"{program} end" in TEXTS["prerm"]
+    assert f"rm -rf {' '.join(found[1] for found in places if found)}\n" in TEXTS["postrm"]
+    assert (
+        TEXTS["postinst"].count("deb-systemd-invoke") == TEXTS["postinst"].count("timeout 60 deb-systemd-invoke") == 2
+    )
+
+
 def test_only_a_purge_opens() -> None:
     """No other script deletes a table, takes a route away, or makes the marker; postrm does nothing before it knows."""
     opens = re.compile(r"delete table|flush|rule delete|stop aovpnd-guard|unblocked")

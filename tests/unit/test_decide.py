@@ -30,6 +30,7 @@ from aovpnd.model import (
     Wish,
 )
 from aovpnd.repairs import RuleAhead
+from aovpnd.rollback import Outcome, RolledBack
 from aovpnd.ruleset import L4, Device
 from aovpnd.trace import Packet
 from tests.unit.packets import packet
@@ -310,6 +311,15 @@ CASES: Final = {
         "shake",
         tunnels="work:aovpn0:down",
         problems="rule-ahead",
+    ),
+    "a version that broke the tunnel has gone": Case(
+        ONE,
+        Intent(),
+        replace(HOME_NET, rolled_back=RolledBack("2.0-1", "1.0-1", Outcome.CONNECTED)),
+        "connecting",
+        "shake",
+        tunnels="work:aovpn0:down",
+        problems="rolled-back",
     ),
     # temporary access
     "a grant": Case(Config(), OPEN, HOME_NET, "temporary-access", "shake web dns lan", "main", problems="no-tunnel"),

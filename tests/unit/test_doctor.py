@@ -39,6 +39,7 @@ from aovpnd.ctl.doctor.neighbours import NEIGHBOURS, VPNS, asked_of_systemd
 from aovpnd.ctl.doctor.tell import document, is_well, lines
 from aovpnd.ctl.terminal import PLAIN, Style
 from aovpnd.links import Link
+from aovpnd.rollback import Outcome, RolledBack
 from tests.unit.imports import ROOT
 
 NOW: Final = 1_770_000_000.0
@@ -133,6 +134,9 @@ CASES: Final[dict[str, tuple[Verdict, dict[str, Any]]]] = {
         Verdict.WARNING,
         {"daemon": replace(CONNECTED, problems=(Told("odd", "fatal", "of a later version", ""),))},
     ),
+    "rolled-back": (Verdict.WARNING, {"rolled_back": RolledBack("2.0-1", "1.0-1", Outcome.CONNECTED)}),
+    "rolled-back, in vain": (Verdict.WARNING, {"rolled_back": RolledBack("2.0-1", "1.0-1", Outcome.IN_VAIN)}),
+    "rolled-back, not even that": (Verdict.WARNING, {"rolled_back": RolledBack("2.0-1", "1.0-1", Outcome.FAILED)}),
     "program-missing": (Verdict.ERROR, {"missing_programs": ("nft",)}),
     "no-systemd": (Verdict.WARNING, {"manager": Manager.OTHER}),
     "boot-files-missing": (Verdict.WARNING, {"missing_files": ("/usr/lib/aovpnd/lockdown.nft",)}),

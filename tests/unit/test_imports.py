@@ -56,6 +56,7 @@ PARTS: Final = (
     _part("dns", "links ruleset", "whom to ask for names is data, shared by core and adapters", PURE),
     _part("doors", "", "who may have the network opened is two words; what follows is core's", PURE),
     _part("repairs", "", "what is remembered is values; what follows is core's", PURE),
+    _part("rollback", "names", "what was written of a version that went is said alike by status and doctor", PURE),
     _part("sockets", "names links ruleset", "which sockets go is data, shared by core and adapter", PURE),
     _part("absence", "names", "what is true without a daemon is said alike by status, commands and bus"),
     _part("vouch", "", "whether a daemon runs is asked by a status bar every second: it must cost nothing"),
@@ -72,7 +73,7 @@ PARTS: Final = (
     ),
     _part(
         "model",
-        "names errors clock links ruleset tunnel ipsec dns doors gateways inquiries sockets repairs",
+        "names errors clock links ruleset tunnel ipsec dns doors gateways inquiries sockets repairs rollback",
         "the nouns that all share: whatever they imported, all would import",
         PURE,
     ),
@@ -97,7 +98,7 @@ PARTS: Final = (
     # decisions
     _part(
         "core",
-        "names clock errors links ruleset model tunnel ipsec dns doors gateways inquiries sockets repairs orders",
+        "names clock errors links ruleset model tunnel ipsec dns doors gateways inquiries sockets repairs rollback orders",
         "decisions are pure: no clock, no logging, no input or output, so that a test can go through all of them",
         PURE,
     ),
@@ -147,7 +148,7 @@ PARTS: Final = (
     _part(
         "adapters",
         "names clock errors links ruleset render model tunnel dns inquiries sockets orders messages logs nftlib rtnl"
-        " lock resolvconf regular repairs vouch clockfile",
+        " lock resolvconf regular repairs rollback vouch clockfile",
         "they observe and ensure; an adapter that imported core, config or daemon could decide",
     ),
     _part("adapters.routeget", "errors rtnl destinations", "one question to the kernel, and its answer"),
@@ -209,13 +210,13 @@ PARTS: Final = (
     _part("ctl.export", "names errors config model tunnel", "reads one file, as the daemon would"),
     _part(
         "ctl.doctor",
-        "names errors regular config model tunnel ipsec links ruleset",
+        "names errors regular rollback config model tunnel ipsec links ruleset",
         "reads all that there is and changes nothing: no adapter, no order, no daemon",
     ),
     *(
         _part(
             f"ctl.doctor.{module}",
-            "names links",
+            "names links rollback",
             "what is said of a machine is a function of what was seen of it, so that tests need no machine",
             PURE,
         )

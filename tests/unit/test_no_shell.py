@@ -87,7 +87,8 @@ def test_units_and_rules() -> None:
 
 def test_installed_programs_are_isolated() -> None:
     """Each program that is installed is Python with -I: no code from PYTHONPATH, the working directory, or a home.
-    One is not: aovpnd-rescue, which is for when Python is broken; no other program of ours starts it.
+    Two are not: aovpnd-rescue, which is for when Python is broken, and which no other program of ours starts; and
+    aovpnd-rollback, which judges a version that may be broken in any way, and which a unit of its own starts.
     """
     programs = {
         path: entry.data.split(b"\n", 1)[0]
@@ -96,6 +97,9 @@ def test_installed_programs_are_isolated() -> None:
     }
 
     assert programs.pop("/usr/sbin/aovpnd-rescue") == b"#!/bin/sh"
+    assert programs.pop("/usr/lib/aovpnd/aovpnd-rollback") == b"#!/bin/sh"
+    starts = [path.name for path in (*SOURCES, *UNITS) if "aovpnd-rollback watch" in path.read_text(encoding="utf-8")]
+    assert starts == ["aovpnd-rollback.service"]
     assert not [path.name for path in (*SOURCES, *UNITS) if "aovpnd-rescue" in path.read_text(encoding="utf-8")]
     assert {Path(path).name for path in programs} == {
         "aovpnctl",

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 from aovpnd import names
 from aovpnd.ctl.doctor.facts import Area, Facts, Finding, Manager, Mark, Running, Table, Verdict
 from aovpnd.links import Side, sides
+from aovpnd.rollback import told
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -144,7 +145,7 @@ def _versions(families: list[int]) -> str:
 # -- the programs -----------------------------------------------------------------------------------------------------
 def programs(facts: Facts) -> Iterator[Finding]:
     """Do they run, and are they of one version?"""
-    found = [*_daemon(facts), *_others(facts), *_outdated(facts), *_told(facts)]
+    found = [*_daemon(facts), *_others(facts), *_outdated(facts), *_rolled_back(facts), *_told(facts)]
     yield from found
     if facts.missing_programs:
         text = f"missing: {', '.join(facts.missing_programs)}"
@@ -193,6 +194,11 @@ def _outdated(facts: Facts) -> Iterator[Finding]:
             )
             hint = f"systemctl restart {units[process.program]}; the block stays meanwhile"
             yield _say(Area.PROGRAMS, Verdict.WARNING, "program-outdated", text, hint)
+
+
+def _rolled_back(facts: Facts) -> Iterator[Finding]:
+    if facts.rolled_back is not None:
+        yield _say(Area.PROGRAMS, Verdict.WARNING, "rolled-back", *told(facts.rolled_back))
 
 
 def _told(facts: Facts) -> Iterator[Finding]:

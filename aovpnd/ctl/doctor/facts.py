@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from enum import StrEnum
 
 from aovpnd.links import Link
+from aovpnd.rollback import RolledBack
 
 
 class Area(StrEnum):
@@ -265,6 +266,7 @@ class Facts:
     """Units that something at boot wants, by the links in /etc/systemd/system."""
     missing_files: tuple[str, ...] = ()
     """Files of early boot that are not there."""
+    rolled_back: RolledBack | None = None
     configuration: Configuration | None = None
     network_manager: NetworkManager = NetworkManager()
     networkd: Networkd = Networkd()

@@ -9,7 +9,7 @@ from importlib.util import find_spec
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from aovpnd import __version__, names
+from aovpnd import __version__, names, rollback
 from aovpnd.config import check, load
 from aovpnd.ctl import reading
 from aovpnd.ctl.doctor import parse
@@ -105,6 +105,7 @@ def gather(runtime_dir: str, config_dir: str, state_dir: str, look: Looking | No
         units=_units(look) if manager is Manager.SYSTEMD else None,
         enabled=frozenset(_enabled(look)),
         missing_files=tuple(_missing_files(look)),
+        rolled_back=rollback.parse(look.text(names.ROLLED_BACK, rollback.LARGEST) or ""),
         configuration=_configuration(look, config_dir, state_dir),
         network_manager=_network_manager(look, has_manager),
         networkd=_networkd(look),
