@@ -117,6 +117,7 @@ def test_from_installation_to_purge(bare: tuple[Protected, Container]) -> None:
         assert "sudo /etc/aovpnd/removed/aovpnd-rescue" in said
         assert system.path("/etc/aovpnd/removed/aovpnd-rescue").stat().st_mode & 0o777 == 0o755
         assert not system.path("/usr/lib/aovpnd").exists()
+        assert not system.path("/etc/systemd/system/aovpnd-rollback.service").exists(), "nor is a version on trial"
         assert system.path("/etc/aovpnd/tunnels/home.conf").exists()
         # As at the next boot: what was kept loads the block, also where there is none.
         system.shell("nft delete table inet aovpnd")
@@ -129,5 +130,6 @@ def test_from_installation_to_purge(bare: tuple[Protected, Container]) -> None:
     wait_for("the network", lambda: reaches_the_internet(net), deadline_s=30)
     everybody_leaves(net)
     left = "ls -d /etc/aovpnd /var/lib/aovpnd* /run/aovpnd /etc/udev/rules.d/82-* /etc/systemd/system/aovpnd*"
+    left += " /etc/systemd/system/*/aovpnd-rollback* /etc/apt/preferences.d/aovpnd*"
     assert system.run("sh", "-c", f"{left} 2>/dev/null; ip rule | grep 24943; nft list tables").stdout == ""
     assert system.run("systemctl", "is-enabled", LOCKDOWN).stdout.strip() in {"", "not-found"}

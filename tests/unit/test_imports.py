@@ -98,7 +98,8 @@ PARTS: Final = (
     # decisions
     _part(
         "core",
-        "names clock errors links ruleset model tunnel ipsec dns doors gateways inquiries sockets repairs rollback orders",
+        "names clock errors links ruleset model tunnel ipsec dns doors gateways inquiries sockets repairs orders"
+        " rollback",
         "decisions are pure: no clock, no logging, no input or output, so that a test can go through all of them",
         PURE,
     ),
