@@ -128,6 +128,23 @@ def outcome(laptop: Booted) -> str:
     return path.read_text(encoding="utf-8").strip() if path.exists() else ""
 
 
+def candidate(system: Container, *offered: str) -> str:
+    """What ``apt upgrade`` would install where a repository offers some versions."""
+    system.shell("rm -rf /root/repository; mkdir /root/repository")
+    for version in offered:
+        system.shell(
+            f"""cp /root/{version}.deb /root/repository; cd /root/repository
+            dpkg-deb --field {version}.deb >>Packages
+            echo "Filename: ./{version}.deb" >>Packages; echo "Size: $(stat -c %s {version}.deb)" >>Packages
+            echo "SHA256: $(sha256sum {version}.deb | cut -d ' ' -f 1)" >>Packages; echo >>Packages"""
+        )
+    system.write("/root/local.list", "deb [trusted=yes] file:/root/repository ./\n")
+    only = ("-o", "Dir::Etc::sourcelist=/root/local.list", "-o", "Dir::Etc::sourceparts=/dev/null")
+    system.check("apt-get", *only, "-o", "APT::Sandbox::User=root", "update")
+    policy = system.check("apt-cache", *only, "policy", "aovpnd")
+    return next(line.split()[1] for line in policy.splitlines() if line.startswith("  Candidate:"))
+
+
 @contextmanager
 def on_trial(laptop: Booted) -> Iterator[Watch]:
     """Nothing leaves until the trial is over, and everybody has tried again."""
@@ -170,6 +187,8 @@ def test_a_version_that_never_connects_goes_again(laptop: Booted) -> None:
     laptop.wait_works()
 
     assert (version(laptop), outcome(laptop)) == (f"installed {GOOD}", f"{MUTE} {GOOD} connected")
+    assert candidate(laptop.system, MUTE) == GOOD, "apt does not take it again"
+    assert candidate(laptop.system, MUTE, MENDED) == MENDED, "and takes another"
 
 
 @LONG
