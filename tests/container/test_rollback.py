@@ -168,10 +168,10 @@ def test_a_version_that_is_dead_goes_again(machine: Booted) -> None:
 
     with on_trial(machine):
         apt(system, DEAD)
+    assert (version(machine), outcome(machine)) == (f"installed {GOOD}", f"{DEAD} {GOOD} connected"), told(machine)
     machine.wait_works()
     assert f"version {DEAD} has not had the tunnel back" in told(machine)
     assert f"version {GOOD} is back, and the tunnel with it" in told(machine)
-    assert (version(machine), outcome(machine)) == (f"installed {GOOD}", f"{DEAD} {GOOD} connected")
     assert system.run("dpkg", "--audit").stdout == ""
     assert "python4" not in system.check("cat", "/usr/sbin/aovpnd", "/usr/sbin/aovpnd-guard")
     assert "rolled-back" in {problem["code"] for problem in machine.status()["problems"]}

@@ -374,7 +374,7 @@ def test_refused_and_installed_again(machine: Machine) -> None:
 
 def test_back_at_the_last_moment(machine: Machine) -> None:
     """While dpkg is locked the tunnel comes back: nothing is replaced."""
-    (machine.world / "refuses").write_text("dpkg frontend lock was locked by another process\n", "utf-8")
+    (machine.world / "refuses").write_text("dpkg frontend lock was locked by apt process with pid 5\n", "utf-8")
     said = machine.watch({5: CONNECTED, 7: 'rm "$W/refuses"'})
 
     assert "before it was replaced" in said
