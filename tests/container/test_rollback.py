@@ -215,6 +215,7 @@ def test_another_upgrade_in_the_middle(laptop: Booted) -> None:
     system = laptop.system
     with on_trial(laptop):
         apt(system, MUTE)
+        assert UNIT in system.show("multi-user.target", "Wants")["Wants"].split(), "it goes on after a reboot"
         system.kill(UNIT)  # whoever kills the judge gets another one
         apt(system, MENDED)
     assert (version(laptop), outcome(laptop)) == (f"installed {MENDED}", "")
