@@ -61,6 +61,10 @@ def mute() -> Tree:
 VERSIONS: Final = {OLD: dict, GOOD: dict, DEAD: dead, MUTE: mute, MENDED: dict}
 
 
+FILES: Final[dict[str, Tree]] = {}
+"""What each Debian's machine was booted with."""
+
+
 @pytest.fixture(scope="module")
 def machine(nspawn: None, suite: str, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Booted]:
     """A laptop at home with the real package, connected; the other versions lie in /root."""
@@ -78,6 +82,7 @@ def machine(nspawn: None, suite: str, tmp_path_factory: pytest.TempPathFactory) 
         drop_in = {f"/etc/systemd/system/{UNIT}.d/quick.conf": text(SPANS)}
         conf = text(net.lab.tunnel_conf, 0o600)
         files = {**furniture(Manager.NETWORK_MANAGER), **packages, **drop_in, "/root/home.conf": conf}
+        FILES[suite] = files
         net.world.attach("wlan0", "home")
         system = stack.enter_context(Container.boot(net.lab.host, suite, files))
         system.wait_booted()
@@ -145,15 +150,20 @@ def candidate(system: Container, *offered: str) -> str:
     return next(line.split()[1] for line in policy.splitlines() if line.startswith("  Candidate:"))
 
 
+def until_over(laptop: Booted, watch: Watch) -> None:
+    """Wait for the end of the trial, and until everybody has tried again."""
+    try:
+        watch.until("the end of the trial", lambda: is_over(laptop), deadline_s=AFTER_S * 15)
+    except LabError as error:
+        raise AssertionError(f"{error}\n{version(laptop)}\n{told(laptop)}\n{laptop.describe()}") from error
+
+
 @contextmanager
 def on_trial(laptop: Booted) -> Iterator[Watch]:
     """Nothing leaves until the trial is over, and everybody has tried again."""
     with laptop.net.nothing_leaves() as watch:
         yield watch
-        try:
-            watch.until("the end of the trial", lambda: is_over(laptop), deadline_s=AFTER_S * 15)
-        except LabError as error:
-            raise AssertionError(f"{error}\n{told(laptop)}\n{laptop.describe()}") from error
+        until_over(laptop, watch)
 
 
 def test_a_version_that_is_dead_goes_again(machine: Booted) -> None:
@@ -242,3 +252,32 @@ def test_it_cannot_return(laptop: Booted) -> None:
         laptop.wait_works()
     assert outcome(laptop) == ""
     assert not system.path(PIN).exists()
+
+
+@LONG
+def test_the_power_is_cut_while_it_returns(laptop: Booted) -> None:
+    """Dpkg is in the middle of its work: the next boot is closed from its beginning, and has the work done."""
+    net, world, system = laptop.net, laptop.world, laptop.system
+    with net.nothing_leaves():
+        apt(system, MUTE)
+        wait_for("the end of the time", system.path(f"{KEPT}/trial/back").exists, deadline_s=60, poll_s=0.01)
+        wait_for("dpkg to unpack", system.path("/var/lib/dpkg/tmp.ci/control").exists, deadline_s=10, poll_s=0.005)
+        system.close()
+    # What no machine keeps over a power cut.
+    world.detach("wlan0")
+    net.lab.host.run("nft", "flush", "ruleset")
+    cards_before_a_boot(world)
+    for link in world.links:
+        net.lab.udev_rule(link)
+    with net.watch() as watch:
+        world.attach("wlan0", "home")
+        with Container.boot(net.lab.host, system.suite, FILES[system.suite], system.disk) as again:
+            laptop.system = again
+            again.wait_booted()
+            again.check("nmcli", "--wait", "0", "connection", "up", "wlan0")
+            until_over(laptop, watch)
+            laptop.wait_works()
+            watch.everybody_tries()
+            assert (version(laptop), outcome(laptop)) == (f"installed {GOOD}", f"{MUTE} {GOOD} connected"), told(laptop)
+            assert again.run("dpkg", "--audit").stdout == ""
+    watch.assert_silence()

@@ -164,12 +164,15 @@ class Container:
     leader: int
     """Its systemd, by this world's process ids."""
     _nspawn: subprocess.Popen[bytes]
+    disk: Path
+    """Where what it writes is kept, for another `boot`."""
     _stack: contextlib.ExitStack
 
     @classmethod
-    def boot(cls, host: Host, suite: str, files: Tree) -> Self:
+    def boot(cls, host: Host, suite: str, files: Tree, disk: Path | None = None) -> Self:
         """Boot a suite with ``files`` laid over it, in the network of ``host``; returns when its systemd has started.
 
+        ``disk``: that of a closed container which was booted with the same files; what it has written is there.
         What an earlier container left in that network (links, addresses, rulesets) is still there. LabError when
         nspawn does not get that far.
         """
@@ -178,7 +181,7 @@ class Container:
         directory = host.dir / f"container{number}"
         with contextlib.ExitStack() as stack:
             lower = _layer(suite, files, host.dir.parent)
-            root = stack.enter_context(_overlay(directory, (lower, image(suite))))
+            root = stack.enter_context(_overlay(directory, (lower, image(suite)), disk))
             cgroup = stack.enter_context(_cgroup(f"{host.dir.parent.name}-{number}"))
             command = [
                 *program(image(suite), "systemd-nspawn"),
@@ -203,7 +206,7 @@ class Container:
             if leader < 0:
                 console_text = (directory / "console.log").read_text(encoding="utf-8", errors="replace")
                 raise LabError(f"the {suite} container did not start: {console_text.strip()[-800:]}")
-            return cls(suite, host, leader, nspawn, stack.pop_all())
+            return cls(suite, host, leader, nspawn, disk or directory, stack.pop_all())
         raise AssertionError("unreachable")
 
     def wait_booted(self, *, deadline_s: float = 60.0) -> None:
@@ -372,11 +375,14 @@ def _layer(suite: str, files: Tree, world_dir: Path) -> Path:
 
 
 @contextlib.contextmanager
-def _overlay(directory: Path, lower: tuple[Path, ...]) -> Iterator[Path]:
-    """Mount ``directory/root``: ``lower``, the topmost first, below what is written into ``directory/upper``."""
-    root, upper, work = (directory / name for name in ("root", "upper", "work"))
+def _overlay(directory: Path, lower: tuple[Path, ...], disk: Path | None = None) -> Iterator[Path]:
+    """Mount ``directory/root``: ``lower``, the topmost first, below what is written into ``directory/upper``, or into
+    that of another ``disk``.
+    """
+    disk = disk or directory
+    root, upper, work = directory / "root", disk / "upper", disk / "work"
     for path in (root, upper, work):
-        path.mkdir(parents=True)
+        path.mkdir(parents=True, exist_ok=True)
     options = f"lowerdir={':'.join(map(str, lower))},upperdir={upper},workdir={work}"
     run(("mount", "-t", "overlay", "-o", options, "overlay", str(root)))
     try:
