@@ -21,7 +21,7 @@ from aovpnd.core.answers import answer as answer_to
 from aovpnd.core.decide import decide
 from aovpnd.core.fights import rested
 from aovpnd.core.picture import Picture
-from aovpnd.core.plan import diff, due
+from aovpnd.core.plan import diff, due, is_vital
 from aovpnd.core.sightless import sightless
 from aovpnd.destinations import Destination, Routed
 from aovpnd.errors import AovpndError, CommandRefused, SystemFault
@@ -31,10 +31,8 @@ from aovpnd.model import Config, Desired, Intent, Snapshot
 from aovpnd.orders import (
     Action,
     Answer,
-    CloseSockets,
     Command,
     Connect,
-    EnsureDns,
     LoadRuleset,
     Question,
     Refusal,
@@ -313,7 +311,7 @@ class Daemon:
             except SystemFault as error:
                 self._intent = memory.failed(self._intent, action, snapshot.now.boot, error.text, error.hint)
                 _say(journal.failed(picture, action, tuple(done), str(error)))
-                if isinstance(action, CloseSockets | EnsureDns):
+                if not is_vital(action):
                     continue  # no command is refused, and nothing waits, because programs notice late
                 return error
             self._intent = memory.performed(self._intent, action, snapshot.now.boot)

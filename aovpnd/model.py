@@ -9,6 +9,7 @@ from dataclasses import dataclass
 from enum import StrEnum
 
 from aovpnd.clock import Clock
+from aovpnd.confirmation import NEEDLESS, Confirmation, Logins
 from aovpnd.dns import UNTOUCHED, Dns, DnsState
 from aovpnd.doors import Openers, WhileConnected
 from aovpnd.gateways import FRESH, Doubt, Gateways, Heard, Path, PathMtu, Provoked
@@ -196,7 +197,8 @@ class Snapshot:
 
     ``main`` holds the routes of the main table; ``ruleset`` is the `Ruleset` that is loaded, or None when the table is
     absent, altered, or not known to be ours (after a start); ``culprit`` is who changed it ("nft[23515]"), if seen.
-    ``resolvers`` are the network's own; ``unblocked``: the marker file is there; ``ipv6``: the kernel speaks it.
+    ``resolvers`` are the network's own; ``unblocked``: the marker file is there; ``ipv6``: the kernel speaks it;
+    ``confirmation`` is what the disk keeps; ``logins`` are looked at while there was none.
     """
 
     now: Clock
@@ -216,6 +218,8 @@ class Snapshot:
     ipv6: bool = True
     ahead: tuple[RuleAhead, ...] = ()
     rolled_back: RolledBack | None = None
+    confirmation: Confirmation = NEEDLESS
+    logins: Logins = Logins.LOCAL
 
 
 @dataclass(frozen=True, slots=True)
@@ -289,6 +293,8 @@ class Intent:
     """
 
     block: Block = Block.ON
+    confirmation: Confirmation = NEEDLESS
+    undone_at: float | None = None  # when the block last undid itself
     wish: Wish = Wish.CONNECT
     chosen: str | None = None
     grant: Grant | None = None
@@ -344,13 +350,14 @@ class Severity(StrEnum):
 
 @dataclass(frozen=True, slots=True)
 class Problem:
-    """Something that is wrong beside the phase, and since when if it was an event; it clears itself with its cause."""
+    """Something that is wrong beside the phase, ``at`` or ``until`` some time; it clears itself with its cause."""
 
     code: str
     severity: Severity
     text: str
     hint: str = ""
     at: float | None = None
+    until: float | None = None
 
 
 class LinkWish(StrEnum):
@@ -386,6 +393,7 @@ class Desired:
     dns: Dns | None = None
     guard: GuardState = GuardState.HELD
     unblocked: bool = False
+    confirmation: Confirmation = NEEDLESS
     uplinks: tuple[Uplink, ...] = ()
     order: tuple[str, ...] = ()
     problems: tuple[Problem, ...] = ()

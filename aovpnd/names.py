@@ -79,6 +79,8 @@ XFRM: Final = "xfrm"
 TUNNEL_KINDS: Final = ("wireguard", XFRM, "tun")
 """Link kinds (IFLA_INFO_KIND) that a tunnel of ours can have."""
 
+CONFIG_CLOSED: Final = "config-closed"
+"""The code of the problem that says that the tightest settings are in force, since none could ever be read."""
 PREFER: Final = "tunnel.prefer"
 """The key of the order that is in force where no kind of uplink has one of its own."""
 
@@ -96,6 +98,8 @@ TUNNELS: Final = "tunnels"
 """CONFIG_DIR/tunnels: a file for each."""
 UNBLOCKED_MARKER: Final = "unblocked"
 """CONFIG_DIR/unblocked: present while an administrator has taken the block off for good."""
+CONFIRMATION_FILE: Final = "confirmation"
+"""STATE/confirmation: what became of this machine's first block (`confirmation`)."""
 STATUS_FILE: Final = "status.json"
 LOCK_FILE: Final = "lock"
 """Readers ask whether it is held (`vouch`): then a daemon runs. Each daemon replaces the file."""

@@ -3,7 +3,9 @@
 
 from collections.abc import Mapping
 from dataclasses import dataclass
+from typing import assert_never
 
+from aovpnd.confirmation import Confirmation, Standing
 from aovpnd.destinations import Destination
 from aovpnd.dns import Dns
 from aovpnd.doors import Door
@@ -119,6 +121,25 @@ class EnsureDns:
         return f"names: {what}{f' ({self.reason})' if self.reason else ''}"
 
 
+@dataclass(frozen=True, slots=True)
+class KeepConfirmation:
+    """Write down whether the block stands for good, or how long it waits for somebody's word."""
+
+    confirmation: Confirmation
+
+    def describe(self) -> str:
+        """One line for the log."""
+        match self.confirmation.standing:
+            case Standing.NEVER:
+                return "remember that no block was confirmed"
+            case Standing.AWAITED:
+                return "remember that the block undoes itself"
+            case Standing.GIVEN | Standing.NEEDLESS:
+                return "remember that the block stands for good"
+            case _:
+                assert_never(self.confirmation.standing)
+
+
 Action = (
     LoadRuleset
     | EnsureCopies
@@ -128,6 +149,7 @@ Action = (
     | CloseSockets
     | EnsureGuard
     | MarkUnblocked
+    | KeepConfirmation
     | EnsureDns
 )
 
@@ -169,6 +191,11 @@ class SetBlock:
 
 
 @dataclass(frozen=True, slots=True)
+class Confirm:
+    """Let the block stay, on or yet to come, that would undo itself."""
+
+
+@dataclass(frozen=True, slots=True)
 class Reload:
     """Read the configuration again."""
 
@@ -193,7 +220,16 @@ class NameNetworks:
 
 
 Command = (
-    AllowTemporary | CancelTemporary | Connect | Disconnect | SetBlock | Reload | PrepareSleep | Woke | NameNetworks
+    AllowTemporary
+    | CancelTemporary
+    | Connect
+    | Disconnect
+    | SetBlock
+    | Confirm
+    | Reload
+    | PrepareSleep
+    | Woke
+    | NameNetworks
 )
 
 

@@ -48,6 +48,7 @@ STATUS = {
     "uplinks": [UPLINK],
     "tunnels": [TUNNEL],
     "temporary_access": (ACCESS, None),
+    "block": dict,
     "problems": [PROBLEM],
 }
 """The parts of RUNTIME/status.json that its readers use; there may be others."""

@@ -12,6 +12,7 @@ from typing import Final
 
 from aovpnd import __version__
 from aovpnd.clock import Clock
+from aovpnd.confirmation import Standing
 from aovpnd.ipsec import TunnelSpec, backend_of
 from aovpnd.links import uplink_kind
 from aovpnd.model import (
@@ -58,6 +59,9 @@ def document(config: Config, intent: Intent, snapshot: Snapshot, desired: Desire
             "guarded": snapshot.guard is GuardState.HELD,
             "managed_by": managed_by(config),
             "user_may_unblock": False,  # taking the block off is for administrators alone
+            "confirmed": intent.confirmation.standing in {Standing.GIVEN, Standing.NEEDLESS},
+            "undone_in_s": _undone_in(intent, snapshot.now),
+            "_undone_boot": intent.confirmation.until if _is_awaited(intent) else None,
         },
         "dns": _dns(desired, snapshot),
         "problems": [_problem(problem, snapshot.now) for problem in desired.problems],
@@ -72,7 +76,16 @@ def _problem(problem: Problem, now: Clock) -> Document:
         "text": problem.text,
         "hint": problem.hint,
     }
+    said |= {} if problem.until is None else {"_until_boot": problem.until}
     return said if problem.at is None else {**said, "_at_wall": round(now.wall_at(problem.at))}
+
+
+def _is_awaited(intent: Intent) -> bool:
+    return intent.confirmation.standing is Standing.AWAITED
+
+
+def _undone_in(intent: Intent, now: Clock) -> int | None:
+    return max(0, math.ceil(intent.confirmation.until - now.boot)) if _is_awaited(intent) else None
 
 
 def managed_by(config: Config) -> str | None:

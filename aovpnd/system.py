@@ -19,10 +19,12 @@ from aovpnd.adapters.probe import probe
 from aovpnd.adapters.routeget import look_up
 from aovpnd.adapters.state import State
 from aovpnd.backends.tunnels import Tunnels
+from aovpnd.confirmation import Logins, Standing
 from aovpnd.destinations import Destination, Routed
 from aovpnd.errors import NetlinkError, NftError
 from aovpnd.inquiries import Finding, Inquiry, LookUp, MeasurePath, ProbeTunnel
 from aovpnd.links import Link
+from aovpnd.logins import logins
 from aovpnd.model import Copies, GuardState, Intent, Snapshot
 from aovpnd.nftlib import Nft
 from aovpnd.orders import (
@@ -33,6 +35,7 @@ from aovpnd.orders import (
     EnsureGuard,
     EnsureRouting,
     EnsureTunnel,
+    KeepConfirmation,
     LoadRuleset,
     MarkUnblocked,
     RemoveTunnel,
@@ -60,8 +63,10 @@ class System:
         """
         network = self._network().observe()
         tables, copies = self._tables(network.links)
+        now = self._clock.read()
+        confirmation = self._state.confirmation(now)
         return Snapshot(
-            now=self._clock.read(),
+            now=now,
             links=network.links,
             addresses=network.addresses,
             main=network.main,
@@ -77,6 +82,8 @@ class System:
             ipv6=network.ipv6,
             ahead=network.ahead,
             rolled_back=self._state.rolled_back(),
+            confirmation=confirmation,
+            logins=logins() if confirmation.standing is Standing.NEVER else Logins.LOCAL,
         )
 
     def apply(self, action: Action) -> None:
@@ -98,6 +105,8 @@ class System:
                 self._guard.ensure(state)
             case MarkUnblocked(block):
                 self._state.mark(block)
+            case KeepConfirmation(confirmation):
+                self._state.keep_confirmation(confirmation)
             case EnsureDns(dns):
                 self._names.ensure(dns)
             case _:

@@ -1,6 +1,6 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""What must survive a restart: the marker that keeps the block off, the budget of temporary access, the tunnel that was
-chosen.
+"""What must survive a restart: the marker that keeps the block off, whether the block is confirmed, the budget of
+temporary access, the tunnel that was chosen.
 """
 
 import json
@@ -14,6 +14,7 @@ from typing import Final
 
 from aovpnd import clockfile, names, regular, rollback
 from aovpnd.clock import Clock
+from aovpnd.confirmation import NEEDLESS, NEVER, Confirmation, Standing, parse, spell
 from aovpnd.errors import StateError
 from aovpnd.inquiries import Host
 from aovpnd.model import Block, Intent
@@ -43,6 +44,7 @@ class State:
         used = self._used(now)
         return Intent(
             block=Block.OFF if self.unblocked() else Block.ON,
+            confirmation=self.confirmation(now),
             used=(now.boot,) * 3 if used is None else used,
             unread_at=now.boot if used is None else None,
             hosts=self._addresses(),
@@ -74,8 +76,29 @@ class State:
         except OSError as error:
             raise StateError(f"{path}: {error.strerror}", hint="is the file system full or read-only?") from error
 
+    def confirmation(self, now: Clock) -> Confirmation:
+        """What became of this machine's first block; it stands for good as long as nobody can tell."""
+        try:
+            text = regular.read(self.state_dir / names.CONFIRMATION_FILE, _LARGEST).decode("ascii")
+        except FileNotFoundError:
+            return NEVER
+        except (OSError, ValueError):
+            return NEEDLESS
+        return parse(text, _boot_id(), now.boot)
+
+    def keep_confirmation(self, confirmation: Confirmation) -> None:
+        """Write it down, so that a restart or a reboot goes on with it. `StateError` when that fails."""
+        if confirmation.standing is Standing.NEVER:
+            self._remove(names.CONFIRMATION_FILE)
+        else:
+            self._write(names.CONFIRMATION_FILE, spell(confirmation, _boot_id()))
+
     def remember(self, intent: Intent, now: Clock) -> None:
-        """Keep the budget, and the tunnel that the user named, or that none was. `StateError` when that fails."""
+        """Keep the budget, the tunnel that the user named, or that none was, and that the block was confirmed.
+        `StateError` when that fails.
+        """
+        if intent.confirmation.standing is Standing.GIVEN and self.confirmation(now) != intent.confirmation:
+            self.keep_confirmation(intent.confirmation)
         grants = [{"boot": at, "wall": now.wall - (now.boot - at)} for at in intent.used]
         self._write(BUDGET_FILE, json.dumps({"boot_id": _boot_id(), "grants": grants}) + "\n")
         if intent.chosen is None:

@@ -35,6 +35,7 @@ ACTIONS: Final[Mapping[str, tuple[Action, ...]]] = {
     "Disconnect": (Action.DISCONNECT,),
     "Unblock": (Action.UNBLOCK,),
     "Block": (Action.UNBLOCK,),
+    "Confirm": (Action.UNBLOCK,),
     "Reload": (Action.IMPORT,),
 }
 """Every method, and the actions that its caller must all be authorised for. A method that is not here is nobody's."""

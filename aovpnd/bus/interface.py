@@ -59,6 +59,11 @@ XML: Final = f"""
     <method name="Unblock">
       <arg name="text" type="s" direction="out"/>
     </method>
+    <!-- Let the first block of this machine stay, on or yet to come, which would undo itself where somebody is logged
+         in over the network. polkit: org.aovpnd1.unblock -->
+    <method name="Confirm">
+      <arg name="text" type="s" direction="out"/>
+    </method>
     <!-- Read the configuration again, as after an import. polkit: org.aovpnd1.import -->
     <method name="Reload">
       <arg name="text" type="s" direction="out"/>

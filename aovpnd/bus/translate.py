@@ -59,6 +59,7 @@ _REQUESTS: Final[Mapping[str, Callable[..., Request]]] = {
     "Disconnect": lambda: {"command": "disconnect"},
     "Block": lambda: {"command": "block"},
     "Unblock": lambda: {"command": "unblock"},
+    "Confirm": lambda: {"command": "confirm"},
     "Reload": lambda: {"command": "reload"},
 }
 

@@ -27,8 +27,6 @@ CHOICE_FILE: Final = "choice.toml"
 
 KEPT: Final = "config-kept"
 """The code of the problem that says that an older configuration is in force."""
-CLOSED: Final = "config-closed"
-"""The code of the problem that says that the tightest settings are in force."""
 
 _TIGHTEST: Final = Settings(
     temporary_access=TemporaryAccessPolicy(enabled=Enabled.NO),
@@ -195,7 +193,7 @@ def _settings_in_force(found: Settings | None, previous: Config | None) -> tuple
         )
         return kept, [_kept("settings: the last good ones are in force")]
     text = "settings: temporary access and the local network stay closed until the files can be read"
-    return _TIGHTEST, [Problem(CLOSED, Severity.WARNING, text, "aovpnctl check says what to do")]
+    return _TIGHTEST, [Problem(names.CONFIG_CLOSED, Severity.WARNING, text, "aovpnctl check says what to do")]
 
 
 def _kept(text: str) -> Problem:

@@ -8,7 +8,7 @@ it. What is read off the world is in `view`, what may pass in `permits` and `fir
 from typing import Final
 
 from aovpnd import names
-from aovpnd.core import dns, failover, fights, firewall, health, lookups, mtu, sockets, uplinks
+from aovpnd.core import confirming, dns, failover, fights, firewall, health, lookups, mtu, sockets, uplinks
 from aovpnd.core.permits import (
     Asks,
     Facts,
@@ -39,12 +39,12 @@ def decide(config: Config, intent: Intent, snapshot: Snapshot) -> Desired:
     now = view(config, intent, snapshot)
     if now.phase is Phase.UNBLOCKED:
         return Desired(
-            phase=now.phase,
-            ruleset=None,
-            routing=None,
+            *(now.phase, None, None),
             guard=GuardState.MISSING,
             unblocked=True,
+            confirmation=intent.confirmation,
             uplinks=now.uplinks,
+            problems=tuple(confirming.problems(intent)),
             wake_at=_next(snapshot, [failure.retry_at for failure in intent.failures]),
         )
     return Desired(
@@ -54,6 +54,7 @@ def decide(config: Config, intent: Intent, snapshot: Snapshot) -> Desired:
         tunnels=_tunnels(intent, snapshot, now),
         sweep=sockets.sweep(config, intent, snapshot, now),
         dns=dns.dns(snapshot, now),
+        confirmation=intent.confirmation,
         uplinks=now.uplinks,
         order=tuple(spec.name for spec in now.order),
         inquiries=(
@@ -178,7 +179,7 @@ def _beside(intent: Intent, snapshot: Snapshot, now: View) -> tuple[TunnelWish, 
 
 def _wake_at(config: Config, intent: Intent, snapshot: Snapshot, now: View) -> float | None:
     """The next moment at which time alone would change the answer."""
-    moments = [*(failure.retry_at for failure in intent.failures), *fights.moments(intent)]
+    moments = [*(failure.retry_at for failure in intent.failures), *fights.moments(intent), *confirming.moments(intent)]
     if snapshot.guard is not GuardState.HELD:
         moments.append(snapshot.now.boot + GUARD_LOOK_S)
     if now.grant is not None:

@@ -11,7 +11,8 @@ from dataclasses import replace
 from typing import Final, assert_never
 
 from aovpnd.clock import Clock
-from aovpnd.core import endpoints, failover, fights, health, lookups, mtu, plan, problems, sleep, sockets
+from aovpnd.confirmation import Standing
+from aovpnd.core import confirming, endpoints, failover, fights, health, lookups, mtu, plan, problems, sleep, sockets
 from aovpnd.core.uplinks import uplinks
 from aovpnd.core.view import View, as_made, choose, is_configured, order, preferred, view
 from aovpnd.doors import Door, Openers, WhileConnected
@@ -36,6 +37,7 @@ from aovpnd.orders import (
     CancelTemporary,
     CloseSockets,
     Command,
+    Confirm,
     Connect,
     Disconnect,
     EnsureTunnel,
@@ -69,11 +71,9 @@ def update(config: Config, intent: Intent, snapshot: Snapshot, command: Command)
             text = "disconnected; the block stays (to get online without the tunnel for a while: aovpnctl allow-temp)"
             return replace(intent, wish=Wish.DISCONNECT), Answer(text)
         case SetBlock(block):
-            if block is Block.OFF:
-                return replace(intent, block=block, grant=None), Answer(
-                    "the block is off for good (to put it on: aovpnctl block)"
-                )
-            return replace(intent, block=block), Answer("the block is on")
+            return _set_block(config, intent, snapshot, block)
+        case Confirm():
+            return confirming.confirm(intent)
         case Reload():
             return intent, Answer("configuration read again")
         case PrepareSleep():
@@ -84,6 +84,14 @@ def update(config: Config, intent: Intent, snapshot: Snapshot, command: Command)
             return replace(intent, network_names=names), Answer("names taken down")
         case _:
             assert_never(command)
+
+
+def _set_block(config: Config, intent: Intent, snapshot: Snapshot, block: Block) -> tuple[Intent, Answer]:
+    intent = replace(intent, block=block, undone_at=None)
+    if block is Block.OFF:
+        return replace(intent, grant=None), Answer("the block is off for good (to put it on: aovpnctl block)")
+    intent = confirming.settle(config, intent, snapshot)
+    return intent, confirming.blocked(intent)
 
 
 def _connect(config: Config, intent: Intent, name: str | None) -> tuple[Intent, Answer | Refusal]:
@@ -189,12 +197,13 @@ def _this_hour(intent: Intent, now: float) -> tuple[float, ...]:
 
 def kept(intent: Intent) -> tuple[object, ...]:
     """What of the memory must be on disk before a command that changes it is carried out."""
-    return intent.used, intent.chosen
+    return intent.used, intent.chosen, intent.confirmation.standing is Standing.GIVEN
 
 
 # -- looking at the world ----------------------------------------------------------------------------------------------
 def settle(config: Config, intent: Intent, snapshot: Snapshot) -> Intent:
     """What the world itself ends or begins; called once at the start of every pass."""
+    intent = confirming.settle(config, intent, snapshot)
     unread = intent.unread_at is not None and snapshot.now.boot - intent.unread_at < HOUR_S
     intent = replace(intent, unread_at=intent.unread_at if unread else None)
     intent = sleep.settle(replace(intent, used=_this_hour(intent, snapshot.now.boot)), snapshot.now)

@@ -63,12 +63,22 @@ Event = tuple[Message, str, tuple[tuple[str, str], ...]]
 
 def _events(before: Last, picture: Picture, done: tuple[Action, ...]) -> Iterator[Event]:
     """What happened, the most telling first; the last two say only that something did."""
-    found = (*_window(before.grant, picture.intent.grant), *_tunnel(before, picture), *_ruleset(picture, done))
+    found = (
+        *_undone(before, picture),
+        *_window(before.grant, picture.intent.grant),
+        *_tunnel(before, picture),
+        *_ruleset(picture, done),
+    )
     yield from found
     if not found and before.phase is not picture.desired.phase:
         yield Message.PHASE_CHANGED, "", ()
     elif not found and done:
         yield Message.RULESET_LOADED if _loads(done) else Message.SYSTEM_CHANGED, "", ()
+
+
+def _undone(before: Last, picture: Picture) -> Iterator[Event]:
+    if picture.desired.phase is not before.phase and picture.intent.undone_at is not None:
+        yield Message.BLOCK_UNDONE, "nobody confirmed the first block in time, so it undid itself", ()
 
 
 def _window(before: Grant | None, grant: Grant | None) -> Iterator[Event]:

@@ -2,12 +2,14 @@
 """``diff(desired, snapshot) -> actions``: what to do about it, in the one order that is safe.
 
 The lock moves first, both ways: LoadRuleset, EnsureCopies, RemoveTunnel, EnsureTunnel, EnsureRouting, CloseSockets,
-EnsureGuard, MarkUnblocked (before all of them when the block comes back), EnsureDns. A crash after any prefix leaves a
+EnsureGuard, MarkUnblocked (before all of them when the block comes back), KeepConfirmation (before the lock when the
+block may undo itself), EnsureDns. A crash after any prefix leaves a
 state that the loaded ruleset already covers. Names come last: no packet depends on them, and nothing may wait for them.
 """
 
 from typing import Final, assert_never
 
+from aovpnd.confirmation import Standing
 from aovpnd.core.view import is_configured
 from aovpnd.ipsec import IPsec, TunnelSpec
 from aovpnd.model import Block, Copies, Desired, Failure, GuardState, LinkWish, Snapshot, TunnelState, TunnelWish
@@ -19,6 +21,7 @@ from aovpnd.orders import (
     EnsureGuard,
     EnsureRouting,
     EnsureTunnel,
+    KeepConfirmation,
     LoadRuleset,
     MarkUnblocked,
     RemoveTunnel,
@@ -36,6 +39,9 @@ def diff(desired: Desired, snapshot: Snapshot) -> tuple[Action, ...]:
     if snapshot.unblocked and not desired.unblocked:
         # First when tightening: a crash right behind it comes back blocked. Last when loosening, for the same reason.
         actions.append(MarkUnblocked(Block.ON))
+    if desired.confirmation != snapshot.confirmation and desired.confirmation.standing is Standing.AWAITED:
+        # Before the lock, so that a crash right behind it does not leave it shut for ever.
+        actions.append(KeepConfirmation(desired.confirmation))
     if desired.ruleset != snapshot.ruleset or snapshot.table_present is not (desired.ruleset is not None):
         actions.append(LoadRuleset(desired.ruleset, _why(desired, snapshot)))
     if snapshot.copies is not (Copies.CURRENT if desired.guard is GuardState.HELD else Copies.ABSENT):
@@ -56,6 +62,8 @@ def diff(desired: Desired, snapshot: Snapshot) -> tuple[Action, ...]:
         actions.append(EnsureGuard(desired.guard))
     if desired.unblocked and not snapshot.unblocked:
         actions.append(MarkUnblocked(Block.OFF))
+    if desired.confirmation != snapshot.confirmation and desired.confirmation.standing is not Standing.AWAITED:
+        actions.append(KeepConfirmation(desired.confirmation))
     if desired.dns != snapshot.dns.dns or snapshot.dns.astray:
         actions.append(EnsureDns(desired.dns, snapshot.dns.astray))
     return tuple(actions)
@@ -123,6 +131,8 @@ def _only_tightens(action: Action) -> bool:
     match action:
         case RemoveTunnel() | CloseSockets():
             return True
+        case KeepConfirmation(confirmation):
+            return confirmation.standing is not Standing.NEVER
         case EnsureTunnel(wish):
             return wish.state is LinkWish.DOWN
         case EnsureRouting(routing):
@@ -137,6 +147,13 @@ def _only_tightens(action: Action) -> bool:
             return False
         case _:
             assert_never(action)
+
+
+def is_vital(action: Action) -> bool:
+    """Whether nothing behind an action that failed may go on, and no command was carried out. Programs that notice late
+    and a file that is not written are a problem, and no more.
+    """
+    return not isinstance(action, CloseSockets | EnsureDns | KeepConfirmation)
 
 
 def failed(failures: tuple[Failure, ...], action: Action, now: float, text: str, hint: str) -> tuple[Failure, ...]:

@@ -4,7 +4,7 @@
 from typing import Final, assert_never
 
 from aovpnd import names
-from aovpnd.core import dns, endpoints, failover, fights, health, ike, mtu, sleep
+from aovpnd.core import confirming, dns, endpoints, failover, fights, health, ike, mtu, sleep
 from aovpnd.core.health import IN_VAIN
 from aovpnd.core.routing import overlaps
 from aovpnd.core.uplinks import carrying
@@ -33,6 +33,7 @@ def problems(config: Config, intent: Intent, snapshot: Snapshot, now: View) -> t
     spec = now.spec
     return (
         *config.problems,
+        *confirming.problems(intent),
         *_choice(config, intent, spec),
         *_tunnel(intent, snapshot, now),
         *ike.problems(snapshot, now),

@@ -4,6 +4,7 @@
 from dataclasses import replace
 from typing import Final
 
+from aovpnd.confirmation import Standing
 from aovpnd.core.routing import lans
 from aovpnd.core.view import View
 from aovpnd.links import Side, sides
@@ -18,9 +19,12 @@ def sweep(config: Config, intent: Intent, snapshot: Snapshot, now: View) -> Swee
     """What has to be swept, or None: the block is not on, or it was done for the present state of things.
 
     That state is where the uplinks lead and what addresses the tunnel has. So sockets are swept when the daemon starts,
-    when the block comes back or a window closes (`forget`), and when an uplink goes, comes or is another one.
+    when the block comes back or a window closes (`forget`), and when an uplink goes, comes or is another one. Not while
+    the block may undo itself: who was logged in over the network finds that connection again.
     """
     if now.phase in _OPEN:
+        return None
+    if intent.confirmation.standing is Standing.AWAITED:
         return None
     tunnels = (now.spec,) if now.spec is not None else config.tunnels
     addresses = frozenset(interface.ip for spec in tunnels for interface in spec.addresses)

@@ -74,6 +74,7 @@ COMMANDS: dict[str, tuple[str, str, dict[str, tuple[str, str, str]]]] = {
         },
     ),
     "block": ("", "put the block on", {}),
+    "confirm": ("", "let a block stay that would undo itself", {"--state-dir": STATE_DIR}),
     "wait": (
         "",
         "wait until nothing can leave, or the tunnel carries",

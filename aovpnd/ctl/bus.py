@@ -37,6 +37,7 @@ METHODS = {
     "disconnect": "Disconnect",
     "block": "Block",
     "unblock": "Unblock",
+    "confirm": "Confirm",
     "reload": "Reload",
 }
 """The commands of the control socket, and the methods that do the same."""

@@ -21,6 +21,7 @@ from aovpnd.config.findings import Finding, finding_of, printable_path
 from aovpnd.ctl.arguments import Arguments, UsageError
 from aovpnd.ctl.asking import ask
 from aovpnd.ctl.check import document
+from aovpnd.ctl.remote import remind
 from aovpnd.ctl.starting import start
 from aovpnd.ctl.terminal import BOLD, RED, YELLOW, Style, complain, plain, style
 from aovpnd.errors import AovpndError, CommandRefused, ConfigError, DaemonUnreachable, StateError
@@ -219,6 +220,7 @@ def _start(arguments: Arguments) -> tuple[str, bool, int]:
     except CommandRefused as error:
         return f"The tunnel is written, but {error}", False, FAILED
     if started:
+        remind(arguments.runtime_dir)
         return "The daemon has started, and reads it: nothing leaves outside the tunnel any more.", True, DONE
     return "The daemon is not running; it reads the tunnel when it starts: systemctl start aovpnd", False, DONE
 

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""The commands that the daemon carries out: allow-temp, connect, disconnect, unblock, block.
+"""The commands that the daemon carries out: allow-temp, connect, disconnect, unblock, block, confirm.
 
 What is permitted is the daemon's to say: nothing is clamped here, and nothing retried.
 """
@@ -28,16 +28,25 @@ def run(arguments: Arguments) -> int:
     try:
         answer = _ask(arguments)
     except DaemonUnreachable as error:
-        if arguments.command != "unblock":
+        if arguments.command == "confirm":
+            from aovpnd.ctl.remote import confirm_offline
+
+            answer = {"text": confirm_offline(arguments.state_dir), "expires_at": None}
+        elif arguments.command != "unblock":
             raise
-        hint = f"{error.hint}; without the daemon: aovpnctl unblock --offline"
-        raise DaemonUnreachable(error.text, hint=hint) from error
+        else:
+            hint = f"{error.hint}; without the daemon: aovpnctl unblock --offline"
+            raise DaemonUnreachable(error.text, hint=hint) from error
     if arguments.json:
         import json
 
         print(json.dumps(_document(answer)))
     else:
         print(sentence(answer))
+    if arguments.command == "connect":
+        from aovpnd.ctl.remote import remind
+
+        remind(arguments.runtime_dir)
     return DONE
 
 
@@ -51,6 +60,11 @@ def _ask(arguments: Arguments) -> dict[str, Any]:
             return ask(place, "allow-temp", duration_s=seconds, reason=arguments.value("--reason"), user=_user())
         case "connect":
             return ask(place, "connect", name=arguments.argument)
+        case "block":
+            from aovpnd.ctl.remote import forewarn_block
+
+            forewarn_block(place)
+            return ask(place, "block")
         case word:
             return ask(place, word)
 

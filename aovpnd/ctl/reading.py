@@ -13,7 +13,7 @@ import time
 from aovpnd import __version__, names, vouch
 from aovpnd.absence import without_daemon
 from aovpnd.errors import StateError
-from aovpnd.shape import ACCESS, STATUS, fits, is_shallow
+from aovpnd.shape import ACCESS, STATUS, fits, is_shallow, moment
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -99,10 +99,13 @@ def _published(path: str) -> dict[str, Any] | None:
 def _fresh(document: dict[str, Any]) -> dict[str, Any]:
     access = document["temporary_access"]
     tunnels = [{**tunnel, **_counters(tunnel)} for tunnel in document["tunnels"]]
-    document = {**document, "tunnels": tunnels}
+    block = document["block"]
+    undone = block.get("_undone_boot")  # none in what an older release has published
+    block = {**block, "undone_in_s": _left(undone) if moment(undone) else None}
+    document = {**document, "tunnels": tunnels, "block": block}
     if access and time.clock_gettime(time.CLOCK_BOOTTIME) - access["_expires_boot"] > SILENT_S:
         return _over(document)
-    return {**document, "temporary_access": access and {**access, "remaining_s": _left(access)}}
+    return {**document, "temporary_access": access and {**access, "remaining_s": _left(access["_expires_boot"])}}
 
 
 def _over(document: dict[str, Any]) -> dict[str, Any]:
@@ -114,9 +117,9 @@ def _over(document: dict[str, Any]) -> dict[str, Any]:
     return {**document, **ended, "problems": [problem, *document["problems"]]}
 
 
-def _left(access: dict[str, Any]) -> int:
-    """Seconds, rounded up: while any time is left it is not 0."""
-    left = access["_expires_boot"] - time.clock_gettime(time.CLOCK_BOOTTIME)
+def _left(ends: float) -> int:
+    """Seconds until a moment on CLOCK_BOOTTIME, rounded up: while any time is left it is not 0."""
+    left = ends - time.clock_gettime(time.CLOCK_BOOTTIME)
     return max(0, -int(-left // 1))
 
 
@@ -149,9 +152,9 @@ def _stripped(value: Any) -> Any:  # noqa: ANN401 - JSON
 def _still_open(document: dict[str, Any] | None) -> dict[str, Any] | None:
     """A dead daemon's window that the kernel closes at its time: nobody else says that it may still be open."""
     access = document.get("temporary_access") if document is not None else None
-    if access is None or not fits(access, ACCESS) or not _left(access):
+    if access is None or not fits(access, ACCESS) or not _left(access["_expires_boot"]):
         return None
-    return {**access, "remaining_s": _left(access)}
+    return {**access, "remaining_s": _left(access["_expires_boot"])}
 
 
 def _absent(access: dict[str, Any] | None) -> dict[str, Any]:
@@ -172,7 +175,13 @@ def _silent(code: str, text: str, hint: str) -> dict[str, Any]:
         "uplinks": [],
         "tunnels": [],
         "temporary_access": None,
-        "block": {"guarded": None, "managed_by": None, "user_may_unblock": False},
+        "block": {
+            "guarded": None,
+            "managed_by": None,
+            "user_may_unblock": False,
+            "confirmed": None,
+            "undone_in_s": None,
+        },
         "dns": None,
         "problems": [{"code": code, "severity": "error", "text": text, "hint": hint}],
         "version": __version__,

@@ -12,6 +12,7 @@ import subprocess
 
 from aovpnd import names
 from aovpnd.ctl.calling import SYSTEMCTL, SYSTEMD, call
+from aovpnd.ctl.remote import forewarn_start
 from aovpnd.errors import CommandRefused
 
 PATIENCE_S = 60.0
@@ -28,6 +29,7 @@ def start(config_dir: str, runtime_dir: str) -> bool:
     try:
         if call(SYSTEMCTL, "is-enabled", "--quiet", names.UNIT, patience_s=PATIENCE_S).returncode != 0:
             return False
+        forewarn_start()
         started = call(SYSTEMCTL, "start", names.UNIT, patience_s=PATIENCE_S)
     except (OSError, subprocess.TimeoutExpired):
         reason = "systemctl does not answer"

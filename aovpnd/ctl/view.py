@@ -7,6 +7,7 @@ import time
 
 from aovpnd.ctl.reading import RUNNING, Reading
 from aovpnd.ctl.terminal import BOLD, GREEN, RED, YELLOW, Style, ago, countdown, plain, size
+from aovpnd.shape import moment
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -113,8 +114,15 @@ def _problems(problems: list[dict[str, Any]], to: Style) -> list[str]:
     for problem in problems:
         word = plain(problem["severity"])
         hint = f" ({plain(problem['hint'])})" if problem["hint"] else ""
-        when = f", {ago(time.time() - problem['_at_wall'])}" if "_at_wall" in problem else ""
+        when = f", {ago(time.time() - problem['_at_wall'])}" if "_at_wall" in problem else until(problem)
         first, *rest = to.fold(f"{word}: {plain(problem['text'])}{when}{hint}", "  ", "    ")
         shown.append(first.replace(word, to.paint(word, BOLD, SEVERITIES[word]), 1) if word in SEVERITIES else first)
         shown += rest
     return shown
+
+
+def until(problem: dict[str, Any]) -> str:
+    """How long until something comes of a problem by itself."""
+    if not moment(problem.get("_until_boot")):
+        return ""
+    return f", in {countdown(round(problem['_until_boot'] - time.clock_gettime(time.CLOCK_BOOTTIME)))}"

@@ -74,7 +74,7 @@ TABLE: Final = {
     PORTAL: Row(("OpenPortal",), Word.YES, Word.NO),
     ALLOW_TEMP: Row(("AllowTemporaryAccess", "OpenPortal"), Word.ONES_OWN, Word.NO),
     "org.aovpnd1.disconnect": Row(("Disconnect",), Word.ADMINISTRATOR, Word.ADMINISTRATOR),
-    "org.aovpnd1.unblock": Row(("Unblock", "Block"), Word.ADMINISTRATOR, Word.ADMINISTRATOR),
+    "org.aovpnd1.unblock": Row(("Unblock", "Block", "Confirm"), Word.ADMINISTRATOR, Word.ADMINISTRATOR),
     "org.aovpnd1.import": Row(("Reload",), Word.ADMINISTRATOR, Word.ADMINISTRATOR),
 }
 FREE: Final = ("Status",)

@@ -38,6 +38,7 @@ REQUESTS: Final = tuple(
         ("explain", {"destination": "203.0.113.80:53/udp"}),
         ("name-networks", {"names": {"wlan0": "CoffeeShop", "wlan1": "é"}}),
         ("unblock", {}),
+        ("confirm", {}),
         ("reload", {}),
         ("prepare-sleep", {}),
     )

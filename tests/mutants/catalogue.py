@@ -4,6 +4,7 @@
 from typing import Final
 
 from tests.mutants.asking import ASKING
+from tests.mutants.confirming import FIRST_BLOCK
 from tests.mutants.deciding import DECIDING
 from tests.mutants.holding import HOLDING
 from tests.mutants.judging import JUDGING
@@ -24,4 +25,5 @@ MUTANTS: Final[tuple[Mutant, ...]] = (
     *MOVING,
     *KEYING,
     *JUDGING,
+    *FIRST_BLOCK,
 )

@@ -8,6 +8,7 @@ mutant. T numbers are the traps of docs/facts.md, the others published attacks a
 from dataclasses import dataclass
 from typing import Final
 
+CONFIRMING: Final = "tests/unit/test_confirming.py"
 NO_LEAK: Final = "tests/unit/test_no_leak.py"
 DECIDE: Final = "tests/unit/test_decide.py"
 INTENT: Final = "tests/unit/test_intent.py"

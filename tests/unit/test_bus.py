@@ -29,6 +29,7 @@ from aovpnd.orders import (
     AllowTemporary,
     CancelTemporary,
     Command,
+    Confirm,
     Connect,
     Disconnect,
     Explain,
@@ -84,7 +85,7 @@ def test_what_opens_takes_what_opening_takes() -> None:
     """Whatever opens the whole machine asks for the password that opening the whole machine takes."""
     for method in translate.OPENS:
         assert Action.ALLOW_TEMP in ACTIONS[method]
-    for method in ("Unblock", "Block"):
+    for method in ("Unblock", "Block", "Confirm"):
         assert ACTIONS[method] == (Action.UNBLOCK,)
 
 
@@ -149,6 +150,7 @@ def test_bus_policy_lets_one_user_have_the_name() -> None:
         ("Disconnect", (), Disconnect()),
         ("Block", (), SetBlock(Wall.ON)),
         ("Unblock", (), SetBlock(Wall.OFF)),
+        ("Confirm", (), Confirm()),
         ("Reload", (), Reload()),
     ],
 )

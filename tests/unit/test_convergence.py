@@ -25,6 +25,7 @@ from aovpnd.orders import (
     EnsureGuard,
     EnsureRouting,
     EnsureTunnel,
+    KeepConfirmation,
     LoadRuleset,
     MarkUnblocked,
     RemoveTunnel,
@@ -47,6 +48,7 @@ ORDER: Final = (
     CloseSockets,
     EnsureGuard,
     MarkUnblocked,
+    KeepConfirmation,
     EnsureDns,
 )
 

@@ -21,7 +21,7 @@ from aovpnd.ctl.__main__ import main
 from aovpnd.ctl.arguments import COMMANDS, COMMON, Arguments, HelpWanted, UsageError, parse
 from aovpnd.errors import AovpndError, CommandRefused, StateError
 from aovpnd.model import Block
-from aovpnd.orders import AllowTemporary, Answer, CancelTemporary, Command, Connect, Disconnect, SetBlock
+from aovpnd.orders import AllowTemporary, Answer, CancelTemporary, Command, Confirm, Connect, Disconnect, SetBlock
 from tests.unit import scenes
 from tests.unit.fake_daemon import FakeDaemon, fake_daemon
 from tests.unit.imports import ROOT
@@ -151,6 +151,7 @@ def test_manual_page_has_every_command_and_option() -> None:
         ("disconnect", Disconnect()),
         ("unblock", SetBlock(Block.OFF)),
         ("block", SetBlock(Block.ON)),
+        ("confirm", Confirm()),
     ],
 )
 def test_order_reaches_the_daemon(

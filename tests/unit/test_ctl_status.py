@@ -249,7 +249,13 @@ def test_no_daemon_as_json(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -
         "uplinks": [],
         "tunnels": [],
         "temporary_access": None,
-        "block": {"guarded": None, "managed_by": None, "user_may_unblock": False},
+        "block": {
+            "guarded": None,
+            "managed_by": None,
+            "user_may_unblock": False,
+            "confirmed": None,
+            "undone_in_s": None,
+        },
         "dns": None,
         "problems": [
             {

@@ -41,6 +41,7 @@ from aovpnd.orders import (
     EnsureGuard,
     EnsureRouting,
     Explain,
+    KeepConfirmation,
     LoadRuleset,
     MarkUnblocked,
     PrepareSleep,
@@ -100,6 +101,8 @@ class World:
                 self.snapshot = replace(self.snapshot, guard=state)
             case MarkUnblocked(block):
                 self.snapshot = replace(self.snapshot, unblocked=block is Block.OFF)
+            case KeepConfirmation(confirmation):
+                self.snapshot = replace(self.snapshot, confirmation=confirmation)
             case _:
                 msg = f"no tunnel here: {action}"
                 raise AssertionError(msg)
@@ -171,7 +174,8 @@ def play(scene: Callable[[Stage], Awaitable[None]], world: World | None = None) 
             published.append((snapshot, desired))
 
         system = world or World()
-        daemon = Daemon(system, configure, publish, lambda: fed.append(None), intent=Intent())
+        recalled = Intent(confirmation=system.snapshot.confirmation)
+        daemon = Daemon(system, configure, publish, lambda: fed.append(None), intent=recalled)
         stage = Stage(system, daemon, published, fed, configured)
         ready = asyncio.Event()
         running = asyncio.create_task(daemon.run(ready.set))

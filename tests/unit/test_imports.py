@@ -55,6 +55,8 @@ PARTS: Final = (
     _part("gateways", "links ruleset tunnel", "what is remembered of tunnels is values; what follows is core's", PURE),
     _part("dns", "links ruleset", "whom to ask for names is data, shared by core and adapters", PURE),
     _part("doors", "", "who may have the network opened is two words; what follows is core's", PURE),
+    _part("confirmation", "", "whether the block is confirmed is a word and a moment; what follows is core's", PURE),
+    _part("logins", "confirmation", "one question to libsystemd, asked by the daemon and by the commands that warn"),
     _part("repairs", "", "what is remembered is values; what follows is core's", PURE),
     _part("rollback", "names", "what was written of a version that went is said alike by status and doctor", PURE),
     _part("sockets", "names links ruleset", "which sockets go is data, shared by core and adapter", PURE),
@@ -73,14 +75,14 @@ PARTS: Final = (
     ),
     _part(
         "model",
-        "names errors clock links ruleset tunnel ipsec dns doors gateways inquiries sockets repairs rollback",
+        "names errors clock links ruleset tunnel ipsec dns doors gateways inquiries sockets repairs rollback confirmation",
         "the nouns that all share: whatever they imported, all would import",
         PURE,
     ),
     _part("destinations", "", "where a packet would go is a text that somebody typed, and nothing else", PURE),
     _part(
         "orders",
-        "names errors links ruleset model tunnel dns doors destinations sockets",
+        "names errors links ruleset model tunnel dns doors destinations sockets confirmation",
         "what to do is data; how it is done is the adapters' business",
         PURE,
     ),
@@ -91,7 +93,7 @@ PARTS: Final = (
     _part("durations", "", "the quick commands read spans of time with it: it must cost nothing", PURE),
     _part(
         "status",
-        "__init__ names clock links ruleset model tunnel ipsec",
+        "__init__ names clock links ruleset model tunnel ipsec confirmation",
         "what is published is a function of what was seen; when and where is the adapters' business",
         PURE | {"datetime"},
     ),
@@ -99,7 +101,7 @@ PARTS: Final = (
     _part(
         "core",
         "names clock errors links ruleset model tunnel ipsec dns doors gateways inquiries sockets repairs orders"
-        " rollback",
+        " rollback confirmation",
         "decisions are pure: no clock, no logging, no input or output, so that a test can go through all of them",
         PURE,
     ),
@@ -149,7 +151,7 @@ PARTS: Final = (
     _part(
         "adapters",
         "names clock errors links ruleset render model tunnel dns inquiries sockets orders messages logs nftlib rtnl"
-        " lock resolvconf regular repairs rollback vouch clockfile",
+        " lock resolvconf regular repairs rollback vouch clockfile confirmation",
         "they observe and ensure; an adapter that imported core, config or daemon could decide",
     ),
     _part("adapters.routeget", "errors rtnl destinations", "one question to the kernel, and its answer"),
@@ -172,7 +174,7 @@ PARTS: Final = (
     # the three processes and the program of the user
     _part(
         "status",
-        "names clock errors links ruleset model tunnel ipsec",
+        "names clock errors links ruleset model tunnel ipsec confirmation",
         "what is published is a function of what is: it must never influence it",
         PURE | {"datetime"},
     ),
@@ -236,6 +238,7 @@ PARTS: Final = (
     _part(
         "ctl.offline", "names errors lock resolvconf regular", "the way out when all else fails: no daemon, no library"
     ),
+    _part("ctl.remote", "names errors confirmation logins", "what is said before a person is cut off, and after"),
     _part("ctl.status", "names absence errors", "a status bar asks every second: it reads one published file"),
     _part(
         "static_files",
@@ -244,7 +247,8 @@ PARTS: Final = (
     ),
     _part(
         "system",
-        "names errors links ruleset model tunnel ipsec destinations inquiries orders adapters backends nftlib",
+        "names errors links ruleset model tunnel ipsec destinations inquiries orders adapters backends nftlib"
+        " confirmation logins",
         "it puts the adapters behind one door; it decides nothing, so it must not see core",
     ),
     _part("__main__", "*", "it builds everything and wires it together"),

@@ -39,6 +39,7 @@ from aovpnd.orders import (
     AllowTemporary,
     CancelTemporary,
     Command,
+    Confirm,
     Connect,
     Disconnect,
     EnsureRouting,
@@ -412,7 +413,7 @@ async def _life(daemon: Daemon, machine: _Machine, failing: tuple[type[Action], 
     """Everything that the daemon has words for."""
     commands: tuple[Command, ...] = (
         *(Connect(), Disconnect(), AllowTemporary(60, "portal", "alice"), CancelTemporary(), Connect("home"), Reload()),
-        *(Connect("work"), SetBlock(Block.OFF), SetBlock(Block.ON)),
+        *(Connect("work"), SetBlock(Block.OFF), SetBlock(Block.ON), Confirm()),
     )
     for faults in ((), *((each,) for each in failing)):
         machine.laptop.fails = set(faults)

@@ -15,13 +15,15 @@ from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, rule
 
 from aovpnd import names
+from aovpnd.confirmation import NEVER, Logins
 from aovpnd.doors import WhileConnected
-from aovpnd.model import Block, Config, GuardState, Lan, Snapshot, TemporaryAccessPolicy
+from aovpnd.model import Block, Config, GuardState, Intent, Lan, Snapshot, TemporaryAccessPolicy
 from aovpnd.orders import (
     AllowTemporary,
     Answer,
     CancelTemporary,
     Command,
+    Confirm,
     Connect,
     Disconnect,
     LoadRuleset,
@@ -56,6 +58,7 @@ CONFIGS: Final = (
     Config((NAMED,)),
     Config((NAMED, HOME), prefer=("work", "home")),
     Config(),
+    Config((WORK,), locked=frozenset({"lan.allow"})),
 )
 GATEWAY, OTHER, LIE = map(ip_address, ("192.0.2.1", "192.0.2.2", "198.51.100.66"))
 ANSWERS: Final[tuple[dict[str, tuple[Address, ...]], ...]] = ({}, {VPN: (GATEWAY,)}, {VPN: (LIE, OTHER)}, {VPN: ()})
@@ -86,19 +89,38 @@ class Life(RuleBasedStateMachine):
         self.open_until = 0.0
         self.unblocked = False
         self.rests = False
+        self.first = True
+        """Whether there was no block yet but such as have undone themselves or were taken off within their minute."""
+        self.undone_at: float | None = None
+        """When the block undoes itself, which waits for somebody's word."""
 
-    @initialize(config=st.sampled_from(CONFIGS), site=st.sampled_from([*SITES, None]))
-    def first_start(self, config: Config, site: str | None) -> None:
-        """It starts, somewhere or nowhere."""
+    @initialize(config=st.sampled_from(CONFIGS), site=st.sampled_from([*SITES, None]), logins=st.sampled_from(Logins))
+    def first_start(self, config: Config, site: str | None, logins: Logins) -> None:
+        """It starts, somewhere or nowhere, and is blocked for the first time."""
         self.laptop.config = config
+        self.laptop.intent = Intent(confirmation=NEVER)
+        self.laptop.snapshot = replace(self.laptop.snapshot, confirmation=NEVER, logins=logins)
+        self._blocked()
         if site is not None:
             self.laptop.join(site)
         self._look(seen=True)
 
+    def _blocked(self) -> None:
+        """The block goes up, and may be the first one to stay."""
+        if self.first and self.laptop.snapshot.logins is Logins.REMOTE and not self.laptop.config.locked:
+            self.undone_at = self.clock + 60.0
+        else:
+            self.first = False
+
     def _look(self, *, seen: bool) -> None:
         self.rests = seen
-        if seen:
-            self.laptop.settle()
+        if not seen:
+            return
+        if self.undone_at is not None and self.laptop.config.locked:
+            self.undone_at, self.first = None, False
+        if self.undone_at is not None and self.clock >= self.undone_at:
+            self.undone_at, self.unblocked, self.open_until = None, True, self.clock
+        self.laptop.settle()
 
     def _ask(self, command: Command) -> Answer | None:
         self.laptop.look(command)
@@ -145,10 +167,25 @@ class Life(RuleBasedStateMachine):
     @rule(block=st.sampled_from([Block.ON, Block.ON, Block.OFF]))
     def set_block(self, block: Block) -> None:
         """An administrator takes the block off, or puts it on."""
-        self._ask(SetBlock(block))
+        self._look(seen=True)  # what undoes itself has done so before
+        if block is Block.ON and self.unblocked:
+            self._blocked()
         self.unblocked = block is Block.OFF
         if self.unblocked:
-            self.open_until = self.clock
+            self.open_until, self.undone_at = self.clock, None
+        self._ask(SetBlock(block))
+
+    @rule()
+    def confirm(self) -> None:
+        """The first block shall stay."""
+        self._look(seen=True)
+        self.undone_at, self.first = None, False
+        self._ask(Confirm())
+
+    @rule(logins=st.sampled_from(Logins))
+    def log_in(self, logins: Logins) -> None:
+        """Somebody comes over the network, or goes."""
+        self.laptop.snapshot = replace(self.laptop.snapshot, logins=logins)
 
     @rule(config=st.sampled_from(CONFIGS))
     def reload(self, config: Config) -> None:
@@ -219,7 +256,8 @@ class Life(RuleBasedStateMachine):
             self.laptop.join("cafe", event)
         self.laptop.look(stop_after=after)
         self.laptop.restart()
-        self.unblocked = self.laptop.snapshot.unblocked  # an unblock that failed half-way is not remembered: closed
+        # An unblock that failed half-way is not remembered: closed. What undoes itself is due again at once.
+        self.unblocked = self.laptop.snapshot.unblocked
         self.open_until = min(self.open_until, self.clock)
         self._look(seen=True)
 
@@ -229,6 +267,8 @@ class Life(RuleBasedStateMachine):
         self.laptop.restart(reboot=True)
         self.unblocked = self.laptop.snapshot.unblocked
         self.open_until = self.clock
+        if self.undone_at is not None:  # nobody confirmed before the boot ended
+            self.undone_at = self.clock
         self._look(seen=True)
 
     @rule(seen=awake)

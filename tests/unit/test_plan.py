@@ -6,6 +6,7 @@ from typing import Final
 
 import pytest
 
+from aovpnd.confirmation import GIVEN, NEVER, awaited
 from aovpnd.core.decide import decide
 from aovpnd.core.plan import diff, due
 from aovpnd.dns import DnsState, Mechanism
@@ -30,6 +31,7 @@ from aovpnd.orders import (
     EnsureGuard,
     EnsureRouting,
     EnsureTunnel,
+    KeepConfirmation,
     LoadRuleset,
     MarkUnblocked,
     RemoveTunnel,
@@ -192,6 +194,7 @@ LOOSENS: Final[tuple[Action, ...]] = (
     EnsureCopies(None),
     EnsureGuard(GuardState.MISSING),
     MarkUnblocked(Block.OFF),
+    KeepConfirmation(NEVER),
 )
 TIGHTENS: Final[tuple[Action, ...]] = (
     RemoveTunnel(AOVPN),
@@ -201,6 +204,8 @@ TIGHTENS: Final[tuple[Action, ...]] = (
     EnsureCopies(()),
     EnsureGuard(GuardState.HELD),
     MarkUnblocked(Block.ON),
+    KeepConfirmation(GIVEN),
+    KeepConfirmation(awaited(NOW)),
 )
 
 

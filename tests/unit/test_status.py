@@ -15,7 +15,14 @@ from aovpnd.status import rfc3339
 from tests.unit import scenes
 
 UPLINKS = [{"name": None, "link": "wlan0", "kind": "wifi", "trusted": False, "portal": None}]
-GUARDED = {"guarded": True, "managed_by": None, "user_may_unblock": False}
+GUARDED = {
+    "guarded": True,
+    "managed_by": None,
+    "user_may_unblock": False,
+    "confirmed": True,
+    "undone_in_s": None,
+    "_undone_boot": None,
+}
 AVAILABLE = {
     "name": "work",
     "backend": "wireguard",

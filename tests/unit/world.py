@@ -12,10 +12,11 @@ from typing import Final, assert_never
 
 from aovpnd import names
 from aovpnd.clock import Clock
+from aovpnd.confirmation import Confirmation, Standing
 from aovpnd.core import intent as memory
 from aovpnd.core.decide import decide
 from aovpnd.core.fights import rested
-from aovpnd.core.plan import diff, due
+from aovpnd.core.plan import diff, due, is_vital
 from aovpnd.dns import Dns, DnsState, Mechanism
 from aovpnd.inquiries import (
     Host,
@@ -58,6 +59,7 @@ from aovpnd.orders import (
     EnsureGuard,
     EnsureRouting,
     EnsureTunnel,
+    KeepConfirmation,
     LoadRuleset,
     MarkUnblocked,
     Refusal,
@@ -156,7 +158,9 @@ class Laptop:
                 self.apply(action)
             except FaultError as fault:
                 self.intent = memory.failed(self.intent, action, now, str(fault), "")
-                break
+                if is_vital(action):
+                    break
+                continue
             self.intent = memory.performed(self.intent, action, now)
             if self.watch is not None:
                 self.watch(self)
@@ -241,6 +245,8 @@ class Laptop:
                 self.snapshot = replace(self.snapshot, guard=state)
             case MarkUnblocked(block):
                 self.snapshot = replace(self.snapshot, unblocked=block is Block.OFF)
+            case KeepConfirmation(confirmation):
+                self.snapshot = replace(self.snapshot, confirmation=confirmation)
             case EnsureDns(dns):
                 self.set_dns(dns)
             case _:
@@ -493,6 +499,7 @@ class Laptop:
         """The daemon's memory goes, but for what it keeps in a file; ``reboot``: everything of the kernel's too."""
         kept = Intent(
             block=Block.OFF if self.snapshot.unblocked else Block.ON,
+            confirmation=self.snapshot.confirmation,
             wish=self.intent.wish,
             chosen=self.intent.chosen,
             used=self.intent.used,
@@ -506,7 +513,10 @@ class Laptop:
             kept = replace(kept, used=tuple(at - now.boot for at in kept.used))
             self.charons = {}
             fresh = Snapshot(Clock(0.0, now.wall), links=(LO, WLAN, ETH, DOCKER, VETH))
-            self.snapshot = replace(fresh, unblocked=self.snapshot.unblocked, dns=self.snapshot.dns)
+            old, self.snapshot = self.snapshot, replace(fresh, dns=self.snapshot.dns)
+            if kept.confirmation.standing is Standing.AWAITED:
+                kept = replace(kept, confirmation=Confirmation(Standing.AWAITED))  # of a boot that has ended
+            self.snapshot = replace(self.snapshot, unblocked=old.unblocked, confirmation=kept.confirmation)
         self.intent = kept
 
     # -- what is seen -------------------------------------------------------------------------------------------------
