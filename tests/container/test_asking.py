@@ -9,7 +9,7 @@ from aovpnd import names
 from tests.container.booted import BUS_UNIT, Booted
 from tests.lab import plan
 from tests.lab.container import ADMIN, ALICE, BOB
-from tests.lab.people import Place, Terminal, at_the_seat, run_as
+from tests.lab.people import Place, Terminal, at_the_seat, from_afar, run_as
 from tests.lab.process import wait_for
 from tests.netns.protected import UNROUTED
 
@@ -177,3 +177,30 @@ def test_connectivity_check(laptop: Booted) -> None:
         system.check("aovpnctl", "block")
         laptop.wait_works()
     wait_for("the check to be off", lambda: system.check(*words).split() == ["b", "false"])
+
+
+def test_first_block_from_afar(laptop: Booted) -> None:
+    """Who has come over the network is known to be there, by logind and not by what he says; the first block then waits
+    for somebody's word, the command says so before, and an administrator gives it.
+    """
+    system = laptop.system
+    seen = ("python3", "-I", "-c", "from aovpnd.logins import logins; print(logins().value)")
+    system.check("aovpnctl", "unblock")
+    system.check("systemctl", "stop", names.UNIT)
+    system.path(f"{names.STATE_DIR}/{names.CONFIRMATION_FILE}").unlink()
+    system.check("systemctl", "start", names.UNIT)
+    assert system.check(*seen).strip() == "local"
+    assert run_as(system, ALICE, Place.SEAT, *seen).stdout.strip() == "local"
+    with from_afar(system, BOB):
+        assert run_as(system, ALICE, Place.NOWHERE, *seen).stdout.strip() == "remote"
+        blocked = system.run("aovpnctl", "block")
+        block = laptop.status()["block"]
+        assert "undoes itself after 60 s" in blocked.stderr
+        assert "unless you keep it (aovpnctl confirm)" in blocked.stdout
+        assert block["confirmed"] is False
+        assert 0 < block["undone_in_s"] <= 60
+        assert run_as(system, ALICE, Place.SEAT, "aovpnctl", "confirm").returncode == 1
+        assert "the block stays" in system.check("aovpnctl", "confirm")
+        assert laptop.status()["block"]["confirmed"] is True
+    assert system.check(*seen).strip() == "local"
+    laptop.wait_works()

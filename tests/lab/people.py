@@ -65,6 +65,42 @@ def at_the_seat(container: Container, account: Account) -> Iterator[None]:
         container.run("systemctl", "stop", unit)
 
 
+_FROM_AFAR: Final = """
+import signal, subprocess
+from gi.repository import Gio, GLib
+bus = Gio.bus_get_sync(Gio.BusType.SYSTEM, None)
+leader = subprocess.Popen(["sleep", "infinity"])
+asked = (UID, leader.pid, "sshd", "tty", "user", "", "", 0, "", "", True, "", "192.0.2.7", [])
+to = ("org.freedesktop.login1", "/org/freedesktop/login1", "org.freedesktop.login1.Manager", "CreateSession")
+words = GLib.Variant("(uusssssussbssa(sv))", asked)
+answer, session = bus.call_with_unix_fd_list_sync(*to, words, None, 0, -1, None, None)
+signal.pause()
+"""
+"""What PAM does for sshd. The session lasts for as long as its descriptor."""
+
+
+@contextlib.contextmanager
+def from_afar(container: Container, account: Account) -> Iterator[None]:
+    """Somebody is logged in over the network, as logind has it; what `Place.AFAR` lacks is an address to come from."""
+    unit = "lab-from-afar.service"
+    script = _FROM_AFAR.replace("UID", str(account.uid))
+    container.check("systemd-run", "--quiet", "--collect", f"--unit={unit}", "--", "python3", "-I", "-c", script)
+    try:
+        wait_for(f"{account.name} from afar", lambda: "yes" in remote_sessions(container))
+        yield
+    finally:
+        container.run("systemctl", "stop", unit)
+        wait_for(f"{account.name} to have left", lambda: "yes" not in remote_sessions(container))
+
+
+def remote_sessions(container: Container) -> list[str]:
+    """Of each session, whether it is remote and not yet left."""
+    sessions = container.check("loginctl", "list-sessions", "--no-legend").splitlines()
+    words = ("loginctl", "show-session", "--value", "--property=Remote", "--property=State")
+    shown = [container.run(*words, line.split()[0]).stdout.split() for line in sessions]
+    return ["no" if "closing" in words else words[0] for words in shown if words]
+
+
 def active_at_seat(container: Container) -> str:
     """The name of the user whose session is active at the seat, "" when there is none."""
     seat = container.run("loginctl", "show-seat", "--property=ActiveSession", "--value", "seat0").stdout.strip()

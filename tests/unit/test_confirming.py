@@ -24,7 +24,7 @@ from aovpnd.confirmation import (
 )
 from aovpnd.core import intent as memory
 from aovpnd.core.decide import decide
-from aovpnd.model import Block, Config, Intent, Phase, Problem, Routing, Severity, Snapshot
+from aovpnd.model import Block, Config, GuardState, Intent, Phase, Problem, Routing, Severity, Snapshot
 from aovpnd.orders import CloseSockets, Confirm, KeepConfirmation, LoadRuleset, MarkUnblocked, SetBlock
 from tests.unit import spec
 from tests.unit.small_world import CLOCK, NOW, WORK
@@ -85,6 +85,15 @@ def test_first_block_undoes_itself() -> None:
     machine.restart(reboot=True)
     machine.settle()
     assert machine.phase is Phase.UNBLOCKED, "and stays off"
+
+
+def test_the_moment_wakes_the_loop() -> None:
+    """Where nothing else moves, the end of the minute is what the daemon wakes for."""
+    silent = Snapshot(CLOCK, guard=GuardState.HELD, table_present=True)
+    waits = Intent(confirmation=Confirmation(Standing.AWAITED, NOW + 7.5))
+
+    assert decide(Config(), waits, silent).wake_at == NOW + 7.5
+    assert decide(Config(), Intent(), silent).wake_at is None
 
 
 def test_connections_are_not_closed_meanwhile() -> None:
