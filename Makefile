@@ -5,6 +5,13 @@
 
 .DEFAULT_GOAL := help
 ARGS :=
+PREFIX := /usr/local
+DESTDIR :=
+# Of Python modules; empty: where the system's Python looks below PREFIX.
+PYTHONDIR :=
+# Who installs: one that finds the modules vici and wgconfig; empty: this tree's .venv, which is made for it.
+PYTHON :=
+BUILDER = $(or $(PYTHON),.venv/bin/python3)
 IKE_SUITE := $(patsubst %,tests/netns/test_%.py,ike ike_life life tampering roaming dns access network induced bus) tests/audits/test_attacks.py
 
 .PHONY: help
@@ -18,6 +25,16 @@ setup: ## install what this needs from Debian, and our programs into .venv/bin
 .PHONY: deb
 deb: setup ## build the package for Debian 12 and 13: sudo apt install ./aovpnd_*.deb
 	@.venv/bin/python3 -m tools.deb $(ARGS)
+
+.PHONY: install
+install: ## put it on a system that has no package of it: PREFIX=/usr/local, DESTDIR=, PYTHONDIR=
+	@[ -n "$(PYTHON)" ] || tools/setup --venv-only
+	@$(BUILDER) -m tools.install install --destdir "$(DESTDIR)" --prefix "$(PREFIX)" --modules "$(PYTHONDIR)"
+
+.PHONY: uninstall
+uninstall: ## take away what `make install` has put there; refused while the machine is blocked
+	@[ -n "$(PYTHON)" ] || tools/setup --venv-only
+	@$(BUILDER) -m tools.install uninstall --destdir "$(DESTDIR)"
 
 .PHONY: demo
 demo: ## a laptop's day in namespaces: home, café, portal, crashes, flushes; a table and a picture of what leaked

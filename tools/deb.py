@@ -1,13 +1,12 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
 """``make deb``: one Debian package for Debian 12 and 13, of whatever architecture, written beside the Makefile.
 
-What goes where, and what it depends on, is said once, in tests/lab/product.py and tools/packages.txt: the tests boot
-what is packaged. What happens at installation and removal is in tools/debian/. The same tree gives the same
-package, byte by byte, with SOURCE_DATE_EPOCH set.
+What goes where, and what it depends on, is said once, in tools/files.py and tools/packages.txt. What happens at
+installation and removal is in tools/debian/. The same tree gives the same package, byte by byte, with SOURCE_DATE_EPOCH
+set.
 """
 
 import argparse
-import gzip
 import hashlib
 import os
 import subprocess
@@ -21,11 +20,10 @@ from types import MappingProxyType
 from typing import Final
 
 from aovpnd import __version__
-from tests.lab.product import CARRIED, CHECKOUT, debian_packages, installed, library
+from tests.lab.product import CHECKOUT, debian_packages
 from tests.lab.tree import Entry, File, Tree, copied, text, unpack
-from tools.man import page
+from tools.files import DOC, NAME, everything, packed
 
-NAME: Final = "aovpnd"
 REVISION: Final = "1"
 MAINTAINER: Final = "The aovpnd authors <aovpnd@users.noreply.invalid>"
 SCRIPTS: Final = ("postinst", "prerm", "postrm")
@@ -41,9 +39,6 @@ BESIDE: Final = ("dbus", "polkitd", "procps", "systemd")
 """What it needs besides, which every checkout's machine has: bus and polkit, the units' programs, the scripts'."""
 VERSIONS: Final = {"python3": ("python3 (>= 3.11)", "python3 (<< 3.14)")}
 """As pyproject.toml has it (requires-python)."""
-_DOC: Final = f"/usr/share/doc/{NAME}"
-_PAGES: Final = CHECKOUT / "docs" / "man"
-_DOCUMENTS: Final = ("README.md", *(f"docs/{name}.md" for name in ("known-issues", "neighbours", "security")))
 _CONTROL: Final = """Package: {name}
 Version: {version}
 Architecture: all
@@ -105,30 +100,13 @@ def contents(version: str) -> dict[str, Entry]:
     """Every file of the package: the product's, and what Debian wants beside it."""
     date = format_datetime(datetime.fromtimestamp(_moment(), UTC))
     changelog = _CHANGELOG.format(name=NAME, version=version, maintainer=MAINTAINER, date=date)
-    licences: dict[str, Entry] = {}
-    for name in CARRIED:
-        (licence,) = library(name).parent.glob(f"{name}-*.dist-info/**/LICENSE")
-        licences[f"{_DOC}/{name}.LICENSE"] = copied(licence, 0o644)
     return {
-        **installed(),
-        **{f"{_DOC}/{Path(name).name}": copied(CHECKOUT / name, 0o644) for name in _DOCUMENTS},
-        **manual(),
+        **everything(),
         f"/usr/share/lintian/overrides/{NAME}": copied(CHECKOUT / "tools/debian/overrides", 0o644),
-        f"{_DOC}/copyright": copied(CHECKOUT / "tools/debian/copyright", 0o644),
-        **licences,
-        f"{_DOC}/changelog.gz": _packed((CHECKOUT / "CHANGELOG.md").read_bytes()),
-        f"{_DOC}/changelog.Debian.gz": _packed(changelog.encode()),
+        f"{DOC}/copyright": copied(CHECKOUT / "tools/debian/copyright", 0o644),
+        f"{DOC}/changelog.gz": packed((CHECKOUT / "CHANGELOG.md").read_bytes()),
+        f"{DOC}/changelog.Debian.gz": packed(changelog.encode()),
     }
-
-
-def manual() -> dict[str, Entry]:
-    """The manual pages; the daemon's is that of the programs beside it."""
-    place = "/usr/share/man/man{}/{}.gz"
-    pages = {path.stem: page(path.read_text(encoding="utf-8"), __version__) for path in _PAGES.glob("*.md")}
-    pages |= dict.fromkeys(
-        ("aovpnd-guard.8", "aovpnd-bus.8", "aovpnd-clock.8", "aovpnd-rescue.8"), ".so man8/aovpnd.8\n"
-    )
-    return {place.format(name[-1], name): _packed(text.encode()) for name, text in pages.items()}
 
 
 def control(files: Mapping[str, Entry], version: str) -> dict[str, Entry]:
@@ -160,10 +138,6 @@ def dependencies() -> Iterator[str]:
         if package not in RECOMMENDED:
             yield from VERSIONS.get(package, (package,))
     yield from BESIDE
-
-
-def _packed(data: bytes) -> File:
-    return File(gzip.compress(data, 9, mtime=0))
 
 
 def _moment() -> int:

@@ -75,7 +75,8 @@ PARTS: Final = (
     ),
     _part(
         "model",
-        "names errors clock links ruleset tunnel ipsec dns doors gateways inquiries sockets repairs rollback confirmation",
+        "names errors clock links ruleset tunnel ipsec dns doors gateways inquiries sockets repairs rollback"
+        " confirmation",
         "the nouns that all share: whatever they imported, all would import",
         PURE,
     ),
