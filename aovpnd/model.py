@@ -16,7 +16,7 @@ from aovpnd.gateways import FRESH, Doubt, Gateways, Heard, Path, PathMtu, Provok
 from aovpnd.inquiries import BUILT_IN_ENDPOINT, EndpointPolicy, Host, Inquiry, OpenLookUp
 from aovpnd.ipsec import Given, Said, TunnelSpec
 from aovpnd.links import Link
-from aovpnd.repairs import Repairs, RuleAhead
+from aovpnd.repairs import Failure, Repairs, RuleAhead
 from aovpnd.rollback import RolledBack
 from aovpnd.ruleset import Address, Network, Ruleset
 from aovpnd.sockets import Sweep
@@ -271,17 +271,6 @@ class Grant:
     expires_at: float
     granted_to: str
     reason: str = ""
-
-
-@dataclass(frozen=True, slots=True)
-class Failure:
-    """An action that failed: which, how often in a row, when to try again, and why."""
-
-    action: str
-    attempts: int
-    retry_at: float
-    text: str
-    hint: str = ""
 
 
 @dataclass(frozen=True, slots=True)

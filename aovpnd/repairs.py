@@ -1,6 +1,6 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
 """What others do to what is ours: repairs that they may undo (`core.fights` is what follows from it), and rules of
-theirs that are asked before ours.
+theirs that are asked before ours; and what of ours failed.
 """
 
 from dataclasses import dataclass
@@ -23,3 +23,14 @@ class RuleAhead:
 
     priority: int
     action: str
+
+
+@dataclass(frozen=True, slots=True)
+class Failure:
+    """An action that failed: which, how often in a row, when to try again, and why."""
+
+    action: str
+    attempts: int
+    retry_at: float
+    text: str
+    hint: str = ""

@@ -12,7 +12,7 @@ from typing import Final, assert_never
 from aovpnd.confirmation import Standing
 from aovpnd.core.view import is_configured
 from aovpnd.ipsec import IPsec, TunnelSpec
-from aovpnd.model import Block, Copies, Desired, Failure, GuardState, LinkWish, Snapshot, TunnelState, TunnelWish
+from aovpnd.model import Block, Copies, Desired, GuardState, LinkWish, Snapshot, TunnelState, TunnelWish
 from aovpnd.orders import (
     Action,
     CloseSockets,
@@ -26,6 +26,7 @@ from aovpnd.orders import (
     MarkUnblocked,
     RemoveTunnel,
 )
+from aovpnd.repairs import Failure
 from aovpnd.tunnel import WireGuard
 
 FIRST_RETRY_S, LAST_RETRY_S = 0.2, 30.0

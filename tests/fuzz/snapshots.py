@@ -24,7 +24,6 @@ from aovpnd.links import Link, is_tunnel_shaped
 from aovpnd.model import (
     Block,
     Copies,
-    Failure,
     GuardState,
     Lan,
     LinkAddress,
@@ -36,6 +35,7 @@ from aovpnd.model import (
 )
 from aovpnd.orders import Explain
 from aovpnd.render import render
+from aovpnd.repairs import Failure
 from tests.fuzz import judge
 from tests.fuzz.netlink import judge_nft
 from tests.fuzz.target import Target

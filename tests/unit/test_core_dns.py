@@ -10,8 +10,9 @@ from aovpnd.core import dns
 from aovpnd.core.decide import decide
 from aovpnd.core.plan import diff
 from aovpnd.dns import Dns, DnsState, Mechanism, Scope
-from aovpnd.model import Block, Config, Failure, Intent, Snapshot, Wish
+from aovpnd.model import Block, Config, Intent, Snapshot, Wish
 from aovpnd.orders import AllowTemporary, EnsureDns
+from aovpnd.repairs import Failure
 from aovpnd.ruleset import L4, Device
 from aovpnd.trace import Packet
 from aovpnd.tunnel import WireGuard

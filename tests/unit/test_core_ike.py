@@ -16,8 +16,9 @@ from aovpnd.core.view import given, is_configured, own_tunnel, view
 from aovpnd.gateways import Gateways, Heard, Path, Provoked, Trial
 from aovpnd.inquiries import Host
 from aovpnd.ipsec import Credential, IPsec, Lease, Method, Round, Said, Server, backend_of
-from aovpnd.model import Config, Failure, Intent, LinkWish, Phase, Snapshot, TunnelState, TunnelWish
+from aovpnd.model import Config, Intent, LinkWish, Phase, Snapshot, TunnelState, TunnelWish
 from aovpnd.orders import EnsureTunnel
+from aovpnd.repairs import Failure
 from aovpnd.ruleset import L4, Address, Device
 from aovpnd.tunnel import Endpoint, HostPort, Secret
 from tests.unit.packets import packet

@@ -16,7 +16,6 @@ from aovpnd.model import (
     Block,
     Config,
     Desired,
-    Failure,
     Grant,
     GrantKind,
     GuardState,
@@ -29,7 +28,7 @@ from aovpnd.model import (
     Snapshot,
     Wish,
 )
-from aovpnd.repairs import RuleAhead
+from aovpnd.repairs import Failure, RuleAhead
 from aovpnd.rollback import Outcome, RolledBack
 from aovpnd.ruleset import L4, Device
 from aovpnd.trace import Packet

@@ -21,7 +21,6 @@ from aovpnd.model import (
     Block,
     Config,
     Copies,
-    Failure,
     Grant,
     GrantKind,
     GuardState,
@@ -33,6 +32,7 @@ from aovpnd.model import (
     Routing,
 )
 from aovpnd.orders import AllowTemporary, Disconnect, EnsureTunnel, Explain, SetBlock
+from aovpnd.repairs import Failure
 from aovpnd.tunnel import Written
 from tests.unit.small_world import CLOCK, DOCKER, WORK, few_situations
 from tests.unit.world import Laptop

@@ -16,7 +16,6 @@ from aovpnd.model import (
     Block,
     Config,
     Enabled,
-    Failure,
     Grant,
     GrantKind,
     Intent,
@@ -47,6 +46,7 @@ from aovpnd.orders import (
     SetBlock,
     Woke,
 )
+from aovpnd.repairs import Failure
 from aovpnd.tunnel import Endpoint
 from tests.unit.small_world import AOVPN, DEFAULT4, HOME, NOW, WORK, state_of
 from tests.unit.test_decide import HOME_NET, NETWORK, NO_NET, ONE, PATH, SHAKEN, SHOOK, TWO, UP

@@ -14,7 +14,6 @@ from aovpnd.model import (
     Block,
     Copies,
     Desired,
-    Failure,
     GuardState,
     Intent,
     LinkWish,
@@ -36,6 +35,7 @@ from aovpnd.orders import (
     MarkUnblocked,
     RemoveTunnel,
 )
+from aovpnd.repairs import Failure
 from aovpnd.sockets import Sweep
 from aovpnd.tunnel import Endpoint
 from tests.unit.small_world import AOVPN, DEFAULT4, HOME, NOW, WORK, state_of
