@@ -10,6 +10,7 @@ from dataclasses import dataclass
 from enum import StrEnum
 from typing import Final
 
+from aovpnd.filters import Filter
 from aovpnd.tunnel import Endpoint, Interface
 
 
@@ -120,8 +121,9 @@ class Trial:
 
 @dataclass(frozen=True, slots=True)
 class Made:
-    """The tunnel link that was verified last: identity and whole configuration. As long as it is just that, it may be
-    given the next configuration in place.
+    """The tunnel link that was verified last: identity and whole configuration, and what its tunnel's filters let
+    through. As long as it is just that, and the next tunnel lets through the same, it may be given the next
+    configuration in place.
     """
 
     index: int
@@ -129,6 +131,7 @@ class Made:
     kind: str
     digest: str
     addresses: frozenset[Interface]
+    filters: tuple[Filter, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)

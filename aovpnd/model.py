@@ -12,6 +12,7 @@ from aovpnd.clock import Clock
 from aovpnd.confirmation import NEEDLESS, Confirmation, Logins
 from aovpnd.dns import UNTOUCHED, Dns, DnsState
 from aovpnd.doors import Openers, WhileConnected
+from aovpnd.filters import Filter
 from aovpnd.gateways import FRESH, Doubt, Gateways, Heard, Path, PathMtu, Provoked
 from aovpnd.inquiries import BUILT_IN_ENDPOINT, EndpointPolicy, Host, Inquiry, OpenLookUp
 from aovpnd.ipsec import Given, Said, TunnelSpec
@@ -72,6 +73,7 @@ class Config:
     lan: Lan = Lan.BLOCK
     openers: Openers = Openers.AUTHORISED
     endpoint: EndpointPolicy = BUILT_IN_ENDPOINT
+    filters: tuple[tuple[str, tuple[Filter, ...]], ...] = ()
     origins: tuple[Origin, ...] = ()
     locked: frozenset[str] = frozenset()
     """Keys that a mandatory policy has set; what the user asks for does not change them."""
@@ -82,6 +84,10 @@ class Config:
     def tunnel(self, name: str) -> TunnelSpec | None:
         """The tunnel called ``name``."""
         return next((spec for spec in self.tunnels if spec.name == name), None)
+
+    def filters_of(self, name: str) -> tuple[Filter, ...]:
+        """The filters of the tunnel called ``name``; none let everything through."""
+        return dict(self.filters).get(name, ())
 
 
 # -- what is -----------------------------------------------------------------------------------------------------------

@@ -124,6 +124,8 @@ def _match_words(match: Match) -> Iterable[str]:
     yield from _packet_words(match)
     if match.ct:
         yield f"ct state {','.join(match.ct)}"
+    if match.flow is not None:
+        yield f"ct direction {match.flow}"
     if match.sa is not None:
         yield f"ipsec out {_family(match.sa)} daddr {match.sa}"
     if match.before is not None:

@@ -9,6 +9,7 @@ import re
 from dataclasses import dataclass
 from enum import Enum, StrEnum
 from ipaddress import IPv4Address, IPv4Network, IPv6Address, IPv6Network
+from itertools import pairwise
 from typing import Final
 
 from aovpnd.links import SAFE_NAME
@@ -74,10 +75,46 @@ class L4(StrEnum):
 
 
 class Conntrack(StrEnum):
-    """``ct state`` words; only for packets that come in, never for what leaves (facts T2)."""
+    """``ct state`` words; only for packets that come in, never for what leaves by an outside link (facts T2)."""
 
     ESTABLISHED = "established"
     RELATED = "related"
+
+
+class Flow(StrEnum):
+    """``ct direction`` words: which way a packet goes, as seen from whoever began the connection."""
+
+    ORIGINAL = "original"
+    REPLY = "reply"
+
+
+LARGEST_PORT: Final = 65535
+
+
+@dataclass(frozen=True, slots=True)
+class Ports:
+    """A range of ports, both ends in it. ``ValueError`` for one that has no two ports in it."""
+
+    first: int
+    last: int
+
+    def __post_init__(self) -> None:
+        if not 0 <= self.first < self.last <= LARGEST_PORT:
+            raise ValueError(f"{self.first} to {self.last} is no range of ports")
+
+    def __contains__(self, port: int) -> bool:
+        return self.first <= port <= self.last
+
+    def __str__(self) -> str:
+        return f"{self.first}-{self.last}"
+
+
+Port = int | Ports
+
+
+def is_among(port: int, ports: tuple[Port, ...]) -> bool:
+    """Whether one of several ports and ranges is, or holds, ``port``."""
+    return any(port in some if isinstance(some, Ports) else port == some for some in ports)
 
 
 @dataclass(frozen=True, slots=True)
@@ -157,11 +194,12 @@ class Match:
     saddr: tuple[Network, ...] = ()
     daddr: tuple[Network, ...] = ()
     l4: tuple[L4, ...] = ()
-    sport: tuple[int, ...] = ()
-    dport: tuple[int, ...] = ()
+    sport: tuple[Port, ...] = ()
+    dport: tuple[Port, ...] = ()
     icmp_type: tuple[int, ...] = ()  # ICMPv6's; ICMP's where ``l4`` says so
     hop_limit: int | None = None
     ct: tuple[Conntrack, ...] = ()
+    flow: Flow | None = None
     sa: Address | None = None
     """The far end of the tunnel-mode SA by which the kernel is about to transform the packet; postrouting alone."""
     before: int | None = None
@@ -172,12 +210,23 @@ class Match:
         if (self.sport or self.dport) and not set(self.l4) & {L4.TCP, L4.UDP}:
             msg = "a port needs a protocol: mark and protocol and address and port (facts T7)"
             raise ValueError(msg)
+        if any(_overlap(ports) for ports in (self.sport, self.dport)):
+            msg = "ports of one rule are in their order, and none is there twice: nft takes no set that overlaps"
+            raise ValueError(msg)
         if len({network.version for network in self.saddr + self.daddr}) > 1:
             msg = "one rule speaks of one address family"
             raise ValueError(msg)
         if any("%" in str(network) for network in self.saddr + self.daddr):
             msg = "a zone (fe80::1%eth0) may hold any character and cannot be written into a rule"
             raise ValueError(msg)
+
+
+def _overlap(ports: tuple[Port, ...]) -> bool:
+    """Whether a range holds what stands beside it, or is out of order; single ports may stand in any order."""
+    if not any(isinstance(port, Ports) for port in ports):
+        return False
+    ends = [(port.first, port.last) if isinstance(port, Ports) else (port, port) for port in ports]
+    return any(last >= first for (_, last), (first, _) in pairwise(ends))
 
 
 class Mss(StrEnum):

@@ -9,6 +9,7 @@ from aovpnd.ruleset import (
     Chain,
     Conntrack,
     Device,
+    Flow,
     Framing,
     Hook,
     Match,
@@ -19,12 +20,13 @@ from aovpnd.ruleset import (
     Ruleset,
     SetRef,
     Verdict,
+    is_among,
 )
 
 
 @dataclass(frozen=True, slots=True)
 class Packet:
-    """A packet as the hooks see it. ``ct`` is its conntrack state word, or None for new.
+    """A packet as the hooks see it. ``ct`` is its conntrack state word, or None for new; ``flow`` whose way it goes.
 
     ``frame`` is the type in its Ethernet header, None when that is ``protocol``, as it is but for a lying packet
     socket; ``tagged`` the one behind an 802.1Q tag, None without a tag.
@@ -42,6 +44,7 @@ class Packet:
     hop_limit: int = 64
     mark: int = 0
     ct: Conntrack | None = None
+    flow: Flow = Flow.ORIGINAL
     framing: Framing = Framing.ETHERNET
     frame: Protocol | None = None
     tagged: Protocol | None = None
@@ -117,11 +120,12 @@ def _applies(ruleset: Ruleset, match: Match, packet: Packet, now: float) -> bool
         and _address_matches(match.saddr, packet.saddr)
         and _address_matches(match.daddr, packet.daddr)
         and (not match.l4 or packet.l4 in match.l4)
-        and (not match.sport or packet.sport in match.sport)
-        and (not match.dport or packet.dport in match.dport)
+        and (not match.sport or is_among(packet.sport, match.sport))
+        and (not match.dport or is_among(packet.dport, match.dport))
         and (not match.icmp_type or (packet.l4 in (match.l4 or (L4.ICMPV6,)) and packet.icmp_type in match.icmp_type))
         and (match.hop_limit is None or packet.hop_limit == match.hop_limit)
         and (not match.ct or packet.ct in match.ct)
+        and (match.flow is None or match.flow is packet.flow)
         and (match.sa is None or match.sa == packet.sa)
         and (match.before is None or packet.wall < match.before)
     )

@@ -7,7 +7,7 @@ from dataclasses import dataclass, field
 from ipaddress import IPv4Address, IPv4Interface, IPv6Address, IPv6Interface
 from typing import Final
 
-from aovpnd.ruleset import Address, Network
+from aovpnd.ruleset import LARGEST_PORT, Address, Network
 
 Interface = IPv4Interface | IPv6Interface
 TUNNEL_NAME: Final = re.compile(r"[A-Za-z0-9_-]{1,32}")
@@ -43,7 +43,6 @@ section 2.1); the last one begins with a letter, so that no number in odd clothe
 """
 LONGEST_NAME: Final = 253
 """Characters; 255 bytes on the wire."""
-LARGEST_PORT: Final = 65535
 
 
 @dataclass(frozen=True, slots=True)

@@ -3,16 +3,18 @@
 
 A broken file never takes away what worked: a tunnel keeps its last good version, the settings keep theirs as a whole.
 Settings that were never good are the tightest there are, because what cannot be read may have forbidden something.
+Filters are read beside the settings: where any of them cannot be read, a tunnel that has none in force is not used.
 """
 
 from collections import Counter
 from collections.abc import Iterable, Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Final, assert_never
 
 from aovpnd import names
-from aovpnd.config import files, settings, toml, tunnels
+from aovpnd.config import files, filters, settings, toml, tunnels
+from aovpnd.config.filters import Filters, Ruled
 from aovpnd.config.findings import WEAK, Finding, finding_of, printable_path
 from aovpnd.config.settings import Layer, Setting, Settings
 from aovpnd.doors import Openers
@@ -27,6 +29,8 @@ CHOICE_FILE: Final = "choice.toml"
 
 KEPT: Final = "config-kept"
 """The code of the problem that says that an older configuration is in force."""
+UNFILTERED: Final = "filters-unread"
+"""The code of the problem that says that a tunnel is not used, because nobody knows what may go through it."""
 
 _TIGHTEST: Final = Settings(
     temporary_access=TemporaryAccessPolicy(enabled=Enabled.NO),
@@ -60,6 +64,19 @@ class _Tunnels:
     findings: tuple[Finding, ...]
 
 
+@dataclass(slots=True)
+class _Collected:
+    """What the settings files of all layers say, from weak to strong; lives as long as their reading.
+
+    ``unread``: something may be a filter, and cannot be read.
+    """
+
+    settings: list[Setting] = field(default_factory=list)
+    filters: list[Ruled] = field(default_factory=list)
+    findings: list[Finding] = field(default_factory=list)
+    unread: bool = False
+
+
 def load(config_dir: Path, state_dir: Path, vendor_dir: Path) -> Config:
     """Read everything. Never raises: what is wrong is in ``Config.problems``, and leaves the machine more closed.
 
@@ -71,15 +88,19 @@ def load(config_dir: Path, state_dir: Path, vendor_dir: Path) -> Config:
 def reload(previous: Config | None, config_dir: Path, state_dir: Path, vendor_dir: Path) -> Config:
     """As `load`; what is broken now stays as it was in ``previous``, and a problem says so."""
     where = Directories(config_dir, state_dir, vendor_dir)
-    found, settings_findings = _read_settings(where)
+    found, collected = _read_settings(where)
     effective, told = _settings_in_force(found, previous)
     read_tunnels = _read_tunnels(where, effective.weak)
-    problems = [finding.problem() for finding in (*settings_findings, *read_tunnels.findings)]
     kept = _kept_tunnels(read_tunnels, previous, effective.weak)
+    held, strays = _filters_in_force(collected, read_tunnels, kept, previous)
+    problems = [finding.problem() for finding in (*collected.findings, *strays, *read_tunnels.findings)]
     problems += told
     problems += (_kept(f"tunnel {spec.name}: the last good version of {spec.source} is in force") for spec in kept)
+    specs = {spec.name: spec for spec in (*read_tunnels.good, *kept)}
+    shut = frozenset(specs) - held.tunnels if held.closed else frozenset[str]()
+    problems += map(_shut, sorted(shut))
     return Config(
-        tunnels=tuple(sorted((*read_tunnels.good, *kept), key=lambda spec: spec.name)),
+        tunnels=tuple(spec for name, spec in sorted(specs.items()) if name not in shut),
         prefer=effective.prefer,
         by_kind=effective.by_kind,
         chosen=effective.chosen,
@@ -88,9 +109,10 @@ def reload(previous: Config | None, config_dir: Path, state_dir: Path, vendor_di
         lan=effective.lan,
         openers=effective.openers,
         endpoint=effective.endpoint,
-        origins=effective.origins,
-        locked=effective.locked,
-        broken=read_tunnels.broken - {spec.name for spec in kept},
+        filters=held.by_tunnel,
+        origins=(*effective.origins, *held.origins),
+        locked=effective.locked | held.locked,
+        broken=(read_tunnels.broken - {spec.name for spec in kept}) | shut,
         problems=tuple(problems),
     )
 
@@ -102,14 +124,16 @@ def check(paths: Sequence[Path], config_dir: Path, state_dir: Path, vendor_dir: 
     ERROR. ``Finding`` has file, line, key, reason, hint, severity and code; ``str()`` is one line for a person.
     """
     where = Directories(config_dir, state_dir, vendor_dir)
-    found, findings = _read_settings(where)
-    weak = (found or _TIGHTEST).weak
+    found, collected = _read_settings(where)
+    findings, weak = collected.findings, (found or _TIGHTEST).weak
     if paths:
         return tuple(finding for path in paths for finding in _check_file(path, config_dir, weak))
     read_tunnels = _read_tunnels(where, weak)
     findings += read_tunnels.findings
+    if read_tunnels.readable:
+        findings += filters.strays(collected.filters, _names(read_tunnels))
     if found is not None and read_tunnels.readable:
-        known = {spec.name for spec in read_tunnels.good} | read_tunnels.broken
+        known = _names(read_tunnels)
         hint = f"there are: {', '.join(sorted(known)) or 'none'}"
         for origin, name in _wanted(found):
             if name not in known:
@@ -129,49 +153,54 @@ def _wanted(found: Settings) -> Iterator[tuple[Origin, str]]:
 
 
 # -- settings ---------------------------------------------------------------------------------------------------------
-def _read_settings(where: Directories) -> tuple[Settings | None, list[Finding]]:
+def _read_settings(where: Directories) -> tuple[Settings | None, _Collected]:
     """The effective settings, or None when any file is broken: half a policy is none."""
-    findings: list[Finding] = []
-    collected: list[Setting] = []
-    for layer, path in _settings_files(where, findings):
-        collected += _read_settings_file(path, layer, findings)
-    if _is_broken(findings):
-        return None, findings
-    merged, contradictions = settings.merge(collected)
-    findings += contradictions
-    return (None if _is_broken(contradictions) else merged), findings
+    collected = _Collected()
+    for layer, path in _settings_files(where, collected):
+        _read_settings_file(path, layer, collected)
+    if _is_broken(collected.findings):
+        return None, collected
+    merged, contradictions = settings.merge(collected.settings)
+    collected.findings += contradictions
+    return (None if _is_broken(contradictions) else merged), collected
 
 
-def _settings_files(where: Directories, findings: list[Finding]) -> list[tuple[Layer, Path]]:
+def _settings_files(where: Directories, collected: _Collected) -> list[tuple[Layer, Path]]:
     """All files, from weak to strong."""
     return [
         (Layer.VENDOR, where.vendor / SETTINGS_FILE),
         (Layer.ADMIN, where.config / SETTINGS_FILE),
-        *((Layer.DROP_IN, path) for path in _listed(where.config / DROP_INS, findings)),
+        *((Layer.DROP_IN, path) for path in _listed(where.config / DROP_INS, collected)),
         (Layer.CHOICE, where.state / CHOICE_FILE),
-        *((Layer.POLICY, path) for path in _listed(where.config / POLICIES, findings)),
+        *((Layer.POLICY, path) for path in _listed(where.config / POLICIES, collected)),
     ]
 
 
-def _listed(directory: Path, findings: list[Finding]) -> tuple[Path, ...]:
+def _listed(directory: Path, collected: _Collected) -> tuple[Path, ...]:
     try:
         return files.names_in(directory, ".toml")
     except ConfigError as error:
-        findings.append(finding_of(error))
+        collected.findings.append(finding_of(error))
+        collected.unread = True
         return ()
 
 
-def _read_settings_file(path: Path, layer: Layer, findings: list[Finding]) -> list[Setting]:
+def _read_settings_file(path: Path, layer: Layer, collected: _Collected) -> None:
     shown = printable_path(path)
+    text: str | None = None
     try:
         text = files.read(path, files.Holds.SETTINGS)
         entries = toml.parse(text, shown) if text is not None else ()
     except ConfigError as error:
-        findings.append(finding_of(error))
-        return []
-    found, wrong = settings.read(entries, shown, layer)
-    findings += wrong
-    return found
+        collected.findings.append(finding_of(error))
+        collected.unread |= text is None or filters.may_hold(text)
+        return
+    found, wrong = settings.read((entry for entry in entries if not filters.is_filter(entry)), shown, layer)
+    ruled, amiss = filters.read(entries, shown, layer)
+    collected.settings += found
+    collected.filters += ruled
+    collected.findings += (*wrong, *amiss)
+    collected.unread |= bool(amiss)
 
 
 def _settings_in_force(found: Settings | None, previous: Config | None) -> tuple[Settings, list[Problem]]:
@@ -188,8 +217,8 @@ def _settings_in_force(found: Settings | None, previous: Config | None) -> tuple
             openers=previous.openers,
             endpoint=previous.endpoint,
             weak=_weak_of(previous),
-            origins=previous.origins,
-            locked=previous.locked,
+            origins=tuple(origin for origin in previous.origins if not filters.is_key(origin.key)),
+            locked=frozenset(key for key in previous.locked if not filters.is_key(key)),
         )
         return kept, [_kept("settings: the last good ones are in force")]
     text = "settings: temporary access and the local network stay closed until the files can be read"
@@ -204,6 +233,27 @@ def _weak_of(config: Config) -> Weak:
     """What a configuration's settings said of weak tunnels: nobody but its origins remembers."""
     written = next((origin.value for origin in config.origins if origin.key == settings.ALLOW_WEAK), "false")
     return Weak.ALLOW if written == "true" else Weak.REFUSE
+
+
+# -- filters ----------------------------------------------------------------------------------------------------------
+def _filters_in_force(
+    collected: _Collected, now: _Tunnels, kept: list[TunnelSpec], previous: Config | None
+) -> tuple[Filters, list[Finding]]:
+    """The filters that hold, and those that are for nobody."""
+    strays = filters.strays(collected.filters, _names(now) | {spec.name for spec in kept})
+    if collected.unread:
+        return filters.kept(previous), strays
+    return filters.merge(collected.filters, closed=bool(strays)), strays
+
+
+def _names(found: _Tunnels) -> frozenset[str]:
+    """Of all tunnels that have a file, good or not."""
+    return found.broken | {spec.name for spec in found.good}
+
+
+def _shut(name: str) -> Problem:
+    text = f"tunnel {name}: it is not used, because it has no filter and one that cannot be used may be meant for it"
+    return Problem(UNFILTERED, Severity.ERROR, text, "mend the filter; aovpnctl check says where")
 
 
 # -- tunnels ----------------------------------------------------------------------------------------------------------
@@ -272,12 +322,13 @@ def _check_file(path: Path, base: Path, weak: Weak) -> list[Finding]:
         case tunnels.IKE_SUFFIX if path.parent.name == names.TUNNELS or _describes_tunnel(path):
             return _read_tunnel(path, base, weak)[1]
         case ".toml":
-            findings: list[Finding] = []
+            collected = _Collected()
             layer = {POLICIES: Layer.POLICY, DROP_INS: Layer.DROP_IN}.get(path.parent.name, Layer.ADMIN)
             if path.name == CHOICE_FILE:
                 layer = Layer.CHOICE
-            found = _read_settings_file(path, layer, findings)
-            return findings if _is_broken(findings) else [*findings, *settings.merge(found)[1]]
+            _read_settings_file(path, layer, collected)
+            findings = collected.findings
+            return findings if _is_broken(findings) else [*findings, *settings.merge(collected.settings)[1]]
         case _:
             hint = "rename it"
             return [Finding(shown, "is neither a tunnel (NAME.conf, NAME.toml) nor settings (NAME.toml)", hint)]

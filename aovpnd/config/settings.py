@@ -106,7 +106,8 @@ class Settings:
 
 
 # -- what a value may be ----------------------------------------------------------------------------------------------
-def _name(value: object) -> str:
+def tunnel_name(value: object) -> str:
+    """The name of a tunnel."""
     text = plain.text(value)
     if TUNNEL_NAME.fullmatch(text) is None:
         raise UnfitError(f"{quoted(text)} is no tunnel name", "letters, digits, - and _, at most 32")
@@ -115,7 +116,7 @@ def _name(value: object) -> str:
 
 def _order(value: object) -> tuple[str, ...]:
     """One name, or several from the best on."""
-    return _several(value, _name)
+    return _several(value, tunnel_name)
 
 
 def _targets(value: object) -> tuple[Endpoint, ...]:

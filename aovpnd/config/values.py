@@ -12,8 +12,8 @@ from typing import Final
 
 from aovpnd.config import hosts
 from aovpnd.config.findings import UnfitError, quoted
-from aovpnd.ruleset import Address, Network
-from aovpnd.tunnel import LARGEST_PORT, Endpoint, HostPort, Interface, is_reserved, unfit
+from aovpnd.ruleset import LARGEST_PORT, Address, Network
+from aovpnd.tunnel import Endpoint, HostPort, Interface, is_reserved, unfit
 
 KEY_BYTES: Final = 32
 SMALLEST_MTU_IPV6: Final = 1280
@@ -84,7 +84,7 @@ def mtu(text: str, *, smallest: int) -> int:
 def interface(text: str) -> Interface:
     """An address of this machine in the tunnel, with its prefix; without one /32 or /128."""
     try:
-        value = ip_interface(_prefixed(text))
+        value = ip_interface(plain_prefix(text))
     except ValueError:
         raise UnfitError(f"{quoted(text)} is no address", "write it like 10.0.0.2/32 or fd00::2/128") from None
     if value.ip.is_unspecified or value.ip.is_multicast or value.ip.is_loopback or is_reserved(value.ip):
@@ -95,7 +95,7 @@ def interface(text: str) -> Interface:
 def network(text: str) -> Network:
     """What a peer carries. Bits behind the prefix are cut off, as wg(8) does."""
     try:
-        return ip_network(_prefixed(text), strict=False)
+        return ip_network(plain_prefix(text), strict=False)
     except ValueError:
         hint = "write it like 10.0.0.0/8 or fd00::/8; 0.0.0.0/0, ::/0 is everything"
         raise UnfitError(f"{quoted(text)} is no network", hint) from None
@@ -141,7 +141,7 @@ def endpoint(text: str) -> Endpoint | HostPort:
     return Endpoint(addr, number(port_text, 1, LARGEST_PORT))
 
 
-def _prefixed(text: str) -> str:
+def plain_prefix(text: str) -> str:
     """An address with or without prefix length; ipaddress would take netmasks and zones as well."""
     if _PREFIXED.fullmatch(text) is None:
         raise ValueError(text)

@@ -8,7 +8,7 @@ it. What is read off the world is in `view`, what may pass in `permits` and `fir
 from typing import Final
 
 from aovpnd import names
-from aovpnd.core import confirming, dns, failover, fights, firewall, health, lookups, mtu, sockets, uplinks
+from aovpnd.core import confirming, dns, failover, fights, filtering, firewall, health, lookups, mtu, sockets, uplinks
 from aovpnd.core.permits import (
     Asks,
     Facts,
@@ -87,7 +87,7 @@ def _facts(config: Config, intent: Intent, snapshot: Snapshot, now: View) -> Fac
     if now.state is not None:
         link = now.state.link
         narrow = mtu.fit(now.spec, intent, snapshot, now.state, now.path).narrow if now.spec is not None else None
-        tunnel = Tunnel(Device(link.index, link.name, link.kind), narrow)
+        tunnel = Tunnel(Device(link.index, link.name, link.kind), narrow, now.filters)
         gateways = now.spec.endpoints if now.spec is not None and link.kind == names.XFRM else ()
         transformed = tuple(Transformed(endpoint.addr) for endpoint in gateways)
     look_up = None
@@ -138,8 +138,8 @@ def _probes(config: Config, intent: Intent, snapshot: Snapshot, now: View) -> tu
     in_doubt = health.must_probe(intent, now.state, now.path, snapshot.now)
     if not in_doubt and not failover.must_prove(intent.gateways, intent, now):
         return ()
-    targets = tuple(target for target in config.probe if now.spec.reaches(target.addr))
-    resolvers = () if targets else tuple(filter(now.spec.reaches, now.spec.dns))
+    targets = tuple(target for target in config.probe if filtering.may_ask(now.spec, now.filters, target))
+    resolvers = () if targets else tuple(a for a in now.spec.dns if filtering.may_ask(now.spec, now.filters, a))
     if not targets and not resolvers:
         return ()
     link = now.state.link

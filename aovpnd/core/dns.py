@@ -9,11 +9,13 @@ away. What remains then is what the network gave, and while the ruleset blocks t
 
 from typing import Final
 
+from aovpnd.core.filtering import DNS_PORT
 from aovpnd.core.view import View
 from aovpnd.dns import Dns, Scope
+from aovpnd.filters import Filter, lets_out
 from aovpnd.ipsec import IPsec, TunnelSpec, called
 from aovpnd.model import Problem, Severity, Snapshot
-from aovpnd.ruleset import Address
+from aovpnd.ruleset import L4, Address
 
 MOST: Final = 8
 """Servers, and domains of each kind, that are passed on; the C library asks three (MAXNS)."""
@@ -26,7 +28,7 @@ def dns(snapshot: Snapshot, now: View) -> Dns | None:
     """Whom to ask, or None: nothing of ours."""
     if now.spec is None or now.state is None or not now.state.link.up or now.grant is not None or now.sealed:
         return None
-    servers = servers_of(now.spec, ipv6=snapshot.ipv6)
+    servers = _asked(now.spec, now.filters, ipv6=snapshot.ipv6)
     if not servers:
         return None
     names = [name.lower() for name in now.spec.search]
@@ -48,6 +50,12 @@ def servers_of(spec: TunnelSpec, *, ipv6: bool) -> tuple[Address, ...]:
     return tuple(dict.fromkeys(s for s in usable if s.is_loopback or spec.carries(s)))[:MOST]
 
 
+def _asked(spec: TunnelSpec, filters: tuple[Filter, ...], *, ipv6: bool) -> tuple[Address, ...]:
+    """Those of them to which the tunnel's filters let questions out."""
+    servers = servers_of(spec, ipv6=ipv6)
+    return tuple(s for s in servers if s.is_loopback or lets_out(filters, s, L4.UDP, DNS_PORT))
+
+
 _LOST: Final = Problem(
     "resolv-conf-lost",
     Severity.WARNING,
@@ -56,9 +64,21 @@ _LOST: Final = Problem(
 )
 
 
-def problems(snapshot: Snapshot, spec: TunnelSpec | None) -> list[Problem]:
+def problems(snapshot: Snapshot, spec: TunnelSpec | None, filters: tuple[Filter, ...] = ()) -> list[Problem]:
     """Names that will not resolve, and why."""
-    return [*([_LOST] if snapshot.dns.lost else []), *_unanswered(snapshot, spec)]
+    lost = [_LOST] if snapshot.dns.lost else []
+    return [*lost, *_unanswered(snapshot, spec), *_filtered(snapshot, spec, filters)]
+
+
+def _filtered(snapshot: Snapshot, spec: TunnelSpec | None, filters: tuple[Filter, ...]) -> list[Problem]:
+    """Servers that would answer, if the tunnel's filters let anybody ask them."""
+    servers = servers_of(spec, ipv6=snapshot.ipv6) if spec is not None else ()
+    if spec is None or not servers or _asked(spec, filters, ipv6=snapshot.ipv6):
+        return []
+    whom = ", ".join(map(str, servers[:3]))
+    text = f"the filters of {spec.name} let nobody ask its DNS servers ({whom}), so names are not found"
+    hint = f'if they shall be: a [[filter]] for {spec.name} with protocol = ["udp", "tcp"] and ports = [53]'
+    return [Problem("dns-filtered", Severity.WARNING, text, hint)]
 
 
 def _unanswered(snapshot: Snapshot, spec: TunnelSpec | None) -> list[Problem]:

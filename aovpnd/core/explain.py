@@ -11,7 +11,7 @@ from dataclasses import dataclass, replace
 from enum import StrEnum
 from typing import Final, assert_never
 
-from aovpnd.core import firewall
+from aovpnd.core import filtering, firewall
 from aovpnd.core.permits import (
     Handshake,
     HostOnly,
@@ -74,13 +74,16 @@ class Stage:
 
 @dataclass(frozen=True, slots=True)
 class Explanation:
-    """What becomes of it. ``permit`` is what let it pass, ``stages`` end with who had the last word."""
+    """What becomes of it. ``permit`` is what let it pass, ``stages`` end with who had the last word. ``named_by``: the
+    filter, counted from 1, that lets it through the tunnel, where that has filters.
+    """
 
     to: Destination
     fate: Fate
     way: Way
     stages: tuple[Stage, ...]
     permit: Permit | None = None
+    named_by: int | None = None
 
     @property
     def passes(self) -> bool:
@@ -101,6 +104,7 @@ def explain(picture: Picture, to: Destination, kernel: Routed | None = None) -> 
     packet = packet_to(to, found, found.link)
     permits = picture.permits
     permit: Permit | None = None
+    named_by: int | None = None
     for where, ruleset, hook in _judges(snapshot, picture.desired, found.link):
         said, mark, steps = trace(ruleset, hook, packet, snapshot.now.boot)
         stages += [_stage(where, step, said, last=step is steps[-1]) for step in steps]
@@ -109,8 +113,10 @@ def explain(picture: Picture, to: Destination, kernel: Routed | None = None) -> 
             return Explanation(to, fate, found, tuple(stages), firewall.permit_of(steps[-1].rule, permits))
         if hook is Hook.OUTPUT and steps:
             permit = firewall.permit_of(steps[-1].rule, permits)
+            if isinstance(permit, Tunnel):
+                named_by = filtering.number_of(steps[-1].rule, permit.device, permit.filters)
         packet = replace(packet, mark=mark)
-    return Explanation(to, _fate(found, permit, stages), found, tuple(stages), permit)
+    return Explanation(to, _fate(found, permit, stages), found, tuple(stages), permit, named_by)
 
 
 def packet_to(to: Destination, found: Way, link: Link) -> Packet:

@@ -14,6 +14,7 @@ from ipaddress import ip_network
 from typing import Final, assert_never
 
 from aovpnd import names
+from aovpnd.core import filtering
 from aovpnd.core.permits import (
     DISCOVERY,
     Asks,
@@ -66,8 +67,6 @@ _SOLICITED_NODES: Final = ip_network("ff02::1:ff00:0/104")
 _LINK_LOCAL: Final = ip_network("fe80::/10")
 _RS, _RA, _NS, _NA, _REDIRECT6 = 133, 134, 135, 136, 137
 _REDIRECT4: Final = 5
-_ERRORS4: Final = (3, 11, 12)
-_ERRORS6: Final = (1, 2, 3, 4)
 
 
 def compile(permits: tuple[Permit, ...]) -> Ruleset:  # noqa: A001 - the word of the field; nothing here compiles Python
@@ -173,10 +172,13 @@ def _leaving(permit: Permit) -> Iterable[Rule]:
             yield from _look_up(permit)
         case TemporaryAccess():
             yield from _temporary_access(permit)
-        case Tunnel(device, narrow):
+        case Tunnel(device, narrow, filters):
             yield from _not_by_the_tunnel(device)
             yield from _clamped(Match(oif=device), narrow)
-            yield Rule(Match(oif=device), Verdict.ACCEPT, "the verified tunnel: index and name and kind")
+            if filters:
+                yield from filtering.leaving(device, filters)
+            else:
+                yield Rule(Match(oif=device), Verdict.ACCEPT, "the verified tunnel: index and name and kind")
         case Transformed():
             return  # at output it still leaves by the tunnel
         case TunnelAddresses():
@@ -195,8 +197,9 @@ def _not_by_the_tunnel(device: Device) -> Iterable[Rule]:
     for sport, dport in ((68, 67), (546, 547)):
         dhcp = Match(oif=device, l4=(L4.UDP,), sport=(sport,), dport=(dport,))
         yield Rule(dhcp, Verdict.REJECT, "DHCP is the link's own: clients rebind by broadcast")
-    for error in (Match(oif=device, l4=(L4.ICMP,), icmp_type=_ERRORS4), Match(oif=device, icmp_type=_ERRORS6)):
-        yield Rule(error, Verdict.DROP, "errors: a neighbour could make the kernel send them, to whom it likes")
+    for error in filtering.ERRORS:
+        why = "errors: a neighbour could make the kernel send them, to whom it likes"
+        yield Rule(replace(error, oif=device), Verdict.DROP, why)
 
 
 def _from_the_tunnel(permit: TunnelAddresses) -> Iterable[Rule]:
@@ -275,9 +278,12 @@ def _arriving(permit: Permit) -> Iterable[Rule]:
             yield Rule(dhcpv6, Verdict.ACCEPT, "DHCPv6 answers")
             yield Rule(advert, Verdict.ACCEPT, "router advertisement")
             yield Rule(Match(icmp_type=(_NS, _NA), hop_limit=255), Verdict.ACCEPT, "neighbour discovery")
-        case Tunnel(device, narrow):
+        case Tunnel(device, narrow, filters):
             yield from _clamped(Match(iif=device), narrow)
-            yield Rule(Match(iif=device), Verdict.ACCEPT, "the verified tunnel")
+            if filters:
+                yield from filtering.arriving(device, filters)
+            else:
+                yield Rule(Match(iif=device), Verdict.ACCEPT, "the verified tunnel")
         case TunnelAddresses(addresses):
             for family in _by_family(tuple(map(ip_network, addresses))):
                 yield Rule(
@@ -327,7 +333,10 @@ def _forwarded(permits: tuple[Permit, ...]) -> Iterable[Rule]:
             for match in (there, back):
                 yield Rule(match, Verdict.CONTINUE, "TCP of guests in segments that fit", clamp_mss=Mss.ROUTE)
                 yield from _clamped(match, tunnel.narrow)
-            yield Rule(there, Verdict.ACCEPT, "guests go through the tunnel")
+            if tunnel.filters:
+                yield from filtering.forwarded(there, tunnel.filters)
+            else:
+                yield Rule(there, Verdict.ACCEPT, "guests go through the tunnel")
             yield Rule(replace(back, ct=ANSWERS), Verdict.ACCEPT, "and get their answers")
         for other in guests:
             yield Rule(Match(iif=guest, oif=other), Verdict.ACCEPT, "between guests of this host")

@@ -15,12 +15,14 @@ from typing import Final
 
 from aovpnd.clock import Clock
 from aovpnd.core import uplinks
+from aovpnd.core.filtering import may_ask
 from aovpnd.core.health import INITIATION_BYTES, KEEPALIVE_BYTES, PASSIVE_S, REKEY_S
+from aovpnd.filters import Filter, lets_out
 from aovpnd.gateways import Path, PathMtu
 from aovpnd.inquiries import MeasurePath
 from aovpnd.ipsec import IPsec, TunnelSpec
 from aovpnd.model import Config, Intent, Snapshot, TunnelState, Uplink
-from aovpnd.ruleset import Address
+from aovpnd.ruleset import L4, Address
 
 IPV4, IPV6 = 4, 6
 USUAL: Final = 1500
@@ -172,7 +174,14 @@ def inquiry(
 def targets_of(config: Config, spec: TunnelSpec) -> tuple[Address, ...]:
     """Whom to ask: the tunnel's own name servers, else whom the configuration names for probes; behind the tunnel."""
     wanted = spec.dns or tuple(endpoint.addr for endpoint in config.probe)
-    return tuple(filter(spec.reaches, dict.fromkeys(wanted)))[:TARGETS]
+    filters = config.filters_of(spec.name)
+    return tuple(address for address in dict.fromkeys(wanted) if _answers(spec, filters, address))[:TARGETS]
+
+
+def _answers(spec: TunnelSpec, filters: tuple[Filter, ...], address: Address) -> bool:
+    """Whether an echo or a padded question may go there."""
+    echo = L4.ICMPV6 if address.version == IPV6 else L4.ICMP
+    return may_ask(spec, filters, address) or (spec.reaches(address) and lets_out(filters, address, echo))
 
 
 def next_look(intent: Intent, path: Path | None, now: Clock) -> float | None:

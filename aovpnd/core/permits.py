@@ -10,6 +10,7 @@ from enum import Enum
 from ipaddress import IPv4Address, IPv6Address
 from typing import Final
 
+from aovpnd.filters import Filter
 from aovpnd.model import Phase
 from aovpnd.ruleset import Address, Device, Network
 from aovpnd.tunnel import Endpoint
@@ -76,13 +77,14 @@ class TemporaryAccess:
 
 @dataclass(frozen=True, slots=True)
 class Tunnel:
-    """Everything by the verified tunnel.
+    """Everything by the verified tunnel; where it has ``filters``, what they name, and answers to it.
 
     ``narrow``: bytes of the largest packet that passes in one piece, where the link itself cannot be told so little.
     """
 
     device: Device
     narrow: int | None = None
+    filters: tuple[Filter, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)

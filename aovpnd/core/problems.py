@@ -38,7 +38,7 @@ def problems(config: Config, intent: Intent, snapshot: Snapshot, now: View) -> t
         *_tunnel(intent, snapshot, now),
         *ike.problems(snapshot, now),
         *sleep.problems(intent, snapshot, now),
-        *dns.problems(snapshot, spec),
+        *dns.problems(snapshot, spec, now.filters),
         *_path(intent, snapshot, now),
         *_left(intent, now),
         *_elsewhere(now),

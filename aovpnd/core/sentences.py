@@ -27,6 +27,7 @@ from aovpnd.core.permits import (
 from aovpnd.core.picture import Picture
 from aovpnd.core.way import By, Turn
 from aovpnd.destinations import Destination
+from aovpnd.filters import Direction, Filter, setting
 from aovpnd.ipsec import TunnelSpec, called
 from aovpnd.model import Config, Origin, Phase, Uplink, Wish
 from aovpnd.model import Lan as LanSetting
@@ -112,6 +113,7 @@ def _through_the_tunnel(picture: Picture, what: Explanation, link: str) -> Told:
     origins = (
         *_networks(spec, lambda text: route is not None and ip_network(text, strict=False) == route.dst),
         *_gateways(spec),
+        *_filters(picture, lambda number, _: number == what.named_by),
     )
     where = " or ".join(map(str, endpoints)) or "its gateway"
     outside = f"outside, nothing of it is seen but the tunnel's own packets to {where}"
@@ -206,6 +208,8 @@ def _stopped(picture: Picture, what: Explanation, link: str) -> Told:
     if what.stages[-1].where in {"guard", "egress"}:
         text = f"{what.to} is dropped by the guard: our table is not there to permit it"
         return Told(text, "it is being loaded again; journalctl -u aovpnd says more")
+    if isinstance(what.permit, Tunnel) and what.permit.filters:
+        return _filtered(picture, what, verb)
     if _is_dns(what.to):
         if isinstance(what.permit, TemporaryAccess):
             resolvers = ", ".join(map(str, what.permit.resolvers)) or "none"
@@ -215,6 +219,15 @@ def _stopped(picture: Picture, what: Explanation, link: str) -> Told:
     told = _because_of_the_place(picture, what)
     reason = told.text if told is not None else f"nothing permits it to leave by {link}"
     return Told(f"{what.to} is {verb}: {reason}", told.hint if told else "", told.origins if told else ())
+
+
+def _filtered(picture: Picture, what: Explanation, verb: str) -> Told:
+    """The tunnel carries it, and the tunnel's filters name it nowhere."""
+    name = picture.spec.name if picture.spec is not None else ""
+    text = f"{what.to} is {verb}: no filter of the tunnel {name} lets it out"
+    is_locked = setting(name) in picture.config.locked
+    hint = "a policy keeps it so" if is_locked else f'if it shall be: another [[filter]] with tunnel = "{name}"'
+    return Told(text, hint, _filters(picture, lambda _, each: each.direction is Direction.OUT))
 
 
 def _is_dns(to: Destination) -> bool:
@@ -244,6 +257,13 @@ _Fits = Callable[[str], bool]
 def _networks(spec: TunnelSpec | None, fits: _Fits = bool) -> tuple[Origin, ...]:
     """The lines of a tunnel's file that say what it carries: those that fit."""
     return _lines(spec, called(spec).networks, fits) if spec is not None else ()
+
+
+def _filters(picture: Picture, fits: Callable[[int, Filter], bool]) -> tuple[Origin, ...]:
+    """Where those of the chosen tunnel's filters stand that fit, by number, from 1, and value."""
+    name = picture.spec.name if picture.spec is not None else ""
+    held = zip(_settings(picture.config, setting(name)), picture.config.filters_of(name), strict=False)
+    return tuple(origin for number, (origin, each) in enumerate(held, 1) if fits(number, each))
 
 
 def _gateways(spec: TunnelSpec | None, fits: _Fits = bool) -> tuple[Origin, ...]:

@@ -8,6 +8,7 @@ from aovpnd.core import endpoints, health, lookups
 from aovpnd.core.endpoints import Reach
 from aovpnd.core.uplinks import IPV4, carrying, uplinks
 from aovpnd.core.way import best
+from aovpnd.filters import Filter
 from aovpnd.gateways import Made, Path
 from aovpnd.inquiries import OpenLookUp
 from aovpnd.ipsec import Given, IPsec, TunnelSpec
@@ -45,6 +46,8 @@ class View:
     """What the chosen tunnel can reach from here."""
     sealed: bool
     """The ruleset cannot be loaded and is not there: routing alone has to keep the machine shut."""
+    filters: tuple[Filter, ...] = ()
+    """The chosen tunnel's."""
     order: tuple[TunnelSpec, ...] = ()
     trial: "Beside | None" = None
     nameless: frozenset[str] = frozenset()
@@ -72,7 +75,8 @@ def view(config: Config, intent: Intent, snapshot: Snapshot) -> View:
     if spec is not None:
         reach = endpoints.reach(spec, intent.hosts, snapshot, found)
         spec = given(endpoints.concrete(spec, intent.hosts, reach), snapshot)
-    state = own_tunnel(spec, snapshot, intent.gateways.made)
+    filters = config.filters_of(spec.name) if spec is not None else ()
+    state = own_tunnel(spec, snapshot, intent.gateways.made, filters)
     link_name = state.link.name if state is not None else free_link_name(snapshot)
     path = path_of(spec, state, snapshot, found)
     sealed = not snapshot.table_present and any(failure.action == LoadRuleset.__name__ for failure in intent.failures)
@@ -104,6 +108,7 @@ def view(config: Config, intent: Intent, snapshot: Snapshot) -> View:
         look_up,
         reach,
         sealed,
+        filters=filters,
         order=candidates,
         trial=beside,
         nameless=frozenset(s.name for s in bare if not s.endpoints),
@@ -178,25 +183,29 @@ def given(spec: TunnelSpec, snapshot: Snapshot) -> TunnelSpec:
     return replace(spec, addresses=spec.addresses or gift.addresses, dns=spec.dns or gift.dns)
 
 
-def own_tunnel(spec: TunnelSpec | None, snapshot: Snapshot, made: Made | None = None) -> TunnelState | None:
+def own_tunnel(
+    spec: TunnelSpec | None, snapshot: Snapshot, made: Made | None = None, filters: tuple[Filter, ...] = ()
+) -> TunnelState | None:
     """The link that carries this tunnel's key and nothing else; the name alone proves nothing (facts T3).
 
     Where there is none, the one that was verified a moment ago and is still just as it was ``made``: it carried what
     the tunnel's file said before it was changed, or the tunnel that is being left. It is given the new configuration in
-    place, so that packets wait for it, and no program is refused.
+    place, so that packets wait for it, and no program is refused. Where other ``filters`` held for it than now, it is
+    not: until it has the new configuration, it would carry to the old tunnel's end what only the new one may carry.
     """
     if spec is None:
         return None
     ours = [state for state in snapshot.tunnels if is_tunnel_shaped(state.link)]
     right = next((state for state in ours if is_configured(spec, state, snapshot)), None)
-    return right or next((state for state in ours if made is not None and as_made(state) == made), None)
+    return right or next((state for state in ours if made is not None and as_made(state, filters) == made), None)
 
 
-def as_made(state: TunnelState) -> Made | None:
+def as_made(state: TunnelState, filters: tuple[Filter, ...]) -> Made | None:
     """What a link is, as it would be remembered; None for one that is not configured, or has not our mark."""
     if state.digest is None or state.fwmark != names.FWMARK:
         return None
-    return Made(state.link.index, state.link.name, state.link.kind, state.digest, frozenset(state.addresses))
+    link = state.link
+    return Made(link.index, link.name, link.kind, state.digest, frozenset(state.addresses), filters)
 
 
 def _beside(

@@ -232,8 +232,8 @@ DECIDING: Final = (
     Mutant(
         "asks-beside-the-tunnel",
         _MTU,
-        "return tuple(filter(spec.reaches, dict.fromkeys(wanted)))[:TARGETS]",
-        "return tuple(dict.fromkeys(wanted))[:TARGETS]",
+        "if _answers(spec, filters, address))[:TARGETS]",
+        ")[:TARGETS]",
         "who is not behind the tunnel is asked through it, and the silence is believed",
         (MTU,),
     ),

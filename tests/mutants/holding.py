@@ -40,8 +40,8 @@ HOLDING: Final = (
     Mutant(
         "errors-into-the-tunnel",
         _FIREWALL,
-        "yield Rule(error, Verdict.DROP,",
-        "yield Rule(error, Verdict.CONTINUE,",
+        "yield Rule(replace(error, oif=device), Verdict.DROP,",
+        "yield Rule(replace(error, oif=device), Verdict.CONTINUE,",
         "a neighbour makes the kernel send by the tunnel, to whom it likes",
         (NO_LEAK,),
     ),

@@ -291,9 +291,15 @@ LEAVING: Final = (
         "clamp-behind-the-verdict",
         _FIREWALL,
         """            yield from _clamped(Match(oif=device), narrow)
-            yield Rule(Match(oif=device), Verdict.ACCEPT, "the verified tunnel: index and name and kind")
+            if filters:
+                yield from filtering.leaving(device, filters)
+            else:
+                yield Rule(Match(oif=device), Verdict.ACCEPT, "the verified tunnel: index and name and kind")
 """,
-        """            yield Rule(Match(oif=device), Verdict.ACCEPT, "the verified tunnel: index and name and kind")
+        """            if filters:
+                yield from filtering.leaving(device, filters)
+            else:
+                yield Rule(Match(oif=device), Verdict.ACCEPT, "the verified tunnel: index and name and kind")
             yield from _clamped(Match(oif=device), narrow)
 """,
         "TCP is never told what passes, and hangs",

@@ -8,6 +8,7 @@ and are known again by a number that nft writes into a set, behind all our chain
 
 import errno
 import fcntl
+import itertools
 import os
 import re
 import socket
@@ -27,7 +28,7 @@ from aovpnd.links import Link
 from aovpnd.model import Lan, Snapshot
 from aovpnd.nftlib import Nft
 from aovpnd.render import render
-from aovpnd.ruleset import L4, Conntrack, Device, Hook, Ruleset, Verdict
+from aovpnd.ruleset import L4, Conntrack, Device, Flow, Hook, Ruleset, Verdict
 from aovpnd.trace import Packet, verdict
 from tests.lab.process import wait_for
 from tests.netns.space import Space
@@ -238,6 +239,7 @@ def _situation(wish: str, lan: Lan, grant: str, uplinks: str, tunnel: str, look_
     return Situation(wish, lan, grant, uplinks, tunnel, "docker0", "given", look_up)
 
 
+_QUIET: Final = (Lan.BLOCK, "none", "private", "user space")
 SITUATIONS: Final = {
     "blocked": _situation("no tunnel", Lan.BLOCK, "none", "private", "absent"),
     "offline": _situation("one tunnel", Lan.BLOCK, "none", "none", "absent"),
@@ -245,6 +247,7 @@ SITUATIONS: Final = {
     "connecting by port 53": _situation("one tunnel on port 53", Lan.BLOCK, "none", "private", "absent"),
     "connected": _situation("one tunnel", Lan.BLOCK, "none", "private", "user space"),
     "temporary access": _situation("one tunnel", Lan.BLOCK, "alive", "private", "user space"),
+    "filtered": _situation("one tunnel, filtered", *_QUIET),
     "lan": _situation("one tunnel", Lan.ALLOW, "none", "two", "user space"),
     "look-up": _situation("one tunnel", Lan.BLOCK, "none", "private", "absent", "runs"),
     "look-up over TLS": _situation("one tunnel", Lan.BLOCK, "none", "private", "absent", "runs over TLS"),
@@ -368,7 +371,11 @@ def test_in(loaded: tuple[Bench, Ruleset, Snapshot]) -> None:
 
 def test_answers(bench: Bench) -> None:
     """Answers come in whatever the phase, but for the tunnel's own address by another link."""
-    answers = [packet for packet in ARRIVING if packet.ct is Conntrack.ESTABLISHED and packet.l4 is L4.UDP]
+    answers = dict.fromkeys(
+        replace(packet, flow=Flow.REPLY)
+        for packet in ARRIVING
+        if packet.ct is Conntrack.ESTABLISHED and packet.l4 is L4.UDP
+    )
     numbered = dict(enumerate((replace(packet, iif=device) for packet in answers for device in (WLAN, TUNNEL)), 1))
     for name, situation in SITUATIONS.items():
         world = situation.world()
@@ -383,6 +390,37 @@ def test_answers(bench: Bench) -> None:
         _compare(expected, _in(bench, numbered, Hook.INPUT), numbered)
         assert expected, name
         bench.nft.run("flush ruleset")
+
+
+def test_answers_to_what_filters_let_in(bench: Bench) -> None:
+    """They go out by the tunnel, and what looks like one without a question does not."""
+    table = _table(_situation("one tunnel, filtered by what comes in", *_QUIET).world(), time.time())
+    bench.nft.run(render(table, NOW))
+    questions = [
+        packet(to, L4.UDP, port, saddr=ip_address(source), iif=TUNNEL)
+        for to, sources in ((str(TUNNEL_ADDRESS4), ("203.0.113.80", "9.9.9.9")), ("fd64::2", ("2001:db8:80::80",)))
+        for source, port in itertools.product(sources, (53, 4000))
+    ]
+    bench.watch(Hook.INPUT)
+    for number, question in enumerate(questions[::2], 1):
+        bench.inject(question, number)
+    came_in = {number for number, question in enumerate(questions[::2], 1) if comes_in(table, question, NOW).passes}
+    assert _noted(bench, dict(enumerate(questions[::2], 1))) == came_in == {1, 2}
+
+    ways = [
+        replace(q, iif=None, oif=TUNNEL, saddr=q.daddr, daddr=q.saddr, sport=q.dport, dport=q.sport) for q in questions
+    ]
+    asked = {question for number, question in enumerate(questions[::2], 1) if number in came_in}
+    states = [
+        replace(sent, ct=Conntrack.ESTABLISHED, flow=Flow.REPLY) if question in asked else sent
+        for question, sent in zip(questions, ways, strict=True)
+    ]
+    numbered = dict(enumerate(states, 1))
+    expected = {number for number, sent in numbered.items() if leaves(table, sent, sent, NOW).passes}
+
+    assert expected == {1, 3}
+    _compare(expected, _out(bench, numbered), numbered)
+    bench.nft.run("flush ruleset")
 
 
 THROUGH_BY: Final = (DOCKER, WLAN, ETH, TUNNEL)

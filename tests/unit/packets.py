@@ -8,7 +8,7 @@ from ipaddress import ip_address
 from typing import Any, Final
 
 from aovpnd import names
-from aovpnd.ruleset import L4, Conntrack, Device, Protocol
+from aovpnd.ruleset import L4, Conntrack, Device, Flow, Protocol
 from aovpnd.trace import Packet
 from tests.unit.small_world import (
     ENDPOINT4,
@@ -205,9 +205,35 @@ def _from_the_tunnel() -> Iterator[Packet]:
     yield discovery(135, "ff02::1:ff00:23", saddr=TUNNEL_ADDRESS6)
 
 
+BESIDE: Final = ("203.0.113.80", "203.0.113.81", "2001:db8:80::80", "2001:db8:81::80")
+"""Whom the filters of the small world name, and their neighbours."""
+_AT_PORTS: Final = (22, 53, 443, 444, 7999, 8000, 8100, 8101)
+"""The ports that those filters name, and the ones beside them."""
+
+
+_STATES: Final = ((None, Flow.ORIGINAL), *itertools.product((Conntrack.ESTABLISHED, Conntrack.RELATED), Flow))
+"""Of connections; what is new goes the way of whoever begins it."""
+
+
+def _filtered() -> Iterator[Packet]:
+    """What filters let through a tunnel, and what is nearly that."""
+    for to, l4, port in itertools.product(BESIDE, (L4.TCP, L4.UDP), _AT_PORTS):
+        yield packet(to, l4, port)
+    for to, (state, flow) in itertools.product(BESIDE, _STATES):
+        yield packet(to, L4.TCP, sport=22, ct=state, flow=flow)
+        yield packet(to, L4.TCP, sport=23, ct=state, flow=flow)
+        yield packet(to, L4.UDP, sport=22, ct=state, flow=flow)
+        for icmp in (L4.ICMP, L4.ICMPV6):  # of the other family, too: its number may stand in any header
+            for icmp_type in (0, 8, 128, 129):
+                yield packet(to, icmp, icmp_type=icmp_type, ct=state, flow=flow)
+
+
 LEAVING: Final = tuple(
     dict.fromkeys(
-        (*_plain(), *_marked(), *_of_ike(), *_names(), *_dhcp(), *_discovery(), *_local(), *_from_the_tunnel())
+        (
+            *(*_plain(), *_marked(), *_of_ike(), *_names(), *_dhcp(), *_discovery(), *_local(), *_from_the_tunnel()),
+            *_filtered(),
+        )
     )
 )
 """Without a device: each is tried on all of them."""
@@ -260,6 +286,18 @@ def _arriving() -> Iterator[Packet]:
     yield packet("224.0.0.251", L4.UDP, 5353, saddr=ip_address("192.168.1.7"))
     yield packet(_HERE_LOCAL, L4.TCP, 22, saddr=ip_address("fe80::7"))
     yield packet("fd00::23", L4.TCP, 22, saddr=ip_address("fd00::7"))
+    yield from _filtered_in()
+
+
+def _filtered_in() -> Iterator[Packet]:
+    """What filters let into the machine, answers and errors, and what is nearly that."""
+    for source, (state, flow) in itertools.product(map(ip_address, BESIDE), _STATES):
+        here = str(TUNNEL_ADDRESS4 if source.version == TUNNEL_ADDRESS4.version else TUNNEL_ADDRESS6)
+        for l4, port in itertools.product((L4.TCP, L4.UDP), (22, 23)):
+            yield packet(here, l4, port, saddr=source, ct=state, flow=flow)
+        for icmp, types in ((L4.ICMP, (0, 3, 8)), (L4.ICMPV6, (1, 2, 128))):
+            for icmp_type in types:
+                yield packet(here, icmp, icmp_type=icmp_type, saddr=source, ct=state, flow=flow)
 
 
 ARRIVING: Final = tuple(dict.fromkeys(_arriving()))
@@ -282,6 +320,10 @@ def _through() -> Iterator[Packet]:
         yield replace(made, saddr=guest)
         yield replace(made, saddr=guest, ct=Conntrack.ESTABLISHED)
         yield replace(made, saddr=ENDPOINT4.addr, sport=ENDPOINT4.port if made.l4 is L4.UDP else made.sport)
+    for to, port in itertools.product(BESIDE[:2], (443, 7999, 8100, 8101)):
+        yield packet(to, L4.TCP, port, saddr=guest)
+    yield packet(BESIDE[0], L4.TCP, sport=22, saddr=guest, ct=Conntrack.ESTABLISHED, flow=Flow.REPLY)
+    yield packet(BESIDE[0], L4.ICMP, icmp_type=8, saddr=guest)
     yield discovery(135, "fe80::7")
     yield packet("172.18.0.2", L4.TCP, 443, saddr=TUNNEL_ADDRESS4)
 

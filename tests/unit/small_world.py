@@ -16,6 +16,7 @@ from aovpnd.clock import Clock
 from aovpnd.core import intent as memory
 from aovpnd.core.uplinks import uplinks
 from aovpnd.core.view import view
+from aovpnd.filters import Direction, Filter
 from aovpnd.gateways import FRESH, Gateways, Heard, Left, Made, Provoked, Trial, Why
 from aovpnd.inquiries import Host, LookUp, OpenLookUp
 from aovpnd.ipsec import IKE_BACKEND, NAT_T_PORT, Given, IPsec, Method, Round, Server, TunnelSpec
@@ -34,7 +35,7 @@ from aovpnd.model import (
     Wish,
 )
 from aovpnd.orders import AllowTemporary
-from aovpnd.ruleset import Address
+from aovpnd.ruleset import L4, Address, Ports
 from aovpnd.tunnel import Endpoint, Peer, Secret, WireGuard
 from tests.unit.spec import World
 
@@ -107,6 +108,22 @@ ROTATED: Final = replace(
 """The tunnel called work with the next version of its file: another key, and another of its addresses."""
 MADE: Final = Made(AOVPN.index, AOVPN.name, AOVPN.kind, WORK.digest(), frozenset(WORK.addresses))
 """The link of the tunnel called work, as it was verified."""
+FILTERS: Final = (
+    Filter(Direction.OUT, (ip_network("203.0.113.80"),), (L4.TCP,), (443, Ports(8000, 8100))),
+    Filter(Direction.OUT, (ip_network("2001:db8:80::/48"),), (L4.TCP, L4.UDP), (53, Ports(8000, 8100))),
+    Filter(Direction.OUT, (), (L4.ICMP,)),
+    Filter(Direction.IN, (ip_network("203.0.113.80"), ip_network("2001:db8:80::/48")), (L4.TCP,), (22,)),
+)
+"""Of each kind one: by address and port, of one family and the other, by protocol alone, and into the machine."""
+IN_ALONE: Final = (Filter(Direction.IN, (DEFAULT4,), (), ()), Filter(Direction.IN, (), (L4.ICMPV6,)))
+"""Nothing may go out of it, but answers to all of IPv4 and to echoes of IPv6."""
+
+
+def filtered(config: Config, name: str, filters: tuple[Filter, ...] = FILTERS) -> Config:
+    """The same with filters on a tunnel."""
+    return replace(config, filters=((name, filters),))
+
+
 _WISHES: Final = {
     "no tunnel": (Config(), Intent()),
     "one tunnel": (Config((WORK,)), Intent()),
@@ -154,6 +171,28 @@ _WISHES: Final = {
     "unblocked": (Config((WORK,)), Intent(block=Block.OFF)),
 }
 WISHES: Final = tuple(_WISHES)
+_FILTERED: Final = {
+    "one tunnel, filtered": (filtered(Config((WORK,)), "work"), Intent()),
+    "one tunnel, filtered, another one's filters": (filtered(Config((WORK,)), "home"), Intent()),
+    "one tunnel, filtered by what comes in": (filtered(Config((WORK,)), "work", IN_ALONE), Intent()),
+    "moved on to one with filters, from one without": (
+        filtered(_ORDER, "home"),
+        Intent(gateways=Gateways("home", (Left("work", Why.SILENT, NOW - 9, NOW + 30),), made=MADE)),
+    ),
+    "moved on to one without filters, from one with": (
+        filtered(_ORDER, "work"),
+        Intent(
+            gateways=Gateways(
+                "home", (Left("work", Why.SILENT, NOW - 9, NOW + 30),), made=replace(MADE, filters=FILTERS)
+            )
+        ),
+    ),
+    "a new key for the file, the same filters": (
+        filtered(Config((ROTATED,)), "work"),
+        Intent(gateways=Gateways(made=replace(MADE, filters=FILTERS))),
+    ),
+}
+FILTERED: Final = tuple(_FILTERED)
 _IKE_MADE: Final = Made(XFRM.index, XFRM.name, XFRM.kind, CORP.digest(), frozenset(GIVEN.addresses))
 _IKE_ORDER: Final = Config((WORK, CORP), prefer=("corp", "work"))
 _OF_IKE: Final = {
@@ -167,6 +206,7 @@ _OF_IKE: Final = {
         _IKE_ORDER,
         Intent(gateways=Gateways("work", (Left("corp", Why.SILENT, NOW - 60, NOW - 1),), Trial("corp", NOW - 1))),
     ),
+    "one of IKE, filtered": (filtered(Config((CORP,)), "corp"), Intent()),
     "one of IKE, moved on from": (
         _IKE_ORDER,
         Intent(gateways=Gateways("work", (Left("corp", Why.SILENT, NOW - 9, NOW + 30),), made=_IKE_MADE)),
@@ -273,7 +313,14 @@ def situations() -> Iterator[Situation]:
         for resolvers in RESOLVERS if grant == "alive" else RESOLVERS[:1]:
             for look_up in LOOK_UPS if guests == "none" and grant in {"none", "alive"} else LOOK_UPS[:1]:
                 yield Situation(wish, lan, grant, up, tun, guests, resolvers, look_up)
+    yield from filtered_situations()
     yield from ike_situations()
+
+
+def filtered_situations() -> Iterator[Situation]:
+    """With filters on tunnels, about 1,000: what has to do with the tunnel's link and with what goes through it."""
+    for wish, grant, up, tun in itertools.product(FILTERED, GRANTS[:2], UPLINKS, TUNNELS):
+        yield Situation(wish, Lan.ALLOW, grant, up, tun, "docker0", "given", "none")
 
 
 def ike_situations() -> Iterator[Situation]:
@@ -303,6 +350,7 @@ def few_situations() -> Iterator[Situation]:
     for base in BASES:
         for name, values in _CHOICES.items():
             yield from (replace(base, **{name: value}) for value in values)
+    yield from (replace(BASES[0], wish=wish) for wish in FILTERED)
     yield from (replace(BASES[0], wish=IKE_WISHES[0], tunnel=tunnel) for tunnel in IKE_TUNNELS)
     yield from (replace(BASES[0], wish=wish, tunnel=IKE_TUNNELS[1]) for wish in IKE_WISHES[1:])
 
@@ -316,7 +364,7 @@ def main_situations() -> Iterator[Situation]:
 
 
 def _wish(wish: str, lan: Lan) -> tuple[Config, Intent]:
-    config, intent = (_WISHES | _OF_IKE)[wish]
+    config, intent = (_WISHES | _FILTERED | _OF_IKE)[wish]
     return replace(config, lan=lan), intent
 
 

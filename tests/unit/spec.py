@@ -15,6 +15,7 @@ from typing import Final
 
 from aovpnd import names
 from aovpnd.confirmation import Logins, Standing
+from aovpnd.filters import Filter
 from aovpnd.inquiries import OpenLookUp
 from aovpnd.ipsec import Given, IPsec, TunnelSpec
 from aovpnd.links import ARPHRD_ETHER, ARPHRD_LOOPBACK, ARPHRD_NONE, OUR_LINK, SAFE_NAME, Link
@@ -22,6 +23,7 @@ from aovpnd.model import Block, Config, Grant, Intent, Lan, Snapshot, TunnelStat
 from aovpnd.ruleset import L4, Address, Device, Framing, Network, Origin, Protocol
 from aovpnd.trace import Packet
 from aovpnd.tunnel import Endpoint, Interface
+from tests.unit.spec_filters import is_let_in, is_let_out, is_named_out
 
 
 class Way(Enum):
@@ -61,6 +63,8 @@ class Reading:
 
     phase: Phase
     tunnels: frozenset[Device]
+    filters: tuple[Filter, ...]
+    """What alone may go through the tunnel, where anything is written there at all."""
     tunnel_addresses: frozenset[Address]
     endpoints: frozenset[tuple[Address | None, int]]
     transforming: frozenset[Address]
@@ -98,6 +102,7 @@ def read(world: World) -> Reading:
     return Reading(
         phase=_phase(world),
         tunnels=tunnels,
+        filters=_filters(world, tunnel) if tunnels else (),
         tunnel_addresses=_own_addresses(world, tunnel, carrying),
         endpoints=frozenset((endpoint.addr, endpoint.port) for endpoint in endpoints),
         transforming=_transforming(world, tunnel, carrying),
@@ -147,6 +152,11 @@ def inner(world: World, tunnel: TunnelSpec) -> tuple[Interface, ...]:
     """The addresses of a tunnel: what its file says, or else what the gateway of IKE has given."""
     gifts = _gifts(world, tunnel)
     return tunnel.addresses or (gifts[0].addresses if gifts else ())
+
+
+def _filters(world: World, tunnel: TunnelSpec | None) -> tuple[Filter, ...]:
+    """What the settings say of the chosen tunnel."""
+    return tuple(each for name, held in world.config.filters for each in held if tunnel and name == tunnel.name)
 
 
 def _servers(world: World, tunnel: TunnelSpec) -> tuple[Address, ...]:
@@ -221,7 +231,7 @@ def tunnel_on_trial(world: World) -> TunnelSpec | None:
 def is_tunnel(world: World, link: Link) -> bool:
     """The verified link of the chosen tunnel: name, index, kind and configuration are all as they must be.
 
-    Where there is none, the link that was verified a moment ago, still just as it was then.
+    Where there is none, the link that was verified a moment ago, still just as it was then, and with the same filters.
     """
     tunnel = chosen_tunnel(world)
     shaped = OUR_LINK.fullmatch(link.name) is not None and link.kind in names.TUNNEL_KINDS
@@ -248,6 +258,7 @@ def _is_as_verified_before(world: World, state: TunnelState) -> bool:
         (state.link.index, state.link.name, state.link.kind) == (made.index, made.name, made.kind)
         and state.fwmark == names.FWMARK
         and (state.digest, set(state.addresses)) == (made.digest, set(made.addresses))
+        and made.filters == _filters(world, chosen_tunnel(world))
     )
 
 
@@ -364,7 +375,7 @@ def _may_leave(reading: Reading, packet: Packet, at: float) -> bool:
     if _is_loopback(packet.oif):
         return True
     if packet.oif in reading.tunnels:
-        return not _is_dhcp(packet) and not _is_error(packet)
+        return not _is_dhcp(packet) and not _is_error(packet) and is_let_out(reading.filters, packet)
     if packet.saddr in reading.tunnel_addresses:
         return False
     if _is_dhcp_out(packet) or _is_discovery_out(packet, reading.near) or _is_handshake(reading, packet):
@@ -378,8 +389,10 @@ def _may_leave(reading: Reading, packet: Packet, at: float) -> bool:
 
 
 def _may_come_in(reading: Reading, packet: Packet) -> bool:
-    if _is_loopback(packet.iif) or packet.iif in reading.tunnels:
+    if _is_loopback(packet.iif):
         return True
+    if packet.iif in reading.tunnels:
+        return is_let_in(reading.filters, packet, error=_is_error(packet))
     if packet.daddr in reading.tunnel_addresses:
         return False
     if packet.iif in reading.bridges:
@@ -393,7 +406,7 @@ def _may_come_in(reading: Reading, packet: Packet) -> bool:
 
 def _may_be_forwarded(reading: Reading, packet: Packet) -> bool:
     if packet.iif in reading.bridges and packet.oif in reading.tunnels:
-        return not _is_dhcp(packet) and not _is_error(packet)
+        return not _is_dhcp(packet) and not _is_error(packet) and is_named_out(reading.filters, packet)
     if packet.oif not in reading.bridges or _is_dns(packet) or packet.saddr in reading.tunnel_addresses:
         return False
     answers = packet.iif in reading.tunnels and packet.ct is not None

@@ -436,6 +436,6 @@ def test_what_is_not_configured_is_not_remembered() -> None:
     """A link without keys, or without our mark, is nobody's former self: nothing is given to it in place."""
     state = state_of(WORK)
 
-    assert as_made(state) is not None
-    assert as_made(replace(state, digest=None)) is None
-    assert as_made(replace(state, fwmark=0)) is None
+    assert as_made(state, ()) is not None
+    assert as_made(replace(state, digest=None), ()) is None
+    assert as_made(replace(state, fwmark=0), ()) is None

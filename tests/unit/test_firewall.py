@@ -5,8 +5,9 @@ A changed golden file is a change of what may leave, so it is read and committed
 ``python -m tests.unit.test_firewall``.
 """
 
+import itertools
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Final
 
@@ -30,12 +31,26 @@ from aovpnd.core.permits import (
     permits,
 )
 from aovpnd.guard import rules
+from aovpnd.links import Link, is_tunnel_shaped
 from aovpnd.model import Config, Intent, Phase, Snapshot
 from aovpnd.model import Lan as LanPolicy
 from aovpnd.render import render
-from aovpnd.ruleset import Conntrack, Device, Hook, Ruleset, Verdict
+from aovpnd.ruleset import Conntrack, Device, Flow, Hook, Ruleset, Verdict
 from aovpnd.static_files import static_files
-from tests.unit.small_world import ENDPOINT4, HOME, NOW, RESOLVER4, TUNNEL_ADDRESS4, Situation, main_situations
+from tests.unit.small_world import (
+    DOCKER,
+    ENDPOINT4,
+    HOME,
+    NOW,
+    RESOLVER4,
+    TUNNEL_ADDRESS4,
+    VETH,
+    WORK,
+    Situation,
+    filtered,
+    filtered_situations,
+    main_situations,
+)
 from tests.unit.test_decide import DOCKERED, HOME_NET, NO_NET, ONE, OPEN, SHAKEN, SHOOK
 
 GOLDEN: Final = Path(__file__).parent / "golden"
@@ -82,6 +97,10 @@ FILES: Final = {
         "The configuration allows the local network.", lambda: _table(Config(lan=LanPolicy.ALLOW), Intent(), HOME_NET)
     ),
     "host_only": Golden("Docker's bridge is there.", lambda: _table(Config(), Intent(), DOCKERED)),
+    "filtered": Golden(
+        "The tunnel is up, and has filters; Docker's bridge is there.",
+        lambda: _table(filtered(ONE, WORK.name), SHOOK, replace(SHAKEN, links=(*SHAKEN.links, DOCKER, VETH))),
+    ),
     "everything": Golden("Every permit at once, two uplinks, two bridges.", _everything),
     "guard": Golden("The guard's tables, with Docker's bridge and two cards.", lambda: rules.whole(DOCKERED.links)),
 }
@@ -150,7 +169,8 @@ def test_order_of_permits_does_not_matter() -> None:
 # -- the shape of every table ------------------------------------------------------------------------------------------
 def tables() -> set[Ruleset]:
     """Every table of the small world."""
-    worlds = (situation.world() for situation in main_situations() if situation.tunnel in {"absent", "up"})
+    situations = itertools.chain(main_situations(), filtered_situations())
+    worlds = (situation.world() for situation in situations if situation.tunnel in {"absent", "up"})
     found = {decide(world.config, world.intent, world.snapshot).ruleset for world in worlds}
     return {table for table in found if table is not None}
 
@@ -170,8 +190,10 @@ def test_shape_of_every_table() -> None:
             assert end.verdict in {Verdict.DROP, Verdict.REJECT}
             assert end.match == type(end.match)()
             assert all(rule.match != end.match or rule.verdict is Verdict.CONTINUE for rule in chain.rules[:-1])
-        for chain in table.chains[3:]:
-            assert not any(rule.match.ct for rule in chain.rules)
+        for rule in (rule for chain in table.chains[3:] for rule in chain.rules if rule.match.ct):
+            assert rule.match.oif is not None, "answers to what a filter lets in, by the tunnel's link alone"
+            assert is_tunnel_shaped(Link(rule.match.oif.index or 0, rule.match.oif.name or "", "wireguard"))
+            assert (rule.match.ct, rule.match.flow) == ((Conntrack.ESTABLISHED,), Flow.REPLY)
         assert not any(rule.verdict is Verdict.REJECT for rule in table.chain("postrouting").rules)
         assert not any(rule.set_mark for rule in table.chain("output").rules)
         for rule in table.chain("forward").rules[:-1]:

@@ -52,7 +52,13 @@ PARTS: Final = (
     _part("trace", "links ruleset", "what a ruleset does to a packet depends on nothing but the two", PURE),
     _part("tunnel", "links ruleset", "what a file says of a tunnel, and nothing of what the machine makes of it", PURE),
     _part("ipsec", "links ruleset tunnel", "as tunnel", PURE),
-    _part("gateways", "links ruleset tunnel", "what is remembered of tunnels is values; what follows is core's", PURE),
+    _part("filters", "links ruleset", "what somebody wrote of a tunnel; what becomes of packets is core's", PURE),
+    _part(
+        "gateways",
+        "links ruleset filters tunnel",
+        "what is remembered of tunnels is values; what follows is core's",
+        PURE,
+    ),
     _part("dns", "links ruleset", "whom to ask for names is data, shared by core and adapters", PURE),
     _part("doors", "", "who may have the network opened is two words; what follows is core's", PURE),
     _part("confirmation", "", "whether the block is confirmed is a word and a moment; what follows is core's", PURE),
@@ -75,7 +81,7 @@ PARTS: Final = (
     ),
     _part(
         "model",
-        "names errors clock links ruleset tunnel ipsec dns doors gateways inquiries sockets repairs rollback"
+        "names errors clock links ruleset filters tunnel ipsec dns doors gateways inquiries sockets repairs rollback"
         " confirmation",
         "the nouns that all share: whatever they imported, all would import",
         PURE,
@@ -101,8 +107,8 @@ PARTS: Final = (
     # decisions
     _part(
         "core",
-        "names clock errors links ruleset model tunnel ipsec dns doors gateways inquiries sockets repairs orders"
-        " rollback confirmation",
+        "names clock errors links ruleset filters model tunnel ipsec dns doors gateways inquiries sockets repairs"
+        " orders rollback confirmation",
         "decisions are pure: no clock, no logging, no input or output, so that a test can go through all of them",
         PURE,
     ),
@@ -127,13 +133,13 @@ PARTS: Final = (
     _part("core.way", "names links ruleset model destinations", "as core, for a destination that somebody typed", PURE),
     _part(
         "core.sentences",
-        "names links ruleset model tunnel ipsec destinations",
+        "names links ruleset filters model tunnel ipsec destinations",
         "as core, for a destination that somebody typed",
         PURE,
     ),
     _part(
         "config",
-        "names errors links ruleset model tunnel ipsec inquiries durations doors",
+        "names errors links ruleset filters model tunnel ipsec inquiries durations doors",
         "reading what somebody wrote decides nothing and changes nothing",
     ),
     _part(

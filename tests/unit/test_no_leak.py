@@ -380,6 +380,7 @@ def test_every_packet_passes_somewhere(answers: Answers) -> None:
         "look_up_by_tls",
         "lan",
         "tunnel_addresses",
+        "filters",
     ):
         assert {bool(getattr(reading, word)) for reading in readings} == {True, False}, word
     assert {len(reading.lan) for reading in readings} >= {0, 2}

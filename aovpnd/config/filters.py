@@ -1,0 +1,251 @@
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""The tables [[filter]] of the settings: what may go through which tunnel.
+
+Filters only ever tighten, so what of them cannot be read counts as the tightest there could be: a tunnel of which no
+filter is known carries nothing until all of them can be read (`Filters.closed`). Of several layers the highest that
+has filters for a tunnel says all of them, as with every setting; a list that others could add to would be no list.
+"""
+
+import difflib
+import re
+from collections.abc import Callable, Iterable
+from dataclasses import dataclass
+from ipaddress import IPv4Network, IPv6Network, collapse_addresses, ip_network
+from typing import Final, TypeVar
+
+from aovpnd.config import plain, settings, toml, values
+from aovpnd.config.findings import Finding, UnfitError, quoted
+from aovpnd.config.ike_tables import Reader, Table
+from aovpnd.config.settings import Layer
+from aovpnd.filters import TABLE, Direction, Filter, setting
+from aovpnd.model import Config, Origin
+from aovpnd.ruleset import L4, LARGEST_PORT, Network, Port, Ports
+
+MOST: Final = 64
+"""More filters in one file, and more items in one list, are a mistake."""
+_KEYS: Final = ("tunnel", "direction", "addresses", "protocol", "ports")
+_EVERYBODY: Final = 'addresses = ["0.0.0.0/0", "::/0"] names everybody'
+_PORT: Final = 'write it like ports = [443, "8000-8100"]'
+_SPAN: Final = re.compile(r"([0-9]{1,5})(?:-([0-9]{1,5}))?")
+_T = TypeVar("_T")
+
+
+@dataclass(frozen=True, slots=True)
+class Ruled:
+    """One filter of a file, and the tunnels that it is for."""
+
+    tunnels: tuple[str, ...]
+    filter: Filter
+    file: str
+    line: int
+    layer: Layer
+
+
+@dataclass(frozen=True, slots=True)
+class Filters:
+    """Those in force, by tunnel, each with its origin. ``closed``: tunnels without any carry nothing."""
+
+    by_tunnel: tuple[tuple[str, tuple[Filter, ...]], ...] = ()
+    origins: tuple[Origin, ...] = ()
+    locked: frozenset[str] = frozenset()
+    closed: bool = False
+
+    @property
+    def tunnels(self) -> frozenset[str]:
+        """The names of the tunnels that have any."""
+        return frozenset(name for name, _ in self.by_tunnel)
+
+
+def is_key(name: str) -> bool:
+    """Whether a setting's name is that of a tunnel's filters."""
+    return name.startswith(f"{TABLE}.")
+
+
+def is_filter(entry: toml.Value) -> bool:
+    """Whether an entry of a document belongs to a filter."""
+    return entry.path[0] == TABLE
+
+
+def may_hold(text: str) -> bool:
+    """Whether a document that is not TOML may have been meant to have filters: their table's name is in it, or an
+    escape by which it could be written.
+    """
+    return TABLE in text or "\\" in text
+
+
+# -- one file ---------------------------------------------------------------------------------------------------------
+def read(entries: Iterable[toml.Value], file: str, layer: Layer) -> tuple[list[Ruled], list[Finding]]:
+    """The filters of one file, in their order, and what is wrong with them; good only when nothing is."""
+    reader = Reader(file)
+    tables: list[Table] = []
+    for entry in filter(is_filter, entries):
+        if reader.full:
+            break
+        if layer is Layer.CHOICE:
+            reader.fault(entry.line, "users cannot choose this", "administrators write it into aovpnd.toml", TABLE)
+        else:
+            _sort(entry, tables, reader)
+    ruled = [each for table in tables if (each := _ruled(table, layer, reader)) is not None]
+    return ruled, reader.all
+
+
+def _sort(entry: toml.Value, tables: list[Table], reader: Reader) -> None:
+    """An entry into the table that it belongs to."""
+    name = ".".join(entry.path[1:])
+    if not name and entry.value == [{}]:
+        if len(tables) == MOST:
+            reader.fault(entry.line, f"there are more than {MOST}", "one may name many addresses and ports", TABLE)
+        tables.append(Table(TABLE, entry.line))
+    elif not name or not tables:
+        reader.fault(entry.line, "is a list of tables", "write [[filter]] on a line of its own", TABLE)
+    elif len(entry.path) != 2 or name not in _KEYS:  # noqa: PLR2004 - the table and its key
+        close = difflib.get_close_matches(name, _KEYS, 1)
+        hint = f"did you mean {close[0]}?" if close else f"there are: {', '.join(_KEYS)}"
+        reader.fault(entry.line, f"{quoted(name)} is no key of [[filter]]", hint)
+    else:
+        tables[-1].values[name] = entry
+
+
+def _ruled(table: Table, layer: Layer, reader: Reader) -> Ruled | None:
+    """One filter, or None and why not."""
+    before = len(reader.all)
+    names = reader.typed(table, "tunnel", _tunnels)
+    direction = reader.typed(table, "direction", _direction)
+    addresses = reader.typed(table, "addresses", _addresses)
+    protocols = reader.typed(table, "protocol", _protocols)
+    ports = reader.typed(table, "ports", _ports)
+    if names is None and "tunnel" not in table.values:
+        reader.wrong(table, "tunnel", "is missing", 'say which tunnel it is for: tunnel = "NAME"')
+    if "addresses" not in table.values and "protocol" not in table.values:
+        reader.wrong(table, "addresses", "is missing: it would name everything", _EVERYBODY)
+    if len(reader.all) > before or names is None:
+        return None
+    try:
+        made = Filter(direction or Direction.OUT, addresses or (), protocols or (), ports or ())
+    except ValueError as error:
+        hint = 'write protocol = "tcp"' if ports else "icmp is of IPv4, icmpv6 of IPv6"
+        reader.wrong(table, "protocol", str(error), hint)
+        return None
+    return Ruled(names, made, reader.file, table.line, layer)
+
+
+# -- what a value may be ----------------------------------------------------------------------------------------------
+def _tunnels(value: object) -> tuple[str, ...]:
+    return _some(value, settings.tunnel_name)
+
+
+def _direction(value: object) -> Direction:
+    text = plain.text(value)
+    try:
+        return Direction(text)
+    except ValueError:
+        raise UnfitError(f"{quoted(text)} is no direction", 'write "out" or "in"') from None
+
+
+def _protocols(value: object) -> tuple[L4, ...]:
+    return _some(value, _protocol)
+
+
+def _protocol(value: object) -> L4:
+    text = plain.text(value)
+    try:
+        return L4(text)
+    except ValueError:
+        hint = f"there are: {', '.join(L4)}; without protocol, a filter names all"
+        raise UnfitError(f"{quoted(text)} is no protocol that a filter can name", hint) from None
+
+
+def _addresses(value: object) -> tuple[Network, ...]:
+    """Networks, joined where they overlap: nft takes no set in which something is there twice."""
+    found = _some(value, _network)
+    four = collapse_addresses(network for network in found if isinstance(network, IPv4Network))
+    six = collapse_addresses(network for network in found if isinstance(network, IPv6Network))
+    return (*four, *six)
+
+
+def _network(value: object) -> Network:
+    text = plain.text(value)
+    try:
+        return ip_network(values.plain_prefix(text))
+    except ValueError as error:
+        if "host bits" in str(error):
+            hint = f"write {ip_network(text, strict=False)} for the network, or the address without a prefix"
+            raise UnfitError(f"{quoted(text)} has bits behind its prefix", hint) from None
+        raise UnfitError(f"{quoted(text)} is no network", "write it like 10.0.0.0/8, 10.0.0.7 or fd00::/8") from None
+
+
+def _ports(value: object) -> tuple[Port, ...]:
+    """Ports and ranges in their order, joined where they overlap or touch."""
+    joined: list[tuple[int, int]] = []
+    for first, last in sorted(_some(value, _span)):
+        if joined and first <= joined[-1][1] + 1:
+            joined[-1] = (joined[-1][0], max(last, joined[-1][1]))
+        else:
+            joined.append((first, last))
+    return tuple(first if first == last else Ports(first, last) for first, last in joined)
+
+
+def _span(value: object) -> tuple[int, int]:
+    """The first and the last port of a range, or a port twice."""
+    if isinstance(value, int):
+        port = plain.whole(value, 1, LARGEST_PORT, _PORT)
+        return port, port
+    text = plain.text(value) if isinstance(value, str) else ""
+    matched = _SPAN.fullmatch(text)
+    if matched is None:
+        raise UnfitError(f"must be ports, not {quoted(text) if text else plain.kind(value)}", _PORT)
+    first, last = int(matched[1]), int(matched[2] or matched[1])
+    if not 1 <= first <= last <= LARGEST_PORT:
+        raise UnfitError(f"{quoted(text)} is no range of ports from 1 to {LARGEST_PORT}", _PORT)
+    return first, last
+
+
+def _some(value: object, parse: Callable[[object], _T]) -> tuple[_T, ...]:
+    """One or several; an empty list would name nothing, or everything."""
+    found = plain.several(value, parse, MOST)
+    if not found:
+        raise UnfitError("an empty list names nothing", "remove the line, or name something")
+    return found
+
+
+# -- all files --------------------------------------------------------------------------------------------------------
+def merge(ruled: Iterable[Ruled], *, closed: bool = False) -> Filters:
+    """Those in force, of all files from weak to strong: of several files with filters for a tunnel, the last one's."""
+    by_tunnel: dict[str, list[Ruled]] = {}
+    for each in ruled:
+        for name in each.tunnels:
+            kept = [other for other in by_tunnel.get(name, ()) if other.file == each.file]
+            by_tunnel[name] = [*kept, each]
+    return Filters(
+        tuple((name, tuple(each.filter for each in held)) for name, held in sorted(by_tunnel.items())),
+        tuple(
+            Origin(setting(name), str(each.filter), each.file, each.line)
+            for name, held in sorted(by_tunnel.items())
+            for each in held
+        ),
+        frozenset(setting(name) for name, held in by_tunnel.items() if held[0].layer is Layer.POLICY),
+        closed,
+    )
+
+
+def strays(ruled: Iterable[Ruled], known: frozenset[str]) -> list[Finding]:
+    """Filters for tunnels that are not there: perhaps a name that was written wrongly, and then one has none."""
+    hint = f"there are: {', '.join(sorted(known)) or 'none'}; tunnels without a filter of their own stay closed"
+    return [
+        Finding(each.file, f"there is no tunnel called '{name}'", hint, each.line, f"{TABLE}.tunnel")
+        for each in ruled
+        for name in each.tunnels
+        if name not in known
+    ]
+
+
+def kept(previous: Config | None) -> Filters:
+    """What was in force before, where what is written now cannot be read; closed, because nobody knows what it says."""
+    if previous is None:
+        return Filters(closed=True)
+    return Filters(
+        previous.filters,
+        tuple(origin for origin in previous.origins if is_key(origin.key)),
+        frozenset(filter(is_key, previous.locked)),
+        closed=True,
+    )

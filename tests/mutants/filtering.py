@@ -1,0 +1,200 @@
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""Weakenings of what filters let through a tunnel."""
+
+from typing import Final
+
+from tests.mutants.mutant import CONFIG_FILTERS, FILTERS, KERNEL, NO_LEAK, RULESET, Mutant
+
+_FIREWALL: Final = "aovpnd/core/firewall.py"
+_FILTERING: Final = "aovpnd/core/filtering.py"
+_BY_THE_TUNNEL: Final = (
+    '*(Rule(Match(oif=p.device), Verdict.ACCEPT, "all of it") for p in permits if isinstance(p, Tunnel)), '
+)
+
+FILTERING: Final = (
+    Mutant(
+        "filters-forgotten",
+        "aovpnd/core/decide.py",
+        "narrow, now.filters)",
+        "narrow)",
+        "a tunnel that may carry one thing carries everything",
+        (NO_LEAK, FILTERS),
+    ),
+    Mutant(
+        "filters-not-at-output",
+        _FIREWALL,
+        '            Chain("output", (*map(_unstamped, leaving), _OUTPUT_END)',
+        f'            Chain("output", ({_BY_THE_TUNNEL}*map(_unstamped, leaving), _OUTPUT_END)',
+        "what the filters refuse leaves when another program's hook sends it by another link",
+        (NO_LEAK, FILTERS),
+    ),
+    Mutant(
+        "filters-not-at-the-last-look",
+        _FIREWALL,
+        "                (_CLEAR, *_transformed(permits), *map(_irrefutable, leaving), _LAST_END),",
+        f"                (_CLEAR, {_BY_THE_TUNNEL}*_transformed(permits), *map(_irrefutable, leaving), _LAST_END),",
+        "what another program's hook leads into the tunnel is judged by nobody",
+        (NO_LEAK, FILTERS),
+    ),
+    Mutant(
+        "filters-not-at-input",
+        _FILTERING,
+        'yield Rule(by_tunnel, Verdict.DROP, "no filter of the tunnel lets it in")',
+        'yield Rule(by_tunnel, Verdict.ACCEPT, "no filter of the tunnel lets it in")',
+        "whoever is at the other end reaches every service of this machine",
+        (NO_LEAK,),
+    ),
+    Mutant(
+        "filters-not-for-guests",
+        _FIREWALL,
+        "                yield from filtering.forwarded(there, tunnel.filters)\n",
+        '                yield Rule(there, Verdict.ACCEPT, "guests go through the tunnel")\n',
+        "the last look alone stands between guests and what the filters refuse, and programs hang",
+        (FILTERS,),
+    ),
+    Mutant(
+        "filters-open-at-the-end",
+        _FILTERING,
+        'yield Rule(by_tunnel, Verdict.REJECT, "no filter of the tunnel lets it out")',
+        'yield Rule(by_tunnel, Verdict.ACCEPT, "no filter of the tunnel lets it out")',
+        "filters that are only a list",
+        (NO_LEAK,),
+    ),
+    Mutant(
+        "filters-of-one-direction-alone",
+        _FIREWALL,
+        "            yield from _clamped(Match(iif=device), narrow)\n            if filters:\n",
+        "            yield from _clamped(Match(iif=device), narrow)\n"
+        "            if any(each.direction == 'in' for each in filters):\n",
+        "with filters for what goes out alone, everything comes in",
+        (NO_LEAK,),
+    ),
+    Mutant(
+        "filters-of-any-direction",
+        _FILTERING,
+        "    return ((number, each) for number, each in enumerate(filters, 1) if each.direction is direction)",
+        "    return ((number, each) for number, each in enumerate(filters, 1) if each.direction or direction)",
+        "who may come in may be gone to",
+        (NO_LEAK,),
+    ),
+    Mutant(
+        "filters-by-port-and-the-next",
+        "aovpnd/ruleset.py",
+        '        return f"{self.first}-{self.last}"',
+        '        return f"{self.first}-{self.last + 1}"',
+        "a range has one port more than it says",
+        (RULESET, KERNEL),
+    ),
+    Mutant(
+        "filters-by-one-port-less",
+        "aovpnd/ruleset.py",
+        "        return self.first <= port <= self.last",
+        "        return self.first <= port < self.last",
+        "what is judged beforehand is not what the kernel does",
+        (NO_LEAK, FILTERS),
+    ),
+    Mutant(
+        "filters-read-by-port-and-the-next",
+        "aovpnd/config/filters.py",
+        "        if joined and first <= joined[-1][1] + 1:",
+        "        if joined and first <= joined[-1][1] + 2:",
+        "two ranges with a port between them become one with it",
+        (CONFIG_FILTERS,),
+    ),
+    Mutant(
+        "filters-of-either-family",
+        _FILTERING,
+        "        family = None if networks else _PROTOCOLS[version]",
+        "        family = None",
+        "a filter for ICMP lets IPv6 packets out",
+        (NO_LEAK,),
+    ),
+    Mutant(
+        "filters-of-the-other-family",
+        "aovpnd/filters.py",
+        "_OTHERS: Final = {4: L4.ICMPV6, 6: L4.ICMP}",
+        "_OTHERS: Final = {6: L4.ICMPV6, 4: L4.ICMP}",
+        "a filter for ICMP means packets that nobody sends, and the other way round",
+        (NO_LEAK, FILTERS),
+    ),
+    Mutant(
+        "filters-for-the-whole-family",
+        "aovpnd/filters.py",
+        "everybody = any(network.prefixlen == 0 for network in networks)",
+        "everybody = any(network.prefixlen < 128 for network in networks)",
+        "one network named is every network",
+        (NO_LEAK,),
+    ),
+    Mutant(
+        "answers-without-a-question",
+        _FILTERING,
+        "    answer = replace(by_tunnel, ct=(Conntrack.ESTABLISHED,), flow=Flow.REPLY)\n    for number",
+        "    answer = by_tunnel\n    for number",
+        "whoever may bind the port of a service sends what it likes to its clients",
+        (NO_LEAK, KERNEL),
+    ),
+    Mutant(
+        "answers-that-ask",
+        _FILTERING,
+        "    answer = replace(by_tunnel, ct=(Conntrack.ESTABLISHED,), flow=Flow.REPLY)\n    for number",
+        "    answer = replace(by_tunnel, ct=(Conntrack.ESTABLISHED,))\n    for number",
+        "old connections of ours go on after a filter was written against them (T2)",
+        (NO_LEAK,),
+    ),
+    Mutant(
+        "answers-from-any-port",
+        _FILTERING,
+        "daddr=match.saddr, l4=match.l4, sport=match.dport)",
+        "daddr=match.saddr, l4=match.l4)",
+        "connections that came in before the filter go on",
+        (NO_LEAK,),
+    ),
+    Mutant(
+        "old-connections-in",
+        _FILTERING,
+        "    answer = replace(by_tunnel, ct=(Conntrack.ESTABLISHED,), flow=Flow.REPLY)\n    yield",
+        "    answer = replace(by_tunnel, ct=(Conntrack.ESTABLISHED,))\n    yield",
+        "who was connected before the filter was written stays connected",
+        (NO_LEAK,),
+    ),
+    Mutant(
+        "related-of-any-kind",
+        _FILTERING,
+        "        about = replace(error, iif=device, ct=(Conntrack.RELATED,))",
+        "        about = replace(by_tunnel, ct=(Conntrack.RELATED,))",
+        "connections that a helper expects come in past the filters",
+        (NO_LEAK,),
+    ),
+    Mutant(
+        "link-taken-along",
+        "aovpnd/core/view.py",
+        "as_made(state, filters) == made), None)",
+        "as_made(state, made.filters) == made), None)",
+        "while a tunnel is left for another, the old one's end sees what only the new one may carry",
+        (NO_LEAK, FILTERS),
+    ),
+    Mutant(
+        "unread-filter-is-none",
+        "aovpnd/config/reading.py",
+        "    shut = frozenset(specs) - held.tunnels if held.closed else frozenset[str]()",
+        "    shut = frozenset[str]()",
+        "a mistake in a filter opens the tunnel that it is for",
+        (CONFIG_FILTERS,),
+    ),
+    Mutant(
+        "filter-for-nobody",
+        "aovpnd/config/reading.py",
+        "    return filters.merge(collected.filters, closed=bool(strays)), strays",
+        "    return filters.merge(collected.filters), strays",
+        "a tunnel whose name is written wrongly has no filter",
+        (CONFIG_FILTERS,),
+    ),
+    Mutant(
+        "filters-of-all-files",
+        "aovpnd/config/filters.py",
+        "kept = [other for other in by_tunnel.get(name, ()) if other.file == each.file]",
+        "kept = by_tunnel.get(name, [])",
+        "whoever may write any file widens what a policy says",
+        (CONFIG_FILTERS,),
+    ),
+)
