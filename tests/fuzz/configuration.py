@@ -1,11 +1,12 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
 """What an administrator or user wrote: tunnel files and their import, settings, and the directory as a whole."""
 
+import tomllib
 from contextlib import AbstractContextManager
 from typing import Final
 from unittest.mock import patch
 
-from aovpnd.config import load, settings, toml, tunnels
+from aovpnd.config import filters, load, settings, toml, tunnels
 from aovpnd.config.findings import Finding
 from aovpnd.config.settings import Layer
 from aovpnd.core.view import order
@@ -166,19 +167,31 @@ def _settings(text: str) -> str:
     except ConfigError as error:
         judge.quotes_no_run(str(error), text)
         return judge.error(error)
-    read, found = settings.read(entries, "aovpnd.toml", layer)
-    outcome = findings(found, text)
+    read, found = settings.read([entry for entry in entries if not filters.is_filter(entry)], "aovpnd.toml", layer)
+    ruled, amiss = filters.read(entries, "aovpnd.toml", layer)
+    outcome = findings([*found, *amiss][:21], text)
     if outcome.startswith("refused"):
         return outcome
     merged, contradictions = settings.merge(read)
     findings(contradictions, text)
     _within_limits(merged)
-    for origin in merged.origins:
+    for origin in (*merged.origins, *filters.merge(ruled).origins):
         judge.told(f"{origin.file}: {origin.key} = {origin.value}", longest=2000)
-    return judge.outcome("ok", " ".join(sorted(setting.key for setting in read)))
+    named = (" ".join((one.filter.direction, *one.filter.protocols)) for one in ruled)
+    return judge.outcome("ok", " ".join([*sorted(setting.key for setting in read), *named]))
 
 
 _POLICY: Final = '[temporary_access]\nenabled = false\n[lan]\nallow = false\n[tunnel]\nprefer = "work"\n'
+_FILTER: Final = """[[filter]]
+tunnel = ["home"]
+direction = "in"
+addresses = ["10.0.0.0/8", "fd00::7"]
+protocol = ["tcp", "udp"]
+ports = [443, "8000-8100"]
+[[filter]]
+tunnel = "home"
+protocol = "icmpv6"
+"""
 _CHOICE: Final = '[tunnel]\nprefer = "home"\n'
 _GENEROUS: Final = "[lan]\nallow = true\n[temporary_access]\nenabled = true\nmax = 3600\n"
 
@@ -209,11 +222,23 @@ def _directory(case: tuple[str, str, bytes]) -> str:
     if closed:
         assert config.lan is Lan.BLOCK
         assert config.temporary_access.enabled is Enabled.NO
+    if "filter" in policy and not _is_toml(policy):
+        assert not config.tunnels
+    if any(problem.code == "filters-unread" for problem in config.problems):
+        assert all(config.filters_of(spec.name) for spec in config.tunnels)
     if config.broken:
         assert not order(config, Intent()) or config.prefer
     return judge.outcome(
         "closed" if closed else "read", f"{len(config.tunnels)} {sorted(config.broken)} {sorted(broken)}"
     )
+
+
+def _is_toml(text: str) -> bool:
+    try:
+        tomllib.loads(text)
+    except ValueError:
+        return False
+    return True
 
 
 def _within_limits_or_closed(config: Config) -> None:
@@ -240,11 +265,16 @@ TARGETS: Final = (
         _name,
         Mutator(surrogates=True),
     ),
-    Target("settings", "aovpnd.toml", (SETTINGS, DOTTED, STRANGE), _settings, Mutator(TOML)),
+    Target("settings", "aovpnd.toml", (SETTINGS, DOTTED, STRANGE, _FILTER), _settings, Mutator(TOML)),
     Target(
         "configuration",
         "policy.d, the user's choice and a tunnel, as files",
-        ((_POLICY, _CHOICE, SMALLEST.encode()), (SETTINGS, _CHOICE, FULLEST.encode()), ("", "", b"")),
+        (
+            (_POLICY, _CHOICE, SMALLEST.encode()),
+            (SETTINGS, _CHOICE, FULLEST.encode()),
+            ("", "", b""),
+            (_POLICY + _FILTER, _CHOICE, SMALLEST.encode()),
+        ),
         _directory,
         _DIRECTORY,
         no_process,

@@ -174,6 +174,7 @@ WISHES: Final = tuple(_WISHES)
 _FILTERED: Final = {
     "one tunnel, filtered": (filtered(Config((WORK,)), "work"), Intent()),
     "one tunnel, filtered, another one's filters": (filtered(Config((WORK,)), "home"), Intent()),
+    "one tunnel, filtered by what goes out": (filtered(Config((WORK,)), "work", FILTERS[:3]), Intent()),
     "one tunnel, filtered by what comes in": (filtered(Config((WORK,)), "work", IN_ALONE), Intent()),
     "moved on to one with filters, from one without": (
         filtered(_ORDER, "home"),

@@ -50,14 +50,14 @@ def test_every_form(files: Files) -> None:
     files.write(
         "etc/aovpnd.toml",
         '[[filter]]\ntunnel = ["work", "home"]\ndirection = "in"\nprotocol = ["tcp", "udp"]\n'
-        'ports = ["20-25", 22, "26", 80, "70-75", "75-79"]\n'
+        'ports = ["20-25", 22, "26", 80, "70-75", "75-79", 82]\n'
         '[[filter]]\ntunnel = "work"\naddresses = ["10.1.0.0/16", "0.0.0.0/0", "fd00::6/127", "fd00::7"]\n'
         '[[filter]]\ntunnel = "work"\nprotocol = ["icmp", "icmpv6"]\n',
     )
     found = files.load()
 
     assert found.problems == ()
-    knock = Filter(Direction.IN, (), (L4.TCP, L4.UDP), (Ports(20, 26), Ports(70, 80)))
+    knock = Filter(Direction.IN, (), (L4.TCP, L4.UDP), (Ports(20, 26), Ports(70, 80), 82))
     assert found.filters_of("home") == (knock,)
     everybody = Filter(Direction.OUT, (ip_network("0.0.0.0/0"), ip_network("fd00::6/127")))
     assert found.filters_of("work") == (knock, everybody, Filter(Direction.OUT, (), (L4.ICMP, L4.ICMPV6)))
