@@ -68,9 +68,10 @@ def is_filter(entry: toml.Value) -> bool:
 
 def may_hold(text: str) -> bool:
     """Whether a document that is not TOML may have been meant to have filters: their table's name is in it, or an
-    escape by which it could be written.
+    escape by which it could be written. A comment is meant as one.
     """
-    return TABLE in text or "\\" in text
+    lines = (line for line in text.splitlines() if not line.lstrip().startswith("#"))
+    return any(TABLE in line or "\\" in line for line in lines)
 
 
 # -- one file ---------------------------------------------------------------------------------------------------------

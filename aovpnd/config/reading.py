@@ -187,20 +187,21 @@ def _listed(directory: Path, collected: _Collected) -> tuple[Path, ...]:
 
 def _read_settings_file(path: Path, layer: Layer, collected: _Collected) -> None:
     shown = printable_path(path)
+    may_filter = layer is not Layer.CHOICE  # what users choose never says what may go through a tunnel
     text: str | None = None
     try:
         text = files.read(path, files.Holds.SETTINGS)
         entries = toml.parse(text, shown) if text is not None else ()
     except ConfigError as error:
         collected.findings.append(finding_of(error))
-        collected.unread |= text is None or filters.may_hold(text)
+        collected.unread |= may_filter and (text is None or filters.may_hold(text))
         return
     found, wrong = settings.read((entry for entry in entries if not filters.is_filter(entry)), shown, layer)
     ruled, amiss = filters.read(entries, shown, layer)
     collected.settings += found
     collected.filters += ruled
     collected.findings += (*wrong, *amiss)
-    collected.unread |= bool(amiss)
+    collected.unread |= may_filter and bool(amiss)
 
 
 def _settings_in_force(found: Settings | None, previous: Config | None) -> tuple[Settings, list[Problem]]:

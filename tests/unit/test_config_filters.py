@@ -160,15 +160,18 @@ def test_a_filter_that_can_no_longer_be_read(files: Files) -> None:
 UNREADABLE: Final = {
     "no TOML": ("etc/aovpnd.toml", f"{HTTPS}]", True),
     "escaped": ("etc/aovpnd.toml", '[["\\u0066ilter"]]\ntunnel = work\n', True),
+    "in a comment": ("etc/aovpnd.toml", " # [[filter]] \\\n[lan\nallow = true\n", False),
+    "behind another line": ("etc/aovpnd.toml", "[lan\r\n[[filter]]\r\n", True),
     "not of filters": ("etc/aovpnd.toml", "[lan\nallow = true\n", False),
     "another setting": ("etc/aovpnd.toml", "[lan]\nallow = 1\n", False),
-    "a user's": ("state/choice.toml", HTTPS, True),
+    "a user's": ("state/choice.toml", HTTPS, False),
+    "a user's, no TOML": ("state/choice.toml", f"{HTTPS}]", False),
 }
 
 
 @pytest.mark.parametrize("name", UNREADABLE)
 def test_files_that_cannot_be_read(files: Files, name: str) -> None:
-    """What may hold a filter shuts; what cannot hold any does not."""
+    """What may hold a filter shuts; what cannot hold any does not, nor what users choose, who have no filters."""
     file, text, may_hold = UNREADABLE[name]
     files.write(file, text)
     found = files.load()

@@ -16,6 +16,7 @@ from aovpnd.inquiries import EndpointPolicy, Pinned
 from aovpnd.model import Config, Enabled, Lan, Origin, TemporaryAccessPolicy
 from aovpnd.tunnel import Endpoint
 from tests.unit.imports import ROOT
+from tests.unit.test_config_tunnels import SMALLEST
 
 
 class Files:
@@ -409,15 +410,19 @@ def test_default_file_says_the_defaults(files: Files) -> None:
     text = (ROOT / "etc/aovpnd/aovpnd.toml").read_text(encoding="utf-8")
     files.write("etc/aovpnd.toml", text)
     as_is = files.load()
-    files.write("etc/aovpnd.toml", re.sub(r"(?m)^#(?=\w+ = )", "", text))
+    for name in ("home", "office"):
+        files.write(f"etc/tunnels/{name}.conf", SMALLEST).chmod(0o600)
+    files.write("etc/aovpnd.toml", re.sub(r"(?m)^#(?=\w+ = |\[\[)", "", text))
     uncommented = files.load()
     without = {key for key, known in settings.KEYS.items() if not known.built_in}  # there the file shows an example
+    without |= {"filter.home"}
     values = {origin.key: origin.value for origin in uncommented.origins if origin.key not in without}
 
     assert as_is == Config(origins=as_is.origins)
     assert {origin.file for origin in as_is.origins} == {"built-in"}
     assert uncommented.problems == ()
     assert {origin.file for origin in uncommented.origins} == {str(files.etc / "aovpnd.toml")}
+    assert str(uncommented.filters_of("home")[0]) == "out tcp 10.0.0.0/8 port 443, 8000-8100"
     assert values == {key: known.built_in for key, known in settings.KEYS.items() if key not in without}
 
 
