@@ -26,6 +26,11 @@ MOST: Final = 64
 _KEYS: Final = ("tunnel", "direction", "addresses", "protocol", "ports")
 _EVERYBODY: Final = 'addresses = ["0.0.0.0/0", "::/0"] names everybody'
 _PORT: Final = 'write it like ports = [443, "8000-8100"]'
+_OWN_WORDS: Final = frozenset({"direction", "addresses", "protocol", "ports"})
+"""No other setting has a key of this name."""
+_WORD: Final = re.compile(r"\w+")
+_CLOSE: Final = 0.6
+"""How much of ``filter`` a word must have (difflib's ratio) to be one that was written wrongly."""
 _SPAN: Final = re.compile(r"([0-9]{1,5})(?:-([0-9]{1,5}))?")
 _T = TypeVar("_T")
 
@@ -66,12 +71,23 @@ def is_filter(entry: toml.Value) -> bool:
     return entry.path[0] == TABLE
 
 
+def may_be_meant(entry: toml.Value) -> bool:
+    """Whether an entry may be a filter that is called by a wrong name: it has the form of one, or a word of one."""
+    is_list = isinstance(entry.value, list) and any(isinstance(item, dict) for item in entry.value)
+    return is_list or _sounds_like_one(" ".join(entry.path))
+
+
 def may_hold(text: str) -> bool:
-    """Whether a document that is not TOML may have been meant to have filters: their table's name is in it, or an
-    escape by which it could be written. A comment is meant as one.
+    """Whether a document that is not TOML may have been meant to have filters: something in it has their form, or a
+    word of theirs, or is an escape by which such a word could be written. A comment is meant as one.
     """
     lines = (line for line in text.splitlines() if not line.lstrip().startswith("#"))
-    return any(TABLE in line or "\\" in line for line in lines)
+    return any("[[" in line or "\\" in line or _sounds_like_one(line) for line in lines)
+
+
+def _sounds_like_one(text: str) -> bool:
+    words = _WORD.findall(text.lower())
+    return bool(_OWN_WORDS.intersection(words) or difflib.get_close_matches(TABLE, words, 1, _CLOSE))
 
 
 # -- one file ---------------------------------------------------------------------------------------------------------

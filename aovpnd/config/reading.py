@@ -196,12 +196,13 @@ def _read_settings_file(path: Path, layer: Layer, collected: _Collected) -> None
         collected.findings.append(finding_of(error))
         collected.unread |= may_filter and (text is None or filters.may_hold(text))
         return
-    found, wrong = settings.read((entry for entry in entries if not filters.is_filter(entry)), shown, layer)
+    others = tuple(entry for entry in entries if not filters.is_filter(entry))
+    found, wrong = settings.read(others, shown, layer)
     ruled, amiss = filters.read(entries, shown, layer)
     collected.settings += found
     collected.filters += ruled
     collected.findings += (*wrong, *amiss)
-    collected.unread |= may_filter and bool(amiss)
+    collected.unread |= may_filter and (bool(amiss) or (bool(wrong) and any(map(filters.may_be_meant, others))))
 
 
 def _settings_in_force(found: Settings | None, previous: Config | None) -> tuple[Settings, list[Problem]]:

@@ -160,6 +160,13 @@ def test_a_filter_that_can_no_longer_be_read(files: Files) -> None:
 UNREADABLE: Final = {
     "no TOML": ("etc/aovpnd.toml", f"{HTTPS}]", True),
     "escaped": ("etc/aovpnd.toml", '[["\\u0066ilter"]]\ntunnel = work\n', True),
+    "another name": ("etc/aovpnd.toml", HTTPS.replace("filter", "rule"), True),
+    "nearly the name": ("etc/aovpnd.toml", '[fliter]\ntunnel = "work"\n', True),
+    "no name": ("etc/aovpnd.toml", 'tunnel.work.protocol = "tcp"\n', True),
+    "nearly, and no TOML": ("etc/aovpnd.toml", '[filtre\ntunnel = "work"\n', True),
+    "another name, and no TOML": ("etc/aovpnd.toml", "[[rule]]\ntunnel = work\n", True),
+    "no name, and no TOML": ("etc/aovpnd.toml", "tunnel.work.ports = 80 90\n", True),
+    "a policy as it was": ("etc/policy.d/p.toml", '[tunnel]\nprefer = "work"\nprefered = "home"\n', False),
     "in a comment": ("etc/aovpnd.toml", " # [[filter]] \\\n[lan\nallow = true\n", False),
     "behind another line": ("etc/aovpnd.toml", "[lan\r\n[[filter]]\r\n", True),
     "not of filters": ("etc/aovpnd.toml", "[lan\nallow = true\n", False),
