@@ -81,7 +81,7 @@ def may_hold(text: str) -> bool:
     """Whether a document that is not TOML may have been meant to have filters: something in it has their form, or a
     word of theirs, or is an escape by which such a word could be written. A comment is meant as one.
     """
-    lines = (line for line in text.splitlines() if not line.lstrip().startswith("#"))
+    lines = (line for line in text.split("\n") if not line.lstrip().startswith("#"))
     return any("[[" in line or "\\" in line or _sounds_like_one(line) for line in lines)
 
 
