@@ -223,7 +223,7 @@ def _directory(case: tuple[str, str, bytes]) -> str:
         assert config.lan is Lan.BLOCK
         assert config.temporary_access.enabled is Enabled.NO
     lines = [line for line in policy.split("\n") if not line.lstrip().startswith("#")]
-    if "filter" in "".join(lines) and not _is_toml(policy):
+    if "filter" in "\n".join(lines) and not _is_toml(policy):
         assert not config.tunnels
     if any(problem.code == "filters-unread" for problem in config.problems):
         assert all(config.filters_of(spec.name) for spec in config.tunnels)
