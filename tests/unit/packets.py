@@ -211,21 +211,26 @@ _AT_PORTS: Final = (22, 53, 443, 444, 7999, 8000, 8100, 8101)
 """The ports that those filters name, and the ones beside them."""
 
 
-_STATES: Final = ((None, Flow.ORIGINAL), *itertools.product((Conntrack.ESTABLISHED, Conntrack.RELATED), Flow))
+_STATES: Final = (
+    (None, Flow.ORIGINAL),
+    (Conntrack.ESTABLISHED, Flow.ORIGINAL),
+    (Conntrack.ESTABLISHED, Flow.REPLY),
+    (Conntrack.RELATED, Flow.REPLY),
+)
 """Of connections; what is new goes the way of whoever begins it."""
 
 
 def _filtered() -> Iterator[Packet]:
     """What filters let through a tunnel, and what is nearly that."""
-    for to, l4, port in itertools.product(BESIDE, (L4.TCP, L4.UDP), _AT_PORTS):
-        yield packet(to, l4, port)
+    for to in BESIDE:
+        yield from (packet(to, L4.TCP, port) for port in _AT_PORTS)
+        yield from (packet(to, L4.UDP, port) for port in (53, 443, 8100, 8101))
     for to, (state, flow) in itertools.product(BESIDE, _STATES):
         yield packet(to, L4.TCP, sport=22, ct=state, flow=flow)
         yield packet(to, L4.TCP, sport=23, ct=state, flow=flow)
         yield packet(to, L4.UDP, sport=22, ct=state, flow=flow)
         for icmp in (L4.ICMP, L4.ICMPV6):  # of the other family, too: its number may stand in any header
-            for icmp_type in (0, 8, 128, 129):
-                yield packet(to, icmp, icmp_type=icmp_type, ct=state, flow=flow)
+            yield packet(to, icmp, icmp_type=8 if icmp is L4.ICMP else 128, ct=state, flow=flow)
 
 
 LEAVING: Final = tuple(
@@ -295,7 +300,7 @@ def _filtered_in() -> Iterator[Packet]:
         here = str(TUNNEL_ADDRESS4 if source.version == TUNNEL_ADDRESS4.version else TUNNEL_ADDRESS6)
         for l4, port in itertools.product((L4.TCP, L4.UDP), (22, 23)):
             yield packet(here, l4, port, saddr=source, ct=state, flow=flow)
-        for icmp, types in ((L4.ICMP, (0, 3, 8)), (L4.ICMPV6, (1, 2, 128))):
+        for icmp, types in ((L4.ICMP, (3, 8)), (L4.ICMPV6, (2, 128))):
             for icmp_type in types:
                 yield packet(here, icmp, icmp_type=icmp_type, saddr=source, ct=state, flow=flow)
 
