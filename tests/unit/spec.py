@@ -14,7 +14,6 @@ from ipaddress import IPv4Address, IPv6Address, ip_address, ip_network
 from typing import Final
 
 from aovpnd import names
-from aovpnd.confirmation import Logins, Standing
 from aovpnd.filters import Filter
 from aovpnd.inquiries import OpenLookUp
 from aovpnd.ipsec import Given, IPsec, TunnelSpec
@@ -583,22 +582,3 @@ def _lies_in(prefix: Network, home: Network) -> bool:
         and prefix.network_address in home
         and prefix.broadcast_address in home
     )
-
-
-# -- the first block ---------------------------------------------------------------------------------------------------
-def undoes_itself(config: Config, intent: Intent, now: float) -> bool:
-    """Whether the block comes off by itself: it waits for somebody's word, its time is over, and no policy keeps it."""
-    waits = intent.block is Block.ON and intent.confirmation.standing is Standing.AWAITED
-    return waits and now >= intent.confirmation.until and not _ruled(config)
-
-
-def may_be_cut_off(config: Config, intent: Intent, snapshot: Snapshot) -> bool:
-    """Whether this is the first block, nothing of ours stands yet, and somebody is logged in over the network."""
-    first = intent.block is Block.ON and intent.confirmation.standing is Standing.NEVER and not _ruled(config)
-    stands = snapshot.table_present or snapshot.routing.rules != () or snapshot.routing.routes != ()
-    return first and snapshot.logins is Logins.REMOTE and not stands
-
-
-def _ruled(config: Config) -> bool:
-    """By a mandatory policy, or by files of which none can be read."""
-    return config.locked != frozenset() or "config-closed" in {problem.code for problem in config.problems}
