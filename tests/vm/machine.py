@@ -29,10 +29,11 @@ from tests.vm.images import Image
 _AGENT: Final = Path(__file__).with_name("guest") / "agent.py"
 _KERNEL_ARGUMENTS: Final = (
     "console=ttyS0 quiet loglevel=4 mitigations=off nokaslr no_timer_check tsc=reliable random.trust_cpu=on "
-    "lsm=capability audit=0 cryptomgr.notests systemd.show_status=0 rcupdate.rcu_expedited=1 8250.nr_uarts=1 "
+    "cryptomgr.notests systemd.show_status=0 rcupdate.rcu_expedited=1 8250.nr_uarts=1 "
     "systemd.gpt_auto=0"
 )
 """A quick boot, the network untouched. ``lsm=`` leaves bpf out, which trixie would compile for seconds."""
+_NO_LSM: Final = "lsm=capability audit=0"
 _MASKED: Final = (
     "apt-daily.timer",
     "apt-daily-upgrade.timer",
@@ -113,12 +114,13 @@ class Machine:
         overlay: Tree,
         memory: int = 512,
         clock: str = "utc",
+        kernel: str = "",
     ) -> None:
         """Start QEMU, stopped, through the command prefix ``enter`` (which places it in a network namespace).
 
         ``directory`` takes recordings, console and sockets; it must be short (socket paths end at 107 bytes) and empty.
         ``overlay`` is laid over the root file system; executable files below /early start before systemd. ``memory`` is
-        in MiB. ``clock`` is what the hardware clock says at power-on, in QEMU's words.
+        in MiB. ``clock`` is what the hardware clock says at power-on, in QEMU's words, ``kernel`` is said to the kernel besides.
         """
         self.directory = directory
         self._answers: dict[int, queue.SimpleQueue[dict[str, Any]]] = {}
@@ -131,7 +133,7 @@ class Machine:
         )
         self._open = ExitStack()
         self._listeners = [self._listen(name) for name in ("monitor", "agent")]
-        arguments = [*self._arguments(image, boot, memory), "-rtc", f"base={clock}"]
+        arguments = [*self._arguments(image, boot, memory, kernel), "-rtc", f"base={clock}"]
         for card in cards:
             arguments += [
                 *("-netdev", f"tap,id={card.name},ifname={card.tap},script=no,downscript=no,vnet_hdr=off"),
@@ -153,7 +155,7 @@ class Machine:
         self._reader = threading.Thread(target=self._read_agent, daemon=True)
         self._reader.start()
 
-    def _arguments(self, image: Image, boot: Path, memory: int) -> list[str]:
+    def _arguments(self, image: Image, boot: Path, memory: int, kernel: str) -> list[str]:
         """QEMU's command line but for the cards."""
         flags = Path("/proc/cpuinfo").read_text(encoding="ascii")
         hardware = os.access("/dev/kvm", os.R_OK | os.W_OK) and (" vmx" in flags or " svm" in flags)
@@ -163,7 +165,7 @@ class Machine:
         return [
             *("qemu-system-x86_64", "-S", "-nodefaults", "-no-user-config", "-no-reboot", "-display", "none"),
             *("-machine", "q35", "-accel", accelerator, "-cpu", processor, "-smp", "1", "-m", str(memory)),
-            *("-kernel", str(image.kernel), "-initrd", str(boot), "-append", _KERNEL_ARGUMENTS),
+            *("-kernel", str(image.kernel), "-initrd", str(boot), "-append", f"{_KERNEL_ARGUMENTS} {kernel or _NO_LSM}"),
             *(
                 "-drive",
                 f"file={image.disk},if=none,id=disk,format=raw,snapshot=on,cache=unsafe",
