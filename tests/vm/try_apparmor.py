@@ -21,8 +21,9 @@ with World.build(links=(), ike=True) as world:
         if "AppArmorProfile" not in t:
             t=t.replace("[Service]\n",f"[Service]\nAppArmorProfile=-{u}\n").replace("[Unit]\n","[Unit]\nWants=aovpnd-apparmor.service\nAfter=aovpnd-apparmor.service\n",1)
         files[p]=text(t)
+    files["/etc/sysctl.d/60-printk.conf"]=text("kernel.printk_ratelimit_burst = 100000\n")
     t0=time.time()
-    with BootedLaptop.power_on(image(suite,("apparmor",)),world,files,kernel="lsm=capability,apparmor audit=1") as laptop:
+    with BootedLaptop.power_on(image(suite,("apparmor",)),world,files,kernel="lsm=capability,apparmor audit=1 audit_backlog_limit=8192") as laptop:
         m=laptop.machine
         m.wait("the end of the boot", "systemctl", "is-active", "-q", "multi-user.target")
         print("booted",time.time()-t0,flush=True)
