@@ -19,6 +19,7 @@ _PLACES: Final = (
     ("systemd/*.target", "/usr/lib/systemd/system"),
     ("systemd/*.rules", "/usr/lib/udev/rules.d"),
     ("systemd/*.nft", "/usr/lib/aovpnd"),
+    ("etc/apparmor/aovpnd", "/usr/lib/aovpnd/apparmor"),
     ("etc/aovpnd/*.toml", "/usr/lib/aovpnd"),
     ("etc/catalog/*.catalog", "/usr/lib/systemd/catalog"),
     ("etc/dbus-1/system.d/*.conf", "/usr/share/dbus-1/system.d"),

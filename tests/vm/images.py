@@ -25,6 +25,7 @@ from tests.vm.archive import cpio
 SUITES: Final = ("bookworm", "trixie")
 """Debian 12 (kernel 6.1, nft 1.0, systemd 252) and Debian 13 (kernel 6.12, nft 1.1, systemd 257)."""
 PACKAGES: Final = (
+    "apparmor",
     "busybox-static",  # the first program's tools
     "charon-systemd",
     "iproute2",

@@ -80,7 +80,9 @@ class BootedLaptop:
     _stack: ExitStack = field(default_factory=ExitStack)
 
     @classmethod
-    def power_on(cls, image: Image, world: World, files: Tree, cards: Cards = CARDS, clock: str = "utc", kernel: str = "") -> Self:
+    def power_on(
+        cls, image: Image, world: World, files: Tree, cards: Cards = CARDS, clock: str = "utc", kernel: str = ""
+    ) -> Self:
         """Switch the laptop on, its card in the home network, with ``files`` laid over its system."""
         token = secrets.token_bytes(16)
         number = sum(1 for _ in world.air.dir.glob("machine*")) + 1

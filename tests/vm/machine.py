@@ -120,7 +120,8 @@ class Machine:
 
         ``directory`` takes recordings, console and sockets; it must be short (socket paths end at 107 bytes) and empty.
         ``overlay`` is laid over the root file system; executable files below /early start before systemd. ``memory`` is
-        in MiB. ``clock`` is what the hardware clock says at power-on, in QEMU's words, ``kernel`` is said to the kernel besides.
+        in MiB. ``clock`` is what the hardware clock says at power-on, in QEMU's words; ``kernel`` is said to the
+        kernel besides, in the place of what it does without.
         """
         self.directory = directory
         self._answers: dict[int, queue.SimpleQueue[dict[str, Any]]] = {}
@@ -165,7 +166,14 @@ class Machine:
         return [
             *("qemu-system-x86_64", "-S", "-nodefaults", "-no-user-config", "-no-reboot", "-display", "none"),
             *("-machine", "q35", "-accel", accelerator, "-cpu", processor, "-smp", "1", "-m", str(memory)),
-            *("-kernel", str(image.kernel), "-initrd", str(boot), "-append", f"{_KERNEL_ARGUMENTS} {kernel or _NO_LSM}"),
+            *(
+                "-kernel",
+                str(image.kernel),
+                "-initrd",
+                str(boot),
+                "-append",
+                f"{_KERNEL_ARGUMENTS} {kernel or _NO_LSM}",
+            ),
             *(
                 "-drive",
                 f"file={image.disk},if=none,id=disk,format=raw,snapshot=on,cache=unsafe",

@@ -31,6 +31,9 @@ pytestmark = [pytest.mark.vm, pytest.mark.root, pytest.mark.slow]
 
 TUNNEL = "/etc/aovpnd/tunnels/home.conf"
 RULESETS = "/rulesets"
+APPARMOR = "lsm=capability,apparmor audit=1 audit_backlog_limit=8192"
+"""The distribution's own, and all that it refuses is told, with the file below."""
+TELL_ALL = "/etc/sysctl.d/60-tell-all.conf"
 NO_BATTERY = "2001-09-09T01:46:40"
 """Where the hardware clock of the protected laptop begins."""
 
@@ -65,7 +68,8 @@ def laptop(suite: Image, world: World) -> Iterator[BootedLaptop]:
     }
     noted = {f"{names.STATE_DIR}/{clockfile.FILE}": text(f"{int(time.time())}\n", 0o600)}
     rulesets = {f"{RULESETS}/{name}": text(ruleset) for name, ruleset in every_ruleset().items()}
-    with BootedLaptop.power_on(suite, world, files | rulesets | noted, clock=NO_BATTERY) as booted:
+    files[TELL_ALL] = text("kernel.printk_ratelimit_burst = 100000\n")
+    with BootedLaptop.power_on(suite, world, files | rulesets | noted, clock=NO_BATTERY, kernel=APPARMOR) as booted:
         seen_when_unblocked(suite, world, files | {"/etc/aovpnd/unblocked": text("")})
         yield booted
 
@@ -193,6 +197,22 @@ def test_ike_comes_up(laptop: BootedLaptop) -> None:
     kinds = [link.get("linkinfo", {}).get("info_kind") for link in json.loads(machine.check("ip", "-d", "-j", "link"))]
     assert "xfrm" in kinds, "ESP is the kernel's"
     machine.check("ping", "-c", "3", "-i", "0.2", "-W", "5", str(plan.WEB4))
+
+
+def test_apparmor_confines(laptop: BootedLaptop) -> None:
+    """Daemon and guard ran in their profiles, enforced, and needed nothing that these refuse; what they need not, they
+    do not get.
+    """
+    machine = laptop.machine
+    labels = machine.check("ps", "-eo", "label,args").splitlines()
+    confined = {line.split()[0] for line in labels if "/usr/sbin/aovpnd" in line and "(enforce)" in line}
+    assert confined == {"aovpnd", "aovpnd-guard"}, labels
+    told = [line for line in machine.check("dmesg").splitlines() if 'profile="aovpnd' in line and "DENIED" in line]
+    assert not told
+    for profile, file in (("aovpnd", "/etc/shadow"), ("aovpnd-guard", TUNNEL), ("aovpnd-bus", TUNNEL)):
+        read = ("python3", "-Ic", f"open({file!r}).close()")
+        assert machine.run(*read).code == 0
+        assert "PermissionError" in machine.run("aa-exec", "-p", profile, "--", *read).err, (profile, file)
 
 
 def test_nothing_left_in_clear_since_power_on(laptop: BootedLaptop) -> None:
