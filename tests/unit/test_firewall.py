@@ -13,6 +13,7 @@ from typing import Final
 
 import pytest
 
+from aovpnd import names
 from aovpnd.core.decide import decide
 from aovpnd.core.firewall import compile as compile_permits
 from aovpnd.core.permits import (
@@ -35,8 +36,10 @@ from aovpnd.links import Link, is_tunnel_shaped
 from aovpnd.model import Config, Intent, Phase, Snapshot
 from aovpnd.model import Lan as LanPolicy
 from aovpnd.render import render
-from aovpnd.ruleset import Conntrack, Device, Flow, Hook, Ruleset, Verdict
+from aovpnd.ruleset import L4, Conntrack, Device, Element, Flow, Hook, Ruleset, Verdict
 from aovpnd.static_files import static_files
+from aovpnd.trace import Packet, verdict
+from tests.unit.packets import packet
 from tests.unit.small_world import (
     DOCKER,
     ENDPOINT4,
@@ -200,6 +203,33 @@ def test_shape_of_every_table() -> None:
             assert rule.match.iif is not None
             assert rule.match.oif is not None
             assert rule.match.ct in {(), (Conntrack.ESTABLISHED, Conntrack.RELATED)}
+
+
+@pytest.mark.parametrize("hook", [Hook.OUTPUT, Hook.POSTROUTING])
+@pytest.mark.parametrize(
+    ("sent", "ends"),
+    [
+        pytest.param(packet("198.51.100.7", L4.TCP, 443, oif=Device(2, "wlan0")), 1_700_000_060, id="window"),
+        pytest.param(packet(str(RESOLVER4), L4.UDP, 53, oif=Device(2, "wlan0")), 1_700_000_060, id="window, names"),
+        pytest.param(
+            packet(str(RESOLVER4), L4.UDP, 53, oif=Device(2, "wlan0"), mark=names.FWMARK), 1_700_000_008, id="look-up"
+        ),
+    ],
+)
+def test_a_table_that_comes_late(hook: Hook, sent: Packet, ends: int) -> None:
+    """What the kernel's timers have not taken out of the sets yet is over when the clock on the wall says so."""
+    facts = FULL if sent.mark == 0 else replace(FULL, access=None)
+    table = compile_permits(permits(Phase.TEMPORARY_ACCESS, facts))
+    sets = tuple(replace(s, elements=tuple(Element(element.device) for element in s.elements)) for s in table.sets)
+    late = replace(table, sets=sets)
+
+    said = [
+        verdict(late, hook, replace(sent, oif=Device(2, "wlan0"), wall=wall), NOW + 3600)[0]
+        for wall in (ends - 0.1, float(ends))
+    ]
+
+    assert said[0] is Verdict.ACCEPT
+    assert said[1] in {Verdict.DROP, Verdict.REJECT}
 
 
 if __name__ == "__main__":
