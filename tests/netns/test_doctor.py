@@ -2,14 +2,16 @@
 """``aovpnctl doctor`` on a real laptop of the lab: what it finds there, by its codes, as root and as a user."""
 
 import json
+import shutil
 from collections.abc import Iterator
+from contextlib import contextmanager
 from typing import Any, Final
 
 import pytest
 
 from tests.lab import plan
 from tests.lab.frames import Kind
-from tests.lab.process import wait_for
+from tests.lab.process import stop, wait_for
 from tests.netns.protected import ORDINARY, UNROUTED, Protected, counted
 
 pytestmark = pytest.mark.root
@@ -65,12 +67,27 @@ def test_a_foreign_tunnel(laptop: Protected) -> None:
         laptop.lab.wg_quick("down")
 
 
+@contextmanager
+def elsewhere(laptop: Protected, name: str) -> Iterator[None]:
+    """A process of that name in another network, which the laptop's /proc shows as well."""
+    host = laptop.world.cafe.host
+    program = host.dir / name
+    shutil.copy("/usr/bin/sleep", program)
+    process = host.spawn(str(program), "60", log="elsewhere")
+    try:
+        yield
+        assert process.poll() is None
+    finally:
+        stop(process)
+
+
 def test_connected_and_broken(laptop: Protected) -> None:
     """Connected; as a user; the table gone beside a broken configuration; the guard gone as well."""
     laptop.lab.install_tunnel()
     laptop.lab.start_daemon()
     wait_for("the tunnel to work", laptop.works, poll_s=0.05, deadline_s=20)
-    found = examined(laptop)
+    with elsewhere(laptop, "NetworkManager"):
+        found = examined(laptop)
     assert codes(found) - ALWAYS == set(), found
     assert {"block", "kernel", "configuration", "names", "clock"} <= codes(found, "ok")
     assert found["unseen"] == []

@@ -137,17 +137,24 @@ def _replaced_at() -> float:
 
 
 def _processes(look: Looking) -> Iterator[Process]:
-    """Those of this machine, and none of its guests'."""
+    """Those of this machine, and none of its guests', nor those of another network; aovpnd-bus has none at all."""
     booted_at = time.time() - time.clock_gettime(time.CLOCK_BOOTTIME)
     ticks = os.sysconf("SC_CLK_TCK")
-    ours = look.link("/proc/self/ns/pid")
+    ours, network = look.link("/proc/self/ns/pid"), look.link("/proc/self/ns/net")
     for name in look.listed("/proc"):
         if not name.isascii() or not name.isdigit() or look.link(f"/proc/{name}/ns/pid") not in {"", ours}:
             continue
         found = parse.process(int(name), look.text(f"/proc/{name}/stat", 4096) or "", booted_at, ticks)
         if found is not None and found.program.startswith("python"):
             found = parse.script(found, look.text(f"/proc/{name}/cmdline", 4096) or "")
-        if found is not None and (found.program not in GUARDED or _is_systems(look, f"/proc/{name}")):
+        if found is None:
+            continue
+        counts = (
+            _is_systems(look, f"/proc/{name}")
+            if found.program in GUARDED
+            else look.link(f"/proc/{name}/ns/net") in {"", network}
+        )
+        if counts:
             yield found
 
 
