@@ -64,6 +64,10 @@ test-vm-smoke: ## only the virtual machines: Debian 12's and 13's kernels from p
 test-containers: ## only the containers: whole Debians 12 and 13 with their systemd, D-Bus, polkit, resolved
 	@tools/in-lab --container python3 -m pytest tests/container $(ARGS)
 
+.PHONY: test-exhaustive
+test-exhaustive: setup ## the small world whole, all 70,000 situations of it; make test asks about some
+	@AOVPND_EXHAUSTIVE=1 .venv/bin/python3 -m pytest -n 2 tests/unit/test_no_leak.py tests/unit/test_convergence.py $(ARGS)
+
 .PHONY: test-rollback
 test-rollback: ## versions that break the tunnel: the one before returns; more of them than make test has time for
 	@tools/in-lab --container env AOVPND_ROLLBACK=all python3 -m pytest tests/container/test_rollback.py $(ARGS)

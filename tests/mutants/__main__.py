@@ -32,7 +32,8 @@ PARTS: Final = ("aovpnd", "tests", "systemd", "etc", "pyproject.toml")
 UNASKED: Final = "not golden and not early_boot_is"
 ROUNDS: Final = ("not slow", "")
 """First in a few situations of the small world; whoever survives that is asked about all."""
-DEADLINE_S: Final = 1200
+_ALL: Final = {"AOVPND_EXHAUSTIVE": "1"}
+DEADLINE_S: Final = 3600
 FAILED, COLLECTION_FAILED = 1, 2
 """Exit codes of pytest."""
 
@@ -135,7 +136,7 @@ def _pytest(tree: Path, tests: Iterable[str], chosen: str) -> subprocess.Complet
         [*command, "--tb=line", *tests],
         cwd=tree,
         # The door's own options are for the tree itself; a copy keeps nothing.
-        env={**os.environ, "PYTHONPATH": str(tree), "PYTHONDONTWRITEBYTECODE": "1", "PYTEST_ADDOPTS": ""},
+        env={**os.environ, "PYTHONPATH": str(tree), "PYTHONDONTWRITEBYTECODE": "1", "PYTEST_ADDOPTS": "", **_ALL},
         capture_output=True,
         text=True,
         check=False,

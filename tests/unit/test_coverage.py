@@ -16,7 +16,20 @@ LEFT_OUT = (
     *("no_leak", "convergence", "over_time"),
     *("config_*", "ctl_c*", "ctl_status", "bus", "import*", "linters", "house", "documents", "mutants", "lab_sources"),
     *("dns_resolved", "durations", "filewatch", "lookup", "name_service", "pathmtu", "probe", "product", "publish"),
-    *("resolvconf", "resolvers", "routeget", "rtnl", "state", "wgtool"),
+    *(
+        "resolvconf",
+        "resolvers",
+        "routeget",
+        "rtnl",
+        "state",
+        "wgtool",
+        "audit_record",
+        "bench_vm",
+        "charon*",
+        "clockfile",
+    ),
+    *("ctl_explain", "deb", "doctor*", "guard_life", "install", "known_attacks", "man", "nftlib", "no_shell", "queues"),
+    *("regular", "rollback", "strongswan", "userspace", "vici"),
 )
 """The first three go through whole worlds, which takes ten minutes under a tracer: every branch is to be taken by a row
 that says what it is for. The rest has nothing to do with decisions.

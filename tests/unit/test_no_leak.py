@@ -37,6 +37,7 @@ from tests.unit.small_world import (
     TUNNEL_ADDRESS4,
     Situation,
     few_situations,
+    sampled,
     situations,
 )
 from tests.unit.spec import Reading, Way
@@ -119,7 +120,7 @@ def _answers(found: Iterable[Situation]) -> Answers:
     scope="module",
     params=[
         pytest.param(few_situations, id="few"),
-        pytest.param(situations, id="all", marks=pytest.mark.slow),
+        pytest.param(lambda: sampled(situations(), 11), id="many", marks=pytest.mark.slow),
     ],
 )
 def answers(request: pytest.FixtureRequest) -> Iterator[Answers]:
