@@ -5,8 +5,8 @@ import math
 from dataclasses import dataclass
 from typing import Final
 
-_LAST: Final = 9_000_000_000
-"""In the year 2255: the kernel counts nanoseconds since the epoch, in 63 bits."""
+LAST_S: Final = 9_000_000_000
+"""In the year 2255, which the kernel's nanoseconds since the epoch just hold (63 bits)."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -23,4 +23,4 @@ class Clock:
 
     def second_before(self, at: float) -> int:
         """The whole second since the epoch that is over before a moment on CLOCK_BOOTTIME, or with it."""
-        return min(max(math.floor(self.wall_at(at)), 0), _LAST)
+        return min(max(math.floor(self.wall_at(at)), 0), LAST_S)

@@ -15,6 +15,7 @@ from pathlib import Path
 from typing import Final
 
 from aovpnd import names, regular
+from aovpnd.clock import LAST_S
 from aovpnd.logs import to_stderr
 from aovpnd.options import Parser
 
@@ -27,7 +28,6 @@ EVERY_S: Final = 600
 _LOCAL_S: Final = 26 * 3600
 """No two time zones are further apart. A clock that is behind by more was not merely set in another one."""
 _LARGEST: Final = 32
-_LAST: Final = 9_000_000_000
 _DATED: Final = ("/usr/lib/clock-epoch", "/var/lib/dpkg/status", "/etc/machine-id", names.__file__)
 """Files that are not older than the system: a clock before them has no idea of the time."""
 
@@ -49,7 +49,7 @@ def noted(state_dir: Path) -> int | None:
         text = regular.read(state_dir / FILE, _LARGEST).strip()
     except OSError:
         return None
-    return int(text) if text.isdigit() and 0 < int(text) < _LAST else None
+    return int(text) if text.isdigit() and 0 < int(text) < LAST_S else None
 
 
 def main(arguments: list[str] | None = None, put: Callable[[int, float], object] = time.clock_settime) -> int:

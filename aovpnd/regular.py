@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""Read a file whose place somebody may have taken with something else, without ever waiting for it.
+"""Read a file whose place somebody may have taken with something else, without ever waiting for it; keep one whole.
 
 Opening a named pipe waits until somebody writes to it: in the place of a file that is read in every pass, it would stop
 the daemon for good, also the next one, before it has loaded anything.
@@ -32,3 +32,17 @@ def opened(path: Path, *, follow: bool = True, write: bool = False) -> BinaryIO:
     except OSError:
         os.close(descriptor)
         raise
+
+
+def put(path: Path, text: str) -> None:
+    """Keep a file that root alone reads: whole or not at all, also when the power is cut. Its directory is made where
+    it is missing. `OSError`.
+    """
+    new = path.with_name(f".{path.name}.new")
+    path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
+    descriptor = os.open(new, os.O_WRONLY | os.O_CREAT | os.O_TRUNC | os.O_CLOEXEC | os.O_NOFOLLOW, 0o600)
+    with os.fdopen(descriptor, "w", encoding="utf-8") as file:
+        file.write(text)
+        file.flush()
+        os.fsync(file.fileno())  # a budget that a power cut forgets is no budget
+    new.replace(path)

@@ -85,7 +85,7 @@ def _is_awaited(intent: Intent) -> bool:
 
 
 def _undone_in(intent: Intent, now: Clock) -> int | None:
-    return max(0, math.ceil(intent.confirmation.until - now.boot)) if _is_awaited(intent) else None
+    return _left(intent.confirmation.until, now) if _is_awaited(intent) else None
 
 
 def managed_by(config: Config) -> str | None:
@@ -174,7 +174,7 @@ def _temporary_access(intent: Intent, now: Clock, phase: Phase) -> Document | No
     if grant is None or phase is not Phase.TEMPORARY_ACCESS:
         return None
     return {
-        "remaining_s": max(0, math.ceil(grant.expires_at - now.boot)),
+        "remaining_s": _left(grant.expires_at, now),
         "expires_at": rfc3339(now.wall_at(grant.expires_at)),
         "scope": SCOPE,
         "link": grant.link_name,
@@ -185,6 +185,11 @@ def _temporary_access(intent: Intent, now: Clock, phase: Phase) -> Document | No
 
 
 # -- times ------------------------------------------------------------------------------------------------------------
+def _left(ends: float, now: Clock) -> int:
+    """Seconds, rounded up: while any time is left it is not 0."""
+    return max(0, math.ceil(ends - now.boot))
+
+
 def rfc3339(seconds: float) -> str:
     """Seconds since the epoch as RFC 3339, UTC, to the second; from 1970 to 9999, whatever a clock or a tunnel says."""
     return datetime.fromtimestamp(round(min(max(seconds, 0.0), _YEAR_9999)), UTC).strftime("%Y-%m-%dT%H:%M:%SZ")

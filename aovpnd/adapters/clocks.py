@@ -14,14 +14,12 @@ import time
 from dataclasses import replace
 from typing import Final
 
-from aovpnd.clock import Clock
+from aovpnd.clock import LAST_S, Clock
 from aovpnd.errors import SystemFault
 
 _CLOCK_REALTIME, _CLOCK_BOOTTIME = 0, 7
 _ABSTIME, _CANCEL_ON_SET = 1, 2
 """TFD_TIMER_ABSTIME, TFD_TIMER_CANCEL_ON_SET: the timer is cancelled when the clock jumps, which waking up does too."""
-_NEVER_S: Final = 9_000_000_000
-"""In the year 2255, which the kernel's nanoseconds since the epoch just hold."""
 _LEAST_S: Final = 1e-6
 """A timer of 0 would be none."""
 _SET_S: Final = 0.1
@@ -61,7 +59,7 @@ class Clocks:
         self._libc = ctypes.CDLL(None, use_errno=True)
         self.alarm = self._create(_CLOCK_BOOTTIME)
         self.jumps = self._create(_CLOCK_REALTIME)
-        self._set(self.jumps, _ABSTIME | _CANCEL_ON_SET, _NEVER_S, 0)
+        self._set(self.jumps, _ABSTIME | _CANCEL_ON_SET, LAST_S, 0)
 
     def ring_in(self, seconds: float | None) -> None:
         """Let `alarm` become readable in so many seconds, sleep included; None: not at all. The last call counts."""

@@ -5,7 +5,6 @@ temporary access, the tunnel that was chosen.
 
 import json
 import math
-import os
 import stat
 from dataclasses import dataclass
 from ipaddress import ip_address
@@ -168,15 +167,9 @@ class State:
             raise StateError(f"{path}: {error.strerror}", hint="is the file system read-only?") from error
 
     def _write(self, name: str, text: str) -> None:
-        path, new = self.state_dir / name, self.state_dir / f".{name}.new"
+        path = self.state_dir / name
         try:
-            self.state_dir.mkdir(mode=0o700, parents=True, exist_ok=True)
-            descriptor = os.open(new, os.O_WRONLY | os.O_CREAT | os.O_TRUNC | os.O_CLOEXEC | os.O_NOFOLLOW, 0o600)
-            with os.fdopen(descriptor, "w", encoding="utf-8") as file:
-                file.write(text)
-                file.flush()
-                os.fsync(file.fileno())  # a budget that a power cut forgets is no budget
-            new.replace(path)
+            regular.put(path, text)
         except OSError as error:
             raise StateError(f"{path}: {error.strerror}", hint="is the file system full or read-only?") from error
 

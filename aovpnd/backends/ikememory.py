@@ -17,7 +17,8 @@ _MOST_COUNTS: Final = 32
 class Memory:
     """What is remembered of one link's charon. ``path``: the fingerprint of the last attempt's; ``floor``: CHILD SAs up
     to that number prove nothing of it; ``logged``: how long its log was when the last attempt began (``asked_at``,
-    CLOCK_MONOTONIC); ``said``: why the attempt before it failed, which is true until another reason is known.
+    CLOCK_MONOTONIC); ``said``: why the attempt before it failed, which is true until another reason is known;
+    ``given``: what a gateway gave last, and to which tunnel (its digest).
     """
 
     path: str = ""

@@ -39,7 +39,9 @@ def decide(config: Config, intent: Intent, snapshot: Snapshot) -> Desired:
     now = view(config, intent, snapshot)
     if now.phase is Phase.UNBLOCKED:
         return Desired(
-            *(now.phase, None, None),
+            phase=now.phase,
+            ruleset=None,
+            routing=None,
             guard=GuardState.MISSING,
             unblocked=True,
             confirmation=intent.confirmation,
@@ -79,8 +81,7 @@ def _facts(config: Config, intent: Intent, snapshot: Snapshot, now: View) -> Fac
         device = Device(now.grant.link, now.grant.link_name)
         uplink = next(uplink for uplink in now.uplinks if uplink.link.index == now.grant.link)
         resolvers = uplinks.resolvers(snapshot, uplink)
-        ends = now.grant.expires_at
-        window = Window(now.grant.granted_at, ends, snapshot.now.second_before(ends))
+        window = Window.between(now.grant.granted_at, now.grant.expires_at, snapshot.now)
         access = TemporaryAccess(device, resolvers, window)
     tunnel = None
     transformed: tuple[Transformed, ...] = ()
@@ -95,8 +96,7 @@ def _facts(config: Config, intent: Intent, snapshot: Snapshot, now: View) -> Fac
         asked = now.look_up.inquiry
         asks = Asks.TLS if asked.tls_name else Asks.PLAIN
         device = Device(asked.link, asked.link_name)
-        ends = now.look_up.expires_at
-        window = Window(now.look_up.asked_at, ends, snapshot.now.second_before(ends))
+        window = Window.between(now.look_up.asked_at, now.look_up.expires_at, snapshot.now)
         look_up = LookUp(device, asked.resolvers, asks, window)
     return Facts(
         endpoints=tuple(dict.fromkeys(_endpoints(now))),

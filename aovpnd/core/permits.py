@@ -8,8 +8,9 @@ a way out of the machine means adding a permit here, a row to docs/security.md, 
 from dataclasses import dataclass
 from enum import Enum
 from ipaddress import IPv4Address, IPv6Address
-from typing import Final
+from typing import Final, Self
 
+from aovpnd.clock import Clock
 from aovpnd.filters import Filter
 from aovpnd.model import Phase
 from aovpnd.ruleset import Address, Device, Network
@@ -47,6 +48,11 @@ class Window:
     opened_at: float
     expires_at: float
     ends_wall: int
+
+    @classmethod
+    def between(cls, opened_at: float, expires_at: float, now: Clock) -> Self:
+        """Both ends on CLOCK_BOOTTIME; what the wall says at the second one, the clocks say ``now``."""
+        return cls(opened_at, expires_at, now.second_before(expires_at))
 
 
 class Asks(Enum):

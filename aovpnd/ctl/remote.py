@@ -69,16 +69,15 @@ def confirm_offline(state_dir: str) -> str:
     """
     if os.geteuid() != 0:
         raise CommandRefused("without the daemon only root may confirm", hint="try sudo", code="not-authorised")
-    path = os.path.join(state_dir, names.CONFIRMATION_FILE)
-    new = f"{path}.new"
+    from pathlib import Path
+
+    from aovpnd import regular
+
+    path = Path(state_dir, names.CONFIRMATION_FILE)
     try:
-        os.makedirs(state_dir, mode=0o700, exist_ok=True)
-        descriptor = os.open(new, os.O_WRONLY | os.O_CREAT | os.O_TRUNC | os.O_CLOEXEC | os.O_NOFOLLOW, 0o600)
-        with os.fdopen(descriptor, "w", encoding="ascii") as file:
-            file.write(spell(GIVEN, ""))
-            file.flush()
-            os.fsync(file.fileno())
-        os.replace(new, path)
+        regular.put(path, spell(GIVEN, ""))
     except OSError as error:
-        raise StateError(f"{plain(path)}: {error.strerror}", hint="is the file system full or read-only?") from error
+        raise StateError(
+            f"{plain(str(path))}: {error.strerror}", hint="is the file system full or read-only?"
+        ) from error
     return "confirmed: when the daemon runs, its block stays, whoever is logged in over the network"

@@ -68,8 +68,12 @@ PARTS: Final = (
     _part("sockets", "names links ruleset", "which sockets go is data, shared by core and adapter", PURE),
     _part("absence", "names", "what is true without a daemon is said alike by status, commands and bus"),
     _part("vouch", "", "whether a daemon runs is asked by a status bar every second: it must cost nothing"),
-    _part("regular", "", "a way to read a file that all who read one share: it must cost nothing and know nobody"),
-    _part("clockfile", "names regular logs options", "runs by itself at boot, and the daemon writes what it reads"),
+    _part(
+        "regular", "", "a way to read and to keep a file that all share who do: it must cost nothing and know nobody"
+    ),
+    _part(
+        "clockfile", "names clock regular logs options", "runs by itself at boot, and the daemon writes what it reads"
+    ),
     _part(
         "resolvconf", "names regular", "the way out when all else fails writes resolv.conf with it, as the daemon does"
     ),
@@ -245,7 +249,9 @@ PARTS: Final = (
     _part(
         "ctl.offline", "names errors lock resolvconf regular", "the way out when all else fails: no daemon, no library"
     ),
-    _part("ctl.remote", "names errors confirmation logins", "what is said before a person is cut off, and after"),
+    _part(
+        "ctl.remote", "names errors confirmation logins regular", "what is said before a person is cut off, and after"
+    ),
     _part("ctl.status", "names absence errors", "a status bar asks every second: it reads one published file"),
     _part(
         "static_files",
