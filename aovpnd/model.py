@@ -7,6 +7,7 @@ seconds since the epoch. Spans end in ``_s``. ``None`` means unknown or absent.
 
 from dataclasses import dataclass
 from enum import StrEnum
+from ipaddress import IPv4Address
 
 from aovpnd.clock import Clock
 from aovpnd.confirmation import NEEDLESS, Confirmation, Logins
@@ -217,6 +218,7 @@ class Snapshot:
     culprit: str | None = None
     guard: GuardState = GuardState.MISSING
     copies: Copies = Copies.CURRENT
+    unannounced: tuple[IPv4Address, ...] = ()  # what the copies keep out of ARP, in order
     routing: Routing = Routing((), ())
     dns: DnsState = UNTOUCHED
     resolvers: tuple[Address, ...] = ()

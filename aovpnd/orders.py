@@ -3,6 +3,7 @@
 
 from collections.abc import Mapping
 from dataclasses import dataclass
+from ipaddress import IPv4Address
 from typing import assert_never
 
 from aovpnd.confirmation import Confirmation, Standing
@@ -30,9 +31,12 @@ class LoadRuleset:
 
 @dataclass(frozen=True, slots=True)
 class EnsureCopies:
-    """Keep our own copies of the guard's tables, for these links; None removes them (and early boot's)."""
+    """Keep our own copies of the guard's tables, for these links; None removes them (and early boot's). ARP names none
+    of ``unannounced``.
+    """
 
     links: tuple[Link, ...] | None
+    unannounced: tuple[IPv4Address, ...] = ()
 
     def describe(self) -> str:
         """One line for the log."""

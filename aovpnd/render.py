@@ -19,6 +19,7 @@ from aovpnd.ruleset import (
     Match,
     Network,
     Origin,
+    Protocol,
     Rule,
     Ruleset,
     SetRef,
@@ -152,7 +153,8 @@ def _link_words(match: Match) -> Iterable[str]:
 def _packet_words(match: Match) -> Iterable[str]:
     for word, networks in (("saddr", match.saddr), ("daddr", match.daddr)):
         if networks:
-            yield f"{_family(networks[0])} {word} {_alternatives(map(_network_text, networks))}"
+            said = f"arp {word} ip" if match.protocol is Protocol.ARP else f"{_family(networks[0])} {word}"
+            yield f"{said} {_alternatives(map(_network_text, networks))}"
     if match.icmp_type:
         icmp, words = ("icmp", _ICMP_WORDS) if match.l4 == (L4.ICMP,) else ("icmpv6", _ICMPV6_WORDS)
         yield f"{icmp} type {_alternatives(words[number] for number in match.icmp_type)}"

@@ -4,6 +4,7 @@ thread.
 """
 
 from contextlib import suppress
+from ipaddress import IPv4Address
 from pathlib import Path
 from typing import assert_never
 
@@ -62,7 +63,7 @@ class System:
         absent.
         """
         network = self._network().observe()
-        tables, copies = self._tables(network.links)
+        tables, copies, unannounced = self._tables(network.links)
         now = self._clock.read()
         confirmation = self._state.confirmation(now)
         return Snapshot(
@@ -75,6 +76,7 @@ class System:
             table_present=tables.present,
             guard=self._guard.observe(tables.guard),
             copies=copies,
+            unannounced=unannounced,
             routing=network.routing,
             dns=self._names.observe(network.links, network.main),
             resolvers=self._names.resolvers(),
@@ -91,8 +93,8 @@ class System:
         match action:
             case LoadRuleset(ruleset):
                 self._nftables()[0].ensure(ruleset)
-            case EnsureCopies(links):
-                self._nftables()[1].ensure(links)
+            case EnsureCopies(links, unannounced):
+                self._nftables()[1].ensure(links, unannounced)
             case RemoveTunnel(link):
                 self._tunnels().remove(link)
             case EnsureTunnel(wish):
@@ -138,13 +140,13 @@ class System:
             case _:
                 assert_never(inquiry)
 
-    def _tables(self, links: tuple[Link, ...]) -> tuple[Seen, Copies]:
+    def _tables(self, links: tuple[Link, ...]) -> tuple[Seen, Copies, tuple[IPv4Address, ...]]:
         try:
             tables, copies = self._nftables()
-            return tables.observe(), copies.observe(links)
+            return tables.observe(), copies.observe(links), copies.unannounced
         except NftError:
             # Loading will fail as well, and that is what the user is told; routing keeps the machine shut meanwhile.
-            return Seen(None, present=False, guard=GuardState.MISSING), Copies.STALE
+            return Seen(None, present=False, guard=GuardState.MISSING), Copies.STALE, ()
 
     def _nftables(self) -> tuple[Nftables, EgressCopies]:
         if self._nft is None:

@@ -2,10 +2,12 @@
 """The daemon's own copies of the guard's tables, for the moments in which there is no guard.
 
 One is owned by our socket: it stands through a flush. The other is early boot's plain table: it stands through our
-death. Both are static but for the list of links, like the guard's own. Used from the thread of its `Nft`.
+death. Both are static but for the list of links, like the guard's own, and for the tunnel's addresses, which the guard
+does not know (decision 47). Used from the thread of its `Nft`.
 """
 
 import re
+from ipaddress import IPv4Address
 from typing import Final
 
 from aovpnd import names
@@ -26,6 +28,7 @@ class EgressCopies:
     def __init__(self, nft: Nft) -> None:
         self._nft = nft
         self._held: rules.Attached | None = None
+        self.unannounced: tuple[IPv4Address, ...] = ()
 
     def observe(self, links: tuple[Link, ...]) -> Copies:
         """Whether the copies are as they should be for ``links``. `NftError` when nftables does not answer."""
@@ -35,20 +38,24 @@ class EgressCopies:
         current = self._held == rules.attached(links) and early is not None and _differences(early, links) == ([], [])
         return Copies.CURRENT if current else Copies.STALE
 
-    def ensure(self, links: tuple[Link, ...] | None) -> None:
-        """Make both so; None removes them. `NftError` when the kernel refuses, as when a link has just gone."""
+    def ensure(self, links: tuple[Link, ...] | None, unannounced: tuple[IPv4Address, ...] = ()) -> None:
+        """Make both so, and keep ``unannounced`` out of ARP; None removes them. `NftError` when the kernel refuses, as
+        when a link has just gone.
+        """
         if links is None:
             self._held = None
+            self.unannounced = ()
             for table in (f"inet {names.COPY_TABLE}", f"netdev {names.COPY_TABLE}"):
                 self._nft.remove_table(table, "{ flags owner; }")
             self._nft.remove_table(" ".join(_EARLY))
             return
         wanted = rules.attached(links)
-        if self._held != wanted:
-            self._nft.run(rules.whole(links, table=names.COPY_TABLE))
+        if self._held != wanted or self.unannounced != unannounced:
+            self._nft.run(rules.whole(links, table=names.COPY_TABLE, unannounced=unannounced))
             self._held = wanted
         missing, stale = _differences(self._early() or {}, links)
-        self._nft.run(rules.early_links(missing, stale, links))
+        self._nft.run(rules.early_links(missing, stale, links, unannounced))
+        self.unannounced = unannounced
 
     def _early(self) -> dict[int, tuple[str, str]] | None:
         """By index of the link: its chain's device, and the chain that judges there."""

@@ -7,6 +7,7 @@ block may undo itself), EnsureDns. A crash after any prefix leaves a
 state that the loaded ruleset already covers. Names come last: no packet depends on them, and nothing may wait for them.
 """
 
+from ipaddress import IPv4Interface
 from typing import Final, assert_never
 
 from aovpnd.confirmation import Standing
@@ -45,8 +46,11 @@ def diff(desired: Desired, snapshot: Snapshot) -> tuple[Action, ...]:
         actions.append(KeepConfirmation(desired.confirmation))
     if desired.ruleset != snapshot.ruleset or snapshot.table_present is not (desired.ruleset is not None):
         actions.append(LoadRuleset(desired.ruleset, _why(desired, snapshot)))
-    if snapshot.copies is not (Copies.CURRENT if desired.guard is GuardState.HELD else Copies.ABSENT):
-        actions.append(EnsureCopies(snapshot.links if desired.guard is GuardState.HELD else None))
+    copies = _copies(desired, snapshot)
+    if snapshot.copies is not (Copies.ABSENT if copies.links is None else Copies.CURRENT) or (
+        snapshot.unannounced != copies.unannounced
+    ):
+        actions.append(copies)
     wished = {wish.link_name for wish in desired.tunnels}
     actions += [RemoveTunnel(state.link) for state in snapshot.tunnels if state.link.name not in wished]
     states = {state.link.name: state for state in snapshot.tunnels}
@@ -68,6 +72,18 @@ def diff(desired: Desired, snapshot: Snapshot) -> tuple[Action, ...]:
     if desired.dns != snapshot.dns.dns or snapshot.dns.astray:
         actions.append(EnsureDns(desired.dns, snapshot.dns.astray))
     return tuple(actions)
+
+
+def _copies(desired: Desired, snapshot: Snapshot) -> EnsureCopies:
+    """Those that there should be. An address is kept out of ARP before its link gets it, and for as long as it has
+    it.
+    """
+    if desired.guard is not GuardState.HELD:
+        return EnsureCopies(None)
+    shall = (interface for wish in desired.tunnels for interface in wish.spec.addresses)
+    have = (interface for state in snapshot.tunnels for interface in state.addresses)
+    own = {interface.ip for interface in (*shall, *have) if isinstance(interface, IPv4Interface)}
+    return EnsureCopies(snapshot.links, tuple(sorted(own)))
 
 
 def _why(desired: Desired, snapshot: Snapshot) -> str:

@@ -7,7 +7,7 @@ the same ``outside`` chain (docs/security.md, "Who enforces it").
 
 from collections.abc import Iterable
 from dataclasses import replace
-from ipaddress import ip_network
+from ipaddress import IPv4Address, IPv4Network, ip_network
 from typing import Final
 
 from aovpnd import names
@@ -119,6 +119,21 @@ def _routed(rule: Rule) -> Rule:
 ROUTED: Final = Chain(names.ROUTED_CHAIN, tuple(map(_routed, PORT.rules)))
 """The same where packets still have their route."""
 
+
+def judging(unannounced: tuple[IPv4Address, ...] = ()) -> tuple[Chain, Chain]:
+    """`PORT` and `ROUTED`; with them, ARP does not name any of ``unannounced`` as who asks or answers.
+
+    Where an uplink has lost its address, the kernel asks in the name of any other link's (inet_select_addr, whatever
+    arp_announce says), and the tunnel's would be shown to the network.
+    """
+    if not unannounced:
+        return PORT, ROUTED
+    match = Match(protocol=Protocol.ARP, frame=(Protocol.ARP,), saddr=tuple(map(IPv4Network, unannounced)))
+    silent = Rule(match, Verdict.DROP, "the tunnel's own address is no neighbour's business")
+    port, routed = (replace(chain, rules=(silent, *chain.rules)) for chain in (PORT, ROUTED))
+    return port, routed
+
+
 _MASTERS_WITHOUT_ROUTES: Final = frozenset({"bond", "team"})
 """Kinds of links that take the route off what they hand to their ports (IFF_XMIT_DST_RELEASE)."""
 
@@ -153,10 +168,12 @@ def judges(links: Iterable[Link]) -> dict[Link, str]:
     return {link: names.PORT_CHAIN if link.master in masters else names.ROUTED_CHAIN for link in outside(links)}
 
 
-def egress_table(links: Iterable[Link], *, table: str = names.GUARD_TABLE) -> Ruleset:
+def egress_table(
+    links: Iterable[Link], *, table: str = names.GUARD_TABLE, unannounced: tuple[IPv4Address, ...] = ()
+) -> Ruleset:
     """The guard's netdev table for the outside links among all ``links``."""
     chains = tuple(link_chain(link, judge) for link, judge in judges(links).items())
-    return Ruleset("netdev", table, (PORT, ROUTED, *chains), owned=True)
+    return Ruleset("netdev", table, (*judging(unannounced), *chains), owned=True)
 
 
 def last_look(host_only: Iterable[Link], *, table: str = names.GUARD_TABLE) -> Ruleset:
@@ -220,24 +237,27 @@ def early_egress() -> str:
     return f"{head}table netdev {names.EARLY_TABLE} {{\n{body}\n}}\n"
 
 
-def early_links(add: Iterable[Link], remove: Iterable[int], links: Iterable[Link]) -> str:
+def early_links(
+    add: Iterable[Link], remove: Iterable[int], links: Iterable[Link], unannounced: tuple[IPv4Address, ...] = ()
+) -> str:
     """Attach links to early boot's table, as its udev rule does, and let go of others by their index; ``links`` are
     all that there are.
     """
     where = f"netdev {names.EARLY_TABLE}"
     judge = judges(links)
-    judging = (PORT, ROUTED)
-    fresh = "".join(f"{verb} chain {where} {chain.name}\n" for chain in judging for verb in ("add", "flush"))
+    alike = judging(unannounced)
+    fresh = "".join(f"{verb} chain {where} {chain.name}\n" for chain in alike for verb in ("add", "flush"))
     gone = "".join(f"delete chain {where} {names.LINK_CHAIN_PREFIX}{index}\n" for index in remove)
     attached = (link_chain(link, judge[link]) for link in add)
-    chains = [line for chain in (*judging, *attached) for line in render_chain(chain)]
+    chains = [line for chain in (*alike, *attached) for line in render_chain(chain)]
     return f"{early_egress()}{fresh}{gone}table {where} {{\n" + "\n".join(chains) + "\n}\n"
 
 
-def whole(links: Iterable[Link], *, table: str = names.GUARD_TABLE) -> str:
+def whole(links: Iterable[Link], *, table: str = names.GUARD_TABLE, unannounced: tuple[IPv4Address, ...] = ()) -> str:
     """Both tables, in one transaction."""
     links = tuple(links)
-    return render(inet_table(inside(links), table=table)) + render(egress_table(links, table=table))
+    egress = egress_table(links, table=table, unannounced=unannounced)
+    return render(inet_table(inside(links), table=table)) + render(egress)
 
 
 Attached = tuple[tuple[tuple[int, str, str], ...], tuple[tuple[int, str], ...]]

@@ -14,7 +14,7 @@ class LabError(Exception):
     """The lab itself does not work: no finding about the program under test."""
 
 
-def wait_for(what: str, condition: Callable[[], T], *, deadline_s: float = 10.0, poll_s: float = POLL_S) -> T:
+def wait_for(what: str, condition: Callable[[], T], *, deadline_s: float = 30.0, poll_s: float = POLL_S) -> T:
     """Call ``condition`` until it returns something true, and return that; LabError after ``deadline_s`` seconds."""
     end = time.monotonic() + deadline_s
     while True:

@@ -3,7 +3,7 @@
 
 from typing import Final
 
-from tests.mutants.mutant import KERNEL, NFTLIB, NO_LEAK, QUEUES, RULESET, STATIC_FILES, Mutant
+from tests.mutants.mutant import EGRESS, KERNEL, NFTLIB, NO_LEAK, PLAN, QUEUES, RULESET, STATIC_FILES, Mutant
 
 _FIREWALL: Final = "aovpnd/core/firewall.py"
 _GUARD: Final = "aovpnd/guard/rules.py"
@@ -76,6 +76,30 @@ HOLDING: Final = (
         "yield Rule(Match(saddr=family), Verdict.CONTINUE,",
         "the network is shown the tunnel's address, by the first link that has none of its own (T23)",
         (NO_LEAK,),
+    ),
+    Mutant(
+        "own-address-in-arp",
+        _GUARD,
+        "silent = Rule(match, Verdict.DROP,",
+        "silent = Rule(match, Verdict.ACCEPT,",
+        "an uplink without an address asks for its router in the tunnel's name",
+        (EGRESS,),
+    ),
+    Mutant(
+        "own-address-in-arp-at-first",
+        "aovpnd/core/plan.py",
+        "for interface in (*shall, *have) if",
+        "for interface in (*have,) if",
+        "a new tunnel's address is shown to neighbours until somebody has looked",
+        (PLAN,),
+    ),
+    Mutant(
+        "own-address-in-arp-until-the-end",
+        "aovpnd/core/plan.py",
+        "for interface in (*shall, *have) if",
+        "for interface in (*shall,) if",
+        "a tunnel that goes shows its address to neighbours",
+        (PLAN,),
     ),
     Mutant(
         "own-address-behind-link-setup",

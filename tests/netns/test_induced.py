@@ -9,6 +9,7 @@ from typing import Final
 import pytest
 
 from tests.lab import plan
+from tests.lab.frames import Kind
 from tests.lab.process import wait_for
 from tests.netns.protected import Protected, only
 
@@ -111,3 +112,26 @@ import socket
 family = socket.AF_INET6 if ":" in "{there}" else socket.AF_INET
 socket.socket(family, socket.SOCK_DGRAM).sendto(b"meant for the tunnel", ("{there}", 40000))
 """
+
+
+def test_who_asks_without_an_address(laptop: Protected) -> None:
+    """An uplink that has lost its address asks for its neighbours in the name of any other link: not in the tunnel's,
+    also when the daemon is dead.
+    """
+    host, nobody = laptop.lab.host, str(plan.HOME.router4 + 8)
+
+    def asks() -> None:
+        host.ip(f"neigh replace {nobody} dev wlan0 use")
+        wait_for("the kernel to have asked in vain", lambda: "FAILED" in host.out("ip", "neigh", "show", nobody))
+        host.ip(f"neigh del {nobody} dev wlan0")
+
+    with laptop.nothing_leaves() as watch:
+        asks()
+    assert watch.recording.counts()[Kind.ARP] > 0, "no control: the kernel does not ask"
+
+    host.ip("-4 addr flush dev wlan0")
+    with laptop.nothing_leaves():
+        asks()
+    laptop.lab.kill_daemon()
+    with laptop.nothing_leaves():
+        asks()

@@ -451,6 +451,15 @@ def test_where_wireguard_is(tmp_path: Path, file: str, text: str, where: str) ->
     assert gather(str(tmp_path), str(tmp_path / "c"), str(tmp_path / "s"), Looking(tmp_path)).kernel.wireguard == where
 
 
+@pytest.mark.parametrize(("state", "runs"), [("S", True), ("R", True), ("Z", False), ("X", False)])
+def test_who_has_ended_is_no_process(tmp_path: Path, state: str, runs: bool) -> None:
+    """Of one that has, nothing says any more in which network it was."""
+    (tmp_path / "proc/77").mkdir(parents=True)
+    (tmp_path / "proc/77/stat").write_text(f"77 (dhcpcd) {state} " + " ".join(["0"] * 18) + " 250 0", encoding="utf-8")
+
+    assert gather(str(tmp_path), str(tmp_path / "c"), str(tmp_path / "s"), Looking(tmp_path)).runs("dhcpcd") is runs
+
+
 def test_everybody_can_name_a_process(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """A process of a person's that is called like ours is none of ours."""
     (tmp_path / "proc/88").mkdir(parents=True)

@@ -585,6 +585,7 @@ def test_nothing_that_is_asked_fails_or_shows_a_key() -> None:
             routing=desired.routing or Routing((), ()),
             guard=desired.guard,
             copies=Copies.ABSENT if desired.unblocked else Copies.CURRENT,
+            unannounced=world.snapshot.unannounced,
         )
         seen = Picture(world.config, world.intent, there, desired, diff(desired, world.snapshot))
         texts = [json.dumps(answer(Explain(), seen).data)]

@@ -2,6 +2,7 @@
 """From what is to what should be: which actions, in which order, and which of them may wait for which."""
 
 from dataclasses import replace
+from ipaddress import IPv4Address, IPv4Interface, ip_interface
 from typing import Final
 
 import pytest
@@ -42,6 +43,7 @@ from tests.unit.small_world import AOVPN, DEFAULT4, HOME, NOW, WORK, state_of
 from tests.unit.test_decide import HOME_NET, ONE, SHAKEN, SHOOK, UP
 
 OPEN: Final = Intent(block=Block.OFF)
+OWN4: Final = tuple(address.ip for address in WORK.addresses if isinstance(address, IPv4Interface))
 
 
 def settled(intent: Intent, snapshot: Snapshot) -> tuple[Desired, Snapshot]:
@@ -54,6 +56,7 @@ def settled(intent: Intent, snapshot: Snapshot) -> tuple[Desired, Snapshot]:
         routing=desired.routing or Routing((), ()),
         guard=desired.guard,
         copies=Copies.CURRENT if desired.guard is GuardState.HELD else Copies.ABSENT,
+        unannounced=OWN4 if desired.tunnels else (),
         unblocked=desired.unblocked,
         dns=DnsState((Mechanism.FILE,), desired.dns),
     )
@@ -135,6 +138,22 @@ def test_copies_follow_the_links(copies: Copies) -> None:
     desired, there = settled(Intent(wish=Wish.DISCONNECT), replace(THERE, tunnels=()))
 
     assert words(desired, replace(there, copies=copies)) == ["attach egress"]
+
+
+def test_no_neighbour_is_told_the_tunnels_address() -> None:
+    """It is kept out of ARP before its link gets it, for as long as a link has it, whatever its file says meanwhile,
+    and no longer.
+    """
+    fresh = replace(THERE, tunnels=(), unannounced=())
+    moved = replace(THERE.tunnels[0], addresses=(ip_interface("10.99.0.9/32"),))
+    for snapshot, own in ((fresh, OWN4), (replace(THERE, tunnels=(moved,)), (*OWN4, IPv4Address("10.99.0.9")))):
+        first, second = diff(DESIRED, snapshot)[:2]
+        assert first == EnsureCopies(snapshot.links, own)
+        assert isinstance(second, EnsureTunnel)
+
+    idle, there = settled(Intent(wish=Wish.DISCONNECT), replace(THERE, tunnels=()))
+    assert diff(idle, replace(there, tunnels=THERE.tunnels, unannounced=OWN4)) == (RemoveTunnel(AOVPN),)
+    assert diff(idle, replace(there, unannounced=OWN4)) == (EnsureCopies(there.links),)
 
 
 def test_the_block_is_remembered_before_it_is_put_on() -> None:
@@ -241,6 +260,7 @@ def test_home_without_anything() -> None:
     """From nothing: the lock, a link that is down, closed routes, the guard."""
     assert words(decide(ONE, Intent(), HOME_NET), replace(HOME_NET, guard=GuardState.MISSING)) == [
         "load ruleset: connecting; there was none",
+        "attach egress",
         "tunnel work on aovpn0: create",
         "routing: 2 rules, 2 routes",
         "close old sockets",

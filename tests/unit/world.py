@@ -231,8 +231,9 @@ class Laptop:
         match action:
             case LoadRuleset(ruleset):
                 self.snapshot = replace(self.snapshot, ruleset=ruleset, table_present=ruleset is not None)
-            case EnsureCopies(links):
-                self.snapshot = replace(self.snapshot, copies=Copies.ABSENT if links is None else Copies.CURRENT)
+            case EnsureCopies(links, unannounced):
+                copies = Copies.ABSENT if links is None else Copies.CURRENT
+                self.snapshot = replace(self.snapshot, copies=copies, unannounced=unannounced)
             case RemoveTunnel(link):
                 self.lose_link(link.name)
             case EnsureTunnel(wish):

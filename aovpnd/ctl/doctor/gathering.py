@@ -144,17 +144,13 @@ def _processes(look: Looking) -> Iterator[Process]:
     for name in look.listed("/proc"):
         if not name.isascii() or not name.isdigit() or look.link(f"/proc/{name}/ns/pid") not in {"", ours}:
             continue
+        elsewhere = look.link(f"/proc/{name}/ns/net") not in {"", network}  # first: who ends meanwhile has no link
         found = parse.process(int(name), look.text(f"/proc/{name}/stat", 4096) or "", booted_at, ticks)
         if found is not None and found.program.startswith("python"):
             found = parse.script(found, look.text(f"/proc/{name}/cmdline", 4096) or "")
         if found is None:
             continue
-        counts = (
-            _is_systems(look, f"/proc/{name}")
-            if found.program in GUARDED
-            else look.link(f"/proc/{name}/ns/net") in {"", network}
-        )
-        if counts:
+        if _is_systems(look, f"/proc/{name}") if found.program in GUARDED else not elsewhere:
             yield found
 
 

@@ -249,10 +249,14 @@ def servers(text: str) -> tuple[str, ...]:
 
 
 def process(pid: int, text: str, booted_at: float, ticks: int) -> Process | None:
-    """/proc/PID/stat, proc(5). ``ticks`` are those of the clock in a second, ``booted_at`` Unix time."""
+    """/proc/PID/stat, proc(5). ``ticks`` are those of the clock in a second, ``booted_at`` Unix time. None for one that
+    has ended, also while nobody has asked how (Z, X).
+    """
     name, _, rest = text.partition("(")[2].rpartition(")")
     words = rest.split()
     if len(words) < 20 or not _is_number(words[19]):  # noqa: PLR2004 - the field starttime, counted from behind the name
+        return None
+    if words[0] in {"Z", "X"}:
         return None
     return Process(_short(name), pid, booted_at + int(words[19]) / ticks)
 
