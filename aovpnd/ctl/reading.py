@@ -13,7 +13,7 @@ import time
 from aovpnd import __version__, names, vouch
 from aovpnd.absence import without_daemon
 from aovpnd.errors import StateError
-from aovpnd.shape import ACCESS, STATUS, fits, is_shallow, moment
+from aovpnd.shape import ACCESS, STATUS, fits, is_shallow, moment, number
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -125,11 +125,12 @@ def _left(ends: float) -> int:
 
 def _counters(tunnel: dict[str, Any]) -> dict[str, int]:
     """What the link has carried since the tunnel was connected: another one may have used it before."""
-    link, since = tunnel["link"], tunnel.get("_counted_from", (0, 0))
-    if link is None or "/" in link:
+    link, since = tunnel["link"], tunnel.get("_counted_from", [0, 0])  # none in what an older release has published
+    keys = ("rx_bytes", "tx_bytes")
+    if link is None or "/" in link or not fits(since, [number]) or len(since) != len(keys):
         return {}
     found = {}
-    for key, before in zip(("rx_bytes", "tx_bytes"), since, strict=True):
+    for key, before in zip(keys, since, strict=True):
         try:
             with open(f"{SYSFS}/{link}/statistics/{key}", encoding="utf-8") as file:
                 found[key] = max(int(file.read()) - before, 0)

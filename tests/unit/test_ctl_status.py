@@ -372,6 +372,23 @@ def test_counters_come_from_sysfs(tmp_path: Path, monkeypatch: pytest.MonkeyPatc
     assert found == {"net": (4096, 0), "absent": (1_258_291, 348_160)}
 
 
+@pytest.mark.parametrize("since", [None, [], [1], [1, 2, 3], [1, "2"], {}, "ab", 7])
+def test_counters_that_begin_nowhere(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, since: object) -> None:
+    """What was published of them is shown as it is."""
+    monkeypatch.setattr("aovpnd.ctl.reading.SYSFS", str(tmp_path / "net"))
+    statistics = tmp_path / "net" / "aovpn0" / "statistics"
+    statistics.mkdir(parents=True)
+    for counter in ("rx_bytes", "tx_bytes"):
+        (statistics / counter).write_text("7096\n")
+    with fake_daemon(tmp_path / "run") as daemon:
+        document = scenes.CONNECTED.document()
+        document["tunnels"][0]["_counted_from"] = since
+        daemon.runtime.publish(document)
+        tunnel = read(str(tmp_path / "run")).document["tunnels"][0]
+
+    assert (tunnel["rx_bytes"], tunnel["tx_bytes"]) == (1_258_291, 348_160)
+
+
 @pytest.mark.parametrize("text", ["", "[", "[]", "{} {}", "nonsense", "[" * 100_000, '{"schema": NaN}'])
 def test_broken_file_is_said(tmp_path: Path, text: str, capsys: pytest.CaptureFixture[str]) -> None:
     """Somebody wrote there: one line, exit status 1, no traceback."""
