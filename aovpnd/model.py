@@ -72,6 +72,7 @@ class Config:
     probe: tuple[Endpoint, ...] = ()
     temporary_access: TemporaryAccessPolicy = TemporaryAccessPolicy()
     lan: Lan = Lan.BLOCK
+    exclude: tuple[Network, ...] = ()
     openers: Openers = Openers.AUTHORISED
     endpoint: EndpointPolicy = BUILT_IN_ENDPOINT
     filters: tuple[tuple[str, tuple[Filter, ...]], ...] = ()

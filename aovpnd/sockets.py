@@ -41,13 +41,14 @@ class Sweep:
     """Close all connected sockets but these. ``why`` is the state of things for which it is done: once for each.
 
     ``inside`` are the addresses of the tunnel, of the loopback and of host-only networks; ``own`` all of the machine's:
-    what it says to itself leaves by no link. ``lan`` pairs an uplink's address with a prefix of the open LAN.
+    what it says to itself leaves by no link. ``beside`` pairs an uplink's address with a network that it may reach
+    beside the tunnel.
     """
 
     why: tuple[str, ...]
     inside: frozenset[Address]
     own: frozenset[Address]
-    lan: frozenset[tuple[Address, Network]] = frozenset()
+    beside: frozenset[tuple[Address, Network]] = frozenset()
 
     def closes(self, socket: Socket) -> bool:
         """Whether a socket has to go."""
@@ -57,5 +58,5 @@ class Sweep:
             or (socket.local in self.own and socket.remote in self.own)
             or socket.mark & names.FWMARK_MASK == names.FWMARK
             or (socket.transport is Transport.UDP and socket.port in OWN_BUSINESS)
-            or any(socket.local == own and socket.remote in prefix for own, prefix in self.lan)
+            or any(socket.local == own and socket.remote in prefix for own, prefix in self.beside)
         )

@@ -33,6 +33,8 @@ _NOT_OURS: Final = 0
 """Link index by which `observe` shows a route of our table that says more than we ever write; no link has it."""
 _ANY_SCOPE: Final = 255
 _SCOPE_UNIVERSE: Final = 0
+_ONLINK: Final = 0x04
+"""RTNH_F_ONLINK."""
 _NUD_INCOMPLETE: Final = 0x01
 _KERNEL: Final = 2
 """RTPROT_KERNEL. systemd-networkd deletes what it calls foreign rules and routes, except those of this protocol."""
@@ -215,7 +217,8 @@ class Netlink:
                 # find it behind the tunnel instead of on the link where the DHCP client sees it.
                 kind["scope"] = _SCOPE_UNIVERSE
         if route.gateway is not None:
-            kind["gateway"] = str(route.gateway)
+            # The kernel looks for a new gateway by our rules, which lead nowhere; main knows that it is on the link.
+            kind |= {"gateway": str(route.gateway), "flags": _ONLINK}
         with self._asking(f"cannot set the route to {route.dst}") as iproute:
             iproute.route("replace", **_route(route), **kind, proto=_KERNEL)
 

@@ -10,7 +10,6 @@ import difflib
 import re
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass
-from ipaddress import IPv4Network, IPv6Network, collapse_addresses, ip_network
 from typing import Final, TypeVar
 
 from aovpnd.config import plain, settings, toml, values
@@ -173,22 +172,11 @@ def _protocol(value: object) -> L4:
 
 
 def _addresses(value: object) -> tuple[Network, ...]:
-    """Networks, joined where they overlap: nft takes no set in which something is there twice."""
-    found = _some(value, _network)
-    four = collapse_addresses(network for network in found if isinstance(network, IPv4Network))
-    six = collapse_addresses(network for network in found if isinstance(network, IPv6Network))
-    return (*four, *six)
+    return values.joined(_some(value, _network))
 
 
 def _network(value: object) -> Network:
-    text = plain.text(value)
-    try:
-        return ip_network(values.plain_prefix(text))
-    except ValueError as error:
-        if "host bits" in str(error):
-            hint = f"write {ip_network(text, strict=False)} for the network, or the address without a prefix"
-            raise UnfitError(f"{quoted(text)} has bits behind its prefix", hint) from None
-        raise UnfitError(f"{quoted(text)} is no network", "write it like 10.0.0.0/8, 10.0.0.7 or fd00::/8") from None
+    return values.exact_network(plain.text(value))
 
 
 def _ports(value: object) -> tuple[Port, ...]:

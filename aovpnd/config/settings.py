@@ -14,12 +14,13 @@ from ipaddress import ip_address
 from typing import Final, TypeVar
 
 from aovpnd import durations, names
-from aovpnd.config import hosts, plain, toml
+from aovpnd.config import hosts, plain, toml, values
 from aovpnd.config.findings import INVALID, OVERRULED, Finding, Findings, UnfitError, quoted
 from aovpnd.doors import Openers, WhileConnected
 from aovpnd.inquiries import BUILT_IN_ENDPOINT, Dnssec, EndpointPolicy, Pinned
 from aovpnd.ipsec import Weak
 from aovpnd.model import Enabled, Lan, Origin, Severity, TemporaryAccessPolicy
+from aovpnd.ruleset import Network
 from aovpnd.tunnel import TUNNEL_NAME, Endpoint, unfit
 
 MAX_S: Final = 3600
@@ -28,6 +29,10 @@ MAX_PER_HOUR: Final = 3
 """Nor are there more than three in any hour: with more, "temporary" would mean nothing."""
 BUILT_IN: Final = "built-in"
 ALLOW_WEAK: Final = "ike.allow_weak"
+EXCLUDE: Final = "exclude.networks"
+WIDEST: Final = {4: 8, 6: 16}
+"""Bits, by IP version, that the prefix of an excluded network has at least: more is no exception."""
+MOST_NETWORKS: Final = 64
 _RESOLVER: Final = re.compile(r"tls://(?:\[(?P<six>[0-9A-Fa-f:.]+)\]|(?P<four>[0-9.]+))#(?P<name>.+)")
 
 
@@ -46,6 +51,7 @@ Parsed = (
     | int
     | tuple[str, ...]
     | tuple[Endpoint, ...]
+    | tuple[Network, ...]
     | Enabled
     | Lan
     | Openers
@@ -98,6 +104,7 @@ class Settings:
     probe: tuple[Endpoint, ...] = ()
     temporary_access: TemporaryAccessPolicy = _BUILT_IN_POLICY
     lan: Lan = Lan.BLOCK
+    exclude: tuple[Network, ...] = ()
     openers: Openers = Openers.AUTHORISED
     endpoint: EndpointPolicy = BUILT_IN_ENDPOINT
     weak: Weak = Weak.REFUSE
@@ -162,6 +169,22 @@ def _lan(value: object) -> Lan:
     return Lan.ALLOW if plain.boolean(value) else Lan.BLOCK
 
 
+def _networks(value: object) -> tuple[Network, ...]:
+    """What is kept out of every tunnel; joined, so that it is the same however it is written."""
+    return values.joined(plain.several(value, _network, MOST_NETWORKS))
+
+
+def _network(value: object) -> Network:
+    text = plain.text(value)
+    network = values.exact_network(text)
+    if network.prefixlen < WIDEST[network.version]:
+        reason = f"{quoted(text)} is too much to be left out of the tunnel"
+        raise UnfitError(reason, f"at most a /{WIDEST[network.version]} of IPv{network.version}")
+    if network.is_loopback or network.is_unspecified or network.is_multicast or network.is_link_local:
+        raise UnfitError(f"{quoted(text)} is nowhere that a router leads to", "name networks of others")
+    return network
+
+
 def _weak(value: object) -> Weak:
     return Weak.ALLOW if plain.boolean(value) else Weak.REFUSE
 
@@ -219,6 +242,7 @@ KEYS: Final = {
     "temporary_access.per_hour": Key(_per_hour, "3"),
     "temporary_access.while_connected": Key(_while_connected, "refuse"),
     "lan.allow": Key(_lan, "false"),
+    EXCLUDE: Key(_networks, ""),
     "health.probe": Key(_targets, ""),
     "endpoint.resolver": Key(_resolver, ""),
     "endpoint.dnssec": Key(_dnssec, "false"),
@@ -320,6 +344,7 @@ def merge(settings: Iterable[Setting]) -> tuple[Settings, list[Finding]]:
         probe=_value(chosen, "health.probe", ()),
         temporary_access=access,
         lan=_value(chosen, "lan.allow", Lan.BLOCK),
+        exclude=_value(chosen, EXCLUDE, ()),
         openers=_value(chosen, "dbus.open", Openers.AUTHORISED),
         endpoint=endpoint,
         weak=_value(chosen, ALLOW_WEAK, Weak.REFUSE),

@@ -7,7 +7,8 @@ No message quotes a key, or anything that stands where a key belongs.
 import base64
 import binascii
 import re
-from ipaddress import IPv6Address, ip_address, ip_interface, ip_network
+from collections.abc import Iterable
+from ipaddress import IPv4Network, IPv6Address, IPv6Network, collapse_addresses, ip_address, ip_interface, ip_network
 from typing import Final
 
 from aovpnd.config import hosts
@@ -99,6 +100,25 @@ def network(text: str) -> Network:
     except ValueError:
         hint = "write it like 10.0.0.0/8 or fd00::/8; 0.0.0.0/0, ::/0 is everything"
         raise UnfitError(f"{quoted(text)} is no network", hint) from None
+
+
+def exact_network(text: str) -> Network:
+    """A network as somebody names it on purpose: bits behind the prefix are a mistake."""
+    try:
+        return ip_network(plain_prefix(text))
+    except ValueError as error:
+        if "host bits" in str(error):
+            hint = f"write {ip_network(text, strict=False)} for the network, or the address without a prefix"
+            raise UnfitError(f"{quoted(text)} has bits behind its prefix", hint) from None
+        raise UnfitError(f"{quoted(text)} is no network", "write it like 10.0.0.0/8, 10.0.0.7 or fd00::/8") from None
+
+
+def joined(found: Iterable[Network]) -> tuple[Network, ...]:
+    """Networks, joined where they overlap or touch: nft takes no set in which something is there twice."""
+    found = tuple(found)
+    four = collapse_addresses(network for network in found if isinstance(network, IPv4Network))
+    six = collapse_addresses(network for network in found if isinstance(network, IPv6Network))
+    return (*four, *six)
 
 
 def dns(text: str) -> Address | str:

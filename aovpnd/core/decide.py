@@ -9,11 +9,11 @@ from typing import Final
 
 from aovpnd import names
 from aovpnd.core import confirming, dns, failover, fights, filtering, firewall, health, lookups, mtu, sockets, uplinks
+from aovpnd.core.beside import permits_beside
 from aovpnd.core.permits import (
     Asks,
     Facts,
     HostOnly,
-    Lan,
     LookUp,
     Permit,
     TemporaryAccess,
@@ -23,7 +23,7 @@ from aovpnd.core.permits import (
     permits,
 )
 from aovpnd.core.problems import problems
-from aovpnd.core.routing import lans, routing
+from aovpnd.core.routing import routing
 from aovpnd.core.view import View, view
 from aovpnd.inquiries import Inquiry, ProbeTunnel
 from aovpnd.model import Config, Desired, GuardState, Intent, LinkWish, Phase, Snapshot, TunnelWish
@@ -107,7 +107,7 @@ def _facts(config: Config, intent: Intent, snapshot: Snapshot, now: View) -> Fac
         access=access,
         neighbours=uplinks.on_link_gateways(now.uplinks),
         host_only=tuple(HostOnly(Device(link.index, link.name)) for link in uplinks.host_only(snapshot)),
-        lan=tuple(Lan(Device(u.link.index, u.link.name), prefixes) for u, prefixes in lans(config, now)),
+        beside=permits_beside(config, now),
     )
 
 

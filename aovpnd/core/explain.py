@@ -13,6 +13,7 @@ from typing import Final, assert_never
 
 from aovpnd.core import filtering, firewall
 from aovpnd.core.permits import (
+    Excluded,
     Handshake,
     HostOnly,
     Lan,
@@ -51,6 +52,7 @@ class Fate(StrEnum):
     TUNNEL = "tunnel"
     GUESTS = "host-only"
     LAN = "lan"
+    EXCLUDED = "excluded"
     ACCESS = "temporary-access"
     OTHER = "permitted"
     OPEN = "open"
@@ -174,6 +176,8 @@ def _fate(found: Way, permit: Permit | None, stages: list[Stage]) -> Fate:
             return Fate.GUESTS
         case Lan():
             return Fate.LAN
+        case Excluded():
+            return Fate.EXCLUDED
         case TemporaryAccess():
             return Fate.ACCESS
         case Loopback() | LinkSetup() | Handshake() | LookUp() | Transformed() | TunnelAddresses() | None:

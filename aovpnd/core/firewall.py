@@ -3,9 +3,10 @@
 
 The tiers have one fixed order that nobody writes by hand. First what is decided by an inside link alone, without the
 stamp: loopback · tunnel · host-only networks. Then what may use an outside link: link set-up · handshake · look-up ·
-temporary access · no other DNS · LAN · explicit end. What leaves is judged twice, by the same rules: at ``output``, so
-that programs are refused at once, and at ``postrouting`` behind everybody else's hooks, on the link by which the
-packet really leaves (facts T6). Only the second look stamps. Nothing that leaves is matched by conntrack (facts T2).
+temporary access · no other DNS · LAN · excluded · explicit end. What leaves is judged twice, by the same rules: at
+``output``, so that programs are refused at once, and at ``postrouting`` behind everybody else's hooks, on the link by
+which the packet really leaves (facts T6). Only the second look stamps. Nothing that leaves is matched by conntrack
+(facts T2).
 """
 
 from collections.abc import Iterable
@@ -18,6 +19,7 @@ from aovpnd.core import filtering
 from aovpnd.core.permits import (
     DISCOVERY,
     Asks,
+    Excluded,
     Handshake,
     HostOnly,
     Lan,
@@ -72,8 +74,8 @@ _REDIRECT4: Final = 5
 def compile(permits: tuple[Permit, ...]) -> Ruleset:  # noqa: A001 - the word of the field; nothing here compiles Python
     """The one table that these permits mean. Equal permits give equal tables."""
     tiers = sorted(permits, key=lambda permit: _TIERS.index(type(permit)))
-    before_dns = [rule for permit in tiers if not isinstance(permit, Lan) for rule in _leaving(permit)]
-    behind_dns = [rule for permit in tiers if isinstance(permit, Lan) for rule in _leaving(permit)]
+    before_dns = [rule for permit in tiers if not isinstance(permit, _WITHOUT_DNS) for rule in _leaving(permit)]
+    behind_dns = [rule for permit in tiers if isinstance(permit, _WITHOUT_DNS) for rule in _leaving(permit)]
     leaving = (*before_dns, _NO_OTHER_DNS, *behind_dns)
     arriving = (rule for permit in tiers for rule in _arriving(permit))
     return Ruleset(
@@ -136,9 +138,12 @@ _TIERS: Final = (
     LookUp,
     TemporaryAccess,
     Lan,
+    Excluded,
 )
 """The inside first: so nothing that leaves by an inside link is stamped, and nothing that comes in by another link
 reaches the tunnel's own address."""
+
+_WITHOUT_DNS: Final = (Lan, Excluded)
 
 
 def _unstamped(rule: Rule) -> Rule:
@@ -186,8 +191,8 @@ def _leaving(permit: Permit) -> Iterable[Rule]:
         case HostOnly(device):
             yield Rule(replace(_DNS, oif=device), Verdict.REJECT, "no DNS by a link that is not the tunnel")
             yield Rule(Match(oif=device), Verdict.ACCEPT, "guests of this host")
-        case Lan():
-            yield from _lan(permit)
+        case Lan() | Excluded():
+            yield from _beside(permit)
         case _:
             assert_never(permit)
 
@@ -250,7 +255,12 @@ def _temporary_access(permit: TemporaryAccess) -> Iterable[Rule]:
     yield _stamped(link, "temporary access: until the kernel's timer removes the link from the set")
 
 
-def _lan(permit: Lan) -> Iterable[Rule]:
+def _beside(permit: Lan | Excluded) -> Iterable[Rule]:
+    """Beside the tunnel, where the configuration says so."""
+    if isinstance(permit, Excluded):
+        for family in _by_family(permit.networks):
+            yield _stamped(Match(oif=permit.device, daddr=family), "kept out of the tunnel by the configuration")
+        return
     for family in _by_family(permit.prefixes):
         yield _stamped(Match(oif=permit.device, daddr=family), "the local network, where the configuration allows it")
     for groups in _by_family(tuple(ip_network(group) for group in DISCOVERY)):
@@ -300,7 +310,7 @@ def _arriving(permit: Permit) -> Iterable[Rule]:
                     Verdict.ACCEPT,
                     "the local network, where the configuration allows it",
                 )
-        case Handshake() | LookUp() | TemporaryAccess() | Transformed():
+        case Handshake() | LookUp() | TemporaryAccess() | Transformed() | Excluded():
             return  # answers alone, by the chain's end: a spoofed gateway must not reach our UDP services
         case _:
             assert_never(permit)

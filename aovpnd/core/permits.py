@@ -136,6 +136,14 @@ class Lan:
     prefixes: tuple[Network, ...]
 
 
+@dataclass(frozen=True, slots=True)
+class Excluded:
+    """Networks that are kept out of the tunnel, by an uplink; in come answers alone."""
+
+    device: Device
+    networks: tuple[Network, ...]
+
+
 Permit = (
     Loopback
     | LinkSetup
@@ -147,6 +155,7 @@ Permit = (
     | TunnelAddresses
     | HostOnly
     | Lan
+    | Excluded
 )
 
 
@@ -166,13 +175,13 @@ class Facts:
     access: TemporaryAccess | None = None
     neighbours: tuple[IPv6Address, ...] = ()
     host_only: tuple[HostOnly, ...] = ()
-    lan: tuple[Lan, ...] = ()
+    beside: tuple[Lan | Excluded, ...] = ()
 
 
 def permits(phase: Phase, facts: Facts) -> tuple[Permit, ...]:
     """The permits of ``phase``, in tier order. ``unblocked`` has no table and must not be asked for: `ValueError`."""
     always: tuple[Permit, ...] = (Loopback(), LinkSetup(facts.neighbours))
-    beside: tuple[Permit, ...] = (*facts.host_only, *facts.lan)
+    beside: tuple[Permit, ...] = (*facts.host_only, *facts.beside)
     handshakes = tuple(Handshake(endpoint) for endpoint in facts.endpoints)
     look_up = (facts.look_up,) if facts.look_up is not None else ()
     tunnel = (facts.tunnel, *facts.transformed) if facts.tunnel is not None else ()
@@ -188,5 +197,4 @@ def permits(phase: Phase, facts: Facts) -> tuple[Permit, ...]:
             access = (facts.access,) if facts.access is not None else ()
             return (*always, *handshakes, *look_up, *access, *tunnel, *own, *beside)
         case _:
-            msg = f"phase {phase} has no permits: there is no table then"
-            raise ValueError(msg)
+            raise ValueError(f"phase {phase} has no permits: there is no table then")

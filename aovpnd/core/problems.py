@@ -4,9 +4,8 @@
 from typing import Final, assert_never
 
 from aovpnd import names
-from aovpnd.core import confirming, dns, endpoints, failover, fights, health, ike, mtu, sleep
+from aovpnd.core import beside, confirming, dns, endpoints, failover, fights, health, ike, mtu, sleep
 from aovpnd.core.health import IN_VAIN
-from aovpnd.core.routing import overlaps
 from aovpnd.core.uplinks import carrying
 from aovpnd.core.view import View, preferred
 from aovpnd.gateways import Left, Why
@@ -51,6 +50,7 @@ def problems(config: Config, intent: Intent, snapshot: Snapshot, now: View) -> t
         *_links(snapshot),
         *_taken(snapshot, spec),
         *_overlaps(config, now),
+        *_claims(config, now),
         *_failures(intent),
     )
 
@@ -334,8 +334,20 @@ def _overlaps(config: Config, now: View) -> list[Problem]:
             f"{uplink.link.name} is in {prefix}, in which {taken} of the tunnel lies; that local network stays closed",
             "use another network for what is local, or other addresses for the tunnel",
         )
-        for uplink, prefix, taken in overlaps(config, now)
+        for uplink, prefix, taken in beside.overlaps(config, now)
     ]
+
+
+def _claims(config: Config, now: View) -> list[Problem]:
+    """Excluded networks that stay closed because of what tunnels lead to."""
+    hint = "exclude less, or leave it out of the tunnel's networks"
+    found = [
+        f"{network} stays closed: {taken} of the tunnel {spec.name} lies in it"
+        for network, spec, taken in beside.claims(config, now)
+    ]
+    if config.exclude and config.broken:
+        found.append(f"excluded networks stay closed while {', '.join(sorted(config.broken))} cannot be used")
+    return [Problem("exclude-closed", Severity.WARNING, text, hint) for text in found]
 
 
 def _failures(intent: Intent) -> list[Problem]:

@@ -1,26 +1,21 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""Our route table and rules, whole: what stays on this host, the open LAN, the tunnel, and nothing behind it."""
+"""Our route table and rules, whole: what stays here, what may go beside the tunnel, the tunnel, nothing behind."""
 
+from collections.abc import Iterator
 from ipaddress import ip_network
-from typing import Final
 
 from aovpnd import names
 from aovpnd.core import uplinks
+from aovpnd.core.beside import excluded, lans
 from aovpnd.core.view import View
-from aovpnd.ipsec import TunnelSpec
-from aovpnd.model import Config, Lan, Route, Routing, Snapshot, Uplink
+from aovpnd.model import Config, Route, Routing, Snapshot
 from aovpnd.ruleset import Network
 
 IPV4, IPV6 = 4, 6
-LAN_RANGES: Final = tuple(
-    map(ip_network, ("10.0.0.0/8", "172.16.0.0/12", "192.168.0.0/16", "169.254.0.0/16", "fe80::/10", "fc00::/7"))
-)
-"""What may be a local network: RFC 1918, RFC 3927, RFC 4291, RFC 4193. A lease that calls public addresses local opens
-nothing (TunnelCrack, CVE-2023-36672)."""
 
 
 def routing(config: Config, snapshot: Snapshot, now: View) -> Routing:
-    """Our table: what stays on this host, the open LAN, the tunnel, and ``unreachable`` behind it.
+    """Our table: what stays on this host, the open LAN, excluded networks, the tunnel, and ``unreachable`` behind it.
 
     Only a grant takes both ends away, ours and the rule's behind it, so that look-ups fall through to main. The
     tunnel's prefixes stand only once the tunnel is up.
@@ -35,6 +30,7 @@ def routing(config: Config, snapshot: Snapshot, now: View) -> Routing:
     routes = {
         Route(prefix, link, metric=names.TUNNEL_METRIC + link) for prefix, link in near if prefix.version in families
     }
+    routes |= {route for route in _excluded(config, snapshot, now) if route.dst.version in families}
     if now.grant is None:
         routes |= {Route(_default(family), None, metric=names.CLOSED_METRIC) for family in families}
         if now.state is not None and now.state.link.up and now.spec is not None and not now.sealed:
@@ -48,48 +44,20 @@ def routing(config: Config, snapshot: Snapshot, now: View) -> Routing:
     return Routing(families, tuple(sorted(routes, key=lambda route: route.order)), names.SYSCTLS, shut)
 
 
+def _excluded(config: Config, snapshot: Snapshot, now: View) -> Iterator[Route]:
+    """Those of the networks that are kept out of the tunnel, as the main table's default route leads there."""
+    for uplink, networks in excluded(config, now):
+        link = uplink.link.index
+        for network in networks:
+            ways = (route for route in snapshot.main if (route.link, route.dst) == (link, _default(network.version)))
+            way = min(ways, key=lambda route: route.metric)
+            near = any(_lies_in(network, prefix) for prefix in uplink.prefixes)
+            yield Route(network, link, None if near else way.gateway, names.TUNNEL_METRIC + link)
+
+
+def _lies_in(network: Network, prefix: Network) -> bool:
+    return network.version == prefix.version and network.prefixlen >= prefix.prefixlen and network.overlaps(prefix)
+
+
 def _default(family: int) -> Network:
     return ip_network("0.0.0.0/0" if family == IPV4 else "::/0")
-
-
-def lans(config: Config, now: View) -> list[tuple[Uplink, tuple[Network, ...]]]:
-    """Each uplink with those of its on-link prefixes that may be reached beside the tunnel; none unless configured."""
-    apart = [
-        (uplink, tuple(prefix for prefix in prefixes if inside(prefix, now.spec) is None))
-        for uplink, prefixes in _local(config, now)
-    ]
-    return [(uplink, prefixes) for uplink, prefixes in apart if prefixes]
-
-
-def overlaps(config: Config, now: View) -> list[tuple[Uplink, Network, Network]]:
-    """Prefixes of uplinks that would be the local network, and what of the tunnel's lies inside."""
-    return [
-        (uplink, prefix, taken)
-        for uplink, prefixes in _local(config, now)
-        for prefix in prefixes
-        if (taken := inside(prefix, now.spec)) is not None
-    ]
-
-
-def _local(config: Config, now: View) -> list[tuple[Uplink, tuple[Network, ...]]]:
-    """Each uplink with what it calls local and may be; nothing unless configured."""
-    if config.lan is not Lan.ALLOW:
-        return []
-    return [(uplink, tuple(filter(_is_lan, uplink.prefixes))) for uplink in now.uplinks]
-
-
-def inside(prefix: Network, spec: TunnelSpec | None) -> Network | None:
-    """A private network behind the tunnel with which a prefix overlaps: whoever calls that local would be told what is
-    meant for the tunnel (TunnelCrack's LocalNet attack, CVE-2023-36672). None where there is none.
-    """
-    if spec is None:
-        return None
-    behind = (*(own.network for own in spec.addresses), *map(ip_network, spec.dns), *filter(_is_lan, spec.prefixes))
-    return next((net for net in behind if net.version == prefix.version and net.overlaps(prefix)), None)
-
-
-def _is_lan(prefix: Network) -> bool:
-    return any(
-        prefix.version == lan.version and prefix.prefixlen >= lan.prefixlen and prefix.network_address in lan
-        for lan in LAN_RANGES
-    )

@@ -12,6 +12,7 @@ from aovpnd.core.explain import OUTPUT, Explanation, Fate
 from aovpnd.core.firewall import DNS_PORTS
 from aovpnd.core.permits import (
     DISCOVERY,
+    Excluded,
     Handshake,
     HostOnly,
     Lan,
@@ -70,6 +71,8 @@ def words(permit: Permit) -> str:
             return "Host-only networks"
         case Lan():
             return "LAN"
+        case Excluded():
+            return "Excluded networks"
         case _:
             assert_never(permit)
 
@@ -87,6 +90,9 @@ def tell(picture: Picture, what: Explanation) -> Told:
         case Fate.LAN:
             text = f"{what.to} leaves by {link}: the local network may be reached beside the tunnel"
             return Told(text, "", _settings(picture.config, "lan.allow"))
+        case Fate.EXCLUDED:
+            text = f"{what.to} leaves by {link} in clear: its network is kept out of the tunnel"
+            return Told(text, "", _settings(picture.config, "exclude.networks"))
         case Fate.ACCESS:
             whose = f" (granted to {picture.intent.grant.granted_to})" if picture.intent.grant is not None else ""
             text = f"{what.to} leaves by {link} as temporary access{whose}"

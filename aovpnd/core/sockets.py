@@ -5,7 +5,7 @@ from dataclasses import replace
 from typing import Final
 
 from aovpnd.confirmation import Standing
-from aovpnd.core.routing import lans
+from aovpnd.core.beside import excluded, lans
 from aovpnd.core.view import View
 from aovpnd.links import Side, sides
 from aovpnd.model import Config, Intent, Phase, Snapshot
@@ -29,19 +29,26 @@ def sweep(config: Config, intent: Intent, snapshot: Snapshot, now: View) -> Swee
     tunnels = (now.spec,) if now.spec is not None else config.tunnels
     addresses = frozenset(interface.ip for spec in tunnels for interface in spec.addresses)
     networks = (f"{uplink.link.index} {uplink.network}" for uplink in now.uplinks)
-    why = (*networks, *sorted(map(str, addresses)), config.lan.value)
+    why = (*networks, *sorted(map(str, addresses)), config.lan.value, *map(str, config.exclude))
     if why == intent.swept:
         return None
     return Sweep(
         why,
         inside=addresses | _inside(snapshot),
         own=frozenset(address.interface.ip for address in snapshot.addresses),
-        lan=frozenset(
+        beside=frozenset(
             (address.interface.ip, prefix)
             for uplink, prefixes in lans(config, now)
             for address in snapshot.addresses
             for prefix in prefixes
             if address.link == uplink.link.index and address.interface.ip in prefix
+        )
+        | frozenset(
+            (address.interface.ip, network)
+            for uplink, networks in excluded(config, now)
+            for address in snapshot.addresses
+            for network in networks
+            if address.link == uplink.link.index
         ),
     )
 

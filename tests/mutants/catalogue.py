@@ -6,6 +6,7 @@ from typing import Final
 from tests.mutants.asking import ASKING
 from tests.mutants.confirming import FIRST_BLOCK
 from tests.mutants.deciding import DECIDING
+from tests.mutants.excluding import EXCLUDING
 from tests.mutants.filtering import FILTERING
 from tests.mutants.holding import HOLDING
 from tests.mutants.judging import JUDGING
@@ -19,6 +20,7 @@ from tests.mutants.roaming import ROAMING
 MUTANTS: Final[tuple[Mutant, ...]] = (
     *LEAVING,
     *FILTERING,
+    *EXCLUDING,
     *DECIDING,
     *HOLDING,
     *ROAMING,

@@ -10,6 +10,7 @@ _PERMITS: Final = "aovpnd/core/permits.py"
 _VIEW: Final = "aovpnd/core/view.py"
 _UPLINKS: Final = "aovpnd/core/uplinks.py"
 _ROUTING: Final = "aovpnd/core/routing.py"
+_BESIDE: Final = "aovpnd/core/beside.py"
 _DECIDE: Final = "aovpnd/core/decide.py"
 _PLAN: Final = "aovpnd/core/plan.py"
 _INTENT: Final = "aovpnd/core/intent.py"
@@ -77,7 +78,7 @@ DECIDING: Final = (
     ),
     Mutant(
         "public-lan",
-        _ROUTING,
+        _BESIDE,
         "tuple(filter(_is_lan, uplink.prefixes))) for",
         "uplink.prefixes) for",
         "a lease calls public addresses local (TunnelCrack, CVE-2023-36672)",
@@ -85,7 +86,7 @@ DECIDING: Final = (
     ),
     Mutant(
         "lan-wider-than-private",
-        _ROUTING,
+        _BESIDE,
         "prefix.prefixlen >= lan.prefixlen and ",
         "",
         "10.0.0.0/7 is half public",

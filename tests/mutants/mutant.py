@@ -8,6 +8,8 @@ mutant. T numbers are the traps of docs/facts.md, the others published attacks a
 from dataclasses import dataclass
 from typing import Final
 
+BESIDE: Final = "tests/unit/test_beside.py"
+CONFIG_BESIDE: Final = "tests/unit/test_config_beside.py"
 CONFIRMING: Final = "tests/unit/test_confirming.py"
 NO_LEAK: Final = "tests/unit/test_no_leak.py"
 DECIDE: Final = "tests/unit/test_decide.py"

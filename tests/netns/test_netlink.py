@@ -10,7 +10,8 @@ import threading
 import time
 from collections.abc import Iterator
 from contextlib import closing, contextmanager, suppress
-from ipaddress import IPv4Address, IPv6Address, ip_interface, ip_network
+from dataclasses import replace
+from ipaddress import IPv4Address, IPv6Address, ip_address, ip_interface, ip_network
 from pathlib import Path
 
 import pytest
@@ -230,6 +231,33 @@ def test_ensure_repairs_what_others_did(space: Space, netlink: Netlink) -> None:
     netlink.ensure(tunnelled())
 
     assert netlink.observe().routing == tunnelled()
+
+
+def test_ways_beside_the_tunnel(space: Space, netlink: Netlink) -> None:
+    """Routes by a router of the link stand, with it and without, by a global address or one of the link, although our
+    rules lead to no router; and others by the same router are found.
+    """
+    wlan0 = index("wlan0")
+    beside = tuple(
+        Route(ip_network(dst), wlan0, ip_address(router) if router else None, names.TUNNEL_METRIC + wlan0)
+        for dst, router in (
+            ("198.51.100.0/24", "192.0.2.254"),
+            ("198.51.101.0/24", None),
+            ("2001:db8:70::/48", "2001:db8::254"),
+            ("2001:db8:80::/48", "fe80::254"),
+        )
+    )
+    for plain in (closed(), tunnelled()):
+        wished = replace(plain, routes=tuple(sorted((*plain.routes, *beside), key=lambda route: route.order)))
+        netlink.ensure(wished)
+        assert netlink.observe().routing == wished
+        assert "via 192.0.2.254 dev wlan0" in space.ip("route get 198.51.100.9")
+        assert "via fe80::254 dev wlan0" in space.ip("-6 route get 2001:db8:80::9")
+
+        space.ip("route replace 198.51.100.0/24 via 192.0.2.9 dev wlan0 table 24943 metric 77")
+        assert netlink.observe().routing != wished
+        netlink.ensure(plain)
+        assert netlink.observe().routing == plain
 
 
 @pytest.mark.parametrize(

@@ -38,6 +38,7 @@ from aovpnd.model import (
 from aovpnd.orders import AllowTemporary
 from aovpnd.ruleset import L4, Address, Ports
 from aovpnd.tunnel import Endpoint, Peer, Secret, WireGuard
+from tests.unit.small_excluding import excluding
 from tests.unit.spec import World
 
 # -- things -----------------------------------------------------------------------------------------------------------
@@ -195,6 +196,8 @@ _FILTERED: Final = {
     ),
 }
 FILTERED: Final = tuple(_FILTERED)
+_EXCLUDING: Final = excluding(WORK, HOME)
+EXCLUDING: Final = tuple(_EXCLUDING)
 _IKE_MADE: Final = Made(XFRM.index, XFRM.name, XFRM.kind, CORP.digest(), frozenset(GIVEN.addresses))
 _IKE_ORDER: Final = Config((WORK, CORP), prefer=("corp", "work"))
 _OF_IKE: Final = {
@@ -316,6 +319,7 @@ def situations() -> Iterator[Situation]:
             for look_up in LOOK_UPS if guests == "none" and grant in {"none", "alive"} else LOOK_UPS[:1]:
                 yield Situation(wish, lan, grant, up, tun, guests, resolvers, look_up)
     yield from filtered_situations()
+    yield from excluding_situations()
     yield from ike_situations()
 
 
@@ -323,6 +327,12 @@ def filtered_situations() -> Iterator[Situation]:
     """With filters on tunnels, about 1,000: what has to do with the tunnel's link and with what goes through it."""
     for wish, grant, up, tun in itertools.product(FILTERED, GRANTS[:2], UPLINKS, TUNNELS):
         yield Situation(wish, Lan.ALLOW, grant, up, tun, "docker0", "given", "none")
+
+
+def excluding_situations() -> Iterator[Situation]:
+    """With networks that are kept out of the tunnel, about 900: what has to do with uplinks, and with what is there."""
+    for wish, lan, grant, up, tun in itertools.product(EXCLUDING, LANS, GRANTS[:2], UPLINKS, TUNNELS[::3]):
+        yield Situation(wish, lan, grant, up, tun, "docker0", "given", "none")
 
 
 def ike_situations() -> Iterator[Situation]:
@@ -360,6 +370,7 @@ def few_situations() -> Iterator[Situation]:
         for name, values in _CHOICES.items():
             yield from (replace(base, **{name: value}) for value in values)
     yield from (replace(BASES[0], wish=wish) for wish in FILTERED)
+    yield from (replace(base, wish=wish) for wish in EXCLUDING for base in BASES[:2])
     yield from (replace(BASES[0], wish=IKE_WISHES[0], tunnel=tunnel) for tunnel in IKE_TUNNELS)
     yield from (replace(BASES[0], wish=wish, tunnel=IKE_TUNNELS[1]) for wish in IKE_WISHES[1:])
 
@@ -373,7 +384,7 @@ def main_situations() -> Iterator[Situation]:
 
 
 def _wish(wish: str, lan: Lan) -> tuple[Config, Intent]:
-    config, intent = (_WISHES | _FILTERED | _OF_IKE)[wish]
+    config, intent = (_WISHES | _FILTERED | _EXCLUDING | _OF_IKE)[wish]
     return replace(config, lan=lan), intent
 
 

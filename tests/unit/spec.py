@@ -10,7 +10,7 @@ page, is wrong. Plain on purpose: read it beside the page, section by section.
 
 from dataclasses import dataclass
 from enum import Enum
-from ipaddress import IPv4Address, IPv6Address, ip_address, ip_network
+from ipaddress import IPv4Address, IPv6Address, ip_network
 from typing import Final
 
 from aovpnd import names
@@ -22,6 +22,7 @@ from aovpnd.model import Block, Config, Grant, Intent, Lan, Snapshot, TunnelStat
 from aovpnd.ruleset import L4, Address, Device, Framing, Network, Origin, Protocol
 from aovpnd.trace import Packet
 from aovpnd.tunnel import Endpoint, Interface
+from tests.unit.spec_beside import Beside, apart, is_excluded, is_inside, is_lan_in, is_lan_out, private, unclaimed
 from tests.unit.spec_filters import is_let_in, is_let_out, is_named_out
 
 
@@ -78,7 +79,8 @@ class Reading:
     look_up_until: float
     look_up_resolvers: frozenset[Address]
     look_up_by_tls: bool
-    lan: frozenset[tuple[Device, frozenset[Network]]]
+    lan: Beside
+    excluded: Beside
 
 
 def read(world: World) -> Reading:
@@ -91,9 +93,9 @@ def read(world: World) -> Reading:
     endpoints = [endpoint for found in asked for endpoint in outer(world, found)]
     carrying = [state for state in snapshot.tunnels if device_of(state.link) in tunnels]
     lan = [
-        (device_of(link), private)
+        (device_of(link), near)
         for link in uplinks(world)
-        if (private := _apart(world, _private(prefixes(snapshot, link)), tunnel))
+        if (near := apart(private(prefixes(snapshot, link)), _owned(world, tunnel), tunnel.prefixes if tunnel else ()))
     ]
     running = _running_look_up(world)
     asks_by = running.inquiry.link if running is not None else None
@@ -115,6 +117,7 @@ def read(world: World) -> Reading:
         look_up_resolvers=frozenset(running.inquiry.resolvers) if running is not None else NONE,
         look_up_by_tls=running is not None and running.inquiry.tls_name != "",
         lan=frozenset(lan) if world.config.lan is Lan.ALLOW else frozenset(),
+        excluded=_excluded(world, tunnel),
     )
 
 
@@ -133,6 +136,32 @@ def _own_addresses(world: World, tunnel: TunnelSpec | None, carrying: list[Tunne
         return NONE
     shall = {i.ip for i in inner(world, tunnel) if i.version == 4 or world.snapshot.ipv6}
     return frozenset(shall | {i.ip for state in carrying for i in state.addresses})
+
+
+def _owned(world: World, tunnel: TunnelSpec | None) -> set[Network]:
+    """The networks of a tunnel's addresses, and its name servers."""
+    if tunnel is None:
+        return set()
+    return {i.network for i in inner(world, tunnel)} | set(map(ip_network, _servers(world, tunnel)))
+
+
+def _excluded(world: World, chosen: TunnelSpec | None) -> Beside:
+    """By the uplink with the best default route of their family, while every tunnel's file can be used: the excluded
+    networks that no tunnel has anything in.
+    """
+    tunnels = (*world.config.tunnels, *((chosen,) if chosen is not None else ()))
+    own = set().union(*(_owned(world, tunnel) for tunnel in tunnels))
+    free = unclaimed(world.config.exclude, own, (prefix for tunnel in tunnels for prefix in tunnel.prefixes))
+    able = {link.index: link for link in uplinks(world)}
+    found = set()
+    for version in (4, 6):
+        nets = frozenset(net for net in free if net.version == version)
+        routes = [route for route in world.snapshot.main if route.dst.prefixlen == 0 and route.link in able]
+        defaults = [route for route in routes if route.dst.version == version]
+        if nets and defaults and not world.config.broken:
+            best = min(defaults, key=lambda route: (route.metric, route.link))
+            found.add((device_of(able[best.link or 0]), nets))
+    return frozenset(found)
 
 
 def outer(world: World, tunnel: TunnelSpec) -> list[Endpoint]:
@@ -288,7 +317,7 @@ def prefixes(snapshot: Snapshot, link: Link) -> set[Network]:
 
 def _on_link_gateways(snapshot: Snapshot, link: Link) -> set[Address]:
     nets = prefixes(snapshot, link)
-    return {gateway for gateway in gateways(snapshot, link) if any(_inside(gateway, net) for net in nets)}
+    return {gateway for gateway in gateways(snapshot, link) if any(is_inside(gateway, net) for net in nets)}
 
 
 # -- phases -----------------------------------------------------------------------------------------------------------
@@ -384,7 +413,12 @@ def _may_leave(reading: Reading, packet: Packet, at: float) -> bool:
     by_grant = reading.grant is not None and packet.oif == reading.grant and at < reading.granted_until
     if _is_dns(packet):
         return by_grant and packet.daddr in reading.resolvers
-    return by_grant or packet.oif in reading.bridges or _is_lan_out(reading, packet)
+    return (
+        by_grant
+        or packet.oif in reading.bridges
+        or is_lan_out(reading.lan, packet)
+        or is_excluded(reading.excluded, packet)
+    )
 
 
 def _may_come_in(reading: Reading, packet: Packet) -> bool:
@@ -400,7 +434,7 @@ def _may_come_in(reading: Reading, packet: Packet) -> bool:
         return False
     if packet.ct is not None:
         return True
-    return _is_link_setup_in(packet) or _is_lan_in(reading, packet)
+    return _is_link_setup_in(packet) or is_lan_in(reading.lan, packet)
 
 
 def _may_be_forwarded(reading: Reading, packet: Packet) -> bool:
@@ -446,7 +480,7 @@ def _is_dhcp_out(packet: Packet) -> bool:
     if packet.l4 is not L4.UDP:
         return False
     if packet.daddr == DHCPV6_SERVERS:
-        return ports == (546, 547) and _inside(packet.saddr, LINK_LOCAL)
+        return ports == (546, 547) and is_inside(packet.saddr, LINK_LOCAL)
     return packet.daddr == BROADCAST and ports == (68, 67)
 
 
@@ -457,8 +491,8 @@ def _is_discovery_out(packet: Packet, near: frozenset[Address]) -> bool:
     if packet.icmp_type == 133:
         return to == ALL_ROUTERS
     if packet.icmp_type == 135:
-        return _inside(to, SOLICITED_NODE) or _inside(to, LINK_LOCAL) or to in near
-    return packet.icmp_type == 136 and (to == ALL_NODES or _inside(to, LINK_LOCAL) or to in near)
+        return is_inside(to, SOLICITED_NODE) or is_inside(to, LINK_LOCAL) or to in near
+    return packet.icmp_type == 136 and (to == ALL_NODES or is_inside(to, LINK_LOCAL) or to in near)
 
 
 def _is_redirect(packet: Packet) -> bool:
@@ -470,10 +504,10 @@ def _is_link_setup_in(packet: Packet) -> bool:
     if packet.l4 is L4.UDP and packet.protocol is Protocol.IP:
         return ports == (67, 68)
     if packet.l4 is L4.UDP and packet.protocol is Protocol.IP6:
-        return ports == (547, 546) and _inside(packet.saddr, LINK_LOCAL)
+        return ports == (547, 546) and is_inside(packet.saddr, LINK_LOCAL)
     if packet.l4 is not L4.ICMPV6 or packet.hop_limit != 255:
         return False
-    return packet.icmp_type in {135, 136} or (packet.icmp_type == 134 and _inside(packet.saddr, LINK_LOCAL))
+    return packet.icmp_type in {135, 136} or (packet.icmp_type == 134 and is_inside(packet.saddr, LINK_LOCAL))
 
 
 def raw_allowed(packet: Packet, *, outside: bool) -> bool:
@@ -531,54 +565,3 @@ def from_endpoint(reading: Reading, packet: Packet) -> bool:
     """Whether prerouting puts our fwmark on a packet that comes in."""
     by_udp = packet.l4 is L4.UDP and reading.phase is not Phase.UNBLOCKED
     return by_udp and (packet.saddr, packet.sport) in reading.endpoints
-
-
-# LAN.
-PRIVATE: Final = tuple(
-    map(
-        ip_network,
-        ("10.0.0.0/8", "172.16.0.0/12", "192.168.0.0/16", "169.254.0.0/16", "fe80::/10", "fc00::/7"),
-    )
-)
-DISCOVERY: Final = frozenset(
-    map(ip_address, ("224.0.0.251", "239.255.255.250", "255.255.255.255", "ff02::fb", "ff02::1:3"))
-)
-
-
-def _private(nets: set[Network]) -> frozenset[Network]:
-    return frozenset(net for net in nets if any(_lies_in(net, home) for home in PRIVATE))
-
-
-def _apart(world: World, nets: frozenset[Network], tunnel: TunnelSpec | None) -> frozenset[Network]:
-    """Without those that overlap something of the tunnel's: own networks, name servers, private prefixes."""
-    if tunnel is None:
-        return nets
-    own = {i.network for i in inner(world, tunnel)} | set(map(ip_network, _servers(world, tunnel)))
-    theirs = own | _private(set(tunnel.prefixes))
-    return frozenset(net for net in nets if not any(net.version == t.version and net.overlaps(t) for t in theirs))
-
-
-def _is_lan_out(reading: Reading, packet: Packet) -> bool:
-    return any(
-        packet.daddr in DISCOVERY or any(_inside(packet.daddr, net) for net in nets)
-        for device, nets in reading.lan
-        if device == packet.oif
-    )
-
-
-def _is_lan_in(reading: Reading, packet: Packet) -> bool:
-    return any(_inside(packet.saddr, net) for device, nets in reading.lan if device == packet.iif for net in nets)
-
-
-# -- addresses --------------------------------------------------------------------------------------------------------
-def _inside(address: Address | None, network: Network) -> bool:
-    return address is not None and address.version == network.version and address in network
-
-
-def _lies_in(prefix: Network, home: Network) -> bool:
-    return (
-        prefix.version == home.version
-        and prefix.prefixlen >= home.prefixlen
-        and prefix.network_address in home
-        and prefix.broadcast_address in home
-    )

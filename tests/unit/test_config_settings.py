@@ -74,6 +74,7 @@ def test_nothing_is_a_configuration(files: Files) -> None:
         "temporary_access.per_hour": ("3", "built-in", None),
         "temporary_access.while_connected": ("refuse", "built-in", None),
         "lan.allow": ("false", "built-in", None),
+        "exclude.networks": ("", "built-in", None),
         "health.probe": ("", "built-in", None),
         "endpoint.resolver": ("", "built-in", None),
         "endpoint.dnssec": ("false", "built-in", None),
@@ -201,7 +202,7 @@ BAD = {
     "[nothing]": (
         "1: 'nothing' is no setting (there are: tunnel.prefer, tunnel.ethernet, tunnel.wifi, tunnel.mobile, "
         f"{KEYS}temporary_access.while_connected, "
-        "lan.allow, health.probe, endpoint.resolver, endpoint.dnssec, dbus.open, ike.allow_weak)"
+        "lan.allow, exclude.networks, health.probe, endpoint.resolver, endpoint.dnssec, dbus.open, ike.allow_weak)"
     ),
     "tunnel = 3": "1: 'tunnel' is a table, not a value (write [tunnel] on a line of its own)",
     "[endpoint]\nresolver = '9.9.9.9'": f"2: endpoint.resolver: '9.9.9.9' is no resolver ({TLS})",
@@ -232,6 +233,29 @@ BAD = {
     "[lan]\nallow = {}": "2: lan.allow: must be true or false, not a table (write true or false, without quotes)",
     "[lan]\nallow = 'true'": "2: lan.allow: must be true or false, not a text (write true or false, without quotes)",
     "[lan]\nallow = 1": "2: lan.allow: must be true or false, not a number (write true or false, without quotes)",
+    "[exclude]\nnetworks = '10.0.0.1/8'": (
+        "2: exclude.networks: '10.0.0.1/8' has bits behind its prefix (write 10.0.0.0/8 for the network, or the "
+        "address without a prefix)"
+    ),
+    "[exclude]\nnetworks = ['all']": (
+        "2: exclude.networks: 'all' is no network (write it like 10.0.0.0/8, 10.0.0.7 or fd00::/8)"
+    ),
+    "[exclude]\nnetworks = '0.0.0.0/0'": (
+        "2: exclude.networks: '0.0.0.0/0' is too much to be left out of the tunnel (at most a /8 of IPv4)"
+    ),
+    "[exclude]\nnetworks = '2000::/3'": (
+        "2: exclude.networks: '2000::/3' is too much to be left out of the tunnel (at most a /16 of IPv6)"
+    ),
+    **{
+        f"[exclude]\nnetworks = '{net}'": (
+            f"2: exclude.networks: '{net}' is nowhere that a router leads to (name networks of others)"
+        )
+        for net in ("127.0.0.0/8", "224.0.0.0/8", "169.254.0.0/16", "fe80::/16", "ff02::/16", "::1")
+    },
+    f"[exclude]\nnetworks = {['10.0.0.0/8'] * 2}": (
+        "2: exclude.networks: something stands twice in the list (remove one of them)"
+    ),
+    f"[exclude]\nnetworks = {['::7'] * 65}": "2: exclude.networks: a list of 65 is too long (at most 64)",
     "[tunnel]\nprefer = true": "2: tunnel.prefer: must be a text, not true or false (put it in double quotes)",
     "[tunnel]\nprefer = [1]": "2: tunnel.prefer: must be a text, not a number (put it in double quotes)",
     "[tunnel]\nprefer = []": "2: tunnel.prefer: an empty list says nothing (remove the line for the built-in value)",

@@ -18,6 +18,7 @@ from aovpnd.core.decide import decide
 from aovpnd.core.firewall import compile as compile_permits
 from aovpnd.core.permits import (
     Asks,
+    Excluded,
     Facts,
     Handshake,
     HostOnly,
@@ -50,6 +51,7 @@ from tests.unit.small_world import (
     VETH,
     WORK,
     Situation,
+    excluding_situations,
     filtered,
     filtered_situations,
     main_situations,
@@ -135,15 +137,15 @@ FULL: Final = Facts(
     look_up=LookUp(Device(2, "wlan0"), (RESOLVER4,), Asks.PLAIN, Window(NOW, NOW + 8, 1_700_000_008)),
     access=TemporaryAccess(Device(2, "wlan0"), (RESOLVER4,), Window(NOW, NOW + 60, 1_700_000_060)),
     host_only=(HostOnly(Device(5, "docker0")),),
-    lan=(Lan(Device(2, "wlan0"), ()),),
+    beside=(Lan(Device(2, "wlan0"), ()), Excluded(Device(2, "wlan0"), ())),
 )
 TABLE: Final = {
-    Phase.BLOCKED: {Loopback, LinkSetup, HostOnly, Lan},
-    Phase.OFFLINE: {Loopback, LinkSetup, HostOnly, Lan, Handshake, Tunnel, TunnelAddresses},
-    Phase.CONNECTING: {Loopback, LinkSetup, HostOnly, Lan, Handshake, LookUp, Tunnel, TunnelAddresses},
-    Phase.CONNECTED: {Loopback, LinkSetup, HostOnly, Lan, Handshake, LookUp, Tunnel, TunnelAddresses},
+    Phase.BLOCKED: {Loopback, LinkSetup, HostOnly, Lan, Excluded},
+    Phase.OFFLINE: {Loopback, LinkSetup, HostOnly, Lan, Excluded, Handshake, Tunnel, TunnelAddresses},
+    Phase.CONNECTING: {Loopback, LinkSetup, HostOnly, Lan, Excluded, Handshake, LookUp, Tunnel, TunnelAddresses},
+    Phase.CONNECTED: {Loopback, LinkSetup, HostOnly, Lan, Excluded, Handshake, LookUp, Tunnel, TunnelAddresses},
     Phase.TEMPORARY_ACCESS: {
-        *{Loopback, LinkSetup, HostOnly, Lan},
+        *{Loopback, LinkSetup, HostOnly, Lan, Excluded},
         *{Handshake, LookUp, Tunnel, TunnelAddresses, TemporaryAccess},
     },
 }
@@ -172,7 +174,7 @@ def test_order_of_permits_does_not_matter() -> None:
 # -- the shape of every table ------------------------------------------------------------------------------------------
 def tables() -> set[Ruleset]:
     """Every table of the small world."""
-    situations = itertools.chain(main_situations(), filtered_situations())
+    situations = itertools.chain(main_situations(), filtered_situations(), excluding_situations())
     worlds = (situation.world() for situation in situations if situation.tunnel in {"absent", "up"})
     found = {decide(world.config, world.intent, world.snapshot).ruleset for world in worlds}
     return {table for table in found if table is not None}

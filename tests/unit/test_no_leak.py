@@ -206,7 +206,7 @@ def _classes(table: Ruleset | None, reading: Reading) -> list[Device]:
             device in reading.bridges,
             device == reading.grant,
             device == reading.look_up,
-            tuple(device == uplink for uplink, _ in reading.lan),
+            tuple(device == uplink for uplink, _ in (*reading.lan, *reading.excluded)),
         )
         found.setdefault((by_table, by_reading), device)
     return list(found.values())
@@ -380,6 +380,7 @@ def test_every_packet_passes_somewhere(answers: Answers) -> None:
         "look_up",
         "look_up_by_tls",
         "lan",
+        "excluded",
         "tunnel_addresses",
         "filters",
     ):

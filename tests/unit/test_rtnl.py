@@ -5,7 +5,7 @@ import contextlib
 import socket
 import struct
 from collections.abc import Callable
-from ipaddress import IPv4Address, IPv4Network, IPv6Address, IPv6Network, ip_interface
+from ipaddress import IPv4Address, IPv4Network, IPv6Address, IPv6Network, ip_address, ip_interface
 from typing import Any, Final
 
 import pytest
@@ -285,6 +285,15 @@ def test_route_of_our_table(payload: bytes, link: int | None, odd: bool) -> None
 
     assert found is not None
     assert (found.route, found.odd) == (Route(ZERO6, link, metric=600), odd)
+
+
+def test_way_beside_the_tunnel() -> None:
+    """A route by a router is one that we write, and says by which."""
+    router = attribute(5, ip_address("fe80::9").packed)
+    found = rtdump.parse_table_route(route(10, 0, TABLE, OIF, METRIC, router), 6, names.ROUTE_TABLE)
+
+    assert found is not None
+    assert (found.route, found.odd) == (Route(ZERO6, 3, ip_address("fe80::9"), 600), False)
 
 
 def test_route_of_another_table() -> None:

@@ -212,5 +212,5 @@ def test_lan_needs_an_address_of_its_own() -> None:
     sweep = swept(replace(ONE, lan=Lan.ALLOW), Intent(), snapshot)
 
     assert sweep is not None
-    assert sweep.lan == frozenset()
-    assert ip_network("192.168.1.0/24") not in {prefix for _, prefix in sweep.lan}
+    assert sweep.beside == frozenset()
+    assert ip_network("192.168.1.0/24") not in {prefix for _, prefix in sweep.beside}

@@ -4,7 +4,7 @@
 from ipaddress import IPv4Address, IPv6Address, ip_network
 
 from aovpnd.core.firewall import compile as compile_permits
-from aovpnd.core.permits import Facts, HostOnly, Lan, TemporaryAccess, Tunnel, Window, permits
+from aovpnd.core.permits import Excluded, Facts, HostOnly, Lan, TemporaryAccess, Tunnel, Window, permits
 from aovpnd.guard import rules
 from aovpnd.links import Link
 from aovpnd.model import Phase
@@ -23,7 +23,10 @@ _RICHEST = Facts(
     ),
     neighbours=(IPv6Address("2001:db8:1::1"),),
     host_only=(HostOnly(Device(8, "docker0", "bridge")), HostOnly(Device(9, "virbr0", "bridge"))),
-    lan=(Lan(_UPLINK, (ip_network("192.168.1.0/24"), ip_network("fd01::/64"))),),
+    beside=(
+        Lan(_UPLINK, (ip_network("192.168.1.0/24"), ip_network("fd01::/64"))),
+        Excluded(_UPLINK, (ip_network("198.18.0.0/15"), ip_network("2001:db8:80::/48"))),
+    ),
 )
 """One of everything that a permit can name."""
 _LINKS = (

@@ -1,0 +1,104 @@
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""What may be reached beside the tunnel where somebody has said so: the local network, and excluded ones."""
+
+from ipaddress import ip_network
+from typing import Final
+
+from aovpnd.core.permits import Excluded
+from aovpnd.core.permits import Lan as LanPermit
+from aovpnd.core.view import View
+from aovpnd.ipsec import TunnelSpec
+from aovpnd.model import Config, Lan, Uplink
+from aovpnd.ruleset import Device, Network
+
+LAN_RANGES: Final = tuple(
+    map(ip_network, ("10.0.0.0/8", "172.16.0.0/12", "192.168.0.0/16", "169.254.0.0/16", "fe80::/10", "fc00::/7"))
+)
+"""What may be a local network: RFC 1918, RFC 3927, RFC 4291, RFC 4193. A lease that calls public addresses local opens
+nothing (TunnelCrack, CVE-2023-36672)."""
+
+
+def permits_beside(config: Config, now: View) -> tuple[LanPermit | Excluded, ...]:
+    """The permits for both."""
+    return (
+        *(LanPermit(Device(u.link.index, u.link.name), prefixes) for u, prefixes in lans(config, now)),
+        *(Excluded(Device(u.link.index, u.link.name), networks) for u, networks in excluded(config, now)),
+    )
+
+
+def lans(config: Config, now: View) -> list[tuple[Uplink, tuple[Network, ...]]]:
+    """Each uplink with those of its on-link prefixes that may be reached beside the tunnel; none unless configured."""
+    apart = [
+        (uplink, tuple(prefix for prefix in prefixes if inside(prefix, now.spec) is None))
+        for uplink, prefixes in _local(config, now)
+    ]
+    return [(uplink, prefixes) for uplink, prefixes in apart if prefixes]
+
+
+def overlaps(config: Config, now: View) -> list[tuple[Uplink, Network, Network]]:
+    """Prefixes of uplinks that would be the local network, and what of the tunnel's lies inside."""
+    return [
+        (uplink, prefix, taken)
+        for uplink, prefixes in _local(config, now)
+        for prefix in prefixes
+        if (taken := inside(prefix, now.spec)) is not None
+    ]
+
+
+def excluded(config: Config, now: View) -> list[tuple[Uplink, tuple[Network, ...]]]:
+    """Uplinks with those excluded networks that are reached by them: of each family by the best one, never by
+    another. None while a tunnel's file cannot be used: nobody knows then what is meant for that tunnel.
+    """
+    found: dict[Uplink, list[Network]] = {}
+    for network in config.exclude if not config.broken else ():
+        uplink = _best(now.uplinks, network.version)
+        if uplink is not None and _claimed(config, now, network) is None:
+            found.setdefault(uplink, []).append(network)
+    return [(uplink, tuple(networks)) for uplink, networks in found.items()]
+
+
+def claims(config: Config, now: View) -> list[tuple[Network, TunnelSpec, Network]]:
+    """Excluded networks that stay closed, with the tunnel that has something in them, and what."""
+    found = ((network, _claimed(config, now, network)) for network in config.exclude)
+    return [(network, *claim) for network, claim in found if claim is not None]
+
+
+def _claimed(config: Config, now: View, network: Network) -> tuple[TunnelSpec, Network] | None:
+    """Whose traffic would go in clear with this network, whenever its tunnel is not up: of any tunnel, for the chosen
+    one may be another one soon. A tunnel may carry more than the network, but nothing in it.
+    """
+    for spec in (*config.tunnels, *((now.spec,) if now.spec is not None else ())):
+        own = (*(address.network for address in spec.addresses), *map(ip_network, spec.dns))
+        for net in (*own, *(prefix for prefix in spec.prefixes if prefix.prefixlen >= network.prefixlen)):
+            if net.version == network.version and net.overlaps(network):
+                return spec, net
+    return None
+
+
+def inside(prefix: Network, spec: TunnelSpec | None) -> Network | None:
+    """A private network behind the tunnel with which a prefix overlaps: whoever calls that local would be told what is
+    meant for the tunnel (TunnelCrack's LocalNet attack, CVE-2023-36672). None where there is none.
+    """
+    if spec is None:
+        return None
+    behind = (*(own.network for own in spec.addresses), *map(ip_network, spec.dns), *filter(_is_lan, spec.prefixes))
+    return next((net for net in behind if net.version == prefix.version and net.overlaps(prefix)), None)
+
+
+def _local(config: Config, now: View) -> list[tuple[Uplink, tuple[Network, ...]]]:
+    """Each uplink with what it calls local and may be; nothing unless configured."""
+    if config.lan is not Lan.ALLOW:
+        return []
+    return [(uplink, tuple(filter(_is_lan, uplink.prefixes))) for uplink in now.uplinks]
+
+
+def _best(uplinks: tuple[Uplink, ...], family: int) -> Uplink | None:
+    carrying = [uplink for uplink in uplinks if family in uplink.families]
+    return min(carrying, key=lambda uplink: uplink.metrics[uplink.families.index(family)], default=None)
+
+
+def _is_lan(prefix: Network) -> bool:
+    return any(
+        prefix.version == lan.version and prefix.prefixlen >= lan.prefixlen and prefix.network_address in lan
+        for lan in LAN_RANGES
+    )
