@@ -1,7 +1,6 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
 """Links, addresses, routes and rules against a real kernel."""
 
-import fcntl
 import os
 import select
 import socket
@@ -9,7 +8,7 @@ import struct
 import threading
 import time
 from collections.abc import Iterator
-from contextlib import closing, contextmanager, suppress
+from contextlib import closing, suppress
 from dataclasses import replace
 from ipaddress import IPv4Address, IPv6Address, ip_address, ip_interface, ip_network
 from pathlib import Path
@@ -23,7 +22,7 @@ from aovpnd.links import ARPHRD_NONE, Link
 from aovpnd.model import LinkAddress, Route, Routing
 from aovpnd.rtnl import Change, Watch
 from tests.lab.process import wait_for
-from tests.netns.space import Space
+from tests.netns.space import Space, laptop
 
 pytestmark = pytest.mark.root
 
@@ -32,38 +31,13 @@ CLOSED4 = Route(DEFAULT4, None, metric=names.CLOSED_METRIC)
 CLOSED6 = Route(DEFAULT6, None, metric=names.CLOSED_METRIC)
 SO_BINDTODEVICE = socket.SO_BINDTODEVICE
 ETH_P_ALL = 0x0003
-TUNSETIFF, IFF_TUN, IFF_NO_PI = 0x400454CA, 0x1, 0x1000
 
 
 @pytest.fixture
 def space() -> Iterator[Space]:
     """A machine with one uplink, ``wlan0``, and a link ``tun7`` that stands for a tunnel; this thread is inside."""
-    with Space.make() as space:
-        space.ip("link add wlan0 type veth peer name radio")
-        for words in (
-            "addr add 192.0.2.2/24 dev wlan0",
-            "addr add 2001:db8::2/64 dev wlan0 nodad",
-            "link set wlan0 up",
-            "link set radio up",
-            "route add default via 192.0.2.1 metric 600",
-            "-6 route add default via fe80::1 dev wlan0 metric 600",
-            "tuntap add tun7 mode tun",
-            "link set tun7 addrgenmode none",
-            "addr add 10.9.0.2/32 dev tun7",
-            "addr add fd00::2/128 dev tun7 nodad",
-            "link set tun7 up",
-        ):
-            space.ip(words)
-        with space.entered(), _somebody_behind("tun7"):
-            yield space
-
-
-@contextmanager
-def _somebody_behind(tun: str) -> Iterator[None]:
-    """Hold a tun link as a tunnel's process does; without, it has no carrier, and no route by it counts."""
-    with open("/dev/net/tun", "r+b", buffering=0) as end:  # noqa: PTH123 - a device
-        fcntl.ioctl(end, TUNSETIFF, struct.pack("16sH22x", tun.encode(), IFF_TUN | IFF_NO_PI))
-        yield
+    with laptop() as space:
+        yield space
 
 
 @pytest.fixture
