@@ -297,7 +297,8 @@ def _unknown(name: str) -> UnfitError:
             return UnfitError(f"{quoted(name)} stands in no table", f"write [{known[0].partition('.')[0]}] above it")
     close = difflib.get_close_matches(name, KEYS, 1) if "." in name else []
     close = close or [f"[{table}]" for table in difflib.get_close_matches(name, _TABLES, 1)]
-    hint = f"did you mean {close[0]}?" if close else f"there are: {', '.join(known or KEYS)}"
+    there = known or [f"[{name}]" for name in _TABLES]
+    hint = f"did you mean {close[0]}?" if close else f"there are: {', '.join(there)}"
     return UnfitError(f"{quoted(name)} is no setting", hint)
 
 
