@@ -68,12 +68,13 @@ def test_a_foreign_tunnel(laptop: Protected) -> None:
 
 
 @contextmanager
-def elsewhere(laptop: Protected, name: str) -> Iterator[None]:
+def elsewhere(laptop: Protected, name: str, *under: str) -> Iterator[None]:
     """A process of that name in another network, which the laptop's /proc shows as well."""
     host = laptop.world.cafe.host
     program = host.dir / name
-    shutil.copy("/usr/bin/sleep", program)
-    process = host.spawn(str(program), "60", log="elsewhere")
+    if not program.exists():
+        shutil.copy("/usr/bin/sleep", program)
+    process = host.spawn(*under, str(program), "60", log="elsewhere")
     try:
         yield
         assert process.poll() is None
@@ -93,7 +94,9 @@ def test_connected_and_broken(laptop: Protected) -> None:
     assert found["unseen"] == []
     before = laptop.table("inet", "aovpnd")
 
-    found = examined(laptop, uid=USER)
+    with elsewhere(laptop, "NetworkManager", "unshare", "--pid", "--fork", "--kill-child"):
+        wait_for("a container's process", lambda: laptop.world.cafe.host.pids_of("NetworkManager"))
+        found = examined(laptop, uid=USER)
     assert codes(found) - ALWAYS == set(), found
     assert any("nftables" in text for text in found["unseen"])
     assert any("/etc/aovpnd" in text or "/var/lib/aovpnd" in text for text in found["unseen"])

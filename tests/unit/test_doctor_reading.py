@@ -460,6 +460,16 @@ def test_who_has_ended_is_no_process(tmp_path: Path, state: str, runs: bool) -> 
     assert gather(str(tmp_path), str(tmp_path / "c"), str(tmp_path / "s"), Looking(tmp_path)).runs("dhcpcd") is runs
 
 
+@pytest.mark.parametrize(("numbers", "runs"), [("77", True), ("77\t12", False), ("77\t12\t3", False), ("", True)])
+def test_guests_processes_are_not_ours(tmp_path: Path, numbers: str, runs: bool) -> None:
+    """As an ordinary user, too, who may not read in which namespaces they are."""
+    (tmp_path / "proc/77").mkdir(parents=True)
+    (tmp_path / "proc/77/stat").write_text("77 (dhcpcd) S " + " ".join(["0"] * 18) + " 250 0", encoding="utf-8")
+    (tmp_path / "proc/77/status").write_text(f"Name:\tdhcpcd\nNSpid:\t{numbers}\nVmPeak:\t7 kB\n", encoding="utf-8")
+
+    assert gather(str(tmp_path), str(tmp_path / "c"), str(tmp_path / "s"), Looking(tmp_path)).runs("dhcpcd") is runs
+
+
 def test_everybody_can_name_a_process(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """A process of a person's that is called like ours is none of ours."""
     (tmp_path / "proc/88").mkdir(parents=True)

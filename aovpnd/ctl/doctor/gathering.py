@@ -142,7 +142,11 @@ def _processes(look: Looking) -> Iterator[Process]:
     ticks = os.sysconf("SC_CLK_TCK")
     ours, network = look.link("/proc/self/ns/pid"), look.link("/proc/self/ns/net")
     for name in look.listed("/proc"):
-        if not name.isascii() or not name.isdigit() or look.link(f"/proc/{name}/ns/pid") not in {"", ours}:
+        if not name.isascii() or not name.isdigit():
+            continue
+        # An ordinary user may not read the links of others' processes; how deep they are, everybody may.
+        is_guest = parse.is_nested(look.text(f"/proc/{name}/status", 8192) or "")
+        if is_guest or look.link(f"/proc/{name}/ns/pid") not in {"", ours}:
             continue
         elsewhere = look.link(f"/proc/{name}/ns/net") not in {"", network}  # first: who ends meanwhile has no link
         found = parse.process(int(name), look.text(f"/proc/{name}/stat", 4096) or "", booted_at, ticks)

@@ -261,6 +261,11 @@ def process(pid: int, text: str, booted_at: float, ticks: int) -> Process | None
     return Process(_short(name), pid, booted_at + int(words[19]) / ticks)
 
 
+def is_nested(text: str) -> bool:
+    """Whether /proc/PID/status, proc(5), is that of a process in a PID namespace below ours: it has several numbers."""
+    return any(len(line.split()) > 2 for line in _lines(text) if line.startswith("NSpid:"))  # noqa: PLR2004 - word, number
+
+
 def script(found: Process, text: str) -> Process:
     """The process of an interpreter by what it runs (/proc/PID/cmdline): ``-m aovpnd.guard`` is aovpnd-guard."""
     for word in text.split("\0")[1:4]:
