@@ -104,6 +104,9 @@ def test_local_network_that_covers_the_tunnels(laptop: Protected) -> None:
             laptop.lab.host.run("ip", "addr", "del", address, "dev", "wlan0", check=False)
     wait_for("the problem to go", lambda: not laptop.lab.status()["problems"])
     assert only(laptop.lab.status(), "tunnels")["state"] == "connected"
+    laptop.lab.write_config("")
+    laptop.lab.host.run("kill", "-HUP", str(laptop.daemon_pid()))
+    wait_for("the LAN to close", lambda: "the local network" not in laptop.table("inet", "aovpnd"))
 
 
 _COVERED: Final = ("10.66.0.1", "10.66.5.5", "fd66::1")
