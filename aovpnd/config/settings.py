@@ -180,7 +180,8 @@ def _network(value: object) -> Network:
     if network.prefixlen < WIDEST[network.version]:
         reason = f"{quoted(text)} is too much to be left out of the tunnel"
         raise UnfitError(reason, f"at most a /{WIDEST[network.version]} of IPv{network.version}")
-    if network.is_loopback or network.is_unspecified or network.is_multicast or network.is_link_local:
+    nowhere = network.is_loopback or network.is_multicast or network.is_link_local or network.is_reserved
+    if nowhere or network.network_address.is_unspecified:
         raise UnfitError(f"{quoted(text)} is nowhere that a router leads to", "name networks of others")
     return network
 

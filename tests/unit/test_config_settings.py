@@ -248,7 +248,10 @@ BAD = {
         f"[exclude]\nnetworks = '{net}'": (
             f"2: exclude.networks: '{net}' is nowhere that a router leads to (name networks of others)"
         )
-        for net in ("127.0.0.0/8", "224.0.0.0/8", "169.254.0.0/16", "fe80::/16", "ff02::/16", "::1")
+        for net in (
+            *("127.0.0.0/8", "224.0.0.0/8", "169.254.0.0/16", "0.0.0.0/8", "255.255.255.255"),
+            *("fe80::/16", "ff02::/16", "::1", "::"),
+        )
     },
     f"[exclude]\nnetworks = {['10.0.0.0/8'] * 2}": (
         "2: exclude.networks: something stands twice in the list (remove one of them)"
