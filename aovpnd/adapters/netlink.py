@@ -27,6 +27,7 @@ from aovpnd.errors import NetlinkError
 from aovpnd.links import Link
 from aovpnd.model import LinkAddress, Route, Routing
 from aovpnd.repairs import RuleAhead
+from aovpnd.ruleset import Address
 from aovpnd.tunnel import Interface
 
 _NOT_OURS: Final = 0
@@ -218,7 +219,7 @@ class Netlink:
                 kind["scope"] = _SCOPE_UNIVERSE
         if route.gateway is not None:
             # The kernel looks for a new gateway by our rules, which lead nowhere; main knows that it is on the link.
-            kind |= {"gateway": str(route.gateway), "flags": _ONLINK}
+            kind |= {"flags": _ONLINK} | _router(route.gateway, route.dst.version)
         with self._asking(f"cannot set the route to {route.dst}") as iproute:
             iproute.route("replace", **_route(route), **kind, proto=_KERNEL)
 
@@ -333,6 +334,13 @@ def _as_ours(found: TableRoute) -> Route:
     """A route of our table as `Routing` shows it."""
     route = found.route
     return Route(route.dst, _NOT_OURS, route.gateway, route.metric) if found.odd else route
+
+
+def _router(gateway: Address, version: int) -> dict[str, Any]:
+    """A router of the route's family, or one of IPv6 for IPv4 (RFC 5549)."""
+    if gateway.version == version:
+        return {"gateway": str(gateway)}
+    return {"via": {"family": FAMILIES[gateway.version], "addr": str(gateway)}}
 
 
 def _route(route: Route) -> dict[str, Any]:

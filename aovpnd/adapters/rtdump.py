@@ -46,7 +46,9 @@ _RTA_METRICS, _RTAX_MTU = 8, 2
 _RTA_CACHEINFO, _RTA_TABLE, _RTA_VIA, _RTA_PREF = 12, 15, 18, 20
 _RTM_F_CLONED: Final = 0x200
 _SCOPE_LINK: Final = 253
-_OUR_ROUTE: Final = frozenset((_RTA_DST, _RTA_OIF, _RTA_GATEWAY, _RTA_PRIORITY, _RTA_CACHEINFO, _RTA_TABLE, _RTA_PREF))
+_OUR_ROUTE: Final = frozenset(
+    (_RTA_DST, _RTA_OIF, _RTA_GATEWAY, _RTA_VIA, _RTA_PRIORITY, _RTA_CACHEINFO, _RTA_TABLE, _RTA_PREF)
+)
 """Attributes that a route has when we wrote it; any other makes it somebody else's."""
 
 _FRA_PRIORITY, _FRA_FWMARK, _FRA_SUPPRESS_IFGROUP, _FRA_SUPPRESS_PREFIXLEN = 6, 10, 13, 14

@@ -217,6 +217,7 @@ def test_ways_beside_the_tunnel(space: Space, netlink: Netlink) -> None:
         for dst, router in (
             ("198.51.100.0/24", "192.0.2.254"),
             ("198.51.101.0/24", None),
+            ("198.51.102.0/24", "fe80::254"),
             ("2001:db8:70::/48", "2001:db8::254"),
             ("2001:db8:80::/48", "fe80::254"),
         )
