@@ -2,6 +2,7 @@
 """The machines that a laptop meets: routers at home and in the café, the internet, and the WireGuard gateway."""
 
 import json
+import socket
 import subprocess
 import sys
 from dataclasses import dataclass
@@ -175,6 +176,16 @@ def _wait_for_ports(host: Host, ports: tuple[int, ...]) -> None:
     wait_for(f"{host.name} to listen on {ports}", listening)
 
 
+def _listens(path: Path) -> bool:
+    """Whether somebody listens on a socket."""
+    try:
+        with socket.socket(socket.AF_UNIX, socket.SOCK_STREAM) as client:
+            client.connect(str(path))
+    except OSError:
+        return False
+    return True
+
+
 @dataclass(slots=True)
 class Gateway:
     """A WireGuard gateway: wireguard-go, NAT behind it for both families, a resolver inside the tunnel."""
@@ -205,7 +216,8 @@ class Gateway:
             return
         host = self.host
         self._process = host.spawn("wireguard-go", "-f", "wg0", log="wireguard")
-        wait_for("the gateway's tunnel", lambda: host.run("wg", "show", "wg0", check=False).returncode == 0)
+        # Not by `wg show`: between bind(2) and listen(2) it takes the socket for a dead one's, and removes it (facts).
+        wait_for("the gateway's tunnel", lambda: _listens(host.path("/run/wireguard/wg0.sock")))
         self._set()
         host.ip("link set wg0 mtu 1420 up")
         host.ip(f"addr add {self.place.inside4}/24 dev wg0")
