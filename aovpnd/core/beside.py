@@ -69,9 +69,10 @@ def _claimed(config: Config, now: View, network: Network) -> tuple[TunnelSpec, N
     """
     for spec in (*config.tunnels, *((now.spec,) if now.spec is not None else ())):
         own = (*(address.network for address in spec.addresses), *map(ip_network, spec.dns))
-        for net in (*own, *(prefix for prefix in spec.prefixes if prefix.prefixlen >= network.prefixlen)):
-            if net.version == network.version and net.overlaps(network):
-                return spec, net
+        found = [net for net in own if net.version == network.version and net.overlaps(network)]
+        found += (prefix for prefix in spec.prefixes if lies_in(prefix, network))
+        if found:
+            return spec, found[0]
     return None
 
 
@@ -97,8 +98,10 @@ def _best(uplinks: tuple[Uplink, ...], family: int) -> Uplink | None:
     return min(carrying, key=lambda uplink: uplink.metrics[uplink.families.index(family)], default=None)
 
 
+def lies_in(network: Network, home: Network) -> bool:
+    """Whether all of a network is in another one."""
+    return network.version == home.version and network.prefixlen >= home.prefixlen and network.network_address in home
+
+
 def _is_lan(prefix: Network) -> bool:
-    return any(
-        prefix.version == lan.version and prefix.prefixlen >= lan.prefixlen and prefix.network_address in lan
-        for lan in LAN_RANGES
-    )
+    return any(lies_in(prefix, lan) for lan in LAN_RANGES)

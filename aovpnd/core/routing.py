@@ -6,7 +6,7 @@ from ipaddress import ip_network
 
 from aovpnd import names
 from aovpnd.core import uplinks
-from aovpnd.core.beside import excluded, lans
+from aovpnd.core.beside import excluded, lans, lies_in
 from aovpnd.core.view import View
 from aovpnd.model import Config, Route, Routing, Snapshot
 from aovpnd.ruleset import Network
@@ -51,12 +51,8 @@ def _excluded(config: Config, snapshot: Snapshot, now: View) -> Iterator[Route]:
         for network in networks:
             ways = (route for route in snapshot.main if (route.link, route.dst) == (link, _default(network.version)))
             way = min(ways, key=lambda route: route.metric)
-            near = any(_lies_in(network, prefix) for prefix in uplink.prefixes)
+            near = any(lies_in(network, prefix) for prefix in uplink.prefixes)
             yield Route(network, link, None if near else way.gateway, names.TUNNEL_METRIC + link)
-
-
-def _lies_in(network: Network, prefix: Network) -> bool:
-    return network.version == prefix.version and network.prefixlen >= prefix.prefixlen and network.overlaps(prefix)
 
 
 def _default(family: int) -> Network:

@@ -3,7 +3,19 @@
 
 from typing import Final
 
-from tests.mutants.mutant import CONVERGENCE, DECIDE, FIREWALL, HEALTH, INTENT, MTU, NO_LEAK, OVER_TIME, PLAN, Mutant
+from tests.mutants.mutant import (
+    BESIDE,
+    CONVERGENCE,
+    DECIDE,
+    FIREWALL,
+    HEALTH,
+    INTENT,
+    MTU,
+    NO_LEAK,
+    OVER_TIME,
+    PLAN,
+    Mutant,
+)
 
 _MTU: Final = "aovpnd/core/mtu.py"
 _PERMITS: Final = "aovpnd/core/permits.py"
@@ -87,10 +99,10 @@ DECIDING: Final = (
     Mutant(
         "lan-wider-than-private",
         _BESIDE,
-        "prefix.prefixlen >= lan.prefixlen and ",
+        "network.prefixlen >= home.prefixlen and ",
         "",
         "10.0.0.0/7 is half public",
-        (NO_LEAK,),
+        (BESIDE, NO_LEAK),
     ),
     Mutant(
         "any-bridge-is-host-only",

@@ -61,8 +61,8 @@ EXCLUDING: Final = (
     Mutant(
         "excluded-just-as-carried",
         _BESIDE,
-        "if prefix.prefixlen >= network.prefixlen)",
-        "if prefix.prefixlen > network.prefixlen)",
+        "for prefix in spec.prefixes if lies_in(prefix, network))",
+        "for prefix in spec.prefixes if prefix != network and lies_in(prefix, network))",
         "a network that a tunnel carries goes in clear while it is not up",
         (BESIDE, NO_LEAK),
     ),

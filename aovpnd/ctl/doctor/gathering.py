@@ -140,13 +140,12 @@ def _processes(look: Looking) -> Iterator[Process]:
     """Those of this machine, and none of its guests', nor those of another network; aovpnd-bus has none at all."""
     booted_at = time.time() - time.clock_gettime(time.CLOCK_BOOTTIME)
     ticks = os.sysconf("SC_CLK_TCK")
-    ours, network = look.link("/proc/self/ns/pid"), look.link("/proc/self/ns/net")
+    network = look.link("/proc/self/ns/net")
     for name in look.listed("/proc"):
         if not name.isascii() or not name.isdigit():
             continue
         # An ordinary user may not read the links of others' processes; how deep they are, everybody may.
-        is_guest = parse.is_nested(look.text(f"/proc/{name}/status", 8192) or "")
-        if is_guest or look.link(f"/proc/{name}/ns/pid") not in {"", ours}:
+        if parse.is_nested(look.text(f"/proc/{name}/status", 8192) or ""):
             continue
         elsewhere = look.link(f"/proc/{name}/ns/net") not in {"", network}  # first: who ends meanwhile has no link
         found = parse.process(int(name), look.text(f"/proc/{name}/stat", 4096) or "", booted_at, ticks)
