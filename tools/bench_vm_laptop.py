@@ -13,18 +13,16 @@ from tests.lab import plan
 from tests.lab.network_manager import profile, uplink
 from tests.lab.plan import Site
 from tests.lab.process import LabError, wait_for
-from tests.lab.product import debian_packages, installed
+from tests.lab.product import installed
 from tests.lab.record import Recorder
 from tests.lab.tree import Entry, Symlink, Tree, copied, text
 from tests.lab.world import World
-from tests.vm.images import Image, image
+from tests.vm.images import LIFE, Image, image
 from tests.vm.machine import Card, Machine
 from tools.bench_vm_figure import Report, read_report
 
 SUITE: Final = "bookworm"
 """Debian 12: NetworkManager 1.42, kernel 6.1."""
-MORE: Final = (*debian_packages(), "dbus", "network-manager", "polkitd")
-"""What the laptop has beside the packages of every machine."""
 MEMORY_MIB: Final = 768
 ARRIVES_S: Final = 60.0
 """Whoever is not heard by the new network within this time is counted as never."""
@@ -139,7 +137,7 @@ CONTENDERS: Final = (
 
 def the_image() -> Image:
     """The machine's image; made when it is not cached, which needs a network and a minute or two."""
-    return image(SUITE, MORE)
+    return image(SUITE, LIFE)
 
 
 def furniture() -> dict[str, Entry]:

@@ -3,7 +3,7 @@
 
 Neither loop devices nor mounts are needed: ``mmdebstrap`` makes a directory, ``mke2fs -d`` makes it a file system. What
 a test adds travels in a second boot archive and is laid over the root file system at every boot, so the cache depends
-on packages alone. ``python -m tests.vm.images [SUITE...]`` makes the images and prints where they are.
+on packages alone. ``python -m tests.vm.images [--all] [SUITE...]`` makes the images and prints where they are.
 """
 
 import fcntl
@@ -18,6 +18,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Final
 
+from tests.lab.product import debian_packages
 from tests.lab.rootdir import CACHE, RootdirError, rootdir
 from tests.lab.tree import Entry, Symlink, copied, text
 from tests.vm.archive import cpio
@@ -48,6 +49,10 @@ PACKAGES: Final = (
     "wireguard-tools",
 )
 """The network manager is systemd-networkd, which comes with systemd."""
+LIFE: Final = (*debian_packages(), "dbus", "network-manager", "polkitd")
+"""What a laptop has beside that its package can be installed on: `tests/vm/lives`, `make week`, `make bench-vm`."""
+MORE: Final[tuple[tuple[str, ...], ...]] = (LIFE,)
+"""The sets of packages of the long runs, which `make test-vm` has made beside the plain images."""
 RECIPE: Final = "1"
 """Part of the cache key: raise it when the way an image is made changes."""
 
@@ -176,10 +181,12 @@ def _only(directory: Path, pattern: str) -> Path:
 
 
 def main(arguments: list[str]) -> int:
-    """Make the images of the named suites, or of all, and print where the disks are."""
+    """Make the images of the named suites, or of all, and print where the disks are; ``--all``: those of `MORE` too."""
+    sets = ((), *MORE) if "--all" in arguments else ((),)
     try:
-        for suite in arguments or SUITES:
-            print(image(suite).disk)
+        for suite in [name for name in arguments if name != "--all"] or SUITES:
+            for more in sets:
+                print(image(suite, more).disk)
     except (ImageError, RootdirError) as error:
         print(f"error: {error}", file=sys.stderr)
         return 1

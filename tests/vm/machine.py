@@ -2,8 +2,10 @@
 """A Debian under QEMU, recorded from its first instruction, with an agent inside that runs commands.
 
 The machine starts stopped, so that recorders and counters stand before the first instruction; :meth:`Machine.start`
-lets it run. It keeps no state: its disk is a throw-away layer over the cached one. KVM is used only where the processor
-really has it (a nested /dev/kvm may exist and be unusable); otherwise QEMU translates, which is about ten times slower.
+lets it run. Its disk is a throw-away layer over the cached one, or a :func:`layer` that outlives it, as a disk does a
+power cut. A machine that has switched itself off stays as it is, paused, until it is left: what it sent can be read.
+KVM is used only where the processor really has it (a nested /dev/kvm may exist and be unusable); otherwise QEMU
+translates, which is about ten times slower.
 """
 
 import itertools
@@ -101,6 +103,17 @@ class Card:
     mac: str
 
 
+def layer(image: Image, path: Path) -> Path:
+    """Make an empty layer over an image's disk, for a machine that is started more than once; return its path.
+
+    What a machine has not flushed is lost with its power, as on a disk.
+    """
+    subprocess.run(
+        ["qemu-img", "create", "-q", "-f", "qcow2", "-F", "raw", "-b", str(image.disk), str(path)], check=True
+    )
+    return path
+
+
 class Machine:
     """One run of a machine. A context manager: leaving it ends QEMU as a power cut would."""
 
@@ -115,13 +128,14 @@ class Machine:
         memory: int = 512,
         clock: str = "utc",
         kernel: str = "",
+        disk: Path | None = None,
     ) -> None:
         """Start QEMU, stopped, through the command prefix ``enter`` (which places it in a network namespace).
 
         ``directory`` takes recordings, console and sockets; it must be short (socket paths end at 107 bytes) and empty.
         ``overlay`` is laid over the root file system; executable files below /early start before systemd. ``memory`` is
         in MiB. ``clock`` is what the hardware clock says at power-on, in QEMU's words; ``kernel`` is said to the
-        kernel besides, in the place of what it does without.
+        kernel besides, in the place of what it does without. ``disk`` is a `layer` instead of one that is thrown away.
         """
         self.directory = directory
         self._answers: dict[int, queue.SimpleQueue[dict[str, Any]]] = {}
@@ -134,7 +148,7 @@ class Machine:
         )
         self._open = ExitStack()
         self._listeners = [self._listen(name) for name in ("monitor", "agent")]
-        arguments = [*self._arguments(image, boot, memory, kernel), "-rtc", f"base={clock}"]
+        arguments = [*self._arguments(image, boot, memory, kernel, disk), "-rtc", f"base={clock}"]
         for card in cards:
             arguments += [
                 *("-netdev", f"tap,id={card.name},ifname={card.tap},script=no,downscript=no,vnet_hdr=off"),
@@ -156,15 +170,17 @@ class Machine:
         self._reader = threading.Thread(target=self._read_agent, daemon=True)
         self._reader.start()
 
-    def _arguments(self, image: Image, boot: Path, memory: int, kernel: str) -> list[str]:
+    def _arguments(self, image: Image, boot: Path, memory: int, kernel: str, layer: Path | None) -> list[str]:
         """QEMU's command line but for the cards."""
         flags = Path("/proc/cpuinfo").read_text(encoding="ascii")
         hardware = os.access("/dev/kvm", os.R_OK | os.W_OK) and (" vmx" in flags or " svm" in flags)
         # One processor: with two, QEMU 7.2 now and then runs half-patched kernel text (int3 in a static key), a panic.
         # With five-level paging trixie's kernel hangs before its first message under translation.
+        disk = f"file={layer},format=qcow2" if layer else f"file={image.disk},format=raw,snapshot=on,cache=unsafe"
         accelerator, processor = ("kvm", "host") if hardware else ("tcg", "max,-la57,-svm")
         return [
-            *("qemu-system-x86_64", "-S", "-nodefaults", "-no-user-config", "-no-reboot", "-display", "none"),
+            *("qemu-system-x86_64", "-S", "-nodefaults", "-no-user-config", "-display", "none"),
+            *("-no-reboot", "-no-shutdown"),
             *("-machine", "q35", "-accel", accelerator, "-cpu", processor, "-smp", "1", "-m", str(memory)),
             *(
                 "-kernel",
@@ -176,7 +192,7 @@ class Machine:
             ),
             *(
                 "-drive",
-                f"file={image.disk},if=none,id=disk,format=raw,snapshot=on,cache=unsafe",
+                f"{disk},if=none,id=disk",
                 "-device",
                 "virtio-blk-pci,drive=disk",
             ),
@@ -201,6 +217,18 @@ class Machine:
     def pause(self) -> None:
         """Stop the processors: nothing more is sent, and all that was sent is in the recordings and counters."""
         self.monitor("stop")
+
+    def state(self) -> str:
+        """QEMU's word for it: ``running``, ``paused``, ``suspended``, ``shutdown`` (it has switched itself off)."""
+        return str(self.monitor("query-status")["status"])
+
+    def wait_state(self, state: str, seconds: float = 180) -> None:
+        """Wait until the machine is in a :meth:`state`; MachineError when it is not in time."""
+        deadline = time.monotonic() + seconds
+        while (now := self.state()) != state:
+            if time.monotonic() > deadline:
+                raise MachineError(f"not {state} within {seconds} s, but {now}; the console's end:\n{self.console()}")
+            time.sleep(0.1)
 
     def cut_power(self) -> None:
         """End QEMU at once. May be called twice."""
