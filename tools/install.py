@@ -167,7 +167,7 @@ def _remove(path: Path) -> None:
     """A file, and the directories that it leaves empty, where they are ours alone."""
     path.unlink(missing_ok=True)
     for directory in path.parents:
-        if not {NAME, *CARRIED} & set(directory.parts):
+        if not {NAME, *CARRIED} & set(directory.parts) and directory.suffix != ".d":
             return
         shutil.rmtree(directory / "__pycache__", ignore_errors=True)
         try:
@@ -229,11 +229,10 @@ def _activate(place: Place, new: Iterable[str]) -> None:
 
 def _forget_removal() -> None:
     """What a package's removal left to keep the machine blocked: this is the whole thing again."""
+    listed = Path(_KEPT, "files")
+    for kept in listed.read_text(encoding="utf-8").splitlines() if listed.is_file() else ():
+        _remove(Path(kept))
     shutil.rmtree(_KEPT, ignore_errors=True)
-    for kept in ("/etc/systemd/system/aovpnd-lockdown.service", "/etc/udev/rules.d/82-aovpnd-egress.rules"):
-        path = Path(kept)
-        if path.is_file() and f"{_KEPT}/" in path.read_text(encoding="utf-8", errors="replace"):
-            path.unlink()
 
 
 def _try(*command: str) -> None:

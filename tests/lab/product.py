@@ -31,6 +31,12 @@ _PLACES: Final = (
     ("etc/tmpfiles.d/*.conf", "/usr/lib/tmpfiles.d"),
 )
 """Where a package puts what lies in systemd/ and etc/: what is the vendor's below /usr, so that /etc is the user's."""
+NETWORK_MANAGERS: Final = (
+    *("NetworkManager", "systemd-networkd", "networking", "ifup@", "dhcpcd", "dhcpcd@", "connman", "iwd"),
+    *("wpa_supplicant", "wpa_supplicant@", "wpa_supplicant-nl80211@", "wpa_supplicant-wired@"),
+)
+"""The services that bring networks up. None starts where the block could not be loaded."""
+_DROP_IN: Final = CHECKOUT / "systemd" / "network-manager.conf"
 _WITHOUT_PYTHON: Final = {
     CHECKOUT / "systemd" / "aovpnd-rescue": "/usr/sbin",
     CHECKOUT / "systemd" / "aovpnd-rollback": "/usr/lib/aovpnd",
@@ -48,6 +54,10 @@ def installed(enabled: Iterable[str] = ()) -> dict[str, Entry]:
     for program, entry_point in _project()["scripts"].items():
         directory = "/usr/bin" if program in _USERS_PROGRAMS else "/usr/sbin"
         tree[f"{directory}/{program}"] = text(_launcher(entry_point.partition(":")[0]), 0o755)
+    tree |= {
+        f"/usr/lib/systemd/system/{manager}.service.d/aovpnd.conf": copied(_DROP_IN, 0o644)
+        for manager in NETWORK_MANAGERS
+    }
     tree |= {f"{place}/{path.name}": copied(path, 0o755) for path, place in _WITHOUT_PYTHON.items()}
     for package in (CHECKOUT / "aovpnd", *map(library, CARRIED)):
         tree |= dict(_package(package))
@@ -73,7 +83,7 @@ def debian_packages() -> tuple[str, ...]:
 def shipped() -> frozenset[str]:
     """The files of systemd/ and etc/ that `installed` has a place for."""
     files = (path for pattern, _ in _PLACES for path in CHECKOUT.glob(pattern))
-    return frozenset(str(path.relative_to(CHECKOUT)) for path in (*files, *_WITHOUT_PYTHON))
+    return frozenset(str(path.relative_to(CHECKOUT)) for path in (*files, _DROP_IN, *_WITHOUT_PYTHON))
 
 
 def _project() -> dict[str, Any]:

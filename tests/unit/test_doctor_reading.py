@@ -350,6 +350,7 @@ def test_machine_is_read(tmp_path: Path) -> None:
     assert facts.missing_files == (
         "/usr/lib/aovpnd/egress.nft",
         "/lib/systemd/system/aovpnd-lockdown.service",
+        "/lib/systemd/system/aovpnd-blocked.service",
         "/lib/systemd/system/aovpnd-guard.service",
         "/etc/udev/rules.d/82-aovpnd-egress.rules (masked)",
     )

@@ -21,6 +21,9 @@ HOOKS = ("input", "forward", "output", "postrouting")
 OPEN_PHASES = frozenset({"temporary-access", "unblocked"})
 """In which traffic may fall through to the main route table."""
 LOCKDOWN_UNIT = "aovpnd-lockdown.service"
+BLOCKED_UNIT = "aovpnd-blocked.service"
+OURS = (LOCKDOWN_UNIT, BLOCKED_UNIT, names.UNIT, names.GUARD_UNIT, names.BUS_UNIT)
+"""Units whose state matters."""
 PROGRAMS = (("aovpnd", names.UNIT), ("aovpnd-guard", names.GUARD_UNIT), ("aovpnd-bus", names.BUS_UNIT))
 SLACK_S = 2.0
 """By how much a start may seem to precede the files that it was of: the kernel counts in ticks."""
@@ -240,7 +243,7 @@ def _enabled(facts: Facts) -> Iterator[Finding]:
 
 def _units(facts: Facts) -> Iterator[Finding]:
     for unit in facts.units or ():
-        if unit.name not in {LOCKDOWN_UNIT, names.UNIT, names.GUARD_UNIT, names.BUS_UNIT}:
+        if unit.name not in OURS:
             continue
         if unit.load == "masked":
             text, hint = f"{unit.name} is masked: it cannot start", f"systemctl unmask {unit.name}"

@@ -13,7 +13,7 @@ from aovpnd import __version__, names, rollback
 from aovpnd.config import check, load
 from aovpnd.ctl import reading
 from aovpnd.ctl.doctor import parse
-from aovpnd.ctl.doctor.block import DYNAMIC, GUARDS, LOCKDOWN_UNIT
+from aovpnd.ctl.doctor.block import DYNAMIC, GUARDS, OURS
 from aovpnd.ctl.doctor.facts import (
     Checked,
     Clock,
@@ -42,7 +42,6 @@ from aovpnd.model import Lan
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
-OURS = (LOCKDOWN_UNIT, names.UNIT, names.GUARD_UNIT, names.BUS_UNIT)
 LINK = f"{names.LINK_PREFIX}0"
 """The link that other people's files are tried with."""
 NEEDED_PROGRAMS = ("nft", "wg", "ip")
@@ -189,7 +188,7 @@ def _shut(look: Looking, families: tuple[int, ...]) -> tuple[int, ...] | None:
 def _missing_files(look: Looking) -> Iterator[str]:
     wanted: list[tuple[str, tuple[str, ...]]] = [
         *((file, (names.VENDOR_DIR,)) for file in ("lockdown.nft", "egress.nft")),
-        *((unit, UNIT_DIRECTORIES) for unit in OURS[:3]),
+        *((unit, UNIT_DIRECTORIES) for unit in OURS[:4]),
         (EGRESS_RULE, RULE_DIRECTORIES),
     ]
     for file, directories in wanted:

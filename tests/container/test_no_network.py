@@ -1,0 +1,68 @@
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""A boot whose block cannot be loaded: no network manager starts, and there are two ways on."""
+
+from collections.abc import Iterator
+from contextlib import ExitStack
+from typing import Final
+
+import pytest
+
+from tests.container.booted import ENABLED, TUNNEL, Booted, Manager, cards_before_a_boot, furniture
+from tests.lab import plan
+from tests.lab.container import Container
+from tests.lab.process import wait_for
+from tests.lab.product import installed
+from tests.lab.tree import text
+from tests.netns.protected import Protected
+
+pytestmark = [pytest.mark.container, pytest.mark.root, pytest.mark.slow]
+
+MANAGER: Final = f"{Manager.NETWORK_MANAGER}.service"
+
+
+@pytest.fixture
+def damaged(nspawn: None, suite: str) -> Iterator[Booted]:
+    """A laptop on whose disk early boot's ruleset is damaged, at the end of its boot."""
+    assert nspawn is None
+    with ExitStack() as stack:
+        net = stack.enter_context(Protected.build(tunnel=False, start=False))
+        cards_before_a_boot(net.world)
+        files = {
+            **installed(ENABLED),
+            **furniture(Manager.NETWORK_MANAGER),
+            TUNNEL: text(net.lab.tunnel_conf, 0o600),
+            "/usr/lib/aovpnd/lockdown.nft": text("table inet aovpnd {\n"),
+        }
+        with net.nothing_leaves() as watch:
+            net.world.attach("wlan0", "home")
+            system = stack.enter_context(Container.boot(net.lab.host, suite, files))
+            system.wait_booted()
+            watch.everybody_tries()
+        yield Booted(net, system, watch, ExitStack())
+
+
+def test_no_network_without_the_block(damaged: Booted) -> None:
+    """No network manager runs, and it is said why (on the console: tests/vm). The daemon has put the block up itself,
+    though: told so, its user starts one, and is connected, with nothing ever in clear.
+    """
+    system = damaged.system
+    assert not system.active(MANAGER)
+    assert "THE BLOCK COULD NOT BE LOADED" in system.journal("aovpnd-no-network.service")
+    assert "aovpnd-blocked.service has failed" in system.run("aovpnctl", "doctor").stdout
+
+    with damaged.net.nothing_leaves() as watch:
+        system.check("systemctl", "start", MANAGER)
+        damaged.until_works(watch)
+
+
+def test_the_way_out(damaged: Booted) -> None:
+    """Without the daemon nothing starts one, whatever is tried, until somebody wants no protection and says so."""
+    system, net = damaged.system, damaged.net
+    with net.nothing_leaves() as watch:
+        system.check("systemctl", "stop", "aovpnd.service")
+        system.shell("rm /run/aovpnd/lock")  # as in a boot whose daemon never ran
+        assert system.run("systemctl", "start", MANAGER).returncode != 0
+        watch.everybody_tries()
+
+    assert "NetworkManager: started" in system.check("aovpnd-rescue")
+    wait_for("the network in clear", lambda: net.address_outside(4) not in {"", str(plan.GATEWAY4)}, deadline_s=30)
