@@ -56,6 +56,10 @@ test-ike: ## the leak suite and the attacks again, with a tunnel of IKE by stron
 check: ## linters and unit tests, some minutes, no root
 	@tools/check $(ARGS)
 
+.PHONY: test-vm
+test-vm: ## booted laptops, many times: boots, broken boots, ends, upgrades, sleep, power cuts; writes docs/lives.md
+	@tools/in-lab --vm-all python3 -m tests.vm.lives --write docs/lives.md $(ARGS)
+
 .PHONY: test-vm-smoke
 test-vm-smoke: ## only the virtual machines: Debian 12's and 13's kernels from power-on
 	@tools/in-lab --vm python3 -m pytest tests/vm $(ARGS)

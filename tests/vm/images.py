@@ -58,7 +58,7 @@ RECIPE: Final = "1"
 
 _DISK_SIZE: Final = "3G"
 _BOOT_MODULES: Final = ("virtio_pci", "virtio_blk", "virtio_console", "ext4")
-_APPLETS: Final = ("sh", "mount", "insmod", "usleep", "cp", "chroot", "switch_root")
+_APPLETS: Final = ("sh", "mount", "insmod", "usleep", "cp", "sync", "chroot", "switch_root")
 _INIT: Final = Path(__file__).with_name("guest") / "init"
 
 

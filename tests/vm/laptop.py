@@ -81,9 +81,20 @@ class BootedLaptop:
 
     @classmethod
     def power_on(
-        cls, image: Image, world: World, files: Tree, cards: Cards = CARDS, clock: str = "utc", kernel: str = ""
+        cls,
+        image: Image,
+        world: World,
+        files: Tree,
+        cards: Cards = CARDS,
+        *,
+        clock: str = "utc",
+        kernel: str = "",
+        disk: Path | None = None,
+        memory: int = 512,
     ) -> Self:
-        """Switch the laptop on, its card in the home network, with ``files`` laid over its system."""
+        """Switch the laptop on, its card in the home network, with ``files`` laid over its system; the other words are
+        `Machine`'s. Returns when its agent answers, which is before systemd.
+        """
         token = secrets.token_bytes(16)
         number = sum(1 for _ in world.air.dir.glob("machine*")) + 1
         directory = world.air.dir / f"machine{number}"
@@ -96,6 +107,8 @@ class BootedLaptop:
             overlay={**furniture(token, cards), **files},
             clock=clock,
             kernel=kernel,
+            disk=disk,
+            memory=memory,
         )
         laptop = cls(machine, world, token, cards)
         laptop._stack.enter_context(machine)

@@ -11,8 +11,11 @@ import contextlib
 import errno
 import fcntl
 import json
+import os
+import signal
 import socket
 import struct
+import sys
 import time
 from collections import Counter
 from collections.abc import Callable
@@ -135,8 +138,18 @@ def is_up(link: str) -> bool:
     return False
 
 
+def outlive() -> None:
+    """Be one of those that an end of the system does not end: no SIGTERM, and a name by which systemd-shutdown spares
+    programs of root (systemd: "the argv[0][0] == '@' convention").
+    """
+    if "--outlives" not in sys.argv:
+        os.execv("/usr/bin/python3", ["@chatty", "-IS", __file__, "--outlives"])  # noqa: S606
+    signal.signal(signal.SIGTERM, signal.SIG_IGN)
+
+
 def main() -> None:
     """Send until the machine stops."""
+    outlive()
     token = bytes.fromhex(TOKEN_FILE.read_text(encoding="ascii").strip())
     tried: dict[str, Counter[int]] = {}
     while True:

@@ -1,0 +1,122 @@
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""``make test-vm``: booted laptops of both Debians live through boots, damage, ends, upgrades, sleep and power cuts.
+
+A run that was broken off goes on where it was, on the same commit with the same seed.
+"""
+
+import argparse
+import os
+import platform
+import subprocess
+import sys
+import time
+from pathlib import Path
+from typing import Final
+
+from tests.soak.run import commit
+from tests.vm.lives.parts import live
+from tests.vm.lives.record import COUNTS, Part, Record, line, passed, table
+from tests.vm.lives.stage import Stage
+
+_HEAD: Final = """<!-- SPDX-License-Identifier: GPL-3.0-or-later -->
+# Lives of booted laptops
+
+`make test-vm` writes this page: Debian 12 and 13 with their own kernels and the kernel's WireGuard, under QEMU.
+Programs that send by every link in every way they know run from before systemd to the last instruction, spared by every
+end of the system. All that a laptop's card sends is recorded from power-on to power-off, by QEMU itself and on the far
+side, and the two must agree frame by frame. A trial has *leaked* when a single frame was not on the allow-list of
+[security.md](security.md). Each has a control: the same laptop with the block taken off, of which every sender has to
+be *seen* outside (of an end of the system: after its beginning, those that need no route). Trials take both Debians by
+turns, and are drawn from the seed.
+
+* *Broken boots*: what is damaged is named; the tunnel comes up where it can, and where the block cannot be loaded no
+  network manager starts, and the console says so.
+* *Power cuts*: at a random instant of the boot, or of what is named; the disk keeps what was flushed. What is judged is
+  what was sent until then and in the next boot, which has to be connected again. Until the cut, a window may let out
+  what it likes.
+* *Sleep* is the kernel's (ACPI S3); what is sent before it has begun, with a window open, is permitted. Seconds are
+  counted from waking.
+* *Upgrades* install the package over itself, forth and back; seconds are those of dpkg and of the tunnel together.
+
+QEMU translates where there is no hardware for it: seconds are the machine's own, and slow.
+
+"""
+
+
+def main() -> int:
+    """Do what is still to do; exit status 0 when nothing leaked and everything became as it should."""
+    options = _options()
+    head = options.commit or commit()
+    cache = Path(os.environ.get("AOVPND_LAB_CACHE", "/var/cache/aovpnd-lab"))
+    path = options.record or cache / "lives" / f"{head}-{options.seed}.jsonl"
+    if options.fresh:
+        path.unlink(missing_ok=True)
+    parts = options.part or tuple(Part)
+    if options.share:
+        mine, _, of = options.share.partition("/")
+        _work(path, parts, options, int(mine), int(of))
+        return 0
+    print(
+        f"commit {head}, seed {options.seed}, {len(Record.open(path).lives)} trials done before; kept in {path}",
+        flush=True,
+    )
+    try:
+        _together(path, parts, options)
+    finally:
+        record = Record.open(path)
+        print(report(record, head, options.seed), flush=True)
+    if options.write:
+        options.write.write_text(_HEAD + report(record, head, options.seed), encoding="utf-8")
+    return 0 if passed(record) else 1
+
+
+def report(record: Record, head: str, seed: int) -> str:
+    """What came of it, in Markdown."""
+    frames = sum(life.frames for life in record.lives)
+    words = f"Commit `{head}`, seed {seed}, on Linux {platform.release()}, {os.cpu_count()} processors. "
+    words += f"{frames:,} frames were judged.\n\n{table(record)}"
+    wrong = [life for life in record.lives if life.leaked or life.lost or life.control < life.senders]
+    if wrong:
+        words += "\n" + "".join(f"* {line(life, len(record.lives))}\n" for life in wrong)
+    return words
+
+
+def _together(path: Path, parts: tuple[Part, ...], options: argparse.Namespace) -> None:
+    """Each worker has a world of its own, and every so-manieth trial."""
+    command = [sys.executable, "-m", "tests.vm.lives", f"--record={path}", f"--seed={options.seed}"]
+    command += [f"--part={part}" for part in parts]
+    command += [f"--count={options.count}"] if options.count else []
+    workers = [subprocess.Popen([*command, f"--share={mine}/{options.workers}"]) for mine in range(options.workers)]
+    for worker in workers:
+        worker.wait()
+
+
+def _work(path: Path, parts: tuple[Part, ...], options: argparse.Namespace, mine: int, of: int) -> None:
+    """The trials of one worker: chunks of those that one laptop lives through."""
+    began = time.monotonic()
+    with Stage.build() as stage:
+        for part in parts:
+            count = options.count or COUNTS[part]
+            done = {life.number for life in Record.open(path).of(part)}
+            numbers = [number for number in range(count) if number not in done and number // 5 % of == mine]
+            for life in live(stage, part, numbers, options.seed):
+                Record.open(path).add(life)
+                print(f"{time.monotonic() - began:7.1f} s  {line(life, count)}", flush=True)
+
+
+def _options() -> argparse.Namespace:
+    parser = argparse.ArgumentParser(prog="make test-vm", description=__doc__)
+    parser.add_argument("--part", type=Part, action="append", choices=list(Part), help="only this part")
+    parser.add_argument("--count", type=int, help="so many trials of each part")
+    parser.add_argument("--seed", type=int, default=1)
+    parser.add_argument("--workers", type=int, default=2, metavar="N", help="so many laptops at once")
+    parser.add_argument("--record", type=Path, metavar="FILE", help="where the trials are kept")
+    parser.add_argument("--fresh", action="store_true", help="begin anew")
+    parser.add_argument("--commit", help="what to call the program that is tried")
+    parser.add_argument("--write", type=Path, metavar="FILE", help="write the page there")
+    parser.add_argument("--share", help=argparse.SUPPRESS)
+    return parser.parse_args()
+
+
+if __name__ == "__main__":
+    sys.exit(main())
