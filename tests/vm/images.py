@@ -74,6 +74,8 @@ class Image:
     kernel: Path
     boot: bytes
     disk: Path
+    root: Path
+    """The root directory that the disk was made of."""
 
 
 def image(suite: str, more: tuple[str, ...] = ()) -> Image:
@@ -94,7 +96,7 @@ def image(suite: str, more: tuple[str, ...] = ()) -> Image:
             fcntl.flock(lock, fcntl.LOCK_EX)
             if not place.is_dir():
                 _build(suite, root, place)
-    return Image(suite, place / "vmlinuz", _boot_archive(root), place / "disk.raw")
+    return Image(suite, place / "vmlinuz", _boot_archive(root), place / "disk.raw", root)
 
 
 def _build(suite: str, root: Path, place: Path) -> None:

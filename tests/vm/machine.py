@@ -26,6 +26,7 @@ from typing import Any, Final, Self
 
 from tests.lab.tree import Entry, Symlink, Tree, copied, text
 from tests.vm.archive import cpio
+from tests.vm.compiled import compiled
 from tests.vm.images import Image
 
 _AGENT: Final = Path(__file__).with_name("guest") / "agent.py"
@@ -143,9 +144,8 @@ class Machine:
         self._numbers = itertools.count(1)
         self._reader: threading.Thread | None = None
         boot = directory / "boot.cpio"
-        boot.write_bytes(
-            image.boot + cpio({f"/overlay{path}": entry for path, entry in (_base_overlay() | dict(overlay)).items()})
-        )
+        laid = {**_base_overlay(), **compiled(image.root, overlay), **overlay}
+        boot.write_bytes(image.boot + cpio({f"/overlay{path}": entry for path, entry in laid.items()}))
         self._open = ExitStack()
         self._listeners = [self._listen(name) for name in ("monitor", "agent")]
         arguments = [*self._arguments(image, boot, memory, kernel, disk), "-rtc", f"base={clock}"]

@@ -25,7 +25,7 @@ from tests.vm.lives.broken import ENABLED, TUNNEL
 from tests.vm.machine import MachineError, layer
 
 UNBLOCKED: Final = "/etc/aovpnd/unblocked"
-DEADLINE_S: Final = 240.0
+DEADLINE_S: Final = 600.0
 """For whatever a machine is waited for; QEMU may have to translate, and the machine below may be busy."""
 MEMORY_MIB: Final = 768
 """Of a laptop with NetworkManager, D-Bus and polkit."""
