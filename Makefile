@@ -76,6 +76,10 @@ test-exhaustive: setup ## the small world whole, all 70,000 situations of it; ma
 test-rollback: ## versions that break the tunnel: the one before returns; more of them than make test has time for
 	@tools/in-lab --container env AOVPND_ROLLBACK=all python3 -m pytest tests/container/test_rollback.py $(ARGS)
 
+.PHONY: test-release
+test-release: ## a connected laptop of Debian 12 becomes one of Debian 13: apt full-upgrade of a whole system
+	@tools/in-lab --release env AOVPND_RELEASE=1 python3 -m pytest tests/container/test_release.py $(ARGS)
+
 .PHONY: mutants
 mutants: ## weaken ruleset, permits, guard and plan on purpose, and show which test notices
 	@tools/in-lab python3 -m tests.mutants $(ARGS)
