@@ -13,7 +13,7 @@ from tests.container.booted import Booted, Manager, cards_before_a_boot, furnitu
 from tests.container.test_package import APT
 from tests.lab import release
 from tests.lab.container import Container
-from tests.lab.tree import copied, text
+from tests.lab.tree import Tree, copied, text
 from tests.netns.protected import Protected
 from tools.deb import build
 
@@ -29,7 +29,7 @@ _LONG_S: Final = 1500.0
 
 
 @pytest.fixture
-def old(nspawn: None, tmp_path: Path) -> Iterator[Booted]:
+def old(nspawn: None, tmp_path: Path) -> Iterator[tuple[Booted, Tree]]:
     """A laptop of Debian 12 with the real package, connected; the packages of Debian 13 lie where apt looks."""
     assert nspawn is None
     with ExitStack() as stack:
@@ -51,25 +51,26 @@ def old(nspawn: None, tmp_path: Path) -> Iterator[Booted]:
         laptop = Booted(net, system, watch, ExitStack())
         system.check("aovpnctl", "import", "/root/home.conf")
         laptop.wait_works()
-        yield laptop
+        yield laptop, files
 
 
-def test_the_next_debian(old: Booted) -> None:
+def test_the_next_debian(old: tuple[Booted, Tree]) -> None:
     """Nothing leaves from the first package to the last, nor at the next boot; both times the tunnel works."""
-    system, net = old.system, old.net
+    laptop, files = old
+    system, net = laptop.system, laptop.net
     release.provide(system)
     with net.nothing_leaves() as watch:
         done = system.run(*APT, "--no-download", *_KEEP, "full-upgrade", timeout_s=_LONG_S)
         assert done.returncode == 0, done.stdout[-3000:] + done.stderr[-3000:]
         assert f"VERSION_CODENAME={release.NEW}" in system.check("cat", "/etc/os-release")
-        old.until_works(watch)
+        laptop.until_works(watch)
     assert system.run("dpkg", "--audit").stdout == ""
 
     with net.nothing_leaves() as watch:
         system.power_off()
         system.close()
         cards_before_a_boot(net.world)
-        with Container.boot(net.lab.host, release.OLD, {}, disk=system.disk) as again:
+        with Container.boot(net.lab.host, release.OLD, files, disk=system.disk) as again:
             again.wait_booted()
             booted = Booted(net, again, watch, ExitStack())
             booted.until_works(watch)
