@@ -44,6 +44,8 @@ NAME_FILES: Final = (
     *(Path("/run/resolvconf") / place / "*" for place in ("keys", "interfaces", "interface")),
 )
 """What changes when somebody else decides who is asked for names; "*" stands for any file."""
+LOGINS: Final = (Path("/run/systemd/sessions/*"),)
+"""What changes when somebody logs in or out."""
 TUNNEL_FILES_SETTLE_S: Final = 0.2
 """How long no tunnel file has changed when they are read again: an editor writes in several steps."""
 CAP_NET_ADMIN: Final = 12
@@ -98,12 +100,12 @@ async def _run(options: argparse.Namespace, runtime: Runtime) -> None:
     system = System(state, options.runtime_dir)
     guard = GuardWatch(options.runtime_dir)
     files = FileWatch(NAME_FILES)
-    tunnels = FileWatch((options.config_dir / names.TUNNELS / "*",))
+    tunnels, people = FileWatch((options.config_dir / names.TUNNELS / "*",)), FileWatch(LOGINS)
     clocks = Clocks()
     daemon = Daemon(
         system,
         _configurator(options),
-        _publisher(runtime, state, guard, (files, tunnels)),
+        _publisher(runtime, state, guard, (files, tunnels, people)),
         lambda: systemd.notify("WATCHDOG=1"),
         intent=replace(
             state.recall(clock()),
@@ -114,7 +116,7 @@ async def _run(options: argparse.Namespace, runtime: Runtime) -> None:
         ring_in=clocks.ring_in,
     )
     guard.died = lambda: daemon.wake.now("the guard died")
-    _listen(daemon, files, clocks)
+    _listen(daemon, {files: "resolv.conf", people: "logins"}, clocks)
     TunnelFiles(tunnels, daemon).listen()
     control = Control(runtime.control_socket, daemon.submit, bus_uid=_uid_of(options.bus_user))
     await control.open()
@@ -190,7 +192,7 @@ def _announce() -> None:
     log.info("ready", extra=Entry(Message.STARTED, "", (("VERSION", __version__),)).extra)
 
 
-def _listen(daemon: Daemon, files: FileWatch, clocks: Clocks) -> None:
+def _listen(daemon: Daemon, watched: dict[FileWatch, str], clocks: Clocks) -> None:
     """Everything that wakes the loop."""
     loop = asyncio.get_running_loop()
     loop.add_signal_handler(signal.SIGTERM, daemon.stop)
@@ -199,8 +201,9 @@ def _listen(daemon: Daemon, files: FileWatch, clocks: Clocks) -> None:
 
     loop.add_reader(clocks.alarm, _heard_clocks, clocks, daemon)
     loop.add_reader(clocks.jumps, _heard_clocks, clocks, daemon)
-    if files.fileno() >= 0:
-        loop.add_reader(files, _heard_files, files, daemon)
+    for files, reason in watched.items():
+        if files.fileno() >= 0:
+            loop.add_reader(files, _heard_files, files, daemon, reason)
     links = rtnl.Watch()
     loop.add_reader(links, _heard_links, links, daemon)
     try:
@@ -224,9 +227,9 @@ def _heard_clocks(clocks: Clocks, daemon: Daemon) -> None:
         daemon.wake.now("a clock jumped")
 
 
-def _heard_files(files: FileWatch, daemon: Daemon) -> None:
+def _heard_files(files: FileWatch, daemon: Daemon, reason: str) -> None:
     if files.drain():
-        daemon.wake.soon("resolv.conf")
+        daemon.wake.soon(reason)
 
 
 def _heard_nftables(changes: ForeignChanges, daemon: Daemon) -> None:

@@ -18,8 +18,9 @@ _ROUNDING_S: Final = 1.0
 
 
 class Logins(StrEnum):
-    """Who is logged in: nobody from elsewhere, as far as can be told, or somebody over the network."""
+    """Who is logged in: no person, somebody, or somebody over the network as far as can be told."""
 
+    NOBODY = "nobody"
     LOCAL = "local"
     REMOTE = "remote"
 

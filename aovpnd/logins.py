@@ -1,11 +1,11 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""Is somebody logged in over the network? systemd-logind knows: sd-login(3), by libsystemd, through ctypes, because
-Debian's Python binding has not this part of it.
+"""Who is logged in, and is somebody over the network? systemd-logind knows: sd-login(3), by libsystemd, through
+ctypes, because Debian's Python binding has not this part of it.
 
 It is asked because nobody unprivileged can make it say so: a session is made by PAM, as root, for a person who has
 shown who he is, with the address that he comes from (pam_systemd(8)). Who merely connects to sshd's port has none,
 utmp(5) has records that any user's terminal may write, and the environment (SSH_CONNECTION) is the caller's own. Nobody
-is logged in over the network where there is no logind, or no answer: then the block stays.
+is logged in over the network where there is no answer: then the block stays.
 """
 
 import ctypes
@@ -21,12 +21,15 @@ _LEFT: Final = b"closing"
 
 
 def logins() -> Logins:
-    """Whether anybody is. Reads some files in /run/systemd, and waits for nobody."""
+    """Who is. Reads some files in /run/systemd, and waits for nobody."""
     try:
         library = ctypes.CDLL(_LIBRARY)
     except OSError:  # a system without systemd
         return Logins.LOCAL
-    return Logins.REMOTE if any(_is_remote(library, session) for session in _sessions(library)) else Logins.LOCAL
+    people = [session for session in _sessions(library) if _is_persons(library, session)]
+    if any(library.sd_session_is_remote(session) > 0 for session in people):
+        return Logins.REMOTE
+    return Logins.LOCAL if people else Logins.NOBODY
 
 
 def _sessions(library: ctypes.CDLL) -> list[bytes]:
@@ -40,10 +43,8 @@ def _sessions(library: ctypes.CDLL) -> list[bytes]:
     return sessions
 
 
-def _is_remote(library: ctypes.CDLL, session: bytes) -> bool:
-    """Whether a person sits elsewhere, and is still there. A session may end while it is asked about."""
-    if library.sd_session_is_remote(session) <= 0:
-        return False
+def _is_persons(library: ctypes.CDLL, session: bytes) -> bool:
+    """Whether it is a person's, who is still there. A session may end while it is asked about."""
     kind, state = _word(library.sd_session_get_class, session), _word(library.sd_session_get_state, session)
     return kind.startswith(_PERSONS) and state not in {b"", _LEFT}
 

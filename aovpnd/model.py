@@ -68,6 +68,7 @@ class Config:
     tunnels: tuple[TunnelSpec, ...] = ()
     prefer: tuple[str, ...] = ()
     by_kind: tuple[tuple[str, tuple[str, ...]], ...] = ()
+    device: tuple[str, ...] | None = None  # the order while nobody is logged in
     chosen: str | None = None
     probe: tuple[Endpoint, ...] = ()
     temporary_access: TemporaryAccessPolicy = TemporaryAccessPolicy()
@@ -206,7 +207,7 @@ class Snapshot:
     ``main`` holds the routes of the main table; ``ruleset`` is the `Ruleset` that is loaded, or None when the table is
     absent, altered, or not known to be ours (after a start); ``culprit`` is who changed it ("nft[23515]"), if seen.
     ``resolvers`` are the network's own; ``unblocked``: the marker file is there; ``ipv6``: the kernel speaks it;
-    ``confirmation`` is what the disk keeps; ``logins`` are looked at while there was none.
+    ``confirmation`` is what the disk keeps; ``logins``: who is logged in now.
     """
 
     now: Clock
@@ -233,9 +234,8 @@ class Snapshot:
 
 @dataclass(frozen=True, slots=True)
 class Uplink:
-    """What carries a default route outside the tunnel.
-    ``network`` identifies the L2 network as far as we can tell: it may end a grant or start a handshake, never grant
-    trust. ``metrics`` are those of its best default routes, by family.
+    """What carries a default route outside the tunnel. ``network`` identifies the L2 network as far as we can tell: it
+    may end a grant or start a handshake, never grant trust. ``metrics``: of its best default routes, by family.
     """
 
     link: Link
@@ -320,6 +320,7 @@ class Intent:
     path_mtu: PathMtu | None = None  # what was found out of the size of packets that the present path carries
     network_names: tuple[tuple[str, str], ...] = ()
     uplink_kind: str = ""  # of the uplink that carries, or of the last one that did
+    logins: Logins = Logins.LOCAL
 
     def network_name(self, link: str) -> str | None:
         """What the network of the link of that name calls itself, as far as a network manager says."""

@@ -82,6 +82,7 @@ TUNNEL_KINDS: Final = ("wireguard", XFRM, "tun")
 CONFIG_CLOSED: Final = "config-closed"
 """The code of the problem that says that the tightest settings are in force, since none could ever be read."""
 PREFER: Final = "tunnel.prefer"
+DEVICE: Final = "tunnel.device"
 """The key of the order that is in force where no kind of uplink has one of its own."""
 
 # -- files ------------------------------------------------------------------------------------------------------------

@@ -20,7 +20,6 @@ from aovpnd.adapters.probe import probe
 from aovpnd.adapters.routeget import look_up
 from aovpnd.adapters.state import State
 from aovpnd.backends.tunnels import Tunnels
-from aovpnd.confirmation import Logins, Standing
 from aovpnd.destinations import Destination, Routed
 from aovpnd.errors import NetlinkError, NftError
 from aovpnd.inquiries import Finding, Inquiry, LookUp, MeasurePath, ProbeTunnel
@@ -85,7 +84,7 @@ class System:
             ahead=network.ahead,
             rolled_back=self._state.rolled_back(),
             confirmation=confirmation,
-            logins=logins() if confirmation.standing is Standing.NEVER else Logins.LOCAL,
+            logins=logins(),
         )
 
     def apply(self, action: Action) -> None:

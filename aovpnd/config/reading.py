@@ -103,6 +103,7 @@ def reload(previous: Config | None, config_dir: Path, state_dir: Path, vendor_di
         tunnels=tuple(spec for name, spec in sorted(specs.items()) if name not in shut),
         prefer=effective.prefer,
         by_kind=effective.by_kind,
+        device=effective.device,
         chosen=effective.chosen,
         probe=effective.probe,
         temporary_access=effective.temporary_access,
@@ -147,7 +148,7 @@ def _wanted(found: Settings) -> Iterator[tuple[Origin, str]]:
     """The names of tunnels in the settings, and where they stand."""
     named = found.chosen is not None and names.PREFER not in found.locked
     orders = {names.PREFER: (found.chosen or "",) if named else found.prefer}
-    orders |= {f"tunnel.{kind}": order for kind, order in found.by_kind}
+    orders |= {f"tunnel.{kind}": order for kind, order in found.by_kind} | {names.DEVICE: found.device or ()}
     for origin in found.origins:
         for name in orders.get(origin.key, ()):
             yield origin, name
@@ -213,6 +214,7 @@ def _settings_in_force(found: Settings | None, previous: Config | None) -> tuple
         kept = Settings(
             prefer=previous.prefer,
             by_kind=previous.by_kind,
+            device=previous.device,
             chosen=previous.chosen,
             probe=previous.probe,
             temporary_access=previous.temporary_access,

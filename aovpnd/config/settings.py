@@ -100,6 +100,7 @@ class Settings:
 
     prefer: tuple[str, ...] = ()
     by_kind: tuple[tuple[str, tuple[str, ...]], ...] = ()
+    device: tuple[str, ...] | None = None
     chosen: str | None = None
     probe: tuple[Endpoint, ...] = ()
     temporary_access: TemporaryAccessPolicy = _BUILT_IN_POLICY
@@ -237,6 +238,7 @@ def _while_connected(value: object) -> WhileConnected:
 KEYS: Final = {
     names.PREFER: Key(_order, "", users=True),
     **{f"tunnel.{kind}": Key(_order, "") for kind in KINDS},
+    names.DEVICE: Key(lambda value: () if value == [] else _order(value), ""),
     "temporary_access.enabled": Key(_enabled, "true"),
     "temporary_access.duration": Key(_span, "3min"),
     "temporary_access.max": Key(_span, "1h"),
@@ -342,6 +344,7 @@ def merge(settings: Iterable[Setting]) -> tuple[Settings, list[Finding]]:
     effective = Settings(
         prefer=_value({setting.key: setting for setting in orders}, names.PREFER, ()),
         by_kind=tuple((kind, order) for kind in KINDS if (order := _value(chosen, f"tunnel.{kind}", _NOBODY))),
+        device=_value(chosen, names.DEVICE, _NOBODY) if names.DEVICE in chosen else None,
         chosen=named[0] if isinstance(named, tuple) and isinstance(named[0], str) else None,
         probe=_value(chosen, "health.probe", ()),
         temporary_access=access,

@@ -10,6 +10,7 @@
 from dataclasses import replace
 from typing import Final, assert_never
 
+from aovpnd import names
 from aovpnd.clock import Clock
 from aovpnd.confirmation import Standing
 from aovpnd.core import confirming, endpoints, failover, fights, health, lookups, mtu, plan, problems, sleep, sockets
@@ -102,10 +103,13 @@ def _connect(config: Config, intent: Intent, name: str | None) -> tuple[Intent, 
             f"there is no tunnel called {name}",
             f"there are: {known}" if known else "none is configured",
         )
-    key, wanted_here = preferred(config, intent.uplink_kind)
+    key, wanted_here = preferred(config, intent)
     if name is not None and key in config.locked and (name,) != wanted_here:
         said = ", then ".join(wanted_here)
         return intent, Refusal("policy", f"policy says that the tunnel is {said}", "aovpnctl connect")
+    if name is not None and key == names.DEVICE and name not in wanted_here:
+        carries = f"the tunnel is {', then '.join(wanted_here)}" if wanted_here else "there is no tunnel"
+        return intent, Refusal("nobody-logged-in", f"while nobody is logged in {carries}", f"log in, or change {key}")
     wanted = replace(intent, wish=Wish.CONNECT, chosen=name)
     if name is None and not order(config, wanted):  # there is no order to go back to
         wanted = replace(wanted, chosen=intent.chosen)
@@ -209,7 +213,7 @@ def settle(config: Config, intent: Intent, snapshot: Snapshot) -> Intent:
     intent = sleep.settle(replace(intent, used=_this_hour(intent, snapshot.now.boot)), snapshot.now)
     if snapshot.culprit is not None:
         intent = replace(intent, removed_by=snapshot.culprit, removed_at=snapshot.now.boot)
-    intent = _on_this_kind(config, _take_over(config, intent, snapshot), snapshot)
+    intent = _here(config, _take_over(config, intent, snapshot), snapshot)
     seen = view(config, intent, snapshot)
     intent = _listen(intent, seen, snapshot.now)
     connected = health.is_connected(intent, seen.state, seen.path, snapshot.now)
@@ -227,14 +231,14 @@ def settle(config: Config, intent: Intent, snapshot: Snapshot) -> Intent:
     return replace(intent, gateways=gateways)
 
 
-def _on_this_kind(config: Config, intent: Intent, snapshot: Snapshot) -> Intent:
-    """Another kind of uplink may have an order of its own, which then begins with its first; without an uplink that of
-    the last one stays, so that nothing is made anew for a moment without one.
+def _here(config: Config, intent: Intent, snapshot: Snapshot) -> Intent:
+    """Another kind of uplink, or nobody logged in, may have an order of its own, which then begins with its first;
+    without an uplink the kind of the last one stays, so that nothing is made anew for a moment without one.
     """
     found = uplinks(snapshot)
     kind = uplink_kind(found[0].link) if found else intent.uplink_kind
-    here = replace(intent, uplink_kind=kind)
-    if preferred(config, kind)[1] == preferred(config, intent.uplink_kind)[1]:
+    here = replace(intent, uplink_kind=kind, logins=snapshot.logins)
+    if preferred(config, here)[1] == preferred(config, intent)[1]:
         return here
     return replace(here, gateways=replace(intent.gateways, carrier=None, left=(), trial=None))
 

@@ -66,8 +66,11 @@ def _choice(config: Config, intent: Intent, spec: TunnelSpec | None) -> list[Pro
         )
         return [Problem("no-tunnel", Severity.WARNING, "no tunnel is configured, so everything stays blocked", hint)]
     known = ", ".join(tunnel.name for tunnel in config.tunnels)
-    key, wanted_here = preferred(config, intent.uplink_kind)
-    is_named = intent.chosen is not None and key not in config.locked
+    key, wanted_here = preferred(config, intent)
+    if key == names.DEVICE and not wanted_here:
+        text = "nobody is logged in, and the device has no tunnel of its own"
+        return [Problem("nobody-logged-in", Severity.INFO, text, f"the tunnel comes with the next login ({key})")]
+    is_named = intent.chosen is not None and key not in config.locked and key != names.DEVICE
     wanted = (intent.chosen,) if is_named else wanted_here
     if wanted:
         text = f"there is no tunnel called {' or '.join(map(str, wanted))}"
@@ -80,8 +83,8 @@ def _choice(config: Config, intent: Intent, spec: TunnelSpec | None) -> list[Pro
 
 def _missing(config: Config, intent: Intent, spec: TunnelSpec) -> list[Problem]:
     """Those of the preferred order that are not there; the others carry on without them."""
-    key, wanted_here = preferred(config, intent.uplink_kind)
-    if intent.chosen == spec.name and key not in config.locked:
+    key, wanted_here = preferred(config, intent)
+    if intent.chosen == spec.name and key not in config.locked and key != names.DEVICE:
         return []
     gone = ", ".join(name for name in wanted_here if config.tunnel(name) is None)
     hint = f"put its file into the tunnels directory, or take it out of [tunnel] {key.partition('.')[2]}"

@@ -4,6 +4,7 @@
 from dataclasses import dataclass, replace
 
 from aovpnd import names
+from aovpnd.confirmation import Logins
 from aovpnd.core import endpoints, health, lookups
 from aovpnd.core.endpoints import Reach
 from aovpnd.core.uplinks import IPV4, carrying, uplinks
@@ -140,29 +141,31 @@ def path_of(
     return Path(spec.name, spec.digest(), spec.endpoints, state.link.index, networks)
 
 
-def preferred(config: Config, kind: str) -> tuple[str, tuple[str, ...]]:
-    """The key of the order that is in force on an uplink of that kind, and the order. What a policy prefers, only a
-    policy prefers otherwise for some kind.
+def preferred(config: Config, intent: Intent) -> tuple[str, tuple[str, ...]]:
+    """The key of the order that is in force, and the order: the device's while nobody is logged in, else that of the
+    kind of uplink. What a policy prefers, only a policy prefers otherwise.
     """
-    for other, names_of_kind in config.by_kind:
-        key = f"tunnel.{other}"
-        if other == kind and (key in config.locked or names.PREFER not in config.locked):
-            return key, names_of_kind
+    special = {f"tunnel.{kind}": order for kind, order in config.by_kind if kind == intent.uplink_kind}
+    if config.device is not None and intent.logins is Logins.NOBODY:
+        special = {names.DEVICE: config.device, **special}
+    for key, order in special.items():
+        if key in config.locked or names.PREFER not in config.locked:
+            return key, order
     return names.PREFER, config.prefer
 
 
 def order(config: Config, intent: Intent) -> tuple[TunnelSpec, ...]:
     """The tunnels that may carry, the preferred one first: the one that the user named and no other, else those of the
-    preferred on this kind of uplink that are there, else the only one; none while disconnected.
+    preferred that are there, else the only one; none while disconnected.
 
-    What a policy prefers, nobody names otherwise.
+    What a policy prefers, nobody names otherwise; nor what the device does while nobody is logged in.
     """
     if intent.wish is Wish.DISCONNECT:
         return ()
-    key, best_first = preferred(config, intent.uplink_kind)
-    chosen = None if key in config.locked else intent.chosen
+    key, best_first = preferred(config, intent)
+    chosen = None if key in config.locked or key == names.DEVICE else intent.chosen
     wanted = (chosen,) if chosen is not None else best_first
-    if wanted:
+    if wanted or key == names.DEVICE:
         return tuple(spec for name in wanted if (spec := config.tunnel(name)) is not None)
     return config.tunnels if len(config.tunnels) == 1 and not config.broken else ()
 

@@ -100,8 +100,9 @@ def furniture(manager: Manager) -> Tree:
 
 
 def cards_before_a_boot(world: World) -> None:
-    """Have the laptop's links down: what is up already, NetworkManager leaves to others."""
+    """Have the laptop's links as a boot finds them: what is up or has an address, NetworkManager leaves to others."""
     for link in world.links:
+        world.laptop.host.ip(f"address flush dev {link}")
         world.laptop.host.ip(f"link set {link} down")
         world.laptop.host.sysctl(**{f"ipv6__conf__{link}__disable_ipv6": 0})
 

@@ -14,6 +14,7 @@ from typing import Any, Final
 
 from aovpnd import names
 from aovpnd.clock import Clock
+from aovpnd.confirmation import Logins
 from aovpnd.core import intent as memory
 from aovpnd.core.uplinks import uplinks
 from aovpnd.core.view import view
@@ -143,6 +144,10 @@ _WISHES: Final = {
     "two, another one on this kind of uplink": (
         replace(_TWO, prefer=("work",), by_kind=(("wifi", ("home",)), ("mobile", ("work",)))),
         Intent(uplink_kind="wifi"),
+    ),
+    "two, the device's one, nobody logged in": (
+        replace(_TWO, prefer=("work",), device=("home",)),
+        Intent(chosen="work", logins=Logins.NOBODY),
     ),
     "an order of two, moved on": (
         _ORDER,

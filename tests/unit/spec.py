@@ -225,13 +225,17 @@ def is_outside(world: World, link: Link) -> bool:
 
 
 def the_order(world: World) -> list[TunnelSpec]:
-    """The tunnel that the user named, alone; else the preferred ones that are there, on a kind of uplink with an order
-    of its own that one's; else the only one.
+    """While nobody is logged in, the device's where it has an order of its own, whatever anybody has named. Else the
+    tunnel that the user named, alone; else the preferred ones that are there, on a kind of uplink with an order of its
+    own that one's; else the only one.
     """
     if world.intent.wish is Wish.DISCONNECT:
         return []
     tunnels = {tunnel.name: tunnel for tunnel in world.config.tunnels}
     config, of_kind = world.config, f"tunnel.{world.intent.uplink_kind}"
+    ruled = "tunnel.prefer" in config.locked and "tunnel.device" not in config.locked
+    if config.device is not None and world.intent.logins == "nobody" and not ruled:
+        return [tunnels[name] for name in config.device if name in tunnels]
     own = dict(config.by_kind).get(world.intent.uplink_kind)
     if own is None or ("tunnel.prefer" in config.locked and of_kind not in config.locked):
         own, of_kind = config.prefer, "tunnel.prefer"

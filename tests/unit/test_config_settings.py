@@ -13,7 +13,7 @@ from aovpnd.config import settings
 from aovpnd.core.view import preferred
 from aovpnd.doors import Openers, WhileConnected
 from aovpnd.inquiries import EndpointPolicy, Pinned
-from aovpnd.model import Config, Enabled, Lan, Origin, TemporaryAccessPolicy
+from aovpnd.model import Config, Enabled, Intent, Lan, Origin, TemporaryAccessPolicy
 from aovpnd.tunnel import Endpoint
 from tests.unit.imports import ROOT
 from tests.unit.test_config_tunnels import SMALLEST
@@ -68,6 +68,7 @@ def test_nothing_is_a_configuration(files: Files) -> None:
         "tunnel.ethernet": ("", "built-in", None),
         "tunnel.wifi": ("", "built-in", None),
         "tunnel.mobile": ("", "built-in", None),
+        "tunnel.device": ("", "built-in", None),
         "temporary_access.enabled": ("true", "built-in", None),
         "temporary_access.duration": ("3min", "built-in", None),
         "temporary_access.max": ("1h", "built-in", None),
@@ -158,9 +159,22 @@ def test_kinds_of_uplinks(files: Files) -> None:
     files.write("state/choice.toml", '[tunnel]\nmobile = "home"\n')
 
     assert (found.prefer, found.by_kind) == (("office",), (("wifi", ("home",)), ("mobile", ("slim", "office"))))
-    assert preferred(found, "mobile") == ("tunnel.mobile", ("slim", "office"))
-    assert preferred(found, "ethernet") == preferred(found, "") == ("tunnel.prefer", ("office",))
+    assert preferred(found, Intent(uplink_kind="mobile")) == ("tunnel.mobile", ("slim", "office"))
+    for kind in ("ethernet", ""):
+        assert preferred(found, Intent(uplink_kind=kind)) == ("tunnel.prefer", ("office",))
     assert any("users cannot choose this" in line for line in files.check()), files.check()
+
+
+def test_device(files: Files) -> None:
+    """While nobody is logged in: an order, or none at all, which is another thing than not to say so."""
+    files.write("etc/aovpnd.toml", '[tunnel]\ndevice = ["slim", "office"]\n')
+    ordered = files.load()
+    files.write("etc/aovpnd.toml", "[tunnel]\ndevice = []\n")
+    none = files.load()
+    files.write("etc/aovpnd.toml", "[tunnel]\ndevice = 5\n")
+
+    assert (ordered.device, none.device, Config().device) == (("slim", "office"), (), None)
+    assert any("etc/aovpnd.toml:2: tunnel.device" in line for line in files.check()), files.check()
 
 
 def test_users_choose_a_tunnel_and_nothing_else(files: Files) -> None:

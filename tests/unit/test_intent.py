@@ -9,9 +9,8 @@ import pytest
 
 from aovpnd.core import intent as memory
 from aovpnd.core.decide import decide
-from aovpnd.core.view import order
 from aovpnd.doors import Door, Openers, WhileConnected
-from aovpnd.gateways import Gateways, Left, Provoked, Why
+from aovpnd.gateways import Provoked
 from aovpnd.model import (
     Block,
     Config,
@@ -327,40 +326,6 @@ def test_nobody_connects_otherwise_than_policy_says() -> None:
 
     _, answer = memory.update(ruled, Intent(chosen="home"), HOME_NET, Connect())
     assert answer == Answer("connecting by work")
-
-
-BY_KIND: Final = replace(TWO, prefer=("work",), by_kind=(("mobile", ("home", "work")),))
-
-
-def test_kinds_of_uplinks_have_orders_of_their_own() -> None:
-    """Each order begins with its first; without an uplink the last one's stays, and so does what the user named."""
-    carried = Intent(gateways=Gateways("work", (Left("home", Why.SILENT, 1.0, 99.0),)), uplink_kind="mobile")
-    modem = replace(HOME_NET, links=tuple(replace(link, kind="wwan", name="wwan0") for link in HOME_NET.links))
-
-    at_home = memory.settle(BY_KIND, carried, HOME_NET)
-    away = memory.settle(BY_KIND, at_home, replace(HOME_NET, main=()))
-    outside = memory.settle(BY_KIND, replace(away, uplink_kind="wifi"), modem)
-
-    assert (at_home.uplink_kind, at_home.gateways.carrier, at_home.gateways.left) == ("wifi", None, ())
-    assert [spec.name for spec in order(BY_KIND, at_home)] == ["work"]
-    assert away.uplink_kind == "wifi"
-    assert outside.uplink_kind == "mobile"
-    assert [spec.name for spec in order(BY_KIND, outside)] == ["home", "work"]
-    assert [spec.name for spec in order(BY_KIND, replace(outside, chosen="work"))] == ["work"]
-
-
-def test_a_policy_for_one_kind() -> None:
-    """It holds on that kind alone; one for all kinds is not got around by an order for one that is no policy."""
-    one = replace(BY_KIND, locked=frozenset({"tunnel.mobile"}))
-    every = replace(BY_KIND, locked=frozenset({"tunnel.prefer"}))
-    away = Intent(uplink_kind="mobile")
-
-    assert memory.update(one, away, HOME_NET, Connect("work"))[1] == Refusal(
-        "policy", "policy says that the tunnel is home, then work", "aovpnctl connect"
-    )
-    assert memory.update(one, Intent(uplink_kind="wifi"), HOME_NET, Connect("home"))[1] == Answer("connecting by home")
-    assert [spec.name for spec in order(every, away)] == ["work"]
-    assert [spec.name for spec in order(replace(every, locked=every.locked | one.locked), away)] == ["home", "work"]
 
 
 def test_a_broken_file_does_not_make_another_the_only_one() -> None:

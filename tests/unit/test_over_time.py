@@ -59,6 +59,8 @@ CONFIGS: Final = (
     Config((NAMED, HOME), prefer=("work", "home")),
     Config(),
     Config((WORK,), locked=frozenset({"lan.allow"})),
+    Config((HOME, WORK), prefer=("work",), device=("home",)),
+    Config((WORK,), device=()),
 )
 GATEWAY, OTHER, LIE = map(ip_address, ("192.0.2.1", "192.0.2.2", "198.51.100.66"))
 ANSWERS: Final[tuple[dict[str, tuple[Address, ...]], ...]] = ({}, {VPN: (GATEWAY,)}, {VPN: (LIE, OTHER)}, {VPN: ()})
