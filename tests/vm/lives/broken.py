@@ -41,7 +41,8 @@ exit 0
 @dataclass(frozen=True, slots=True)
 class Damage:
     """What is wrong with a laptop. ``connects``: its tunnel comes up all the same; otherwise ``network`` says whether
-    it joins a network at all.
+    it joins a network, where it does not with what its ``console`` has to say; without that, nobody knows: network
+    managers wait for a guard, and go on where that one fails quickly.
     """
 
     files: Mapping[str, Entry] = field(default_factory=dict)
@@ -66,8 +67,8 @@ DAMAGES: Final[Mapping[str, Damage]] = {
     "/var read-only": Damage({"/etc/fstab": text("/var /var none bind,ro 0 0\n")}, connects=True),
     "the daemon masked": Damage({f"{_UNITS}/{names.UNIT}": Symlink("/dev/null")}),
     "the daemon fails": Damage({"/usr/sbin/aovpnd": text("#!/bin/false\n", 0o755)}),
-    "the guard fails": Damage({"/usr/sbin/aovpnd-guard": text("#!/bin/false\n", 0o755)}, connects=True),
-    "no Python": Damage(_NO_PYTHON),
+    "the guard fails": Damage({"/usr/sbin/aovpnd-guard": text("#!/bin/false\n", 0o755)}, network=False),
+    "no Python": Damage(_NO_PYTHON, network=False),
     "no nft": Damage({"/usr/sbin/nft": text("#!/bin/false\n", 0o755)}, network=False, console=_SHUT),
     "early boot's ruleset damaged": Damage(
         {"/usr/lib/aovpnd/lockdown.nft": text("table inet aovpnd {\n")}, network=False, console=_SHUT

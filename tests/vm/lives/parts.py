@@ -93,7 +93,7 @@ def broken(stage: Stage, life: Life, _random: Random) -> Life:
             back_s = wait_works(laptop)
         elif damage.network:
             laptop.wait_online(laptop.built_in(), DEADLINE_S)
-        else:
+        elif damage.console:
             _wait_console(laptop, damage.console)
             if laptop.machine.run("systemctl", "is-active", "-q", "systemd-networkd").code == 0:
                 lost = "a network manager runs"
