@@ -9,6 +9,7 @@ import json
 from contextlib import ExitStack
 from dataclasses import dataclass, field
 from enum import StrEnum
+from pathlib import Path
 from types import TracebackType
 from typing import Any, Final, Self
 
@@ -41,6 +42,8 @@ class Manager(StrEnum):
 
     NETWORK_MANAGER = "NetworkManager"
     NETWORKD = "systemd-networkd"
+    IFUPDOWN = "networking"
+    DHCPCD = "dhcpcd"
 
 
 _CONNECTIVITY: Final = f"""[connectivity]
@@ -56,6 +59,15 @@ IPv6AcceptRA=yes
 RouteMetric={metric}
 [IPv6AcceptRA]
 RouteMetric={metric}
+"""
+_INTERFACES: Final = """auto lo {first}
+iface lo inet loopback
+iface wlan0 inet dhcp
+    metric 600
+iface wlan0 inet6 auto
+iface eth0 inet dhcp
+    metric 100
+iface eth0 inet6 auto
 """
 METRICS: Final = {"wlan0": 600, "eth0": 100}
 FLUSHER: Final = "firewall.service"
@@ -97,6 +109,11 @@ def furniture(manager: Manager) -> Tree:
                 "NetworkManager.service": "/dev/null",
             }
             return networks | {f"{_UNITS}/{name}": Symlink(target) for name, target in wanted.items()}
+        case Manager.IFUPDOWN:
+            # A cable without carrier is nothing to wait for at boot.
+            return {"/etc/network/interfaces": text(_INTERFACES.format(first="wlan0"))}
+        case Manager.DHCPCD:
+            return {}  # as Debian has it: every link that there is
 
 
 def cards_before_a_boot(world: World) -> None:
@@ -116,6 +133,7 @@ class Booted:
     system: Container
     boot: Watch
     """What left from before the first process until the tunnel worked."""
+    manager: Manager
     _stack: ExitStack
     started: dict[str, int] = field(default_factory=dict)
     """When a few units became active in that boot, in microseconds."""
@@ -123,8 +141,11 @@ class Booted:
     """Warnings of our units in that boot."""
 
     @classmethod
-    def power_on(cls, suite: str, manager: Manager) -> Self:
-        """Boot a laptop at home, the product installed and enabled; returns when its tunnel works."""
+    def power_on(cls, suite: str, manager: Manager, *, root: Path | None = None, more: Tree | None = None) -> Self:
+        """Boot a laptop at home, the product installed and enabled; returns when its tunnel works.
+
+        ``root``: another Debian than the containers' own; ``more``: files besides.
+        """
         with ExitStack() as stack:
             net = stack.enter_context(Protected.build(tunnel=False, start=False))
             world = net.world
@@ -132,11 +153,11 @@ class Booted:
             for link in world.links:
                 world.laptop.udev_rule(link)  # a container has no udev; the virtual machines of tests/vm have
             conf = text(world.laptop.tunnel_conf, 0o600)
-            files = {**installed(ENABLED), **furniture(manager), TUNNEL: conf}
+            files = {**installed(ENABLED), **furniture(manager), TUNNEL: conf, **(more or {})}
             with net.watch() as boot:
                 world.attach("wlan0", "home")
-                system = stack.enter_context(Container.boot(world.laptop.host, suite, files))
-                laptop = cls(net, system, boot, stack)
+                system = stack.enter_context(Container.boot(world.laptop.host, suite, files, root=root))
+                laptop = cls(net, system, boot, manager, stack)
                 system.wait_booted()
                 laptop.wait_works()
                 boot.everybody_tries()
@@ -219,12 +240,19 @@ class Booted:
         """Leave the network of a link and join another.
 
         NetworkManager believes in a carrier's loss after some seconds only; it is told, as by somebody who chooses
-        another network.
+        another network. ifupdown looks at no carriers, it is told always.
         """
         self.world.detach(link)
+        if self.manager is Manager.IFUPDOWN:
+            self.system.run("ifdown", "--force", link)
         self.world.attach(link, site)
-        if self.system.active(f"{Manager.NETWORK_MANAGER}.service"):
-            self.system.check("nmcli", "--wait", "0", "connection", "up", link)
+        match self.manager:
+            case Manager.NETWORK_MANAGER:
+                self.system.check("nmcli", "--wait", "0", "connection", "up", link)
+            case Manager.IFUPDOWN:
+                self.system.check("ifup", link)
+            case Manager.NETWORKD | Manager.DHCPCD:
+                pass
 
     def back_on_the_bus(self) -> None:
         """Restart those that a new bus does not have any more: they run, and whoever asks for them waits 25 s."""

@@ -88,7 +88,7 @@ def test_from_installation_to_purge(bare: tuple[Protected, Container]) -> None:
     assert [system.active(unit) for unit in (names.UNIT, names.GUARD_UNIT, BUS_UNIT)] == [False, False, True]
     assert system.run("dpkg", "--verify", "aovpnd").stdout == ""
     assert "there is no tunnel yet, and nothing is protected" in system.run("aovpnctl", "status").stdout
-    laptop = Booted(net, system, before, ExitStack())
+    laptop = Booted(net, system, before, Manager.NETWORK_MANAGER, ExitStack())
 
     # the first tunnel
     assert "nothing leaves outside the tunnel any more" in system.check("aovpnctl", "import", "/root/home.conf")

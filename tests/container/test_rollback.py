@@ -88,7 +88,7 @@ def machine(nspawn: None, suite: str, tmp_path_factory: pytest.TempPathFactory) 
         system.wait_booted()
         with net.watch() as watch:
             apt(system, OLD)
-        laptop = Booted(net, system, watch, ExitStack())
+        laptop = Booted(net, system, watch, Manager.NETWORK_MANAGER, ExitStack())
         system.check("aovpnctl", "import", "/root/home.conf")
         laptop.wait_works()
         yield laptop

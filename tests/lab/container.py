@@ -114,7 +114,7 @@ _NSPAWN_ENVIRONMENT: Final = {
     "SYSTEMD_NSPAWN_UNIFIED_HIERARCHY": "1",
     "SYSTEMD_NSPAWN_API_VFS_WRITABLE": "network",  # /proc/sys/net: this machine's own is another
 }
-_LAYERS: Final[dict[tuple[str, int], Path]] = {}
+_LAYERS: Final[dict[tuple[Path, int], Path]] = {}
 
 
 @dataclass(frozen=True, slots=True)
@@ -169,10 +169,13 @@ class Container:
     _stack: contextlib.ExitStack
 
     @classmethod
-    def boot(cls, host: Host, suite: str, files: Tree, disk: Path | None = None) -> Self:
+    def boot(
+        cls, host: Host, suite: str, files: Tree, disk: Path | None = None, *, root: Path | None = None
+    ) -> Self:
         """Boot a suite with ``files`` laid over it, in the network of ``host``; returns when its systemd has started.
 
         ``disk``: that of a closed container which was booted with the same files; what it has written is there.
+        ``root``: a root directory of that suite with other packages (`rootdir.rootdir`) in place of `image`.
         What an earlier container left in that network (links, addresses, rulesets) is still there. LabError when
         nspawn does not get that far.
         """
@@ -180,13 +183,14 @@ class Container:
         number = sum(1 for _ in host.dir.glob("container*")) + 1
         directory = host.dir / f"container{number}"
         with contextlib.ExitStack() as stack:
-            lower = _layer(suite, files, host.dir.parent)
-            root = stack.enter_context(_overlay(directory, (lower, image(suite)), disk))
+            base = root or image(suite)
+            lower = _layer(base, files, host.dir.parent)
+            mounted = stack.enter_context(_overlay(directory, (lower, base), disk))
             cgroup = stack.enter_context(_cgroup(f"{host.dir.parent.name}-{number}"))
             command = [
                 *program(image(suite), "systemd-nspawn"),
                 *_NSPAWN,
-                f"--directory={root}",
+                f"--directory={mounted}",
                 f"--hostname={host.name}",
             ]
             # Every name once: what is mounted for one that was killed stays until the world ends.
@@ -349,15 +353,15 @@ def _end(process: subprocess.Popen[bytes]) -> None:
 # -- its files ---------------------------------------------------------------------------------------------------------
 
 
-def _layer(suite: str, files: Tree, world_dir: Path) -> Path:
-    """A directory with ``files``, byte-compiled programs and the accounts, to be laid over a suite's root.
+def _layer(base: Path, files: Tree, world_dir: Path) -> Path:
+    """A directory with ``files``, byte-compiled programs and the accounts, to be laid over a root directory.
 
-    As a package's post-installation script leaves a system. Made once per suite and tree in this private world.
+    As a package's post-installation script leaves a system. Made once per root and tree in this private world.
     """
-    key = (suite, hash(frozenset(files.items())))
+    key = (base, hash(frozenset(files.items())))
     if key not in _LAYERS or not _LAYERS[key].is_dir():
-        directory = world_dir.parent / f"layer-{suite}-{len(_LAYERS)}"
-        with _overlay(directory, (image(suite),)) as root:
+        directory = world_dir.parent / f"layer-{base.name}-{len(_LAYERS)}"
+        with _overlay(directory, (base,)) as root:
             unpack({**_FURNITURE, **files}, root)
             packages = root / "usr/lib/python3/dist-packages"
             ours = [f"/{path.relative_to(root)}" for path in packages.glob("aovpnd")]

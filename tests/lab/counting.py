@@ -51,7 +51,9 @@ def nft_rules(endpoints: tuple[Endpoint, ...], ike: tuple[Address, ...] = ()) ->
     near = ", ".join(("fe80::/10", *(str(site.router6) for site in SITES)))
     ndp = "ip6 nexthdr icmpv6 ip6 hoplimit 255 icmpv6 code 0 icmpv6 type"
     sizes = "meta length . ip6 length"
-    dhcp = "@th,64,8 1 @th,1952,32 0x63825363 @th,1984,16 0x3501 @th,2000,8 { 1, 3, 4, 8 }"
+    dhcp = "@th,64,8 1 @th,1952,32 0x63825363"
+    dhcp_first = f"{dhcp} @th,1984,16 0x3501 @th,2000,8 {{ 1, 3, 4, 8 }}"
+    dhcp_second = f"{dhcp} @th,1984,16 0x3204 @th,2032,16 0x3501 @th,2048,8 {{ 1, 3, 4, 8 }}"
     dhcp6 = "@th,64,8 { 1, 3, 4, 5, 6, 8, 9, 11 }"
     return (
         # The kernel takes a tag out of a frame, and what it then calls the protocol is the one behind the tag.
@@ -61,7 +63,8 @@ def nft_rules(endpoints: tuple[Endpoint, ...], ike: tuple[Address, ...] = ()) ->
         # What is longer or shorter than its headers say is in clear, whatever it is: something may hide behind them.
         ("ip protocol udp meta length . ip length . udp length != @whole4", Kind.CLEAR),
         ("ip6 nexthdr udp meta length . ip6 length . udp length != @whole6", Kind.CLEAR),
-        (f"{_PLAIN4} ip daddr 255.255.255.255 udp sport 68 udp dport 67 {dhcp}", Kind.DHCP4),
+        (f"{_PLAIN4} ip daddr 255.255.255.255 udp sport 68 udp dport 67 {dhcp_first}", Kind.DHCP4),
+        (f"{_PLAIN4} ip daddr 255.255.255.255 udp sport 68 udp dport 67 {dhcp_second}", Kind.DHCP4),
         (f"ip6 nexthdr udp ip6 saddr fe80::/10 ip6 daddr ff02::1:2 udp sport 546 udp dport 547 {dhcp6}", Kind.DHCP6),
         (f"{ndp} 133 ip6 daddr ff02::2 {sizes} {{ 48 . 8, 56 . 16 }}", Kind.NDP),
         (f"{ndp} 135 ip6 daddr {{ ff02::1:ff00:0/104, {near} }} {sizes} {{ 64 . 24, 72 . 32 }}", Kind.NDP),

@@ -264,9 +264,9 @@ def _is_proper_eapol(row: dict[str, str]) -> bool:
 
 
 def _is_dhcp(row: dict[str, str]) -> bool:
-    """A client's message, which says first which one it is, as every client does."""
-    head = (row["dhcp.type"], row["dhcp.cookie"], row["dhcp.option.type"])
-    return head == ("1", "99.130.83.99", "53") and row["dhcp.option.dhcp"] in _DHCP_ASKS
+    """A client's message, which says first which one it is, as clients do; dhcpcd names an address before."""
+    is_asked = (row["dhcp.type"], row["dhcp.cookie"]) == ("1", "99.130.83.99")
+    return is_asked and row["dhcp.option.type"] in {"50", "53"} and row["dhcp.option.dhcp"] in _DHCP_ASKS
 
 
 def _is_ike(row: dict[str, str], room: int) -> bool:

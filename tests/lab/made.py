@@ -109,6 +109,9 @@ def _eapol(version: int = 1, kind: int = 1, length: int = 0, body: bytes = b"") 
     return _ether("01:80:c2:00:00:03", type=0x888E) / Raw(bytes([version, kind]) + length.to_bytes(2, "big") + body)
 
 
+_WANTED: Final = ("requested_addr", "192.168.10.77")
+
+
 def _dhcp(
     *,
     to: str = "255.255.255.255",
@@ -198,6 +201,7 @@ _PROPER: Final[tuple[tuple[str, Kind, Any], ...]] = (
     ("eapol response", Kind.EAPOL, _eapol(2, 0, 5, b"\2\1\0\5\1")),
     ("dhcp discover", Kind.DHCP4, _dhcp()),
     ("dhcp request", Kind.DHCP4, _dhcp(said=(("message-type", "request"), ("hostname", "x"), "end"))),
+    ("dhcp request of an address", Kind.DHCP4, _dhcp(said=(_WANTED, ("message-type", "request"), "end"))),
     ("dhcpv6 solicit", Kind.DHCP6, _dhcp6()),
     ("dhcpv6 information request", Kind.DHCP6, _dhcp6(DHCP6_InfoRequest(trid=7))),
     ("router solicitation", Kind.NDP, _rs()),
@@ -249,6 +253,8 @@ _NEAR_MISSES: Final[tuple[tuple[str, Any], ...]] = (
     ("dhcp: a server's answer", _dhcp(ports=(67, 68), op=2)),
     ("dhcp: an answer's op", _dhcp(op=2)),
     ("dhcp: no message type", _dhcp(said=(("hostname", "x"), "end"))),
+    ("dhcp: an address and no message type", _dhcp(said=(_WANTED, ("hostname", "x"), "end"))),
+    ("dhcp: an offer of an address", _dhcp(said=(_WANTED, ("message-type", "offer"), "end"))),
     ("dhcp: an offer", _dhcp(said=(("message-type", "offer"), "end"))),
     ("dhcp: a release by broadcast", _dhcp(said=(("message-type", "release"), "end"))),
     ("dhcp: text", _ether() / IP(src="0.0.0.0", dst="255.255.255.255") / UDP(sport=68, dport=67) / Raw(b"x" * 260)),
