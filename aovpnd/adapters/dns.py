@@ -90,7 +90,8 @@ class NameService:
 
     def resolvers(self) -> tuple[Address, ...]:
         """The network's resolvers, whoever is asked now."""
-        return resolvers(self._resolvconf.others() or self._file.users(), self._own, self.run)
+        others = self._resolvconf.others()
+        return resolvers(self._file.users() if others is None else others, self._own, self.run)
 
     def _mechanisms(self) -> tuple[Mechanism, ...]:
         users = parse(self._file.users())

@@ -65,11 +65,14 @@ class Resolvconf:
             raise ToolError(error.text, hint=_HINT) from error
         self._last = dns
 
-    def others(self) -> str:
-        """The records of everybody else, as one resolv.conf(5); "" when there are none, or resolvconf is not there."""
-        ours = set(self._ours())
+    def others(self) -> str | None:
+        """The records of everybody else, as one resolv.conf(5); None where resolvconf says nothing of them: it has no
+        records, or is not there. Where ours is the only one, its file is ours as well, and nobody else has said anything.
+        """
+        ours = self._ours()
         found = [path for path in self._records() if path not in ours]
-        return "\n".join(filter(None, map(_read, found[:_MOST])))
+        said = "\n".join(filter(None, map(_read, found[:_MOST])))
+        return said or ("" if ours and self.is_there() else None)
 
     def _name(self, link_name: str) -> str:
         record = names.RESOLVCONF_RECORD.format(link=link_name)

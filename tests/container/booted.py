@@ -69,6 +69,11 @@ iface eth0 inet dhcp
     metric 100
 iface eth0 inet6 auto
 """
+_DHCPCD: Final = """[Service]
+ExecStart=
+ExecStart=/usr/sbin/dhcpcd -q -b --nodev
+"""
+"""As Debian has it, on every link that there is; but nobody to ask which of them udev has seen: a container has none."""
 METRICS: Final = {"wlan0": 600, "eth0": 100}
 FLUSHER: Final = "firewall.service"
 _FLUSHER: Final = """[Unit]
@@ -113,7 +118,7 @@ def furniture(manager: Manager) -> Tree:
             # A cable without carrier is nothing to wait for at boot.
             return {"/etc/network/interfaces": text(_INTERFACES.format(first="wlan0"))}
         case Manager.DHCPCD:
-            return {}  # as Debian has it: every link that there is
+            return {f"{_UNITS}/dhcpcd.service.d/lab.conf": text(_DHCPCD)}
 
 
 def cards_before_a_boot(world: World) -> None:

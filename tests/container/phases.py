@@ -8,6 +8,7 @@ import itertools
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
+from dataclasses import dataclass
 from typing import Final
 
 from aovpnd import names
@@ -15,6 +16,7 @@ from aovpnd.adapters.state import BUDGET_FILE
 from tests.container.booted import Booted
 from tests.lab import plan
 from tests.lab.process import wait_for
+from tests.lab.sender_kinds import SenderKind
 from tests.netns.protected import PACKET, UNROUTED, Watch, names_of
 
 WINDOWS: Final = f"{names.STATE_DIR}/{BUDGET_FILE}"
@@ -67,11 +69,24 @@ def blocked(laptop: Booted) -> Iterator[Watch]:
         laptop.until_works(watch)
 
 
+@dataclass(slots=True)
+class Window:
+    """A window of temporary access, and the watch over it; when it was open (Unix time), once it is over."""
+
+    watch: Watch
+    opened: float = 0.0
+    closed: float = 0.0
+
+    def seen(self) -> set[str]:
+        """The names of the senders of whom the far side saw anything while it was open."""
+        return self.watch.seen(self.opened, self.closed)
+
+
 @contextmanager
-def window(laptop: Booted, *, link: str = "wlan0") -> Iterator[Watch]:
-    """A window of temporary access, without a tunnel. It opens what it should, for as long as it is there: ordinary
-    programs get out, packet sockets do not, and names are asked of the lease's resolvers alone; behind it nothing
-    leaves, nor before.
+def window(laptop: Booted, kinds: tuple[SenderKind, ...] = UNROUTED) -> Iterator[Window]:
+    """A window, without a tunnel, with senders of these ``kinds``. It opens what it should, for as long as it is there:
+    ordinary programs get out, packet sockets do not, and names are asked of the lease's resolvers alone; behind it
+    nothing leaves, nor before.
     """
     system = laptop.system
     system.check("systemctl", "stop", names.UNIT)
@@ -80,27 +95,26 @@ def window(laptop: Booted, *, link: str = "wlan0") -> Iterator[Watch]:
     system.check("aovpnctl", "disconnect")
     try:
         laptop.wait_phase("blocked")
-        with laptop.net.watch(UNROUTED, link=link) as watch:
+        with laptop.net.watch(kinds) as watch:
             watch.everybody_tries()
-            opened = time.time()
+            span = Window(watch, time.time())
             system.check("aovpnctl", "allow-temp", "5min")
             laptop.wait_phase("temporary-access")
             watch.everybody_tries()
-            yield watch
+            yield span
             watch.everybody_tries()
             if laptop.status()["temporary_access"] is not None:  # what happened may have ended it
                 system.check("aovpnctl", "allow-temp", "--cancel")
             laptop.wait_phase("blocked", "offline")
-            closed = time.time()
+            span.closed = time.time()
             watch.everybody_tries()
-        watch.assert_silence(end=opened)
-        watch.assert_silence(start=closed)
-        seen = watch.seen(opened, closed)
-        assert seen >= OPENED, OPENED - seen
-        assert not seen & (DNS | names_of(PACKET)), seen
-        asked = {
-            frame.what.partition(" to ")[2] for frame in watch.recording.clear(opened, closed) if ":udp:dns " in frame.what
-        }
+        watch.assert_silence(end=span.opened)
+        watch.assert_silence(start=span.closed)
+        seen = span.seen()
+        assert seen >= OPENED & names_of(kinds), OPENED - seen
+        assert not seen & names_of(kinds) & (DNS | names_of(PACKET)), seen
+        clear = watch.recording.clear(span.opened, span.closed)
+        asked = {frame.what.partition(" to ")[2] for frame in clear if ":udp:dns " in frame.what}
         sites = (plan.HOME, plan.CAFE)
         assert asked <= {f"{router} port 53" for site in sites for router in (site.router4, site.router6)}
     finally:

@@ -5,6 +5,7 @@ import pytest
 
 from aovpnd import names
 from tests.container.booted import Booted
+from tests.container.phases import answered_by, window
 from tests.lab import plan
 from tests.lab.frames import Kind
 from tests.lab.process import wait_for
@@ -113,3 +114,14 @@ def test_networkd_is_killed(networkd: Booted) -> None:
         networkd.until_works(watch)
 
     assert rules(networkd) == 2
+
+
+def test_networkd_in_temporary_access(networkd: Booted) -> None:
+    """In a window it reloads and starts anew, which takes our rules away: the window stays what it is, and closes."""
+    with window(networkd) as span:
+        networkd.system.check("networkctl", "reload")
+        networkd.system.check("systemctl", "restart", "systemd-networkd.service")
+        span.watch.until("our rules", lambda: rules(networkd) == 2)
+        if networkd.status()["temporary_access"] is not None:
+            assert networkd.net.address_outside(4) == plan.HOME.wan4
+            assert answered_by(networkd) == str(plan.HOME.router4)

@@ -32,27 +32,28 @@ _ADDED: Final = {
     Root.GUESTS: _WITH_RESOLVED
     | {
         *("busybox-static", "ca-certificates", "curl", "dnsmasq-base"),
-        *("docker.io", "iptables"),
+        *("docker-cli", "docker.io", "iptables"),
         *("libvirt-clients", "libvirt-daemon-system"),
         *("lxc", "uidmap"),
         *("crun", "fuse-overlayfs", "netavark", "passt", "podman", "slirp4netns"),
     },
     Root.TUNNELS: _WITH_RESOLVED | {"avahi-daemon", "avahi-utils", "curl", "openvpn", "strongswan-swanctl"},
 }
-_MORE: Final = {(Root.GUESTS, "trixie"): {"docker-cli"}}
-"""What has become a package of its own."""
+NEWEST: Final = SUITES[-1]
+_LARGE: Final = frozenset({Root.GUESTS, Root.TUNNELS})
+"""Made of the newest suite alone."""
 
 
-def root(kind: Root, suite: str) -> Path:
+def root(kind: Root, suite: str = NEWEST) -> Path:
     """Return the root directory of a kind; make it when it is not cached. Needs root. Raises RootdirError."""
-    return rootdir(suite, {*_ADDED[kind], *_MORE.get((kind, suite), ()), *debian_packages()})
+    return rootdir(suite, {*_ADDED[kind], *debian_packages()})
 
 
 def main() -> int:
     """Make all of them."""
     try:
-        for suite in SUITES:
-            for kind in Root:
+        for kind in Root:
+            for suite in (NEWEST,) if kind in _LARGE else SUITES:
                 print(root(kind, suite))
     except RootdirError as error:
         print(f"error: {error}", file=sys.stderr)

@@ -241,6 +241,19 @@ def test_resolvconf(openresolv: Machine) -> None:
     assert service.observe(LINKS) == DnsState((Mechanism.RESOLVCONF,))
 
 
+def test_resolvconf_has_our_record_alone(openresolv: Machine) -> None:
+    """Before there is a lease, the file that resolvconf writes is of the tunnel's servers: they are never taken for the
+    network's, also not by a daemon that has just started.
+    """
+    service = openresolv.names()
+    (openresolv.records / "wlan0.dhclient").unlink()
+    service.observe(LINKS)
+    service.ensure(DNS)
+    assert str(DNS.servers[0]) in openresolv.conf.read_text()
+    assert service.resolvers() == ()
+    assert openresolv.names().resolvers() == ()
+
+
 def test_resolvconf_after_a_crash(openresolv: Machine) -> None:
     """A record that an earlier daemon left is found by its name, whatever its link was called."""
     (openresolv.records / "aovpn3.aovpnd").write_text("nameserver 10.64.0.1\n", encoding="utf-8")
