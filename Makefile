@@ -68,6 +68,10 @@ test-vm-smoke: ## only the virtual machines: Debian 12's and 13's kernels from p
 test-containers: ## only the containers: whole Debians 12 and 13 with their systemd, D-Bus, polkit, resolved
 	@tools/in-lab --container python3 -m pytest tests/container $(ARGS)
 
+.PHONY: test-neighbours
+test-neighbours: ## other programs beside ours, as Debian packages them: network managers, guests, tunnels, printers
+	@tools/in-lab --neighbours env AOVPND_NEIGHBOURS=all python3 -m pytest tests/neighbours $(ARGS)
+
 .PHONY: test-exhaustive
 test-exhaustive: setup ## the small world whole, all 70,000 situations of it; make test asks about some
 	@AOVPND_EXHAUSTIVE=1 .venv/bin/python3 -m pytest -n 2 tests/unit/test_no_leak.py tests/unit/test_convergence.py $(ARGS)

@@ -73,7 +73,7 @@ _DHCPCD: Final = """[Service]
 ExecStart=
 ExecStart=/usr/sbin/dhcpcd -q -b --nodev
 """
-"""As Debian has it, on every link that there is; but nobody to ask which of them udev has seen: a container has none."""
+"""As Debian has it, on every link that there is; but udev, which is not in a container, is not asked for them."""
 METRICS: Final = {"wlan0": 600, "eth0": 100}
 FLUSHER: Final = "firewall.service"
 _FLUSHER: Final = """[Unit]

@@ -169,9 +169,7 @@ class Container:
     _stack: contextlib.ExitStack
 
     @classmethod
-    def boot(
-        cls, host: Host, suite: str, files: Tree, disk: Path | None = None, *, root: Path | None = None
-    ) -> Self:
+    def boot(cls, host: Host, suite: str, files: Tree, disk: Path | None = None, *, root: Path | None = None) -> Self:
         """Boot a suite with ``files`` laid over it, in the network of ``host``; returns when its systemd has started.
 
         ``disk``: that of a closed container which was booted with the same files; what it has written is there.
