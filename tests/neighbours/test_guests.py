@@ -1,19 +1,21 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
 """The real container programs of Debian 13, each with a guest: where it gets, in every phase."""
 
+import sys
 from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager, contextmanager
 from typing import Final
 
 import pytest
 
+from aovpnd import names
 from tests.audits.neighbours import namespace
-from tests.container.booted import Booted, Manager
+from tests.container.booted import TUNNEL, Booted, Manager
 from tests.container.phases import blocked, window
 from tests.lab import plan
 from tests.lab.container import ALICE
 from tests.lab.frames import Kind
-from tests.lab.process import wait_for
+from tests.lab.process import stop, wait_for
 from tests.neighbours.guests import SLEEP, Guest, guests_pid, judge
 from tests.neighbours.roots import NEWEST, Root, root
 
@@ -113,11 +115,11 @@ def addressed(laptop: Booted, there: Guest, link: str) -> Iterator[None]:
     inside = "ip addr add 10.7.7.2/24 dev host0; ip link set host0 up; ip route add default via 10.7.7.1"
     host.run(*there.prefix(), "sh", "-ec", inside)
     nat = "type nat hook postrouting priority 100; ip saddr 10.7.7.0/24 masquerade;"
-    host.run("nft", "-f", "-", stdin=f"table ip zone {{ chain out {{ {nat} }}; }}")
+    laptop.system.check("nft", "-f", "-", stdin=f"table ip zone {{ chain out {{ {nat} }}; }}\n")
     try:
         yield
     finally:
-        host.run("nft", "delete", "table", "ip", "zone")
+        laptop.system.check("nft", "delete", "table", "ip", "zone")
 
 
 @contextmanager
@@ -172,6 +174,60 @@ def test_a_cable_without_a_bridge(laptop: Booted) -> None:
             there.sending(watch.senders.token),
         ):
             assert there.address_outside() == ""
+
+
+# -- docker build ------------------------------------------------------------------------------------------------------
+CA: Final = f"{ROOTFS}/ca.pem"
+SMALL: Final = 1280
+"""The smallest MTU that IPv6 allows, which is what a tunnel in a tunnel, or a mobile network, leaves."""
+MEGABYTE: Final = 1 << 20
+_DOCKERFILE: Final = """FROM scratch
+COPY . /
+RUN ["/usr/bin/curl", "-sS", "--max-time", "20", "--cacert", "/ca.pem", "--connect-to", "::{name}:443", \
+  "--output", "/page", "--write-out", "got %{{size_download}} in %{{time_total}} s\\n", "https://{portal}/paced?bytes={size}"]
+"""
+
+
+@pytest.fixture
+def small(laptop: Booted) -> Iterator[Booted]:
+    """Its tunnel has the smallest MTU; the internet has a site that speaks TLS."""
+    world, system = laptop.world, laptop.system
+    certificate, key = (str(world.dir / file) for file in ("portal.pem", "portal.key"))
+    site = world.internet.spawn(sys.executable, "-m", "tests.netns.tls_site", certificate, key, log="tls")
+    system.write(CA, (world.dir / "ca.pem").read_text(encoding="ascii"))
+    system.write(TUNNEL, world.laptop.tunnel_conf.replace("[Peer]", f"MTU = {SMALL}\n[Peer]"), 0o600)
+    system.check("systemctl", "reload", names.UNIT)
+    wait_for("the small tunnel", lambda: f"mtu {SMALL}" in system.check("ip", "link", "show", "aovpn0"))
+    laptop.wait_works()
+    system.check("systemctl", "restart", "docker.service")  # whom to ask for names it reads when it makes a container
+    try:
+        yield laptop
+    finally:
+        stop(site)
+        system.write(TUNNEL, world.laptop.tunnel_conf, 0o600)
+        system.check("systemctl", "reload", names.UNIT)
+        laptop.wait_works()
+
+
+def build(laptop: Booted) -> tuple[int, str]:
+    """``docker build`` of an image that fetches a page: exit status, and what it said."""
+    text = _DOCKERFILE.format(name=plan.WEB_NAME, portal=plan.PORTAL_NAME, size=MEGABYTE)
+    words = ("docker", "build", "--no-cache", "--file", "-", ROOTFS)
+    done = laptop.system.run(*words, stdin=text, timeout_s=120)
+    return done.returncode, done.stdout + done.stderr
+
+
+def test_docker_build(small: Booted) -> None:
+    """It finds the name by the tunnel and loads the page over TLS, all of it, and nothing of it is seen; blocked it
+    fails, and nothing is seen.
+    """
+    with small.net.nothing_leaves():
+        status, said = build(small)
+        assert (status, f"got {MEGABYTE} in" in said) == (0, True), said
+    with blocked(small):
+        status, said = build(small)
+        assert status != 0
+        assert "Could not resolve host" in said, said
 
 
 # -- programs of a user ------------------------------------------------------------------------------------------------
