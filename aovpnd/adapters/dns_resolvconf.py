@@ -67,7 +67,7 @@ class Resolvconf:
 
     def others(self) -> str | None:
         """The records of everybody else, as one resolv.conf(5); None where resolvconf says nothing of them: it has no
-        records, or is not there. Where ours is the only one, its file is ours as well, and nobody else has said anything.
+        records, or is not there. Where ours is the only one, its file is ours as well, and nobody has said anything.
         """
         ours = self._ours()
         found = [path for path in self._records() if path not in ours]

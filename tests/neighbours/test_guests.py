@@ -12,6 +12,7 @@ from aovpnd import names
 from tests.audits.neighbours import namespace
 from tests.container.booted import TUNNEL, Booted, Manager
 from tests.container.phases import blocked, window
+from tests.container.test_doctor import codes, examined, wrong
 from tests.lab import plan
 from tests.lab.container import ALICE
 from tests.lab.frames import Kind
@@ -174,6 +175,16 @@ def test_a_cable_without_a_bridge(laptop: Booted) -> None:
             there.sending(watch.senders.token),
         ):
             assert there.address_outside() == ""
+
+
+def test_doctor(laptop: Booted) -> None:
+    """All of these programs are met, and there is nothing to do."""
+    with docker(laptop):
+        found = examined(laptop)
+    assert wrong(laptop, found) == set(), found
+    assert codes(found, "info") >= {f"neighbour-{name}" for name in ("docker", "libvirt", "lxc")}
+    with nspawn(laptop):
+        assert "neighbour-nspawn" in codes(examined(laptop), "info")
 
 
 # -- docker build ------------------------------------------------------------------------------------------------------

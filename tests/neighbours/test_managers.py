@@ -15,6 +15,7 @@ from tests.container.phases import (
     names_fail_at_once,
     window,
 )
+from tests.container.test_doctor import codes, examined, wrong
 from tests.lab import plan
 from tests.lab.container import SUITES
 from tests.lab.frames import Kind
@@ -34,12 +35,18 @@ class Kit:
     """What the daemon says that it tells of the tunnel's servers."""
     client: str
     """The DHCP client's program."""
+    met: frozenset[str]
+    """By whom the doctor says that it is managed: ends of the findings' codes."""
 
 
 KITS: Final = {
-    "ifupdown-dhclient-resolvconf": Kit(Root.RESOLVCONF, Manager.IFUPDOWN, "resolvconf", "dhclient"),
-    "dhcpcd-openresolv": Kit(Root.OPENRESOLV, Manager.DHCPCD, "resolvconf", "dhcpcd"),
-    "ifupdown-dhcpcd": Kit(Root.PLAIN, Manager.IFUPDOWN, "resolv.conf", "dhcpcd"),
+    "ifupdown-dhclient-resolvconf": Kit(
+        Root.RESOLVCONF, Manager.IFUPDOWN, "resolvconf", "dhclient", frozenset({"ifupdown", "dhclient", "resolvconf"})
+    ),
+    "dhcpcd-openresolv": Kit(
+        Root.OPENRESOLV, Manager.DHCPCD, "resolvconf", "dhcpcd", frozenset({"dhcpcd", "resolvconf"})
+    ),
+    "ifupdown-dhcpcd": Kit(Root.PLAIN, Manager.IFUPDOWN, "resolv.conf", "dhcpcd", frozenset({"ifupdown", "dhcpcd"})),
 }
 
 
@@ -135,3 +142,11 @@ def test_temporary_access(laptop: Booted) -> None:
         laptop.roam("home")
         wait_for("home's lease", lambda: leads_to(laptop, plan.HOME), deadline_s=60)
     wait_for("names by the tunnel", lambda: by_the_tunnel(laptop))
+
+
+def test_doctor(laptop: Booted, kit: Kit) -> None:
+    """It meets exactly these, and finds nothing to do."""
+    found = examined(laptop)
+    assert wrong(laptop, found) == set(), found
+    met = {code.removeprefix("neighbour-") for code in codes(found, "info") if code.startswith("neighbour-")}
+    assert met == kit.met

@@ -9,6 +9,7 @@ import pytest
 
 from tests.container.booted import Booted, Manager
 from tests.container.phases import OURS, blocked, window
+from tests.container.test_doctor import examined, wrong
 from tests.lab import plan
 from tests.lab.process import wait_for
 from tests.neighbours.roots import NEWEST, Root, root
@@ -69,6 +70,7 @@ def test_connected(laptop: Booted, program: str) -> None:
         with TUNNELS[program](laptop) as beside:
             watch.everybody_tries()
             assert not answers(laptop, beside.inside)
+            assert wrong(laptop, examined(laptop)) - {"rule-ahead"} == beside.found
             codes = {problem["code"] for problem in laptop.status()["problems"]}
             if beside.ahead:
                 assert "rule-ahead" in codes

@@ -61,6 +61,8 @@ class Beside:
     inside: str
     ahead: bool = False
     takes_all: bool = False
+    found: frozenset[str] = frozenset({"foreign-tunnel"})
+    """What the doctor says of it."""
 
 
 @contextmanager
@@ -119,7 +121,7 @@ def openvpn(laptop: Booted) -> Iterator[Beside]:
     system.check("systemctl", "start", f"openvpn@{OFFICE}.service")
     try:
         wait_for("OpenVPN's routes", lambda: "0.0.0.0/1" in system.check("ip", "route"), deadline_s=20)
-        yield Beside("10.9.0.1", takes_all=True)
+        yield Beside("10.9.0.1", takes_all=True, found=frozenset({"foreign-tunnel", "vpn-beside"}))
     finally:
         system.check("systemctl", "stop", f"openvpn@{OFFICE}.service")
         stop(server)

@@ -203,6 +203,7 @@ CASES: Final[dict[str, tuple[Verdict, dict[str, Any]]]] = {
     **{
         f"neighbour-{one.code}": (Verdict.INFO, {"units": _units(one.units[0].replace("@", "@x.service"))})
         for one in NEIGHBOURS
+        if one.units
     },
     **{
         f"neighbour-{one.code}, by its process": (Verdict.INFO, {"processes": _runs(one.programs[0])})
@@ -254,6 +255,7 @@ UNLIKE: Final[dict[str, dict[str, Any]]] = {
         "egress": None,
     },
     "neighbour-printers": {"printers": ("Office",), "configuration": Configuration(lan="allow")},
+    "neighbour-nspawn": {"units": (Unit("systemd-nspawn@guest.service", "loaded", "inactive"),)},
     "neighbour-docker": {"units": (Unit("docker.service", "not-found", "inactive"),)},
     "vpn-beside": {
         "enabled": WELL.enabled | {"wg-quick.target"},
