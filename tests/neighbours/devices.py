@@ -12,6 +12,7 @@ import threading
 from collections.abc import Callable
 from typing import Final
 
+import dns.exception
 import dns.flags
 import dns.message
 import dns.name
@@ -29,7 +30,10 @@ _TTL_S: Final = 120
 
 def answer(query: bytes, address: str) -> bytes:
     """What the printer says to a question by mDNS; b"" when it is not meant."""
-    asked = dns.message.from_wire(query)
+    try:
+        asked = dns.message.from_wire(query)
+    except dns.exception.DNSException:
+        return b""  # others speak there as well
     if asked.flags & dns.flags.QR or not any(str(one.name).endswith((SERVICE, HOST)) for one in asked.question):
         return b""
     said = dns.message.Message(id=0)
@@ -55,7 +59,11 @@ def found(query: bytes, address: str) -> bytes:
 
 def serve_group(group: tuple[str, int], address: str, reply: Callable[[bytes, str], bytes], *, to_group: bool) -> None:
     """Answer what is asked of a multicast group, to all of it or to who asked."""
-    with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as sock:
+    with (
+        socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as sock,
+        socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as unicast,
+    ):
+        unicast.bind((address, 0))
         sock.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
         sock.bind(("", group[1]))
         membership = struct.pack("=4s4s", socket.inet_aton(group[0]), socket.inet_aton(address))
@@ -66,7 +74,10 @@ def serve_group(group: tuple[str, int], address: str, reply: Callable[[bytes, st
         while True:
             query, asker = sock.recvfrom(9000)
             if said := reply(query, address):
-                sock.sendto(said, group if to_group else asker)
+                if to_group:
+                    sock.sendto(said, group)
+                else:
+                    unicast.sendto(said, asker)
 
 
 def serve_port(port: int, address: str) -> None:

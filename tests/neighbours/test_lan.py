@@ -26,12 +26,16 @@ DEVICE: Final = f"{plan.HOME.lan4}.50"
 NEAR: Final = tuple(map(ip_network, (f"{plan.HOME.lan4}.0/24", "fe80::/10", "fc00::/7")))
 GROUPS: Final = {*map(ip_address, ("224.0.0.251", "239.255.255.250", "255.255.255.255", "ff02::fb", "ff02::1:3"))}
 """Where the open LAN lets packets go to: docs/security.md."""
+# By the link of the local network, as browsers and players search: who names none searches behind the tunnel.
 _SEARCH: Final = f"""
 import socket
 sock = socket.socket(socket.AF_INET, socket.SOCK_DGRAM)
 sock.settimeout(2)
+near = socket.socket(socket.AF_INET, socket.SOCK_DGRAM)
 lines = ("M-SEARCH * HTTP/1.1", "HOST: {SSDP[0]}:{SSDP[1]}", 'MAN: "ssdp:discover"', "MX: 1", "ST: {TELEVISION}")
 try:
+    near.connect(("{DEVICE}", 9))
+    sock.setsockopt(socket.IPPROTO_IP, socket.IP_MULTICAST_IF, socket.inet_aton(near.getsockname()[0]))
     sock.sendto("\\r\\n".join((*lines, "", "")).encode(), {SSDP})
     print(sock.recvfrom(2048)[1][0])
 except OSError as error:

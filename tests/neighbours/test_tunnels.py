@@ -77,7 +77,7 @@ def test_connected(laptop: Booted, program: str) -> None:
                 assert laptop.net.address_outside(4) == ""
             else:
                 assert "rule-ahead" not in codes
-                assert laptop.works()
+                laptop.wait_works()
         laptop.until_works(watch)
     watch.assert_silence()
 

@@ -20,7 +20,7 @@ _STATIC: Final = "-----BEGIN OpenVPN Static key V1-----\n{key}\n-----END OpenVPN
 _CLIENT: Final = f"""dev {OFFICE}
 dev-type tun
 proto udp
-remote {plan.WEB4} {VPN_PORT}
+remote {plan.ECHO4} {VPN_PORT}
 ifconfig 10.9.0.2 10.9.0.1
 cipher AES-256-CBC
 secret office.key
@@ -112,7 +112,7 @@ def openvpn(laptop: Booted) -> Iterator[Beside]:
     key = _STATIC.format(key="\n".join(secrets.token_hex(16) for _ in range(16)))
     (world.dir / f"{OFFICE}.key").touch(0o600)
     (world.dir / f"{OFFICE}.key").write_text(key, encoding="ascii")
-    script = _SERVER.format(address=plan.WEB4, port=VPN_PORT)
+    script = _SERVER.format(address=plan.ECHO4, port=VPN_PORT)
     place = str(root(Root.TUNNELS))
     words = ("unshare", "--mount", "sh", "-ec", script, "sh", place, str(world.dir))
     server = world.internet.spawn(*words, log="openvpn", env={"ROOT": place})
