@@ -238,7 +238,7 @@ def _resolver_files(case: tuple[bytes, bytes, bytes, bytes]) -> str:
     text = users.decode("utf-8", "replace")
     others = Resolvconf(run / "resolvconf").others()
     found = resolvers.resolvers(text, (), run)
-    found += resolvers.resolvers(others, (), run)
+    found += resolvers.resolvers(others or "", (), run)
     assert len(found) <= 32
     assert not any(address.is_loopback or address.is_multicast or address.is_unspecified for address in found)
     assert not any("%" in str(address) for address in found)

@@ -32,7 +32,7 @@ def answer(query: bytes, address: str) -> bytes:
     """What the printer says to a question by mDNS; b"" when it is not meant."""
     try:
         asked = dns.message.from_wire(query)
-    except dns.exception.DNSException:
+    except (dns.exception.DNSException, ValueError):
         return b""  # others speak there as well
     if asked.flags & dns.flags.QR or not any(str(one.name).endswith((SERVICE, HOST)) for one in asked.question):
         return b""

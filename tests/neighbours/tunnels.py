@@ -55,7 +55,7 @@ ip link del {OFFICE}
 @dataclass(frozen=True, slots=True)
 class Beside:
     """A tunnel that is up beside ours: an address in its own network; whether its rules stand before ours, so that what
-    programs send is led into it and refused; and whether it leads everything into itself where ours does not.
+    programs send is led into it and refused; and whether it leads everything into itself, our tunnel's packets too.
     """
 
     inside: str
@@ -107,7 +107,9 @@ def _second(laptop: Booted) -> tuple[Gateway, str]:
 
 @contextmanager
 def openvpn(laptop: Booted) -> Iterator[Beside]:
-    """OpenVPN by Debian's unit, which leads the internet into itself by two routes of the main table."""
+    """OpenVPN by Debian's unit, which leads the internet into itself by two routes of the main table. Our tunnel's own
+    packets go by that table too, and so into it.
+    """
     world, system = laptop.world, laptop.system
     key = _STATIC.format(key="\n".join(secrets.token_hex(16) for _ in range(16)))
     (world.dir / f"{OFFICE}.key").touch(0o600)
