@@ -14,7 +14,7 @@ from xdist.remote import Producer
 from xdist.scheduler import LoadScopeScheduling
 
 _COMPUTE = ("tests/unit/", "tests/fuzz/")
-_MACHINES = ("tests/container/", "tests/bus/", "tests/netns/test_ike", "tests/vm/")
+_MACHINES = ("tests/container/", "tests/bus/", "tests/neighbours/", "tests/netns/test_ike", "tests/vm/")
 _ASIDE = 15
 
 # A machine that is busy is no fault of the test.
