@@ -6,12 +6,15 @@ import pytest
 from aovpnd import names
 from tests.container.booted import Booted
 from tests.container.phases import answered_by, window
+from tests.container.test_asking import NETWORK_MANAGER
+from tests.container.test_doctor import codes, examined
 from tests.lab import plan
 from tests.lab.frames import Kind
 from tests.lab.process import wait_for
 
 pytestmark = [pytest.mark.container, pytest.mark.root, pytest.mark.slow]
 
+CHECK = (*NETWORK_MANAGER, "ConnectivityCheckEnabled")
 OUR_RULE = f"lookup {names.ROUTE_TABLE}"
 
 
@@ -66,6 +69,23 @@ def test_network_manager_leaves_the_tunnel_alone(laptop: Booted) -> None:
     with laptop.net.nothing_leaves() as watch:
         laptop.system.run("nmcli", "device", "disconnect", "aovpn0")
         laptop.until_works(watch)
+
+
+def test_network_manager_reports_full(laptop: Booted) -> None:
+    """Connected, NetworkManager takes the network for whole, since its check is off. Somebody who turns that on gets
+    another answer, for it asks beside the tunnel, and the doctor says why.
+    """
+    system = laptop.system
+    full = ("nmcli", "networking", "connectivity")
+    wait_for("NetworkManager to report full", lambda: system.check(*full).strip() == "full")
+    assert system.check(*full, "check").strip() == "full"
+    try:
+        system.check("busctl", "set-property", *CHECK, "b", "true")
+        wait_for("another answer", lambda: system.check(*full, "check").strip() != "full")
+        assert "neighbour-connectivity" in codes(examined(laptop), "info")
+    finally:
+        system.check("busctl", "set-property", *CHECK, "b", "false")
+    wait_for("NetworkManager to report full", lambda: system.check(*full).strip() == "full")
 
 
 # -- systemd-networkd --------------------------------------------------------------------------------------------------
