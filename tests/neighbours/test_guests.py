@@ -183,7 +183,7 @@ def test_doctor(laptop: Booted) -> None:
         found = examined(laptop)
     assert wrong(laptop, found) == set(), found
     assert codes(found, "info") >= {f"neighbour-{name}" for name in ("docker", "libvirt", "lxc")}
-    with nspawn(laptop):
+    with nspawn(laptop, "--network-zone=lab"):
         assert "neighbour-nspawn" in codes(examined(laptop), "info")
 
 
