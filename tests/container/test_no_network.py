@@ -38,7 +38,7 @@ def damaged(nspawn: None, suite: str) -> Iterator[Booted]:
             system = stack.enter_context(Container.boot(net.lab.host, suite, files))
             system.wait_booted()
             watch.everybody_tries()
-        yield Booted(net, system, watch, ExitStack())
+        yield Booted(net, system, watch, Manager.NETWORK_MANAGER, ExitStack())
 
 
 def test_no_network_without_the_block(damaged: Booted) -> None:

@@ -48,7 +48,7 @@ def old(nspawn: None, tmp_path: Path) -> Iterator[tuple[Booted, Tree]]:
             system = stack.enter_context(Container.boot(net.lab.host, release.OLD, files))
             system.wait_booted()
             system.check(*APT, "install", "/root/aovpnd.deb", timeout_s=_LONG_S)
-        laptop = Booted(net, system, watch, ExitStack())
+        laptop = Booted(net, system, watch, Manager.NETWORK_MANAGER, ExitStack())
         system.check("aovpnctl", "import", "/root/home.conf")
         laptop.wait_works()
         yield laptop, files
@@ -72,6 +72,6 @@ def test_the_next_debian(old: tuple[Booted, Tree]) -> None:
         cards_before_a_boot(net.world)
         with Container.boot(net.lab.host, release.OLD, files, disk=system.disk) as again:
             again.wait_booted()
-            booted = Booted(net, again, watch, ExitStack())
+            booted = Booted(net, again, watch, Manager.NETWORK_MANAGER, ExitStack())
             booted.until_works(watch)
             assert "3.13" in again.check("/usr/bin/python3", "--version")
