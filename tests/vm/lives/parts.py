@@ -14,9 +14,9 @@ from tests.vm.guest.chatty import SENDERS
 from tests.vm.images import SUITES
 from tests.vm.laptop import BootedLaptop
 from tests.vm.lives import moving
-from tests.vm.lives.broken import DAMAGES
+from tests.vm.lives.broken import DAMAGES, Damage
 from tests.vm.lives.record import Life, Part
-from tests.vm.lives.stage import DEADLINE_S, UNBLOCKED, Stage, leaked, senders, wait_works
+from tests.vm.lives.stage import DEADLINE_S, UNBLOCKED, Stage, leaked, senders, status, wait_works
 from tests.vm.machine import MachineError
 
 ENDS: Final = (
@@ -93,19 +93,26 @@ def broken(stage: Stage, life: Life, _random: Random) -> Life:
             back_s = wait_works(laptop)
         elif damage.network:
             laptop.wait_online(laptop.built_in(), DEADLINE_S)
-        elif damage.console:
-            _wait_console(laptop, damage.console)
-            if laptop.machine.run("systemctl", "is-active", "-q", "systemd-networkd").code == 0:
-                lost = "a network manager runs"
-        # A card that nobody brings up sends nothing: the senders do it then, as root's programs can.
-        laptop.machine.check("ip", "link", "set", laptop.built_in(), "up")
+        else:
+            lost = _without_network(laptop, damage)
         laptop.wait_tried(laptop.built_in(), _OUTLIVING, DEADLINE_S)
         life = _judged(life, laptop, back_s=back_s, lost=lost)
     return replace(life, control=stage.control(life.suite, stage.configured))
 
 
-def _wait_console(laptop: BootedLaptop, words: str) -> None:
-    wait_for(f"{words!r} on the console", lambda: words in laptop.machine.console(1000), deadline_s=DEADLINE_S)
+def _without_network(laptop: BootedLaptop, damage: Damage) -> str:
+    """Wait for the block, early boot's or, as late as it comes, the daemon's. A card that nobody brings up sends nothing:
+    somebody does it then. Returns what is not as it should be.
+    """
+    machine = laptop.machine
+    if damage.console:
+        wait_for("words on the console", lambda: damage.console in machine.console(1000), deadline_s=DEADLINE_S)
+        wait_for("the daemon's block", lambda: status(laptop).get("protected"), deadline_s=DEADLINE_S, poll_s=0.5)
+    else:
+        machine.wait("early boot's block", "systemctl", "is-active", "-q", "aovpnd-lockdown", seconds=DEADLINE_S)
+    runs = machine.run("systemctl", "is-active", "-q", "systemd-networkd").code == 0
+    machine.check("ip", "link", "set", laptop.built_in(), "up")
+    return "a network manager runs" if runs and damage.console else ""
 
 
 # -- ends -------------------------------------------------------------------------------------------------------------
