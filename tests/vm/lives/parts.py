@@ -101,8 +101,8 @@ def broken(stage: Stage, life: Life, _random: Random) -> Life:
 
 
 def _without_network(laptop: BootedLaptop, damage: Damage) -> str:
-    """Wait for the block, early boot's or, as late as it comes, the daemon's. A card that nobody brings up sends nothing:
-    somebody does it then. Returns what is not as it should be.
+    """Wait for the block, early boot's or, as late as it comes, the daemon's. A card that nobody brings up sends
+    nothing: somebody does it then. Returns what is not as it should be.
     """
     machine = laptop.machine
     if damage.console:
