@@ -35,6 +35,9 @@ ROUTED_CHAIN: Final = "routed"
 """The one that they jump to otherwise: the stamp counts with a route."""
 PORT_CHAIN: Final = "port"
 """The same for ports of a bond or team, to which packets come without their route: the stamp counts."""
+LAYERS: Final = ("vlan", "ppp")
+"""Kinds of links that send by an Ethernet link what they have put something around. Where there are some, their names
+follow the chain's: ``routed_vlan``, ``routed_ppp``, ``routed_vlan_ppp``."""
 LINK_CHAIN_PREFIX: Final = "link_"
 """An egress base chain is called ``link_IFINDEX``."""
 

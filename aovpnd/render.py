@@ -134,6 +134,8 @@ def _match_words(match: Match) -> Iterable[str]:
 
 
 def _link_words(match: Match) -> Iterable[str]:
+    if match.ppp:  # behind PPPoE's six bytes; ahead of the frame's type, or nft 1.0.6 dies of it when it lists the rule
+        yield f"@nh,48,16 {_alternatives(f'{number:#06x}' for number in match.ppp)}"
     yield from _device_words("i", match.iif, match.iif_in)
     yield from _device_words("o", match.oif, match.oif_in)
     if match.mark is not None:
@@ -148,6 +150,8 @@ def _link_words(match: Match) -> Iterable[str]:
         yield f"vlan type {match.tagged}"
     if match.origin is not None:
         yield _ORIGIN_WORDS[match.origin]
+    if match.owner is not None:
+        yield f"meta skuid {match.owner}"
 
 
 def _packet_words(match: Match) -> Iterable[str]:

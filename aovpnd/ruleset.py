@@ -49,6 +49,8 @@ class Protocol(StrEnum):
     ARP = "arp"
     EAPOL = "0x888e"
     VLAN = "8021q"
+    PPPOE_DISCOVERY = "0x8863"
+    PPPOE_SESSION = "0x8864"
 
 
 class Framing(StrEnum):
@@ -63,6 +65,15 @@ class Origin(StrEnum):
 
     ROUTED = "routed"
     FRAMED = "a packet socket's frame"
+
+
+class Owner(StrEnum):
+    """Whose socket a packet is from, by nft's words. What the kernel made by itself has none: no rule can ask for that,
+    but one behind ``ANYBODY`` sees nothing else.
+    """
+
+    ROOT = "0"
+    ANYBODY = "!= 4294967295"
 
 
 class L4(StrEnum):
@@ -190,6 +201,9 @@ class Match:
     tagged: Protocol | None = None
     """The type behind an 802.1Q tag."""
     origin: Origin | None = None
+    owner: Owner | None = None
+    ppp: tuple[int, ...] = ()
+    """Protocols inside a PPPoE session (RFC 2516, section 4; IANA's PPP numbers)."""
     mark: Mark | None = None
     saddr: tuple[Network, ...] = ()
     daddr: tuple[Network, ...] = ()
@@ -207,6 +221,9 @@ class Match:
     gets the set, however late that is; this does not."""
 
     def __post_init__(self) -> None:
+        if self.ppp and self.protocol is not Protocol.PPPOE_SESSION:
+            msg = "a protocol inside a PPPoE session needs a session"
+            raise ValueError(msg)
         if (self.sport or self.dport) and not set(self.l4) & {L4.TCP, L4.UDP}:
             msg = "a port needs a protocol: mark and protocol and address and port (facts T7)"
             raise ValueError(msg)

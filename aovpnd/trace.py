@@ -15,6 +15,7 @@ from aovpnd.ruleset import (
     Match,
     Network,
     Origin,
+    Owner,
     Protocol,
     Rule,
     Ruleset,
@@ -49,6 +50,10 @@ class Packet:
     frame: Protocol | None = None
     tagged: Protocol | None = None
     origin: Origin = Origin.ROUTED
+    owner: Owner | None = None
+    """Whose socket it is from; ``ANYBODY`` is somebody who is not root."""
+    ppp: int = 0
+    """The protocol inside a PPPoE session."""
     sa: Address | None = None
     """Of an inner packet that ESP is about to take: the far end of its SA."""
     wall: float = 0.0
@@ -116,6 +121,8 @@ def _applies(ruleset: Ruleset, match: Match, packet: Packet, now: float) -> bool
         and (not match.frame or _frame(packet) in match.frame)
         and (match.tagged is None or match.tagged is packet.tagged)
         and (match.origin is None or match.origin is packet.origin)
+        and (match.owner is None or match.owner in {packet.owner, packet.owner and Owner.ANYBODY})
+        and (not match.ppp or packet.ppp in match.ppp)
         and (match.mark is None or packet.mark & match.mark.mask == match.mark.value)
         and _address_matches(match.saddr, packet.saddr)
         and _address_matches(match.daddr, packet.daddr)

@@ -11,7 +11,7 @@ from ipaddress import IPv4Address, IPv4Network, ip_network
 from typing import Final
 
 from aovpnd import names
-from aovpnd.links import Link, Side, sides
+from aovpnd.links import ARPHRD_ETHER, Link, Side, sides
 from aovpnd.render import render, render_chain
 from aovpnd.ruleset import (
     L4,
@@ -25,6 +25,7 @@ from aovpnd.ruleset import (
     Mark,
     Match,
     Origin,
+    Owner,
     Protocol,
     Rule,
     Ruleset,
@@ -41,6 +42,16 @@ _RS, _NS, _NA = 133, 135, 136
 _DHCP: Final = Match(daddr=(ip_network("255.255.255.255"),), l4=(L4.UDP,), sport=(68,), dport=(67,))
 _DHCPV6: Final = Match(saddr=(_LINK_LOCAL,), daddr=(ip_network("ff02::1:2"),), l4=(L4.UDP,), sport=(546,), dport=(547,))
 _IP: Final = (Protocol.IP, Protocol.IP6, Protocol.VLAN)
+_PPP_IP: Final = (0x0021, 0x0057)
+_PPP_CONTROL: Final = (0xC021, 0xC023, 0xC223, 0x8021, 0x8057)
+"""LCP, PAP, CHAP, IPCP and IPV6CP: how a PPP link comes up, who it is, and its addresses."""
+
+
+def _either(protocol: Protocol) -> tuple[Match, Match]:
+    """A frame of this type, and one behind the tag of a VLAN: behind a tag there may be anything, so look there too."""
+    plain = Match(protocol=protocol, frame=(protocol,))
+    return plain, replace(plain, frame=(Protocol.VLAN,), tagged=protocol)
+
 
 PORT: Final = Chain(
     names.PORT_CHAIN,
@@ -69,6 +80,10 @@ PORT: Final = Chain(
             Match(protocol=Protocol.EAPOL, frame=(Protocol.EAPOL,)),
             Verdict.ACCEPT,
             "802.1X, or the link never comes up",
+        ),
+        *(
+            Rule(replace(match, owner=Owner.ROOT), Verdict.ACCEPT, "PPPoE: the search for a session, by root's pppd")
+            for match in _either(Protocol.PPPOE_DISCOVERY)
         ),
         Rule(
             replace(_DHCP, frame=(Protocol.IP,)),
@@ -120,18 +135,59 @@ ROUTED: Final = Chain(names.ROUTED_CHAIN, tuple(map(_routed, PORT.rules)))
 """The same where packets still have their route."""
 
 
-def judging(unannounced: tuple[IPv4Address, ...] = ()) -> tuple[Chain, Chain]:
-    """`PORT` and `ROUTED`; with them, ARP does not name any of ``unannounced`` as who asks or answers.
+_LAYERS: Final = {
+    "vlan": tuple(
+        Rule(
+            Match(mark=_STAMPED, protocol=protocol, frame=(Protocol.VLAN,), tagged=protocol),
+            Verdict.ACCEPT,
+            "stamped by the last look on its way to a VLAN, which takes the route off",
+        )
+        for protocol in (Protocol.IP, Protocol.IP6)
+    ),
+    "ppp": (
+        *(
+            Rule(
+                replace(match, ppp=_PPP_IP, mark=_STAMPED),
+                Verdict.ACCEPT,
+                "stamped by the last look on its way to a PPP link, which takes the route off",
+            )
+            for match in _either(Protocol.PPPOE_SESSION)
+        ),
+        Rule(
+            Match(protocol=Protocol.PPPOE_SESSION, owner=Owner.ANYBODY),
+            Verdict.DROP,
+            "from a program's own socket, which takes no privilege (AF_PPPOX)",
+        ),
+        *(
+            Rule(replace(match, ppp=_PPP_CONTROL), Verdict.ACCEPT, "PPP's own words, from the kernel's PPP link alone")
+            for match in _either(Protocol.PPPOE_SESSION)
+        ),
+    ),
+}
+"""What links above an Ethernet link hand to it, by their kind (decision 49)."""
+_BY_LAYERS: Final = {
+    kinds: Chain(
+        "_".join((names.ROUTED_CHAIN, *kinds)),
+        (*(rule for kind in kinds for rule in _LAYERS[kind]), *ROUTED.rules),
+    )
+    for kinds in ((), *((kind,) for kind in names.LAYERS), names.LAYERS)
+}
+"""`ROUTED`, and with the layers that there are."""
+
+
+def judging(unannounced: tuple[IPv4Address, ...] = ()) -> tuple[Chain, ...]:
+    """`PORT` and `ROUTED`, the latter in each of its forms; with them, ARP does not name any of ``unannounced`` as who
+    asks or answers.
 
     Where an uplink has lost its address, the kernel asks in the name of any other link's (inet_select_addr, whatever
     arp_announce says), and the tunnel's would be shown to the network.
     """
+    chains = (PORT, *_BY_LAYERS.values())
     if not unannounced:
-        return PORT, ROUTED
+        return chains
     match = Match(protocol=Protocol.ARP, frame=(Protocol.ARP,), saddr=tuple(map(IPv4Network, unannounced)))
     silent = Rule(match, Verdict.DROP, "the tunnel's own address is no neighbour's business")
-    port, routed = (replace(chain, rules=(silent, *chain.rules)) for chain in (PORT, ROUTED))
-    return port, routed
+    return tuple(replace(chain, rules=(silent, *chain.rules)) for chain in chains)
 
 
 _MASTERS_WITHOUT_ROUTES: Final = frozenset({"bond", "team"})
@@ -165,7 +221,15 @@ def judges(links: Iterable[Link]) -> dict[Link, str]:
     """The outside links, each with the regular chain that judges what leaves by it."""
     links = tuple(links)
     masters = {link.index for link in links if link.kind in _MASTERS_WITHOUT_ROUTES}
-    return {link: names.PORT_CHAIN if link.master in masters else names.ROUTED_CHAIN for link in outside(links)}
+    kinds = {link.kind for link in links}
+    layered = _BY_LAYERS[tuple(kind for kind in names.LAYERS if kind in kinds)].name
+
+    def judge(link: Link) -> str:
+        if link.master in masters:
+            return names.PORT_CHAIN
+        return layered if link.arphrd == ARPHRD_ETHER else names.ROUTED_CHAIN
+
+    return {link: judge(link) for link in outside(links)}
 
 
 def egress_table(

@@ -8,6 +8,7 @@ page, is wrong. Plain on purpose: read it beside the page, section by section.
 `read` says what a situation is in the page's words; `allowed` answers from those words alone.
 """
 
+from collections.abc import Collection
 from dataclasses import dataclass
 from enum import Enum
 from ipaddress import IPv4Address, IPv6Address, ip_network
@@ -19,7 +20,7 @@ from aovpnd.inquiries import OpenLookUp
 from aovpnd.ipsec import Given, IPsec, TunnelSpec
 from aovpnd.links import ARPHRD_ETHER, ARPHRD_LOOPBACK, ARPHRD_NONE, OUR_LINK, SAFE_NAME, Link
 from aovpnd.model import Block, Config, Grant, Intent, Lan, Snapshot, TunnelState, Wish
-from aovpnd.ruleset import L4, Address, Device, Framing, Network, Origin, Protocol
+from aovpnd.ruleset import L4, Address, Device, Framing, Network, Origin, Owner, Protocol
 from aovpnd.trace import Packet
 from aovpnd.tunnel import Endpoint, Interface
 from tests.unit.spec_beside import Beside, apart, is_excluded, is_inside, is_lan_in, is_lan_out, private, unclaimed
@@ -514,8 +515,10 @@ def _is_link_setup_in(packet: Packet) -> bool:
     return packet.icmp_type in {135, 136} or (packet.icmp_type == 134 and is_inside(packet.saddr, LINK_LOCAL))
 
 
-def raw_allowed(packet: Packet, *, outside: bool) -> bool:
-    """Whether the guard's egress chains let out what passed no inet hook: packet sockets, macvlan, bridged guests."""
+def raw_allowed(packet: Packet, *, outside: bool, above: Collection[str] = ()) -> bool:
+    """Whether the guard's egress chains let out what passed no inet hook: packet sockets, macvlan, bridged guests;
+    ``above`` are the kinds of links there are that send by others.
+    """
     frame = packet.frame or packet.protocol  # what the frame itself says; a packet socket may lie about it
     if not outside or (packet.protocol is frame and frame in {Protocol.ARP, Protocol.EAPOL}):
         return True
@@ -523,6 +526,10 @@ def raw_allowed(packet: Packet, *, outside: bool) -> bool:
         return frame is Protocol.VLAN and packet.tagged is Protocol.ARP
     if packet.mark & names.STAMP and packet.framing is Framing.OTHER:
         return True
+    if packet.protocol in {Protocol.PPPOE_DISCOVERY, Protocol.PPPOE_SESSION}:
+        return _is_of_its_type(packet) and _pppoe_allowed(packet, above)
+    if "vlan" in above and packet.mark & names.STAMP and frame is Protocol.VLAN and packet.tagged is packet.protocol:
+        return packet.protocol in {Protocol.IP, Protocol.IP6}
     by_stack = packet.mark & names.STAMP and packet.origin is Origin.ROUTED
     if (
         by_stack
@@ -534,6 +541,22 @@ def raw_allowed(packet: Packet, *, outside: bool) -> bool:
         behind_tag = frame is Protocol.VLAN and packet.tagged is Protocol.IP
         return behind_tag and packet.daddr == BROADCAST and _is_dhcp_out(packet)
     return _is_dhcp_out(packet) or _is_discovery_out(packet, NONE)
+
+
+def _is_of_its_type(packet: Packet) -> bool:
+    """Whether an Ethernet frame, or what is behind its tag, is what its sender says."""
+    frame = packet.frame or packet.protocol
+    kind = packet.tagged if frame is Protocol.VLAN else frame
+    return packet.framing is Framing.ETHERNET and kind is packet.protocol
+
+
+def _pppoe_allowed(packet: Packet, above: Collection[str]) -> bool:
+    """The search for a session is root's; a session is the kernel's, and what is in it has been judged or is PPP's."""
+    if packet.protocol is Protocol.PPPOE_DISCOVERY:
+        return packet.owner is Owner.ROOT
+    judged = bool(packet.mark & names.STAMP) and packet.ppp in {0x0021, 0x0057}
+    control = packet.owner is None and packet.ppp in {0xC021, 0xC023, 0xC223, 0x8021, 0x8057}
+    return "ppp" in above and (judged or control)
 
 
 # Handshake.

@@ -108,6 +108,10 @@ FILES: Final = {
     ),
     "everything": Golden("Every permit at once, two uplinks, two bridges.", _everything),
     "guard": Golden("The guard's tables, with Docker's bridge and two cards.", lambda: rules.whole(DOCKERED.links)),
+    "guard_layered": Golden(
+        "The guard's tables, with a VLAN and PPP over Ethernet.",
+        lambda: rules.whole((*HOME_NET.links, Link(20, "office", "vlan"), Link(21, "ppp0", "ppp", arphrd=512))),
+    ),
 }
 
 

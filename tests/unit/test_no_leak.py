@@ -24,7 +24,7 @@ from aovpnd.core import firewall
 from aovpnd.guard import rules
 from aovpnd.links import Link, is_tunnel_shaped
 from aovpnd.model import GuardState, Phase
-from aovpnd.ruleset import L4, Chain, Device, Framing, Hook, Match, Origin, Protocol, Rule, Ruleset, Verdict
+from aovpnd.ruleset import L4, Chain, Device, Framing, Hook, Match, Origin, Owner, Protocol, Rule, Ruleset, Verdict
 from aovpnd.trace import Packet, verdict
 from tests.unit import spec
 from tests.unit.packets import ARRIVING, DEVICES, EVERYBODY4, LEAVING, THROUGH, by_link, packet
@@ -292,6 +292,18 @@ FRAMES: Final = (
     ),
     *(Packet(protocol=Protocol.IP, mark=mark, framing=Framing.OTHER) for mark in (0, names.STAMP)),
 )
+_PPPOE: Final = (Protocol.PPPOE_DISCOVERY, Protocol.PPPOE_SESSION)
+OVER_ETHERNET: Final = tuple(
+    Packet(protocol=claim, frame=frame, tagged=tagged, mark=mark, owner=owner, ppp=ppp)
+    for claim, frame, tagged, mark, owner, ppp in product(
+        _PPPOE,
+        (None, *_PPPOE, Protocol.VLAN, Protocol.IP),
+        (None, *_PPPOE, Protocol.IP),
+        (0, names.STAMP),
+        (None, *Owner),
+        (0x0021, 0x0057, 0x0031, 0x8021, 0x80FD, 0xC021),
+    )
+)
 
 
 def test_guard_lets_out_what_the_table_lets_out(answers: Answers) -> None:
@@ -331,11 +343,25 @@ def test_guard_stops_what_passes_no_other_hook(answers: Answers) -> None:
                 assert passes is spec.raw_allowed(frame, outside=outside), (situation, frame)
 
 
+@pytest.mark.parametrize("above", [(), ("vlan",), ("ppp",), ("vlan", "ppp")], ids=" and ".join)
+def test_what_links_hand_to_others(above: tuple[str, ...]) -> None:
+    """Where there is a VLAN or a PPP link, and nowhere else, an Ethernet link lets out what these have put around what
+    was judged, and what PPP itself has to say; all are asked anew when one comes.
+    """
+    links = (Link(1, "lo", arphrd=772), Link(2, "eth0"))
+    layered = (*links, *(Link(20 + number, f"up{number}", kind, arphrd=512) for number, kind in enumerate(above)))
+    egress = rules.egress_table(layered)
+    for frame in (replace(frame, oif=Device(2, "eth0")) for frame in (*FRAMES, *OVER_ETHERNET)):
+        passes = verdict(egress, Hook.EGRESS, frame)[0] is Verdict.ACCEPT
+        assert passes is spec.raw_allowed(frame, outside=True, above=above), frame
+    assert (rules.attached(links)[0][0] == rules.attached(layered)[0][0]) is (not above)
+
+
 def test_early_boot_believes_no_stamp() -> None:
     """Until the daemon has started nothing needs it: the page's exceptions leave, and nobody else, stamped or not."""
     card = Link(2, "wlan0")
     early = Ruleset("netdev", names.EARLY_TABLE, (rules.OUTSIDE, rules.link_chain(card, names.OUTSIDE_CHAIN)))
-    for frame in (replace(frame, oif=spec.device_of(card)) for frame in FRAMES):
+    for frame in (replace(frame, oif=spec.device_of(card)) for frame in (*FRAMES, *OVER_ETHERNET)):
         passes = verdict(early, Hook.EGRESS, frame)[0] is Verdict.ACCEPT
         assert passes is spec.raw_allowed(replace(frame, mark=0), outside=True), frame
 

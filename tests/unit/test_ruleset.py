@@ -352,6 +352,12 @@ def test_spelling_of_sets() -> None:
     ]
 
 
+def test_what_is_in_a_session_is_asked_of_a_session() -> None:
+    """PPP's protocol stands at a place where another frame has something else."""
+    with pytest.raises(ValueError, match="needs a session"):
+        Match(protocol=Protocol.IP, ppp=(0x0021,))
+
+
 @pytest.mark.parametrize("size", [0, -12, 65536])
 def test_segment_size_is_one(size: int) -> None:
     """A rule that nft would refuse, and with it the whole table, cannot be made."""
