@@ -5,7 +5,7 @@ from typing import Final
 
 from tests.lab.tree import Tree, text
 
-_PROFILES: Final = "/etc/NetworkManager/system-connections"
+PROFILES: Final = "/etc/NetworkManager/system-connections"
 _UPLINK: Final = """[connection]
 id={link}
 type=ethernet
@@ -26,4 +26,4 @@ def uplink(link: str, metric: int, *, ipv6: str = "") -> Tree:
 
 def profile(name: str, content: str) -> Tree:
     """A profile, where NetworkManager looks for it, root's alone: it ignores others."""
-    return {f"{_PROFILES}/{name}.nmconnection": text(content, 0o600)}
+    return {f"{PROFILES}/{name}.nmconnection": text(content, 0o600)}

@@ -34,7 +34,6 @@ PACKAGES: Final = (
     "kmod",
     "libcharon-extra-plugins",
     "libstrongswan-standard-plugins",
-    "linux-image-cloud-amd64",
     "nftables",
     "procps",  # kill, for ExecReload=
     "python3",
@@ -49,15 +48,24 @@ PACKAGES: Final = (
     "wireguard-tools",
 )
 """The network manager is systemd-networkd, which comes with systemd."""
+KERNEL: Final = "linux-image-cloud-amd64"
+"""The kernel of an image whose packages name no other: small, and quick to boot."""
+_KERNELS: Final = "linux-image-"
 LIFE: Final = (*debian_packages(), "dbus", "network-manager", "polkitd")
 """What a laptop has beside that its package can be installed on: `tests/vm/lives`, `make week`, `make bench-vm`."""
-MORE: Final[tuple[tuple[str, ...], ...]] = (LIFE,)
+UPLINKS: Final = (
+    *("linux-image-amd64", "hostapd", "iw", "wpasupplicant"),  # mac80211_hwsim: radios that are no hardware
+    *("ppp", "pppoe"),
+    *LIFE,
+)
+"""The kernel with every driver, and the programs of both ends of a link: `test_wifi`, `test_uplinks`."""
+MORE: Final[tuple[tuple[str, ...], ...]] = (LIFE, UPLINKS)
 """The sets of packages of the long runs, which `make test-vm` has made beside the plain images."""
 RECIPE: Final = "1"
 """Part of the cache key: raise it when the way an image is made changes."""
 
 _DISK_SIZE: Final = "3G"
-_BOOT_MODULES: Final = ("virtio_pci", "virtio_blk", "virtio_console", "ext4")
+_BOOT_MODULES: Final = ("virtio_pci", "virtio_blk", "virtio_console", "crc32c_generic", "ext4")
 _APPLETS: Final = ("sh", "mount", "insmod", "usleep", "cp", "sync", "chroot", "switch_root")
 _INIT: Final = Path(__file__).with_name("guest") / "init"
 
@@ -81,13 +89,15 @@ class Image:
 def image(suite: str, more: tuple[str, ...] = ()) -> Image:
     """Return the image of ``suite``, with ``more`` packages; make it when it is not cached. Needs root.
 
+    A kernel among ``more`` is there in the place of `KERNEL`.
     Several processes may ask at once. Raises ImageError or RootdirError.
     """
     if "INITRD" not in os.environ:
         os.environ["INITRD"] = (
             "No"  # kernel packages build no initramfs of their own: half a minute saved, never booted
         )
-    root = rootdir(suite, (*PACKAGES, *more))
+    kernel = () if any(name.startswith(_KERNELS) for name in more) else (KERNEL,)
+    root = rootdir(suite, (*PACKAGES, *kernel, *more))
     key = hashlib.sha256(f"{RECIPE}\n{root.name}\n{_DISK_SIZE}".encode()).hexdigest()[:12]
     place = CACHE / "machines" / f"{suite}-{key}"
     if not place.is_dir():

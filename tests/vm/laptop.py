@@ -1,11 +1,11 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
 """A booted laptop in the lab's world: chatty from before its systemd, recorded from its first instruction."""
 
+import base64
 import json
 import secrets
-import struct
 from collections import Counter
-from collections.abc import Iterator, Mapping
+from collections.abc import Mapping
 from contextlib import ExitStack
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -21,6 +21,7 @@ from tests.lab.world import World
 from tests.vm.guest.chatty import SENDERS, UNBOUND
 from tests.vm.images import Image
 from tests.vm.machine import Card, Machine, MachineError
+from tests.vm.pcap import frames_of
 
 
 @dataclass(frozen=True, slots=True)
@@ -33,6 +34,20 @@ class Cards:
 
 CARDS: Final = Cards(Card("builtin", "tap0", "02:00:00:00:01:00"), Card("hotplug", "tap1", "02:00:00:00:01:01"))
 CONTROL_CARDS: Final = Cards(Card("builtin", "tap2", "02:00:00:00:02:00"), Card("hotplug", "tap3", "02:00:00:00:02:01"))
+
+
+@dataclass(frozen=True, slots=True)
+class Plugged:
+    """A card that is there at power-on, and the network that its cable leads to (``home`` for the lab's ``br-home``).
+
+    What is in the machine without being the laptop's, the far end of a cable for instance, is not recorded.
+    """
+
+    card: Card
+    network: str
+    recorded: bool = True
+
+
 ENOUGH: Final = 10
 """Attempts of every sender by which a test believes that it has tried."""
 
@@ -89,11 +104,12 @@ class BootedLaptop:
         *,
         clock: str = "utc",
         kernel: str = "",
+        more: tuple[Plugged, ...] = (),
         disk: Path | None = None,
         memory: int = 512,
     ) -> Self:
-        """Switch the laptop on, its card in the home network, with ``files`` laid over its system; the other words are
-        `Machine`'s. Returns when its agent answers, which is before systemd.
+        """Switch the laptop on, its card in the home network, with ``files`` laid over its system; ``more`` are cards
+        besides, the other words are `Machine`'s. Returns when its agent answers, which is before systemd.
         """
         token = secrets.token_bytes(16)
         number = sum(1 for _ in world.air.dir.glob("machine*")) + 1
@@ -103,7 +119,7 @@ class BootedLaptop:
             image,
             directory,
             enter=world.air.prefix(),
-            cards=(cards.built_in,),
+            cards=(cards.built_in, *(other.card for other in more)),
             overlay={**furniture(token, cards), **files},
             clock=clock,
             kernel=kernel,
@@ -114,6 +130,10 @@ class BootedLaptop:
         laptop._stack.enter_context(machine)
         try:
             laptop._join(cards.built_in, "home")
+            for other in more:
+                if other.recorded:
+                    laptop._record(other.card)
+                laptop.cable(other.card, other.network)
             machine.start()
             machine.wait_agent()
         except BaseException:
@@ -123,11 +143,28 @@ class BootedLaptop:
 
     def _join(self, card: Card, site: str) -> None:
         """Connect a card's tap with a network; the recorders stand before anything can pass."""
+        self._record(card)
+        self.cable(card, site)
+
+    def _record(self, card: Card) -> None:
         recorder = self.world.record(card.tap, ike=plan.IKE_GATEWAYS)
         self._stack.enter_context(recorder)
         self._recorders.append(recorder)
         self._cards.append(card)
-        self.world.attach(card.tap, site)
+
+    def cable(self, card: Card, network: str) -> None:
+        """Lay a card's cable to another network."""
+        self.world.air.ip(f"link set {card.tap} master br-{network} up")
+
+    def put(self, path: str, content: str | bytes, mode: int = 0o600) -> None:
+        """Write a file in the running machine, in place of what is there."""
+        data = content.encode() if isinstance(content, str) else content
+        script = 'mkdir -p "$(dirname "$1")" && base64 -d >"$1.new" && chmod "$2" "$1.new" && mv "$1.new" "$1"'
+        self.machine.check("sh", "-c", script, "put", path, f"{mode:o}", stdin=base64.b64encode(data).decode())
+
+    def get(self, path: str) -> bytes:
+        """Read a file of the running machine."""
+        return base64.b64decode(self.machine.check("base64", "-w0", path))
 
     def plug_card(self) -> str:
         """Plug a second card in, in the café's network; return its name, when udev has finished with it."""
@@ -191,7 +228,7 @@ class BootedLaptop:
         recordings = [recorder.recording(self.token) for recorder in self._recorders]
         for card, recording in zip(self._cards, recordings, strict=True):
             seen = sorted(frame.length for frame in recording.frames)
-            sent = sorted(_frame_lengths(self.machine.recording(card)))
+            sent = sorted(map(len, frames_of(self.machine.recording(card))))
             if seen != sent:
                 raise LabError(f"{card.tap}: QEMU sent {len(sent)} frames, {len(seen)} were seen behind it")
             frames += recording.frames
@@ -225,13 +262,3 @@ def bound_senders() -> frozenset[int]:
 def clear_kinds(recording: Recording) -> Counter[Kind]:
     """Frames on the allow-list, by class: a laptop that sends nothing at all would prove nothing."""
     return Counter(frame.kind for frame in recording.frames if frame.kind is not Kind.CLEAR)
-
-
-def _frame_lengths(path: Path) -> Iterator[int]:
-    """The length of every frame of a pcap file as QEMU writes it (little-endian, microseconds)."""
-    data = path.read_bytes()
-    at = 24
-    while at + 16 <= len(data):
-        (length,) = struct.unpack_from("<I", data, at + 8)
-        yield length
-        at += 16 + length
