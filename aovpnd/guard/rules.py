@@ -164,7 +164,7 @@ _LAYERS: Final = {
         ),
     ),
 }
-"""What links above an Ethernet link hand to it, by their kind (decision 49)."""
+"""What links above an Ethernet link hand to it, by their kind (decision 51)."""
 _BY_LAYERS: Final = {
     kinds: Chain(
         "_".join((names.ROUTED_CHAIN, *kinds)),
