@@ -64,6 +64,10 @@ test-vm: ## booted laptops, many times: boots, broken boots, ends, upgrades, sle
 test-vm-smoke: ## only the virtual machines: Debian 12's and 13's kernels from power-on
 	@tools/in-lab --vm python3 -m pytest tests/vm $(ARGS)
 
+.PHONY: test-vm-kernel
+test-vm-kernel: ## the leak suite's core on kernels with WireGuard and ESP of their own; hours, goes on where it was; docs/kernels.md
+	@tools/in-lab --vm-kernel python3 -m tests.vm.kernels --write docs/kernels.md $(ARGS)
+
 .PHONY: test-containers
 test-containers: ## only the containers: whole Debians 12 and 13 with their systemd, D-Bus, polkit, resolved
 	@tools/in-lab --container python3 -m pytest tests/container $(ARGS)

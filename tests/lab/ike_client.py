@@ -24,6 +24,7 @@ exec chroot /run/lab-root /usr/sbin/charon-systemd "$@"
 """It becomes charon, in the namespace that it is called in: the same process, so that signals reach it. It sees the
 machine's /run.
 """
+_CHARON: Final = Path("/usr/sbin/charon-systemd")
 _KEYS: Final = "/etc/aovpnd/keys"
 _METHODS: Final = {
     way: tuple("certificate" if asked == "pubkey" else asked for asked in rounds) for way, rounds in ROUNDS.items()
@@ -101,7 +102,9 @@ def install(laptop: Laptop, given: Account, name: str = "tunnel") -> Path:
 
 
 def install_charon(host: Host) -> None:
-    """Give a machine the program charon-systemd, in /usr/sbin, where Debian has it."""
+    """Give a machine the program charon-systemd, in /usr/sbin, where Debian has it and may have put it already."""
+    if _CHARON.exists():
+        return
     place = host.dir / "sbin"
     place.mkdir()
     (place / "charon-systemd").write_text(_PROGRAM, encoding="ascii")

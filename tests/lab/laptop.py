@@ -14,7 +14,7 @@ from typing import Any, Final
 
 from tests.lab import plan
 from tests.lab.host import Host
-from tests.lab.process import LabError, stop, wait_for
+from tests.lab.process import SLOW, LabError, stop, wait_for
 
 BIN: Final = Path(sys.executable).parent
 """Where the programs under test are: beside the Python that runs the lab (.venv/bin)."""
@@ -185,7 +185,7 @@ supersede dhcp-rebinding-time {self.lease_s * 85 // 100};
         path = self.host.dir / "wg0.conf"
         path.touch(0o600)
         path.write_text(text, encoding="utf-8")
-        status = self.host.spawn("wg-quick", verb, str(path), log="wg-quick").wait(20)
+        status = self.host.spawn("wg-quick", verb, str(path), log="wg-quick").wait(20 * SLOW)
         if status:
             raise LabError(f"wg-quick {verb} failed: {(self.host.dir / 'wg-quick.log').read_text()[-600:]}")
 
@@ -312,5 +312,5 @@ supersede dhcp-rebinding-time {self.lease_s * 85 // 100};
 
     def curl(self, url: str, *arguments: str, timeout_s: float = 5.0) -> subprocess.CompletedProcess[str]:
         """Fetch a page as an ordinary user, names resolved as the laptop resolves them; never raises."""
-        command = ("curl", "-sS", "--max-time", f"{timeout_s:g}", *arguments, url)
+        command = ("curl", "-sS", "--max-time", f"{timeout_s * SLOW:g}", *arguments, url)
         return self.host.run(*command, check=False, uid=plan.USER, timeout_s=timeout_s + 5)

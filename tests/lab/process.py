@@ -1,13 +1,18 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
 """Waiting for conditions, and running programs with errors one can read."""
 
+import os
 import subprocess
 import time
 from collections.abc import Callable, Sequence
-from typing import TypeVar
+from typing import Final, TypeVar
 
 T = TypeVar("T")
 POLL_S = 0.01
+SLOW: Final = float(os.environ.get("AOVPND_LAB_SLOW", "1"))
+"""How many times slower than an ordinary one this machine is: the lab's deadlines are as much longer, its polite
+senders as much rarer. What a test measures is not stretched.
+"""
 
 
 class LabError(Exception):
@@ -15,7 +20,10 @@ class LabError(Exception):
 
 
 def wait_for(what: str, condition: Callable[[], T], *, deadline_s: float = 30.0, poll_s: float = POLL_S) -> T:
-    """Call ``condition`` until it returns something true, and return that; LabError after ``deadline_s`` seconds."""
+    """Call ``condition`` until it returns something true, and return that; LabError after ``deadline_s`` seconds, as
+    many times longer as the machine is `SLOW`.
+    """
+    deadline_s *= SLOW
     end = time.monotonic() + deadline_s
     while True:
         value = condition()
@@ -34,7 +42,10 @@ def run(
     timeout_s: float = 30.0,
     env: dict[str, str] | None = None,
 ) -> subprocess.CompletedProcess[str]:
-    """Run a program to its end with text in and out; LabError with its standard error when ``check`` and it failed."""
+    """Run a program to its end with text in and out; LabError with its standard error when ``check`` and it failed, or
+    when it is not done in time, which is as many times longer as the machine is `SLOW`.
+    """
+    timeout_s *= SLOW
     try:
         done = subprocess.run(
             list(command), input=stdin or "", capture_output=True, text=True, check=False, timeout=timeout_s, env=env
@@ -47,11 +58,13 @@ def run(
 
 
 def stop(process: subprocess.Popen[bytes], *, grace_s: float = 3.0) -> int:
-    """End a program that we started: SIGTERM, after ``grace_s`` seconds SIGKILL; returns its exit status."""
+    """End a program that we started: SIGTERM, after ``grace_s`` seconds SIGKILL; returns its exit status. On a `SLOW`
+    machine the grace is longer.
+    """
     if process.poll() is None:
         process.terminate()
         try:
-            process.wait(grace_s)
+            process.wait(grace_s * SLOW)
         except subprocess.TimeoutExpired:
             process.kill()
     return process.wait()

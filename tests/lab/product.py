@@ -66,12 +66,12 @@ def installed(enabled: Iterable[str] = ()) -> dict[str, Entry]:
     return tree
 
 
-def debian_packages() -> tuple[str, ...]:
-    """The Debian packages that the product needs: the first part of tools/packages.txt, in its order."""
+def debian_packages(part: str = "the product") -> tuple[str, ...]:
+    """The Debian packages of a part of tools/packages.txt, in its order: by default those that the product needs."""
     found: list[str] = []
     lines = iter((CHECKOUT / "tools" / "packages.txt").read_text(encoding="utf-8").splitlines())
     for line in lines:
-        if line == "# the product":
+        if line.startswith(f"# {part}"):
             break
     for line in lines:
         if not line:

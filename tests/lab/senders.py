@@ -18,7 +18,7 @@ from tests.lab import plan
 from tests.lab.beacon import NOT_OPEN, RECORD
 from tests.lab.frames import TOKEN_BYTES
 from tests.lab.laptop import Laptop
-from tests.lab.process import LabError, stop
+from tests.lab.process import SLOW, LabError, stop
 from tests.lab.sender_kinds import BY_NUMBER, KINDS, SenderKind
 
 
@@ -65,7 +65,16 @@ class Senders:
             report = laptop.host.dir / f"beacon-{secrets.token_hex(4)}"
             report.touch()
             report.chmod(0o666)
-            command = (sys.executable, "-m", "tests.lab.beacon", token.hex(), str(rate), link, str(report), *names)
+            command = (
+                sys.executable,
+                "-m",
+                "tests.lab.beacon",
+                token.hex(),
+                str(rate / SLOW),
+                link,
+                str(report),
+                *names,
+            )
             process = laptop.host.spawn(*command, uid=uid, net_raw=net_raw, log="beacon", stdout=subprocess.PIPE)
             processes.append(process)
             reports.append(report)

@@ -12,7 +12,7 @@ from typing import Final
 from tests.lab import dnsmasq, plan
 from tests.lab.host import Host
 from tests.lab.plan import Site
-from tests.lab.process import run, stop, wait_for
+from tests.lab.process import SLOW, run, stop, wait_for
 
 _NAT: Final = """
 table inet router {
@@ -92,7 +92,7 @@ class Router:
         text = f"tun-device nat64\nipv4-addr {self.site.lan4}.1\nprefix {self.site.nat64}::/96\n"
         text += f"dynamic-pool {inside}\nipv6-addr {self.site.lan6}:1::64\n"
         (host.dir / "run" / "tayga.conf").write_text(text, encoding="utf-8")
-        host.spawn("tayga", "-c", "/run/tayga.conf", "--mktun", chroot=True, log="tayga").wait(10)
+        host.spawn("tayga", "-c", "/run/tayga.conf", "--mktun", chroot=True, log="tayga").wait(10 * SLOW)
         host.ip("link set nat64 up")
         host.ip(f"route add {inside} dev nat64")
         host.ip(f"-6 route add {self.site.nat64}::/96 dev nat64")

@@ -59,6 +59,12 @@ UPLINKS: Final = (
     *LIFE,
 )
 """The kernel with every driver, and the programs of both ends of a link: `test_wifi`, `test_uplinks`."""
+LAB: Final = (
+    *debian_packages(),
+    *debian_packages("the lab"),
+    *("libcharon-extauth-plugins", "libstrongswan-extra-plugins"),
+)
+"""What the lab needs to run inside a machine: `tests/vm/kernels`."""
 MORE: Final[tuple[tuple[str, ...], ...]] = (LIFE, UPLINKS)
 """The sets of packages of the long runs, which `make test-vm` has made beside the plain images."""
 RECIPE: Final = "1"

@@ -130,13 +130,15 @@ class Machine:
         clock: str = "utc",
         kernel: str = "",
         disk: Path | None = None,
+        more_disks: Sequence[Path] = (),
     ) -> None:
         """Start QEMU, stopped, through the command prefix ``enter`` (which places it in a network namespace).
 
         ``directory`` takes recordings, console and sockets; it must be short (socket paths end at 107 bytes) and empty.
         ``overlay`` is laid over the root file system; executable files below /early start before systemd. ``memory`` is
         in MiB. ``clock`` is what the hardware clock says at power-on, in QEMU's words; ``kernel`` is said to the
-        kernel besides, in the place of what it does without. ``disk`` is a `layer` instead of one that is thrown away.
+        kernel besides, in the place of what it does without. ``disk`` is a `layer` instead of one that is thrown away;
+        ``more_disks`` can be read only, and are found by the labels of their file systems.
         """
         self.directory = directory
         self._answers: dict[int, queue.SimpleQueue[dict[str, Any]]] = {}
@@ -149,6 +151,11 @@ class Machine:
         self._open = ExitStack()
         self._listeners = [self._listen(name) for name in ("monitor", "agent")]
         arguments = [*self._arguments(image, boot, memory, kernel, disk), "-rtc", f"base={clock}"]
+        for number, more in enumerate(more_disks):
+            arguments += [
+                *("-drive", f"file={more},format=raw,if=none,id=more{number},readonly=on,cache=unsafe"),
+                *("-device", f"virtio-blk-pci,drive=more{number}"),
+            ]
         for card in cards:
             arguments += [
                 *("-netdev", f"tap,id={card.name},ifname={card.tap},script=no,downscript=no,vnet_hdr=off"),

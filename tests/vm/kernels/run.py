@@ -1,0 +1,145 @@
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""One booted machine that runs files of the suite, one after the other, each in a lab of its own."""
+
+import json
+import sys
+import threading
+import time
+import xml.etree.ElementTree as ET
+from pathlib import Path
+from types import TracebackType
+from typing import Final, Self
+
+from tests.lab.tree import Directory, Entry, Symlink, text
+from tests.vm.images import LAB, image
+from tests.vm.kernels import inside
+from tests.vm.kernels.disks import CHECKOUT_LABEL, LAB_LABEL, ROOTS, TREE, checkout_disk, lab_disk, machine_root
+from tests.vm.kernels.results import Outcome, commit
+from tests.vm.machine import Machine, MachineError
+
+SLOW: Final = 8.0
+"""How many times slower than the machines that the lab's deadlines are made for, where QEMU translates."""
+MEMORY_MIB: Final = 2048
+_LOG, _XML, _SEEN = "/var/log/suite.log", "/var/log/suite.xml", "/var/log/suite.seen"
+_POLL_S: Final = 5.0
+_FSTAB: Final = "".join(
+    f"LABEL={label} {place} ext4 ro,nofail 0 0\n" for label, place in ((LAB_LABEL, ROOTS), (CHECKOUT_LABEL, TREE))
+)
+_NOT_WANTED: Final = ("strongswan.service", "systemd-networkd.service", "systemd-networkd.socket")
+
+
+class Booted:
+    """A machine that is ready to run files. A context manager; leaving it cuts the power."""
+
+    def __init__(self, suite: str, directory: Path) -> None:
+        directory.mkdir(parents=True)
+        self._commit = commit()
+        root = machine_root(suite)
+        self._machine = Machine(
+            image(suite, LAB),
+            directory,
+            enter=(),
+            cards=(),
+            overlay=_furniture(root),
+            memory=MEMORY_MIB,
+            more_disks=(lab_disk(suite), checkout_disk(suite, directory / "checkout.raw")),
+        )
+        try:
+            self._machine.start()
+            self.release = self._machine.wait_agent()
+            self._machine.wait("its disks", "sh", "-c", f"mountpoint -q {ROOTS} && mountpoint -q {TREE}")
+            self._machine.wait("the end of the boot", "systemctl", "is-active", "-q", "multi-user.target")
+        except BaseException:
+            self._machine.cut_power()
+            raise
+
+    def run(self, file: str, kind: str, words: tuple[str, ...], seconds: float) -> Outcome:
+        """Run one file to its end, and print what pytest prints. MachineError when the machine itself breaks."""
+        command = ("sh", "-c", f'cd {TREE} && exec "$@" >{_LOG} 2>&1', "sh", *_command(file, kind, words))
+        began = time.monotonic()
+        codes: list[int | None] = []
+        self._machine.check("rm", "-f", _LOG, _XML, _SEEN)
+        running = threading.Thread(target=lambda: codes.append(self._code(command, seconds)))
+        running.start()
+        told = 0
+        while True:
+            running.join(_POLL_S)
+            over = not running.is_alive()
+            told += self._tell(told)
+            if over:
+                break
+        took = time.monotonic() - began
+        if codes != [0] and self._machine.run("test", "-s", _XML).code != 0:
+            why = "the time is up" if codes == [None] else f"pytest ended with {codes}"
+            return Outcome(self._commit, self.release, failed=1, seconds=took, failures=(why,))
+        return self._outcome(codes, took)
+
+    def _code(self, command: tuple[str, ...], seconds: float) -> int | None:
+        try:
+            return self._machine.run(*command, seconds=seconds).code
+        except MachineError as error:
+            print(error, file=sys.stderr)
+            return None
+
+    def _tell(self, told: int) -> int:
+        """Print what was printed since; returns its length in bytes."""
+        more = self._machine.run("tail", "-c", f"+{told + 1}", _LOG).out
+        print(more, end="", flush=True)
+        return len(more.encode())
+
+    def _outcome(self, codes: list[int | None], took: float) -> Outcome:
+        suite = next(iter(ET.fromstring(self._machine.check("cat", _XML)).iter("testsuite")))
+        bad = [
+            case
+            for case in suite.iter("testcase")
+            if case.find("failure") is not None or case.find("error") is not None
+        ]
+        failures = [f"{case.get('name')}" for case in bad]
+        seen = json.loads(self._machine.check("cat", _SEEN))
+        if codes != [0] and not failures:
+            failures = ["no tunnel of the kernel's was seen" if not seen else f"pytest ended with {codes[0]}"]
+        total, skipped = int(suite.get("tests", 0)), int(suite.get("skipped", 0))
+        return Outcome(
+            self._commit, self.release, total - skipped - len(bad), len(failures), skipped, took, tuple(failures), seen
+        )
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self._machine.cut_power()
+
+
+def _command(file: str, kind: str, words: tuple[str, ...]) -> tuple[str, ...]:
+    """The words that run pytest in the lab, in the machine."""
+    python = f"{TREE}/.venv/bin/python3"
+    variables = {
+        "PATH": f"{TREE}/.venv/bin:/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin",
+        "LC_ALL": "C.UTF-8",
+        "PYTHONDONTWRITEBYTECODE": "1",
+        "HYPOTHESIS_STORAGE_DIRECTORY": "/var/cache/hypothesis",
+        "AOVPND_LAB_SLOW": f"{SLOW:g}",
+        inside.REPORT: _SEEN,
+        **({"AOVPND_BACKEND": "strongswan"} if kind == "ipsec" else {}),
+    }
+    return (
+        "env",
+        "-i",
+        *(f"{name}={value}" for name, value in variables.items()),
+        *(python, "-m", "tests.lab.enter", "--", python, "-m", "pytest", "-p", "tests.vm.kernels.inside"),
+        *("-v", "--tb=short", "-o", "cache_dir=/var/cache/pytest", f"--junitxml={_XML}", file, *words),
+    )
+
+
+def _furniture(root: Path) -> dict[str, Entry]:
+    """What this machine has besides: its disks, and what shows how a tunnel was made."""
+    return {
+        "/etc/fstab": text(_FSTAB),
+        "/etc/modules-load.d/lab.conf": text("tun\n"),  # its device node; all others come when they are asked for
+        ROOTS: Directory(),
+        TREE: Directory(),
+        **{f"/etc/systemd/system/{unit}": Symlink("/dev/null") for unit in _NOT_WANTED},
+        **inside.files(root),
+    }
