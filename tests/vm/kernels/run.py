@@ -97,7 +97,7 @@ class Booted:
         failures = [f"{case.get('name')}" for case in bad]
         seen = json.loads(self._machine.check("cat", _SEEN))
         if codes != [0] and not failures:
-            failures = ["no tunnel of the kernel's was seen" if not seen else f"pytest ended with {codes[0]}"]
+            failures = [f"pytest ended with {codes[0]}, having seen {seen or 'no tunnel of the kernel'}"]
         total, skipped = int(suite.get("tests", 0)), int(suite.get("skipped", 0))
         return Outcome(
             self._commit, self.release, total - skipped - len(bad), len(failures), skipped, took, tuple(failures), seen
@@ -122,6 +122,7 @@ def _command(file: str, kind: str, words: tuple[str, ...]) -> tuple[str, ...]:
         "HYPOTHESIS_STORAGE_DIRECTORY": "/var/cache/hypothesis",
         "AOVPND_LAB_SLOW": f"{SLOW:g}",
         inside.REPORT: _SEEN,
+        inside.WANTED: inside.KINDS[kind],
         **({"AOVPND_BACKEND": "strongswan"} if kind == "ipsec" else {}),
     }
     return (
