@@ -120,6 +120,10 @@ bench: ## times, memory, wake-ups and throughput; writes docs/bench.md
 bench-vm: ## a call that roams, on booted laptops: aovpnd, wg-quick, NetworkManager; a quarter of an hour; writes docs/bench-vm.md
 	@tools/in-lab --vm-bench python3 -m tools.bench_vm --write docs/bench-vm.md $(ARGS)
 
+.PHONY: bench-boot
+bench-boot: ## from power-on to the first packet through the tunnel: aovpnd, wg-quick@, NetworkManager; writes docs/bench-boot.md
+	@tools/in-lab --vm-bench python3 -m tools.bench_boot --write docs/bench-boot.md $(ARGS)
+
 .PHONY: coverage
 coverage: ## branch coverage of the unit tests; the core must have all of it
 	@tools/coverage $(ARGS)
