@@ -10,6 +10,7 @@ machine has no kernel-libipsec to fall back to (`files`). And after each test, b
 import json
 import os
 import subprocess
+import sys
 from collections import Counter
 from collections.abc import Iterator, Mapping
 from pathlib import Path
@@ -75,6 +76,12 @@ def pytest_runtest_call(item: pytest.Item) -> Iterator[None]:
         complaint = fallen_back()
         if complaint:
             pytest.fail(complaint)
+
+
+def pytest_runtest_logreport(report: pytest.TestReport) -> None:
+    """Say at once what failed: the run may take an hour more."""
+    if report.failed:
+        print(f"\n{report.longreprtext}", file=sys.__stderr__, flush=True)
 
 
 def pytest_sessionfinish(session: pytest.Session, exitstatus: int) -> None:
