@@ -10,7 +10,6 @@ machine has no kernel-libipsec to fall back to (`files`). And after each test, b
 import json
 import os
 import subprocess
-import sys
 from collections import Counter
 from collections.abc import Iterator, Mapping
 from pathlib import Path
@@ -78,10 +77,22 @@ def pytest_runtest_call(item: pytest.Item) -> Iterator[None]:
             pytest.fail(complaint)
 
 
-def pytest_runtest_logreport(report: pytest.TestReport) -> None:
-    """Say at once what failed: the run may take an hour more."""
-    if report.failed:
-        print(f"\n{report.longreprtext}", file=sys.__stderr__, flush=True)
+class _AtOnce:
+    """Says at once what failed: the run may take an hour more."""
+
+    def __init__(self, config: pytest.Config) -> None:
+        self._config = config
+
+    def pytest_runtest_logreport(self, report: pytest.TestReport) -> None:
+        """Print it where the summary is printed: everything else is captured."""
+        terminal = self._config.pluginmanager.get_plugin("terminalreporter")
+        if report.failed and terminal is not None:
+            terminal.write_line(f"\n{report.longreprtext}")
+
+
+def pytest_configure(config: pytest.Config) -> None:
+    """Begin."""
+    config.pluginmanager.register(_AtOnce(config))
 
 
 def pytest_sessionfinish(session: pytest.Session, exitstatus: int) -> None:
