@@ -18,6 +18,7 @@ from typing import Final
 import pytest
 
 from aovpnd import names
+from tests.lab.enter import WORLD_DIR
 from tests.lab.tree import Entry, copied, text
 
 REPORT: Final = "AOVPND_KERNEL_REPORT"
@@ -32,6 +33,8 @@ WIREGUARD_GO: Final = f"""#!/bin/sh
 echo "$*" >>{_CALLED}
 exec {_REAL} "$@"
 """
+_LOGS: Final = ("w*/laptop/aovpnd.log", "w*/laptop/run/aovpnd/*.log")
+_LINES: Final = 30
 _NAMESPACES: Final = Path("/run/netns")
 _seen: Final[Counter[str]] = Counter()
 
@@ -77,6 +80,14 @@ def pytest_runtest_call(item: pytest.Item) -> Iterator[None]:
             pytest.fail(complaint)
 
 
+def _said() -> str:
+    """The end of what the daemon, and the charon that it runs, said last."""
+    logs = [path for name in _LOGS for path in WORLD_DIR.glob(name)]
+    latest = sorted(logs, key=lambda path: path.stat().st_mtime)[-2:]
+    ends = (path.read_text(encoding="utf-8", errors="replace").splitlines()[-_LINES:] for path in latest)
+    return "\n".join(line for path, end in zip(latest, ends, strict=True) for line in (f"-- {path}", *end))
+
+
 class _AtOnce:
     """Says at once what failed: the run may take an hour more."""
 
@@ -87,7 +98,7 @@ class _AtOnce:
         """Print it where the summary is printed: everything else is captured."""
         terminal = self._config.pluginmanager.get_plugin("terminalreporter")
         if report.failed and terminal is not None:
-            terminal.write_line(f"\n{report.longreprtext}")
+            terminal.write_line(f"\n{report.longreprtext}\n{_said()}")
 
 
 def pytest_configure(config: pytest.Config) -> None:

@@ -130,7 +130,18 @@ def _command(file: str, kind: str, words: tuple[str, ...]) -> tuple[str, ...]:
         "-i",
         *(f"{name}={value}" for name, value in variables.items()),
         *(python, "-m", "tests.lab.enter", "--", python, "-m", "pytest", "-p", "tests.vm.kernels.inside"),
-        *("-v", "--tb=short", "--durations=6", "-o", "cache_dir=/var/cache/pytest", f"--junitxml={_XML}", file, *words),
+        *(
+            "-v",
+            "--tb=short",
+            "--durations=6",
+            "-o",
+            "cache_dir=/var/cache/pytest",
+            "-o",
+            "faulthandler_timeout=0",
+            f"--junitxml={_XML}",
+            file,
+            *words,
+        ),
     )
 
 
