@@ -1,7 +1,7 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
 """``make test-vm-kernel``: the leak suite's core in booted Debians, where WireGuard and ESP are the kernel's.
 
-One machine for each suite and kind of tunnel, in it one lab for each file. What a file came to is kept, so that a run
+One machine for each suite, in it one lab for each file. What a file came to is kept, so that a run
 which was broken off goes on where it was; what was good with the same program and the same file is not run again.
 """
 
@@ -38,8 +38,8 @@ def main() -> int:
     print(f"commit {commit()}: {len(todo)} of {len(asked)} files to run; kept in {results.path}", flush=True)
     began = time.monotonic()
     good = True
-    for suite, kind in dict.fromkeys((key.suite, key.kind) for key in todo):
-        mine = [key for key in todo if (key.suite, key.kind) == (suite, kind)]
+    for suite in dict.fromkeys(key.suite for key in todo):
+        mine = [key for key in todo if key.suite == suite]
         for key, outcome in _run(mine, words, options.minutes * 60):
             good = good and outcome.good
             print(f"{time.monotonic() - began:7.0f} s  {key}: {outcome}", flush=True)
@@ -51,7 +51,7 @@ def main() -> int:
 
 
 def _run(keys: list[Key], words: tuple[str, ...], seconds: float) -> Iterator[tuple[Key, Outcome]]:
-    """Run files of one suite and kind in a machine. One that breaks costs its file; the next has another machine."""
+    """Run files of one suite in a machine. One that breaks costs its file; the next has another machine."""
     left = list(keys)
     for number in itertools.count(1):
         if not left:
@@ -60,6 +60,7 @@ def _run(keys: list[Key], words: tuple[str, ...], seconds: float) -> Iterator[tu
             print(f"{left[0].suite} is up: Linux {booted.release}", flush=True)
             while left:
                 key = left.pop(0)
+                print(f"\n{key}", flush=True)
                 try:
                     outcome = booted.run(path_of(key.file), key.kind, words, seconds)
                 except MachineError as error:
