@@ -11,7 +11,7 @@ T = TypeVar("T")
 POLL_S = 0.01
 SLOW: Final = float(os.environ.get("AOVPND_LAB_SLOW", "1"))
 """How many times slower than an ordinary one this machine is: the lab's deadlines are as much longer, its polite
-senders as much rarer. What a test measures is not stretched.
+senders as much rarer, and a promise in seconds that a test measures counts times this.
 """
 
 
