@@ -17,7 +17,7 @@ from tests.lab.ike_client import install_charon
 from tests.lab.laptop import Laptop
 from tests.lab.pki import Pki
 from tests.lab.plan import CAFE, HOME, SIX, TETHER
-from tests.lab.process import LabError
+from tests.lab.process import SLOW, LabError
 from tests.lab.record import Recorder
 from tests.lab.sites import (
     Gateway,
@@ -69,11 +69,13 @@ class World:
     ) -> Self:
         """Build a world, its laptop off every network: the links exist, are down, and have no carrier.
 
-        ``lease_s``: lifetime of DHCPv4 leases, 20 s and more (the client counts it; servers give two minutes at least).
+        ``lease_s``: lifetime of DHCPv4 leases, 20 s and more (the client counts it; servers give two minutes at least);
+        on a `SLOW` machine they live longer.
         ``nat64``: there is a third site, ``six``, with IPv6 alone; ``tether``: there is ``tether``, a telephone's.
         ``ike``: the gateway speaks IKE as well, and the laptop has the program charon-systemd.
         """
         require_private_world()
+        lease_s = round(lease_s * SLOW)
         directory = new_world_dir()
         with ThreadPoolExecutor() as pool:
             keys = pool.submit(lambda: (new_key(), new_key(), new_preshared_key()))
