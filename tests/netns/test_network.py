@@ -13,7 +13,7 @@ import pytest
 from tests.lab import plan
 from tests.lab.frames import CARRIED, Frame, Kind
 from tests.lab.host import Host
-from tests.lab.process import stop, wait_for
+from tests.lab.process import SLOW, stop, wait_for
 from tests.lab.senders import new_token
 from tests.netns.protected import ORDINARY, Protected, counted
 
@@ -370,7 +370,7 @@ class Leased:
         self.first = self.addresses()
         self.seen: set[tuple[str, ...]] = set()
         self._over = threading.Event()
-        self.end = time.monotonic() + 3 * LEASE_S
+        self.end = time.monotonic() + 3 * LEASE_S * SLOW
         self._watcher = threading.Thread(target=self._watch, daemon=True)
         self._watcher.start()
 
