@@ -21,7 +21,6 @@ SLOW: Final = 12.0
 """How many times slower than the machines that the lab's deadlines are made for, where QEMU translates."""
 MEMORY_MIB: Final = 2048
 _LOG, _XML, _SEEN = "/var/log/suite.log", "/var/log/suite.xml", "/var/log/suite.seen"
-_UDEV: Final = ("systemd-udevd-control.socket", "systemd-udevd-kernel.socket", "systemd-udevd.service")
 _POLL_S: Final = 20.0
 _BOOT_S: Final = 600.0
 _FSTAB: Final = "".join(
@@ -52,7 +51,7 @@ class Booted:
             # The lab needs nothing else of the system, whose boot may go on beside it.
             disks = ("sh", "-c", f"mountpoint -q {ROOTS} && mountpoint -q {TREE} && test -c /dev/net/tun")
             self._machine.wait("its disks", *disks, seconds=_BOOT_S)
-            self._machine.check("systemctl", "stop", *_UDEV, seconds=_BOOT_S)  # it would look at every link of the lab
+            self._machine.run("udevadm", "control", "--stop-exec-queue")  # it would look at every link of the lab
         except BaseException:
             self._machine.cut_power()
             raise
