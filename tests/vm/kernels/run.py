@@ -30,7 +30,7 @@ modprobe tun # its device node; all other modules come when they are asked for
 """
 _TARGET: Final = "lab.target"
 _KERNEL: Final = f"lsm=capability audit=0 systemd.unit={_TARGET}"
-"""Of the system the first process alone: its units are the business of other tests, and translated ones take minutes."""
+"""Of the system the first process alone: its units are the business of other tests, and take minutes here."""
 _UNIT: Final = "[Unit]\nDescription=Nothing but the lab\nDefaultDependencies=no\nAllowIsolate=yes\n"
 
 
