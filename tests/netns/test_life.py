@@ -42,8 +42,7 @@ def test_before_network(laptop: Protected) -> None:
         laptop.world.attach("wlan0", "home")
         laptop.lab.host.sysctl(ipv6__conf__wlan0__disable_ipv6=0)
         laptop.lab.host.ip("link set wlan0 up")
-        watch.until("the offline phase", lambda: laptop.lab.status()["phase"] == "offline")
-        assert laptop.protected()
+        watch.until("the offline phase", lambda: laptop.lab.status()["phase"] == "offline" and laptop.protected())
     laptop.world.unplug("wlan0")
 
     assert counted(watch.recording, *SHAKEN, *CARRIED) == 0
