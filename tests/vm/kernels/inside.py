@@ -22,7 +22,7 @@ from tests.lab.enter import WORLD_DIR
 from tests.lab.tree import Entry, copied, text
 
 REPORT: Final = "AOVPND_KERNEL_REPORT"
-"""The variable with the name of a file that gets what was seen: kind of link to number of tests, as JSON."""
+"""The variable with the name of a file that gets what was counted so far, as JSON."""
 WANTED: Final = "AOVPND_KERNEL_LINKS"
 """The variable with the kind of link that must have been seen, one of `KINDS`."""
 KINDS: Final = {"wireguard": "wireguard", "ipsec": "xfrm"}
@@ -90,16 +90,23 @@ def _said() -> str:
 
 
 class _AtOnce:
-    """Says at once what failed: the run may take an hour more."""
+    """Says at once what failed, and counts in a file: the run may take an hour more, and its time may end before it."""
 
     def __init__(self, config: pytest.Config) -> None:
         self._config = config
+        self._passed = self._skipped = 0
+        self._failures: list[str] = []
 
     def pytest_runtest_logreport(self, report: pytest.TestReport) -> None:
         """Print it where the summary is printed: everything else is captured."""
         terminal = self._config.pluginmanager.get_plugin("terminalreporter")
         if report.failed and terminal is not None:
             terminal.write_line(f"\n{report.longreprtext}\n{_said()}")
+        self._passed += report.when == "call" and report.passed
+        self._skipped += report.skipped
+        self._failures += [report.location[2]] if report.failed else []
+        counted = {"passed": self._passed, "skipped": self._skipped, "failures": self._failures, "seen": _seen}
+        Path(os.environ[REPORT]).write_text(json.dumps(counted), encoding="utf-8")
 
 
 def pytest_configure(config: pytest.Config) -> None:
@@ -109,7 +116,6 @@ def pytest_configure(config: pytest.Config) -> None:
 
 def pytest_sessionfinish(session: pytest.Session, exitstatus: int) -> None:
     """A run that has seen no tunnel of the kind that it is for shows nothing."""
-    Path(os.environ[REPORT]).write_text(json.dumps(_seen), encoding="utf-8")
     if not _seen[os.environ[WANTED]] and exitstatus == pytest.ExitCode.OK:
         session.exitstatus = pytest.ExitCode.TESTS_FAILED
 
