@@ -119,7 +119,7 @@ def _table(suite: str, everything: Mapping[Key, Outcome]) -> str:
         seen = ", ".join(f"{kind} after {number}" for kind, number in outcome.seen.items())
         counts = f"{outcome.passed} | {outcome.failed} | {outcome.skipped}"
         minutes = f"{outcome.seconds / 60:.1f}"
-        lines.append(f"| {key.kind} | `{key.file}` | {counts} | {seen or 'none'} | {minutes} | `{outcome.commit}` |")
+        lines.append(f"| {key.kind} | `{key.file}` | {counts} | {seen or '—'} | {minutes} | `{outcome.commit}` |")
     for kind in CORE:
         mine = [outcome for key, outcome in rows if key.kind == kind]
         sums = " | ".join(str(sum(getattr(one, what) for one in mine)) for what in ("passed", "failed", "skipped"))
