@@ -30,7 +30,7 @@ from tools.bench import commit, machine
 from tools.bench_vm_laptop import CONTENDERS, MEMORY_MIB, WIFI, Contender, furniture, the_image
 
 BOOTS: Final = 5
-PATIENCE_S: Final = 400.0
+PATIENCE_S: Final = 900.0
 _CHATTY: Final = Path(__file__).parents[1] / "tests" / "vm" / "guest" / "chatty.py"
 _WAIT_ONLINE: Final = "/etc/systemd/system/NetworkManager-wait-online.service"
 _WG_QUICK: Final = "/etc/systemd/system/multi-user.target.wants/wg-quick@wg0.service"
