@@ -21,8 +21,8 @@ namespaces, the same senders and the same recorders as everywhere else; but the 
 WireGuard links, or ESP behind XFRM interfaces with the machine's own strongSwan. (The gateways remain wireguard-go and
 kernel-libipsec, which speak the same protocols.) A run fails when wireguard-go was started for a link of ours, or when
 no tunnel of the kernel's was seen; the machine's charon has no kernel-libipsec to fall back to. QEMU translates; the
-lab's deadlines are stretched by one factor (`AOVPND_LAB_SLOW`), what the program itself waits for is not. A file that is
-not in a table has not run yet there, one whose failures end in parentheses was broken off: the next run goes on.
+lab's deadlines are stretched by one factor (`AOVPND_LAB_SLOW`), what the program itself waits for is not. A file
+that is not in a table has not run there yet, one whose failures end in parentheses was broken off: the next run goes on.
 
 """
 
