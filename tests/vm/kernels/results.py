@@ -22,7 +22,7 @@ WireGuard links, or ESP behind XFRM interfaces with the machine's own strongSwan
 kernel-libipsec, which speak the same protocols.) A run fails when wireguard-go was started for a link of ours, or when
 no tunnel of the kernel's was seen; the machine's charon has no kernel-libipsec to fall back to. QEMU translates; the
 lab's deadlines are stretched by one factor (`AOVPND_LAB_SLOW`), what the program itself waits for is not. A file
-that is not in a table has not run there yet, one whose failures end in parentheses was broken off: the next run goes on.
+that is not in a table has not run there yet, one whose failures end in parentheses was broken off.
 
 """
 
