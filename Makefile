@@ -96,6 +96,10 @@ mutants: ## weaken ruleset, permits, guard and plan on purpose, and show which t
 soak: ## a thousand transitions and hundreds of kills under a flood of packets
 	@tools/in-lab python3 -m tests.soak --write docs/soak.md $(ARGS)
 
+.PHONY: week
+week: ## a replayed week of a booted laptop, an hour or more: networks, sleep, portals, reboots, an upgrade; writes docs/week.md
+	@tools/in-lab --vm-all python3 -m tests.week --write docs/week.md $(ARGS)
+
 .PHONY: audit
 audit: ## every published attack of tests/audits, in every phase, many times; writes docs/audit.md
 	@tools/in-lab python3 -m tests.audits --write docs/audit.md $(ARGS)

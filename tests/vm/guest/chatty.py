@@ -26,6 +26,7 @@ FAR6 = "2001:db8:80::80"
 TCP_BASE = 40000
 REPORT = Path("/run/chatty.json")
 TOKEN_FILE = Path("/etc/chatty-token")
+"""The token in hexadecimal; a second word is the pause between two rounds, in seconds."""
 PERIOD_S = 0.2
 SHARE = 4
 """It sends for a quarter of the time at most: a machine that is translated has one slow processor, and has to boot."""
@@ -152,7 +153,8 @@ def outlive() -> None:
 def main() -> None:
     """Send until the machine stops."""
     outlive()
-    token = bytes.fromhex(TOKEN_FILE.read_text(encoding="ascii").strip())
+    written, *more = TOKEN_FILE.read_text(encoding="ascii").split()
+    token, period_s = bytes.fromhex(written), float(more[0]) if more else PERIOD_S
     tried: dict[str, Counter[int]] = {}
     while True:
         began = time.monotonic()
@@ -172,7 +174,7 @@ def main() -> None:
             new = REPORT.with_suffix(".new")
             new.write_text(json.dumps(tried), encoding="ascii")
             new.rename(REPORT)
-        time.sleep(max(PERIOD_S, (SHARE - 1) * (time.monotonic() - began)))
+        time.sleep(max(period_s, (SHARE - 1) * (time.monotonic() - began)))
 
 
 if __name__ == "__main__":
