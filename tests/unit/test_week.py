@@ -80,24 +80,24 @@ def test_too_many_portals_are_refused() -> None:
 
 
 def ticks(pattern: str) -> list[Tick]:
-    """A tick each half second: ``.`` both families answered, ``4`` and ``6`` one of them, ``x`` none; ``-`` none, and
-    there is no uplink.
+    """A tick each quarter of a second: ``.`` both families answered, ``4`` and ``6`` one of them, ``x`` none; ``-``
+    none, and there is no uplink.
     """
-    return [Tick(number / 2, mark != "-", int(mark in ".4"), int(mark in ".6")) for number, mark in enumerate(pattern)]
+    return [Tick(number / 4, mark != "-", int(mark in ".4"), int(mark in ".6")) for number, mark in enumerate(pattern)]
 
 
 @pytest.mark.parametrize(
     ("pattern", "online", "without", "offline", "longest"),
     [
-        (".....", 2.0, 0.0, 0.0, 0.0),
-        (".x.", 1.0, 0.0, 0.0, 0.0),  # a second is no silence yet
-        (".xx.", 0.0, 0.0, 1.5, 1.5),  # then all of it counts
-        (".444.", 0.0, 0.0, 2.0, 2.0),  # one family is not enough
-        (".4x6.", 0.0, 0.0, 2.0, 2.0),  # each of them was silent for a part
-        (".---x.", 0.0, 2.0, 0.5, 0.5),  # the uplink's fault, and then ours
-        (".x---x.", 0.0, 2.0, 1.0, 0.5),  # before, too; at a stretch, one half
-        ("--xx", 0.0, 1.0, 0.5, 0.5),  # from the beginning, to the end
-        (".-.-.", 2.0, 0.0, 0.0, 0.0),  # who is answered is online
+        (".....", 1.0, 0.0, 0.0, 0.0),
+        (".xxx.", 1.0, 0.0, 0.0, 0.0),  # a second is no silence yet
+        (".xxxx.", 0.0, 0.0, 1.25, 1.25),  # then all of it counts
+        (".4444.", 0.0, 0.0, 1.25, 1.25),  # one family is not enough
+        (".44xx66.", 0.0, 0.0, 1.75, 1.75),  # each of them was silent for a part
+        (".----x.", 0.0, 1.25, 0.25, 0.25),  # the uplink's fault, and then ours
+        (".x----xx.", 0.0, 1.25, 0.75, 0.5),  # before, too; the longer of both
+        ("--xxxx", 0.0, 0.5, 0.75, 0.75),  # from the beginning, to the end
+        (".-.-.", 1.0, 0.0, 0.0, 0.0),  # who is answered is online
         (".", 0.0, 0.0, 0.0, 0.0),
         ("", 0.0, 0.0, 0.0, 0.0),
     ],
@@ -107,9 +107,19 @@ def test_whose_fault_it_is(pattern: str, online: float, without: float, offline:
     assert account(ticks(pattern)) == Account(online, without, offline, longest)
 
 
+@pytest.mark.parametrize(("missed", "offline"), [(2, 0.0), (3, 5.0)])
+def test_a_meter_that_was_kept_waiting(missed: int, offline: float) -> None:
+    """Who has hardly asked does not know that nobody answered."""
+    asked = [Tick(1.0 + number / 4, uplink=True, four=0, six=0) for number in range(missed)]
+
+    waited = [Tick(0.0, uplink=True, four=1, six=1), *asked, Tick(5.0, uplink=True, four=1, six=1)]
+
+    assert account(waited).offline_s == offline
+
+
 def test_a_silence_that_began_before() -> None:
     """What is asked for begins in the middle of it: the rest counts, however short."""
-    assert account(ticks(".xx."), start=2) == Account(0.0, 0.0, 0.5, 0.5)
+    assert account(ticks(".xxxx."), start=4) == Account(0.0, 0.0, 0.25, 0.25)
 
 
 def test_a_report_is_read_to_its_last_whole_line() -> None:

@@ -32,7 +32,7 @@ KERNEL: Final = "lsm=capability,apparmor"
 """The distribution's AppArmor; of its profiles ours alone are loaded: a hundred others take minutes where a machine is
 translated.
 """
-PAUSE_S: Final = 0.5
+PAUSE_S: Final = 1.0
 """Between two rounds of the chatty programs: by each card, in each way."""
 REPAIR_S: Final = 300.0
 """Who is not back by then, without anybody's help, has used up a week's allowance at once: it takes a repair."""
@@ -45,6 +45,8 @@ _GUEST: Final = Path(__file__).parents[1] / "vm" / "guest"
 _UNITS: Final = "/etc/systemd/system"
 _UPLINKS: Final = "/etc/uplinks"
 _CONF: Final = "/root/home.conf"
+_DPKG_S: Final = 1200.0
+"""How long it may take: a translated machine compiles the product's files for minutes."""
 _DPKG: Final = ("env", "DEBIAN_FRONTEND=noninteractive", "dpkg", "--install")
 _ONLINE: Final = f"""set -e
 for way in {{ways}}; do
@@ -85,6 +87,7 @@ def furniture(token: bytes, places: Places) -> dict[str, Entry]:
         _UPLINKS: text(uplinks(places)),
         "/etc/systemd/journald.conf.d/audit.conf": text("[Journal]\nAudit=no\n"),  # what is refused is told, no more
         f"{_UNITS}/apparmor.service": Symlink("/dev/null"),
+        f"{_UNITS}/NetworkManager-dispatcher.service": Symlink("/dev/null"),  # there are no scripts that it would run
         f"{_UNITS}/NetworkManager-wait-online.service": Symlink("/dev/null"),
         f"{_UNITS}/strongswan.service": Symlink("/dev/null"),  # the distribution's own charon, enabled by its package
     }
@@ -158,7 +161,7 @@ class Laptop:
 
     # -- its first day ------------------------------------------------------------------------------------------------
     def everybody_tries(self) -> None:
-        """Wait until each of the chatty programs has tried to send by each card."""
+        """Wait until each of the chatty programs has tried to send by each card, often enough to be seen."""
 
         def enough() -> bool:
             tried: dict[str, dict[str, int]] = json.loads(self.machine.run("cat", "/run/chatty.json").out or "{}")
@@ -170,7 +173,7 @@ class Laptop:
 
     def install(self) -> None:
         """Install the package, and import the tunnel: from the return of this on nothing leaves outside of it."""
-        said = self.machine.check(*_DPKG, f"/root/{OLD}.deb", seconds=REPAIR_S)
+        said = self.machine.check(*_DPKG, f"/root/{OLD}.deb", seconds=_DPKG_S)
         if "nothing is blocked yet" not in said:
             raise LabError(f"not what a first installation says: {said}")
         self._write(_CONF, self.world.laptop.tunnel_conf)
@@ -178,7 +181,7 @@ class Laptop:
 
     def upgrade(self) -> None:
         """Put the newer package over the older one."""
-        self.machine.check(*_DPKG, f"/root/{NEW}.deb", seconds=REPAIR_S)
+        self.machine.check(*_DPKG, f"/root/{NEW}.deb", seconds=_DPKG_S)
         version = self.machine.check("dpkg-query", "--show", "--showformat=${Version}", "aovpnd")
         if version != NEW:
             raise LabError(f"upgraded to {NEW}, and dpkg says {version}")

@@ -14,6 +14,8 @@ from typing import Final
 
 SILENCE_S: Final = 1.0
 """So long nothing may come back before the laptop counts as offline; then the whole of the silence counts."""
+MISSED: Final = 3
+"""So many questions in a row have to be without an answer: a meter that was kept waiting itself has not asked."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -77,6 +79,6 @@ def _silent(heard: Iterable[bool], ticks: Sequence[Tick]) -> set[int]:
     return {
         number
         for begin, end in pairwise(edges)
-        if end > begin and ticks[end].at - ticks[begin].at > SILENCE_S
+        if end - begin > MISSED and ticks[end].at - ticks[begin].at > SILENCE_S
         for number in range(begin, end)
     }

@@ -22,11 +22,12 @@ recorder, since before the first instruction of each day; every frame is judged 
 * *Back* is when each card has its lease, status says `connected`, `protected` and guarded, and a server on the internet
   answers pings of both families through the tunnel. Nobody helps: where that takes more than five minutes, the week
   has failed.
-* *Offline* is the time in which an echo service beyond the tunnel, asked five times a second by both families, did not
-  answer by one of them for more than a second (then all of it counts), although there was an *uplink*: a card with
-  carrier, and a default route by it to the router of the network that it really is in, whose portal, if any, was
-  passed. Without these the network is the reason, and the time is counted apart. Both are noted on the laptop, five
-  times a second. Sleep counts for nothing, nor does shutting down; after a power-on it counts from the first lease on.
+* *Offline* is the time in which an echo service beyond the tunnel, asked four times a second by both families, did not
+  answer by one of them for more than a second and three times in a row (then all of it counts), although there was an
+  *uplink*: a card with carrier, and a default route by it to the router of the network that it really is in, whose
+  portal, if any, was passed. Without these the network is the reason, and the time is counted apart. Both are noted on
+  the laptop, four times a second. Sleep counts for nothing, nor does shutting down; after a power-on it counts from the
+  first lease on.
 * In a *captive portal* temporary access is opened, somebody logs in, and the tunnel, which then connects, closes the
   access. What leaves until it is seen closed is allowed, and counted apart.
 

@@ -23,6 +23,8 @@ from tests.week.plan import EVERYWHERE, Day, Event, Kind, Places
 from tools.deb import build
 
 Say = Callable[[str], None]
+LEASE_S: Final = 1800
+"""Of DHCP: some are renewed within a day, and most are not."""
 _CLOCK: Final = "%Y-%m-%dT%H:%M:%S"
 
 
@@ -117,7 +119,7 @@ class Record:
 def live(days: tuple[Day, ...], suite: str, record: Record, say: Say) -> None:
     """Live through the days that are not done yet; ends early when one of them cannot go on."""
     disk = record.place / "today.qcow2"
-    with World.build(links=(), tether=True) as world:
+    with World.build(lease_s=LEASE_S, links=(), tether=True) as world:
         record.remember(world)
         while len(record.days) < len(days) and not record.is_broken:
             number = len(record.days)
