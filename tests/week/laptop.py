@@ -177,7 +177,10 @@ class Laptop:
         if "nothing is blocked yet" not in said:
             raise LabError(f"not what a first installation says: {said}")
         self._write(_CONF, self.world.laptop.tunnel_conf)
-        self.machine.check("aovpnctl", "import", _CONF)
+        imported = self.machine.run("aovpnctl", "import", _CONF, seconds=_DPKG_S)
+        if imported.code != 0 and "systemctl does not answer" not in imported.err:  # not within a minute, that is
+            raise LabError(f"the import: {imported.out}{imported.err}")
+        wait_for("the block", lambda: self.status()["protected"], deadline_s=_DPKG_S, poll_s=0.2)
 
     def upgrade(self) -> None:
         """Put the newer package over the older one."""
@@ -276,7 +279,9 @@ class Laptop:
     def status(self) -> dict[str, Any]:
         """What the daemon has published."""
         done = self.machine.run("cat", "/run/aovpnd/status.json")
-        status: dict[str, Any] = json.loads(done.out) if done.code == 0 else {"phase": None, "temporary_access": None}
+        status: dict[str, Any] = (
+            json.loads(done.out) if done.code == 0 else {"phase": None, "protected": None, "temporary_access": None}
+        )
         return status
 
     def ticks(self) -> list[Tick]:

@@ -26,7 +26,10 @@ FAR6 = "2001:db8:80::80"
 TCP_BASE = 40000
 REPORT = Path("/run/chatty.json")
 TOKEN_FILE = Path("/etc/chatty-token")
-"""The token in hexadecimal; a second word is the pause between two rounds, in seconds."""
+"""The token in hexadecimal; a second word is the pause between two rounds, in seconds, for programs that are patient:
+they leave the others their share of a machine that is translated.
+"""
+_PATIENT = 10
 PERIOD_S = 0.2
 SHARE = 4
 """It sends for a quarter of the time at most: a machine that is translated has one slow processor, and has to boot."""
@@ -155,6 +158,8 @@ def main() -> None:
     outlive()
     written, *more = TOKEN_FILE.read_text(encoding="ascii").split()
     token, period_s = bytes.fromhex(written), float(more[0]) if more else PERIOD_S
+    if more:
+        os.nice(_PATIENT)
     tried: dict[str, Counter[int]] = {}
     while True:
         began = time.monotonic()
