@@ -44,7 +44,7 @@ def main() -> int:
         shutil.rmtree(place)
     record = Record.open(place)
     print(
-        f"commit {head}, seed {options.seed}, {len(record.days)} of {len(days)} days done before; kept in {place}",
+        f"commit {head}, seed {options.seed}, {max(len(record.days) - 1, 0)} of {len(days)} days done before; kept in {place}",
         flush=True,
     )
     began = time.monotonic()

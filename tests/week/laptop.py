@@ -178,7 +178,9 @@ class Laptop:
             raise LabError(f"not what a first installation says: {said}")
         self._write(_CONF, self.world.laptop.tunnel_conf)
         imported = self.machine.run("aovpnctl", "import", _CONF, seconds=_DPKG_S)
-        if imported.code != 0 and "systemctl does not answer" not in imported.err:  # not within a minute, that is
+        if (
+            imported.code != 0 and "systemctl does not answer" not in imported.out + imported.err
+        ):  # not within a minute, that is
             raise LabError(f"the import: {imported.out}{imported.err}")
         wait_for("the block", lambda: self.status()["protected"], deadline_s=_DPKG_S, poll_s=0.2)
 

@@ -38,14 +38,14 @@ seconds here, and nobody reads mail between two changes: these are a week's even
 
 
 def page(record: Record, days: int, head: str) -> str:
-    """The page, whether the week is over or not."""
+    """The page of a week of so many days, whether it is over or not."""
     done = record.days
     outcomes = [outcome for day in done for outcome in day.outcomes]
     awake_s = sum(day.online_s + day.without_uplink_s + day.offline_s for day in done)
     longest_s = max((day.longest_s for day in done), default=0.0)
     frames = sum(sum(day.frames.values()) for day in done)
     lines = [
-        f"{head} {len(done)} of {days} days, {awake_s / 60:.0f} minutes awake.",
+        f"{head} {max(len(done) - 1, 0)} of {days} days, {awake_s / 60:.0f} minutes awake.",
         "",
         f"* Frames in clear: **{sum(day.leaked for day in done)}**, of {frames:,} that left the laptop. Before the",
         "  package was there, each of the programs was seen outside, by each card",
@@ -89,9 +89,9 @@ def row(name: str, outcomes: list[Outcome]) -> str:
 
 
 def passed(record: Record, days: int) -> bool:
-    """Whether the whole week is lived through, nothing was seen, nothing broke, and it was not offline for long."""
+    """Whether the whole week of so many days is lived through, nothing was seen, nothing broke, and it was not offline for long."""
     return (
-        len(record.days) == days
+        len(record.days) == 1 + days
         and not record.is_broken
         and not any(day.leaked or any(outcome.leaked for outcome in day.outcomes) for day in record.days)
         and sum(day.offline_s for day in record.days) <= ALLOWANCE_S

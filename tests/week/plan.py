@@ -76,19 +76,21 @@ class Sizes:
 
 @dataclass(frozen=True, slots=True)
 class Day:
-    """From one power-on to the next: where the laptop is at its begin, and what happens then."""
+    """From a power-on to the next: where the laptop is at its begin, and what happens then."""
 
     start: Places
     events: tuple[Event, ...]
 
 
 def week(seed: int, sizes: Sizes) -> tuple[Day, ...]:
-    """The days of a week: one more than there are reboots, of nearly the same length, the upgrade in one of them.
+    """The days of a week, as many as there are reboots: each begins with one, the first after the installation. They are
+    of nearly the same length, and the upgrade is in one of them.
 
-    ValueError where a day would have more portals than temporary access is permitted.
+    ValueError where there is no day, or one would have more portals than temporary access is permitted.
     """
-    random = Random(seed)
-    number = sizes.reboots + 1
+    random, number = Random(seed), sizes.reboots
+    if number < 1:
+        raise ValueError("without a reboot there is no day")
     if sizes.portals > number * PORTALS_A_DAY:
         raise ValueError(f"{number} days have {number * PORTALS_A_DAY} portals at most, {PORTALS_A_DAY} each")
     tasks: list[list[str]] = [[] for _ in range(number)]

@@ -19,12 +19,14 @@ from tests.vm.images import LIFE, image
 from tests.vm.machine import MachineError, layer
 from tests.week.laptop import NEW, OLD, REPAIR_S, Laptop, missing
 from tests.week.online import Account, account
-from tests.week.plan import EVERYWHERE, Day, Event, Kind, Places
+from tests.week.plan import EVERYWHERE, Day, Event, Kind
 from tools.deb import build
 
 Say = Callable[[str], None]
 LEASE_S: Final = 1800
 """Of DHCP: some are renewed within a day, and most are not."""
+INSTALLATION: Final = Day(EVERYWHERE, ())
+"""Before the first day, at a network with each card, which the control needs."""
 _CLOCK: Final = "%Y-%m-%dT%H:%M:%S"
 
 
@@ -41,7 +43,7 @@ class Outcome:
 
 @dataclass(frozen=True, slots=True)
 class DayRecord:
-    """What came of one day. Times in seconds; ``frames`` are those of the recording, by class."""
+    """What came of one day, or of the installation, which is number 0. Times in seconds; ``frames`` are those of the recording, by class."""
 
     number: int
     outcomes: tuple[Outcome, ...]
@@ -117,18 +119,19 @@ class Record:
 
 
 def live(days: tuple[Day, ...], suite: str, record: Record, say: Say) -> None:
-    """Live through the days that are not done yet; ends early when one of them cannot go on."""
+    """Install, and live through the days that are not done yet; ends early when one of them cannot go on."""
     disk = record.place / "today.qcow2"
+    planned = (INSTALLATION, *days)
     with World.build(lease_s=LEASE_S, links=(), tether=True) as world:
         record.remember(world)
-        while len(record.days) < len(days) and not record.is_broken:
+        while len(record.days) < len(planned) and not record.is_broken:
             number = len(record.days)
             if number:
                 shutil.copyfile(record.disk, disk)
             else:
                 disk.unlink(missing_ok=True)
                 layer(image(suite, LIFE), disk)
-            done = _Today(number, days[number], len(days), suite, disk, record.place, world, say).live()
+            done = _Today(number, planned[number], len(days), suite, disk, record.place, world, say).live()
             record.add(done, disk)
             say(_of_the_day(done))
     disk.unlink(missing_ok=True)
@@ -136,7 +139,7 @@ def live(days: tuple[Day, ...], suite: str, record: Record, say: Say) -> None:
 
 @dataclass(slots=True)
 class _Today:
-    """A day that is being lived."""
+    """A day that is being lived; the installation is number 0."""
 
     number: int
     day: Day
@@ -154,15 +157,16 @@ class _Today:
     def live(self) -> DayRecord:
         """From power-on to power-off."""
         clock = (datetime.now(UTC) + timedelta(days=self.number)).strftime(_CLOCK)
-        first = self.number == 0
-        start, more = (EVERYWHERE, packages()) if first else (self.day.start, {})
+        more = {} if self.number else packages()
         lost = ""
-        with Laptop.power_on(image(self.suite, LIFE), self.disk, self.world, start, clock=clock, more=more) as laptop:
+        with Laptop.power_on(
+            image(self.suite, LIFE), self.disk, self.world, self.day.start, clock=clock, more=more
+        ) as laptop:
             try:
-                if first:
-                    self._arrive(laptop, self.day.start)
-                else:
+                if self.number:
                     self._one(laptop, Event(Kind.BOOT, self.day.start), lambda: None)
+                else:
+                    self._arrive(laptop)
                 for event in self.day.events:
                     self._one(laptop, event, lambda event=event: _perform(laptop, event))  # type: ignore[misc]
             except (LabError, MachineError) as error:
@@ -171,11 +175,11 @@ class _Today:
             ticks = laptop.ticks()
             refused = tuple(laptop.refused())
             if not lost:
-                laptop.power_off("reboot" if self.number + 1 < self.of else "poweroff")
+                laptop.power_off("reboot" if self.number < self.of else "poweroff")
             return self._record(laptop, account(ticks, self.first_tick), refused, lost)
 
-    def _arrive(self, laptop: Laptop, places: Places) -> None:
-        """The first day begins without the product: what the laptop then sends is the control."""
+    def _arrive(self, laptop: Laptop) -> None:
+        """It begins without the product: what the laptop then sends is the control."""
         laptop.machine.wait(
             "the end of the boot", "systemctl", "is-active", "-q", "multi-user.target", seconds=REPAIR_S
         )
@@ -187,8 +191,6 @@ class _Today:
         laptop.forgive()
         laptop.wait_back()
         self.first_tick = len(laptop.ticks())
-        laptop.go(places)
-        laptop.wait_back()
         self.say(f"installed and connected after {time.monotonic() - began:.0f} s")
 
     def _one(self, laptop: Laptop, event: Event, perform: Callable[[], None]) -> None:
@@ -200,16 +202,15 @@ class _Today:
         offline = account(laptop.ticks(), before)
         outcome = Outcome(event.kind, str(event.after), round(back_s, 2), round(offline.offline_s, 2), laptop.leaked())
         self.outcomes.append(outcome)
-        whole = len(self.day.events) + (self.number > 0)
         leaked = f"; LEAKED {outcome.leaked}" if outcome.leaked else ""
         self.say(
-            f"day {self.number + 1}, {len(self.outcomes)}/{whole}: {outcome.kind} ({outcome.after}); back after"
+            f"day {self.number}, {len(self.outcomes)}/{1 + len(self.day.events)}: {outcome.kind} ({outcome.after}); back after"
             f" {back_s:.1f} s, offline {outcome.offline_s:.1f} s{leaked}"
         )
 
     def _lost(self, laptop: Laptop, why: str) -> None:
-        self.say(f"day {self.number + 1} CANNOT GO ON: {why}")
-        path = self.place / f"lost-{self.number + 1}.txt"
+        self.say(f"day {self.number} CANNOT GO ON: {why}")
+        path = self.place / f"lost-{self.number}.txt"
         try:
             path.write_text(f"{why}\n{laptop.state()}\n{laptop.machine.console()}", encoding="utf-8")
         except MachineError as error:
@@ -234,9 +235,9 @@ class _Today:
         }
         leaked = tuple(frame for frame in clear if frame.number not in in_windows)
         if leaked:
-            self.say(f"kept: {laptop.recorder.keep(f'week-day-{self.number + 1}')}")
+            self.say(f"kept: {laptop.recorder.keep(f'week-day-{self.number}')}")
         return DayRecord(
-            self.number + 1,
+            self.number,
             tuple(self.outcomes),
             round(spent.online_s, 2),
             round(spent.without_uplink_s, 2),
