@@ -43,10 +43,8 @@ def main() -> int:
     if options.fresh and place.exists():
         shutil.rmtree(place)
     record = Record.open(place)
-    print(
-        f"commit {head}, seed {options.seed}, {max(len(record.days) - 1, 0)} of {len(days)} days done before; kept in {place}",
-        flush=True,
-    )
+    done = max(len(record.days) - 1, 0)
+    print(f"commit {head}, seed {options.seed}, {done} of {len(days)} days done before; kept in {place}", flush=True)
     began = time.monotonic()
     live(days, options.suite, record, lambda line: print(f"{time.monotonic() - began:7.1f} s  {line}", flush=True))
     where = f"on a booted {_NAMES[options.suite]} under QEMU (Linux {platform.release()}, {os.cpu_count()} processors)"

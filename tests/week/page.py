@@ -89,7 +89,7 @@ def row(name: str, outcomes: list[Outcome]) -> str:
 
 
 def passed(record: Record, days: int) -> bool:
-    """Whether the whole week of so many days is lived through, nothing was seen, nothing broke, and it was not offline for long."""
+    """Whether all of so many days are lived through, nothing was seen or broke, and it was not offline for long."""
     return (
         len(record.days) == 1 + days
         and not record.is_broken

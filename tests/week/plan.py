@@ -83,8 +83,8 @@ class Day:
 
 
 def week(seed: int, sizes: Sizes) -> tuple[Day, ...]:
-    """The days of a week, as many as there are reboots: each begins with one, the first after the installation. They are
-    of nearly the same length, and the upgrade is in one of them.
+    """The days of a week: each begins with a reboot, the first with the one after the installation. They are of nearly
+    the same length, and the upgrade is in one of them.
 
     ValueError where there is no day, or one would have more portals than temporary access is permitted.
     """

@@ -2,6 +2,7 @@
 """Live through a week day by day; what came of each day is kept, and so is the disk as the day left it."""
 
 import json
+import math
 import shutil
 import tempfile
 import time
@@ -12,9 +13,11 @@ from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Final, Self
 
+from tests.lab.frames import Frame
 from tests.lab.process import LabError
 from tests.lab.tree import Entry, copied
 from tests.lab.world import World
+from tests.vm.guest.chatty import SENDERS
 from tests.vm.images import LIFE, image
 from tests.vm.machine import MachineError, layer
 from tests.week.laptop import NEW, OLD, REPAIR_S, Laptop, missing
@@ -43,7 +46,9 @@ class Outcome:
 
 @dataclass(frozen=True, slots=True)
 class DayRecord:
-    """What came of one day, or of the installation, which is number 0. Times in seconds; ``frames`` are those of the recording, by class."""
+    """What came of one day, or of the installation, which is number 0. Times in seconds; ``frames``: how many of each
+    class were recorded.
+    """
 
     number: int
     outcomes: tuple[Outcome, ...]
@@ -157,8 +162,9 @@ class _Today:
     def live(self) -> DayRecord:
         """From power-on to power-off."""
         clock = (datetime.now(UTC) + timedelta(days=self.number)).strftime(_CLOCK)
-        more = {} if self.number else packages()
-        lost = ""
+        more, lost = {}, ""
+        if self.number == 0:
+            more, self.since = packages(), math.inf
         with Laptop.power_on(
             image(self.suite, LIFE), self.disk, self.world, self.day.start, clock=clock, more=more
         ) as laptop:
@@ -203,10 +209,9 @@ class _Today:
         outcome = Outcome(event.kind, str(event.after), round(back_s, 2), round(offline.offline_s, 2), laptop.leaked())
         self.outcomes.append(outcome)
         leaked = f"; LEAKED {outcome.leaked}" if outcome.leaked else ""
-        self.say(
-            f"day {self.number}, {len(self.outcomes)}/{1 + len(self.day.events)}: {outcome.kind} ({outcome.after}); back after"
-            f" {back_s:.1f} s, offline {outcome.offline_s:.1f} s{leaked}"
-        )
+        of_the_day = f"day {self.number}, {len(self.outcomes)}/{1 + len(self.day.events)}"
+        came = f"back after {back_s:.1f} s, offline {outcome.offline_s:.1f} s{leaked}"
+        self.say(f"{of_the_day}: {outcome.kind} ({outcome.after}); {came}")
 
     def _lost(self, laptop: Laptop, why: str) -> None:
         self.say(f"day {self.number} CANNOT GO ON: {why}")
@@ -244,7 +249,7 @@ class _Today:
             round(spent.offline_s, 2),
             round(spent.longest_s, 2),
             len(leaked),
-            recording.describe(leaked) if leaked else "",
+            _described(leaked),
             len(in_windows),
             len(laptop.windows),
             {
@@ -273,6 +278,15 @@ def packages() -> dict[str, Entry]:
     """Both versions of the package, where the administrator has put them."""
     with tempfile.TemporaryDirectory(prefix="aovpnd-week-") as place:
         return {f"/root/{version}.deb": copied(build(Path(place), version)) for version in (OLD, NEW)}
+
+
+def _described(frames: tuple[Frame, ...]) -> str:
+    """What was seen, by which card, and which of the chatty programs sent it; the frequent first."""
+    counted = Counter(
+        f"{frame.what} ({frame.link}), sent by {SENDERS[frame.sender][0] if frame.sender in SENDERS else 'others'}"
+        for frame in frames
+    )
+    return "; ".join(f"{number} × {what}" for what, number in counted.most_common(12))
 
 
 def _of_the_day(day: DayRecord) -> str:
