@@ -45,8 +45,8 @@ _GUEST: Final = Path(__file__).parents[1] / "vm" / "guest"
 _UNITS: Final = "/etc/systemd/system"
 _UPLINKS: Final = "/etc/uplinks"
 _CONF: Final = "/root/home.conf"
-_DPKG_S: Final = 1200.0
-"""How long it may take: a translated machine compiles the product's files for minutes."""
+_PATIENCE_S: Final = 1200.0
+"""How long a boot or a package may take: a translated machine compiles the product's files for minutes."""
 _DPKG: Final = ("env", "DEBIAN_FRONTEND=noninteractive", "dpkg", "--install")
 _ONLINE: Final = f"""set -e
 for way in {{ways}}; do
@@ -85,6 +85,7 @@ def furniture(token: bytes, places: Places) -> dict[str, Entry]:
         "/etc/chatty-token": text(f"{token.hex()} {PAUSE_S}"),
         "/etc/sysctl.d/60-tell-all.conf": text("kernel.printk_ratelimit_burst = 100000\n"),
         _UPLINKS: text(uplinks(places)),
+        "/etc/systemd/system.conf.d/slow.conf": text("[Manager]\nDefaultTimeoutStartSec=20min\n"),  # it is translated
         "/etc/systemd/journald.conf.d/audit.conf": text("[Journal]\nAudit=no\n"),  # what is refused is told, no more
         f"{_UNITS}/apparmor.service": Symlink("/dev/null"),
         f"{_UNITS}/NetworkManager-dispatcher.service": Symlink("/dev/null"),  # there are no scripts that it would run
@@ -159,6 +160,12 @@ class Laptop:
             machine.wait_agent()
             yield laptop
 
+    def wait_booted(self) -> None:
+        """Wait until systemd is done."""
+        self.machine.wait(
+            "the end of the boot", "systemctl", "is-active", "-q", "multi-user.target", seconds=_PATIENCE_S
+        )
+
     # -- its first day ------------------------------------------------------------------------------------------------
     def everybody_tries(self) -> None:
         """Wait until each of the chatty programs has tried to send by each card, often enough to be seen."""
@@ -173,20 +180,20 @@ class Laptop:
 
     def install(self) -> None:
         """Install the package, and import the tunnel: from the return of this on nothing leaves outside of it."""
-        said = self.machine.check(*_DPKG, f"/root/{OLD}.deb", seconds=_DPKG_S)
+        said = self.machine.check(*_DPKG, f"/root/{OLD}.deb", seconds=_PATIENCE_S)
         if "nothing is blocked yet" not in said:
             raise LabError(f"not what a first installation says: {said}")
         self._write(_CONF, self.world.laptop.tunnel_conf)
-        imported = self.machine.run("aovpnctl", "import", _CONF, seconds=_DPKG_S)
+        imported = self.machine.run("aovpnctl", "import", _CONF, seconds=_PATIENCE_S)
         if (
             imported.code != 0 and "systemctl does not answer" not in imported.out + imported.err
         ):  # not within a minute, that is
             raise LabError(f"the import: {imported.out}{imported.err}")
-        wait_for("the block", lambda: self.status()["protected"], deadline_s=_DPKG_S, poll_s=0.2)
+        wait_for("the block", lambda: self.status()["protected"], deadline_s=_PATIENCE_S, poll_s=0.2)
 
     def upgrade(self) -> None:
         """Put the newer package over the older one."""
-        self.machine.check(*_DPKG, f"/root/{NEW}.deb", seconds=_DPKG_S)
+        self.machine.check(*_DPKG, f"/root/{NEW}.deb", seconds=_PATIENCE_S)
         version = self.machine.check("dpkg-query", "--show", "--showformat=${Version}", "aovpnd")
         if version != NEW:
             raise LabError(f"upgraded to {NEW}, and dpkg says {version}")
@@ -261,13 +268,17 @@ class Laptop:
     # -- what became of it --------------------------------------------------------------------------------------------
     def wait_back(self) -> None:
         """Wait until there is a lease on every card, the tunnel is connected and guarded, and both families pass."""
-        wait_for("the laptop to be back", self._is_back, deadline_s=REPAIR_S, poll_s=0.1)
+        wait_for("the laptop to be back", self._is_back, deadline_s=REPAIR_S, poll_s=0.3)
 
     def _is_back(self) -> bool:
-        done = self.machine.run("sh", "-c", _ONLINE.format(ways=self._ways()), seconds=30)
-        if done.code != 0:
+        """What is published is asked first: it costs little where everything costs much."""
+        if not self._carries(self.status()):
             return False
-        status = json.loads(done.out)
+        done = self.machine.run("sh", "-c", _ONLINE.format(ways=self._ways()), seconds=60)
+        return done.code == 0 and self._carries(json.loads(done.out))
+
+    @staticmethod
+    def _carries(status: Mapping[str, Any]) -> bool:
         return bool(status["phase"] == "connected" and status["protected"] and status["block"]["guarded"])
 
     def _ways(self) -> str:

@@ -20,7 +20,7 @@ from tests.lab.world import World
 from tests.vm.guest.chatty import SENDERS
 from tests.vm.images import LIFE, image
 from tests.vm.machine import MachineError, layer
-from tests.week.laptop import NEW, OLD, REPAIR_S, Laptop, missing
+from tests.week.laptop import NEW, OLD, Laptop, missing
 from tests.week.online import Account, account
 from tests.week.plan import EVERYWHERE, Day, Event, Kind
 from tools.deb import build
@@ -170,7 +170,7 @@ class _Today:
         ) as laptop:
             try:
                 if self.number:
-                    self._one(laptop, Event(Kind.BOOT, self.day.start), lambda: None)
+                    self._one(laptop, Event(Kind.BOOT, self.day.start), laptop.wait_booted)
                 else:
                     self._arrive(laptop)
                 for event in self.day.events:
@@ -186,9 +186,7 @@ class _Today:
 
     def _arrive(self, laptop: Laptop) -> None:
         """It begins without the product: what the laptop then sends is the control."""
-        laptop.machine.wait(
-            "the end of the boot", "systemctl", "is-active", "-q", "multi-user.target", seconds=REPAIR_S
-        )
+        laptop.wait_booted()
         laptop.everybody_tries()
         self.say("booted; all programs have tried to send, and nothing is protected yet")
         began = time.monotonic()
