@@ -157,7 +157,7 @@ class Laptop:
                     world.attach(port.card.tap, site)
                 laptop._carrier(port, on=bool(site))
             machine.start()
-            machine.wait_agent()
+            machine.wait_agent(_PATIENCE_S)
             yield laptop
 
     def wait_booted(self) -> None:
@@ -228,15 +228,18 @@ class Laptop:
         """Suspend, and wake in these networks."""
         self._write(_UPLINKS, uplinks(self.places, places))
         self.machine.check("systemd-run", "--no-block", "--quiet", "--collect", "systemctl", "suspend")
-        self.machine.wait_state("suspended")
+        self.machine.wait_state("suspended", _PATIENCE_S)
         changed = [
             (port, new) for port, old, new in zip(PORTS, self.places.sites, places.sites, strict=True) if old != new
         ]
         for port, _ in changed:
-            self._carrier(port, on=False)
-        self._arrive(changed)
+            self.world.detach(port.card.tap)
         self.machine.monitor("system_wakeup")
         self.machine.wait_state("running")
+        # Another driver looks at its carrier when it wakes; the one of these cards has to be told.
+        for port, _ in changed:
+            self._carrier(port, on=False)
+        self._arrive(changed)
         self._write(_UPLINKS, uplinks(places))
         self.places = places
 
@@ -247,7 +250,9 @@ class Laptop:
         self.world.cafe.forget_logins()
         self.go(IN_THE_CAFE, known="")
         self._wait_routes()
-        wait_for("the tunnel to be lost", lambda: self.status()["phase"] != "connected", deadline_s=60, poll_s=0.2)
+        wait_for(
+            "the tunnel to be lost", lambda: self.status()["phase"] != "connected", deadline_s=REPAIR_S, poll_s=0.3
+        )
         begin, before = time.time(), self._clear()
         self.machine.check("aovpnctl", "allow-temp", "1min")
         self.machine.check("visitor", f"http://{plan.WEB_NAME}/", uplinks(self.places))
@@ -263,7 +268,7 @@ class Laptop:
     def power_off(self, how: str) -> None:
         """``reboot`` or ``poweroff``; returns when the machine has come to its end by itself."""
         self.machine.check("systemctl", "--no-block", how)
-        self.machine.wait_state("shutdown")
+        self.machine.wait_state("shutdown", _PATIENCE_S)
 
     # -- what became of it --------------------------------------------------------------------------------------------
     def wait_back(self) -> None:
