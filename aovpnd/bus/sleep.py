@@ -18,6 +18,10 @@ log = logging.getLogger("aovpnd.bus")
 
 NAME: Final = "org.freedesktop.login1"
 MANAGER: Final = Target(NAME, "/org/freedesktop/login1", f"{NAME}.Manager")
+AGAIN_S: Final = (2.0, 10.0, 60.0, 600.0)
+"""After so long logind is asked again that has not answered, or has refused: at boot it may have too much to do. From the
+last one on always as long.
+"""
 SLEEPS: Final = Match(NAME, MANAGER.interface, "PrepareForSleep", MANAGER.path)
 
 
@@ -30,6 +34,8 @@ class Sleep:
         self._news: list[bool | None] = []
         self._look = asyncio.Event()
         self._inhibitor = -1
+        self._failed = 0
+        """How often in a row it could not be had; 0 too while none is wanted."""
 
     async def run(self) -> None:
         """Follow logind; never returns. `BusError` when the bus is lost."""
@@ -38,7 +44,11 @@ class Sleep:
         try:
             await self._hold()
             while True:
-                await self._look.wait()
+                pause_s = AGAIN_S[min(self._failed, len(AGAIN_S)) - 1] if self._failed else None
+                try:
+                    await asyncio.wait_for(self._look.wait(), pause_s)
+                except TimeoutError:
+                    await self._hold()
                 self._look.clear()
                 while self._news:
                     await self._heard(self._news.pop(0))
@@ -71,13 +81,19 @@ class Sleep:
                 MANAGER, "Inhibit", "(ssss)", "sleep", "aovpnd", "Temporary internet access is closed first", "delay"
             )
         except BusError as error:
-            log.info("sleep will not wait for us, so a window may be open after waking: %s", error)
+            if not self._failed:
+                log.info("sleep will not wait for us, so a window may be open after waking: %s", error)
+            self._failed += 1
             return
+        if self._failed:
+            log.info("sleep waits for us again")
+        self._failed = 0
         self._inhibitor, *others = reply.descriptors or (-1,)
         for descriptor in others:
             os.close(descriptor)
 
     def _release(self) -> None:
+        self._failed = 0
         if self._inhibitor >= 0:
             os.close(self._inhibitor)
             self._inhibitor = -1

@@ -267,10 +267,16 @@ class Login(Service):
     def __init__(self, loop: Loop, address: str) -> None:
         super().__init__(loop, address, "org.freedesktop.login1")
         self.inhibitors: list[tuple[tuple[str, ...], int]] = []
+        self.refusing = 0
+        """So many of the next calls are refused."""
         self.export(self.PATH, self.XML, self._called)
         self.own()
 
     def _called(self, _sender: str, _method: str, arguments: tuple[Any, ...], invocation: Any) -> None:
+        if self.refusing:
+            self.refusing -= 1
+            invocation.return_dbus_error("org.freedesktop.DBus.Error.NoReply", "too much to do")
+            return
         ours, theirs = os.pipe()
         descriptors = Gio.UnixFDList.new()
         index = descriptors.append(theirs)

@@ -140,6 +140,17 @@ def test_logind_is_restarted(scene: Stage) -> None:
     wait_told(scene, PrepareSleep())
 
 
+def test_logind_that_refuses_is_asked_again(scene: Stage) -> None:
+    """One that has too much to do, as at boot, is not given up; and once it sleeps, nobody holds it back again."""
+    logind(scene).refusing = 1
+    logind(scene).sleep(start=True)
+    wait_for("sleep to be let go", lambda: not logind(scene).held(), deadline_s=DEADLINE_S, poll_s=0.01)
+    logind(scene).sleep(start=False)
+    wait_told(scene, PrepareSleep(), Woke())
+    assert not logind(scene).held()
+    wait_for("sleep to be held back", lambda: logind(scene).held(), deadline_s=DEADLINE_S)
+
+
 # ── networks ─────────────────────────────────────────────────────────────────────────────────────────────────────────
 
 
