@@ -19,8 +19,8 @@ log = logging.getLogger("aovpnd.bus")
 NAME: Final = "org.freedesktop.login1"
 MANAGER: Final = Target(NAME, "/org/freedesktop/login1", f"{NAME}.Manager")
 AGAIN_S: Final = (2.0, 10.0, 60.0, 600.0)
-"""After so long logind is asked again that has not answered, or has refused: at boot it may have too much to do. From the
-last one on always as long.
+"""After so long logind is asked again that has not answered, or has refused: at boot it may have too much to do. The
+last one is repeated.
 """
 SLEEPS: Final = Match(NAME, MANAGER.interface, "PrepareForSleep", MANAGER.path)
 
