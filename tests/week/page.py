@@ -32,7 +32,9 @@ recorder, since before the first instruction of each day; every frame is judged 
   access. What leaves until it is seen closed is allowed, and counted apart.
 
 A day lasts from one power-on to the next, and at each of them the hardware clock has moved on by a day. A night takes
-seconds here, and nobody reads mail between two changes: these are a week's events without its pauses.
+seconds here, and nobody reads mail between two changes: these are a week's events without its pauses. The processor is
+translated, ten times slower than a laptop's and more where others use the machine as well: systemd gives a unit twenty
+minutes to start instead of one and a half, and of AppArmor's profiles ours alone are loaded.
 
 """
 
