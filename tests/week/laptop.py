@@ -236,11 +236,11 @@ class Laptop:
             self.world.detach(port.card.tap)
         self.machine.monitor("system_wakeup")
         self.machine.wait_state("running")
-        # Another driver looks at its carrier when it wakes; the one of these cards has to be told.
+        self._write(_UPLINKS, uplinks(places))
+        # Other drivers look at the carrier when they wake. These cards' has to be told, and once it is awake itself.
         for port, _ in changed:
             self._carrier(port, on=False)
         self._arrive(changed)
-        self._write(_UPLINKS, uplinks(places))
         self.places = places
 
     def pass_a_portal(self) -> None:
