@@ -189,7 +189,7 @@ def test_first_block_from_afar(laptop: Booted) -> None:
     system.check("systemctl", "stop", names.UNIT)
     system.path(f"{names.STATE_DIR}/{names.CONFIRMATION_FILE}").unlink()
     system.check("systemctl", "start", names.UNIT)
-    assert system.check(*seen).strip() == "local"
+    assert system.check(*seen).strip() == "nobody"
     assert run_as(system, ALICE, Place.SEAT, *seen).stdout.strip() == "local"
     with from_afar(system, BOB):
         assert run_as(system, ALICE, Place.NOWHERE, *seen).stdout.strip() == "remote"
@@ -202,5 +202,5 @@ def test_first_block_from_afar(laptop: Booted) -> None:
         assert run_as(system, ALICE, Place.SEAT, "aovpnctl", "confirm").returncode == 1
         assert "the block stays" in system.check("aovpnctl", "confirm")
         assert laptop.status()["block"]["confirmed"] is True
-    assert system.check(*seen).strip() == "local"
+    assert system.check(*seen).strip() == "nobody"
     laptop.wait_works()
