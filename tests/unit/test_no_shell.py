@@ -100,7 +100,10 @@ def test_installed_programs_are_isolated() -> None:
     assert programs.pop("/usr/lib/aovpnd/aovpnd-rollback") == b"#!/bin/sh"
     starts = [path.name for path in (*SOURCES, *UNITS) if "aovpnd-rollback watch" in path.read_text(encoding="utf-8")]
     assert starts == ["aovpnd-rollback.service"]
-    assert not [path.name for path in (*SOURCES, *UNITS) if "aovpnd-rescue" in path.read_text(encoding="utf-8")]
+    assert not [path.name for path in SOURCES if "aovpnd-rescue" in path.read_text(encoding="utf-8")]
+    started = {program for unit in UNITS for program, _ in commands(unit.read_text(encoding="utf-8"), _EXEC)}
+    assert "/usr/sbin/aovpnd" in started
+    assert not {program for program in started if "aovpnd-rescue" in program}, "one unit tells of it, and starts it not"
     assert {Path(path).name for path in programs} == {
         "aovpnctl",
         "aovpnd",
