@@ -1,20 +1,21 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""A slice of `make test-vm`: one life of each part; most take minutes, and are for that command."""
+"""A slice of `make test-vm`, one life of each part. They take minutes, and are for that command."""
 
-import os
 from collections.abc import Iterator
-from typing import Final
 
 import pytest
 
+from tests.vm import FULL
 from tests.vm.lives.parts import live
 from tests.vm.lives.record import Part
 from tests.vm.lives.stage import Stage
 
-pytestmark = [pytest.mark.vm, pytest.mark.root, pytest.mark.slow]
-
-FULL: Final = os.environ.get("AOVPND_VM") == "all"
-_LONG: Final = pytest.mark.skipif(not FULL, reason="takes minutes: make test-vm")
+pytestmark = [
+    pytest.mark.vm,
+    pytest.mark.root,
+    pytest.mark.slow,
+    pytest.mark.skipif(not FULL, reason="takes minutes: make test-vm"),
+]
 
 
 @pytest.fixture(scope="module")
@@ -27,9 +28,10 @@ def stage() -> Iterator[Stage]:
 @pytest.mark.parametrize(
     ("part", "number"),
     [
+        (Part.COLD, 1),
+        (Part.BROKEN, 17),
         (Part.END, 0),
-        *(pytest.param(part, number, marks=_LONG) for part, number in ((Part.COLD, 1), (Part.BROKEN, 17))),
-        *(pytest.param(part, 5, marks=_LONG) for part in (Part.UPGRADE, Part.SUSPEND, Part.POWER_CUT)),
+        *((part, 5) for part in (Part.UPGRADE, Part.SUSPEND, Part.POWER_CUT)),
     ],
     ids=lambda value: str(value).replace(" ", "-") if isinstance(value, Part) else "",
 )
