@@ -65,8 +65,8 @@ LAB: Final = (
     *("libcharon-extauth-plugins", "libstrongswan-extra-plugins"),
 )
 """What the lab needs to run inside a machine: `tests/vm/kernels`."""
-MORE: Final[tuple[tuple[str, ...], ...]] = (LIFE, UPLINKS)
-"""The sets of packages of the long runs, which `make test-vm` has made beside the plain images."""
+MORE: Final[tuple[tuple[tuple[str, ...], tuple[str, ...]], ...]] = ((LIFE, SUITES), (UPLINKS, SUITES[-1:]))
+"""The sets of packages of the long runs, each with its suites: `make test-vm` has them beside the plain images."""
 RECIPE: Final = "1"
 """Part of the cache key: raise it when the way an image is made changes."""
 
@@ -200,10 +200,10 @@ def _only(directory: Path, pattern: str) -> Path:
 
 def main(arguments: list[str]) -> int:
     """Make the images of the named suites, or of all, and print where the disks are; ``--all``: those of `MORE` too."""
-    sets = ((), *MORE) if "--all" in arguments else ((),)
+    sets = (((), SUITES), *(MORE if "--all" in arguments else ()))
     try:
         for suite in [name for name in arguments if name != "--all"] or SUITES:
-            for more in sets:
+            for more in (packages for packages, suites in sets if suite in suites):
                 print(image(suite, more).disk)
     except (ImageError, RootdirError) as error:
         print(f"error: {error}", file=sys.stderr)
