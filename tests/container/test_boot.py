@@ -25,7 +25,7 @@ def test_the_block_is_there_before_the_network(laptop: Booted) -> None:
 
     assert 0 < lockdown < flush < manager, laptop.started
     assert 0 < guard < manager, laptop.started
-    assert guard < daemon, laptop.started
+    assert lockdown < daemon, laptop.started
 
 
 def test_the_system_is_well(laptop: Booted) -> None:
