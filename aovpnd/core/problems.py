@@ -7,7 +7,7 @@ from aovpnd import names
 from aovpnd.core import beside, confirming, dns, endpoints, failover, fights, health, ike, mtu, sleep
 from aovpnd.core.health import IN_VAIN
 from aovpnd.core.uplinks import carrying
-from aovpnd.core.view import View, preferred
+from aovpnd.core.view import View, named, preferred
 from aovpnd.gateways import Left, Why
 from aovpnd.ipsec import TunnelSpec, called
 from aovpnd.links import Side, sides
@@ -70,8 +70,8 @@ def _choice(config: Config, intent: Intent, spec: TunnelSpec | None) -> list[Pro
     if key == names.DEVICE and not wanted_here:
         text = "nobody is logged in, and the device has no tunnel of its own"
         return [Problem("nobody-logged-in", Severity.INFO, text, f"the tunnel comes with the next login ({key})")]
-    is_named = intent.chosen is not None and key not in config.locked and key != names.DEVICE
-    wanted = (intent.chosen,) if is_named else wanted_here
+    chosen = named(config, intent, key)
+    wanted = (chosen,) if chosen is not None else wanted_here
     if wanted:
         text = f"there is no tunnel called {' or '.join(map(str, wanted))}"
         return [Problem("tunnel-unknown", Severity.ERROR, text, f"there are: {known}")]
@@ -84,7 +84,7 @@ def _choice(config: Config, intent: Intent, spec: TunnelSpec | None) -> list[Pro
 def _missing(config: Config, intent: Intent, spec: TunnelSpec) -> list[Problem]:
     """Those of the preferred order that are not there; the others carry on without them."""
     key, wanted_here = preferred(config, intent)
-    if intent.chosen == spec.name and key not in config.locked and key != names.DEVICE:
+    if named(config, intent, key) == spec.name:
         return []
     gone = ", ".join(name for name in wanted_here if config.tunnel(name) is None)
     hint = f"put its file into the tunnels directory, or take it out of [tunnel] {key.partition('.')[2]}"

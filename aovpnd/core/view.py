@@ -154,6 +154,13 @@ def preferred(config: Config, intent: Intent) -> tuple[str, tuple[str, ...]]:
     return names.PREFER, config.prefer
 
 
+def named(config: Config, intent: Intent, key: str) -> str | None:
+    """The tunnel that the user named, where the order of that key is one that users may override: neither a policy's
+    nor the device's.
+    """
+    return None if key in config.locked or key == names.DEVICE else intent.chosen
+
+
 def order(config: Config, intent: Intent) -> tuple[TunnelSpec, ...]:
     """The tunnels that may carry, the preferred one first: the one that the user named and no other, else those of the
     preferred that are there, else the only one; none while disconnected.
@@ -163,7 +170,7 @@ def order(config: Config, intent: Intent) -> tuple[TunnelSpec, ...]:
     if intent.wish is Wish.DISCONNECT:
         return ()
     key, best_first = preferred(config, intent)
-    chosen = None if key in config.locked or key == names.DEVICE else intent.chosen
+    chosen = named(config, intent, key)
     wanted = (chosen,) if chosen is not None else best_first
     if wanted or key == names.DEVICE:
         return tuple(spec for name in wanted if (spec := config.tunnel(name)) is not None)

@@ -175,15 +175,15 @@ _BY_LAYERS: Final = {
 """`ROUTED`, and with the layers that there are."""
 
 
-def judging(links: Iterable[Link], unannounced: tuple[IPv4Address, ...] = ()) -> tuple[Chain, ...]:
-    """`PORT` and `ROUTED`, and the latter's form for the layers that there are: no more, since every program that asks
+def judging(used: Iterable[str], unannounced: tuple[IPv4Address, ...] = ()) -> tuple[Chain, ...]:
+    """`PORT` and `ROUTED`, and of the latter's forms those ``used``, by name: no more, since every program that asks
     for tables reads all chains. With them, ARP does not name any of ``unannounced`` as who asks or answers.
 
     Where an uplink has lost its address, the kernel asks in the name of any other link's (inet_select_addr, whatever
     arp_announce says), and the tunnel's would be shown to the network.
     """
-    used = set(judges(links).values())
-    chains = (PORT, *(chain for chain in _BY_LAYERS.values() if chain.name in {*used, names.ROUTED_CHAIN}))
+    wanted = {*used, names.ROUTED_CHAIN}
+    chains = (PORT, *(chain for chain in _BY_LAYERS.values() if chain.name in wanted))
     if not unannounced:
         return chains
     match = Match(protocol=Protocol.ARP, frame=(Protocol.ARP,), saddr=tuple(map(IPv4Network, unannounced)))
@@ -237,9 +237,9 @@ def egress_table(
     links: Iterable[Link], *, table: str = names.GUARD_TABLE, unannounced: tuple[IPv4Address, ...] = ()
 ) -> Ruleset:
     """The guard's netdev table for the outside links among all ``links``."""
-    links = tuple(links)
-    chains = tuple(link_chain(link, judge) for link, judge in judges(links).items())
-    return Ruleset("netdev", table, (*judging(links, unannounced), *chains), owned=True)
+    judge = judges(links)
+    chains = (link_chain(link, name) for link, name in judge.items())
+    return Ruleset("netdev", table, (*judging(judge.values(), unannounced), *chains), owned=True)
 
 
 def last_look(host_only: Iterable[Link], *, table: str = names.GUARD_TABLE) -> Ruleset:
@@ -310,9 +310,8 @@ def early_links(
     all that there are.
     """
     where = f"netdev {names.EARLY_TABLE}"
-    links = tuple(links)
     judge = judges(links)
-    alike = judging(links, unannounced)
+    alike = judging(judge.values(), unannounced)
     fresh = "".join(f"{verb} chain {where} {chain.name}\n" for chain in alike for verb in ("add", "flush"))
     gone = "".join(f"delete chain {where} {names.LINK_CHAIN_PREFIX}{index}\n" for index in remove)
     attached = (link_chain(link, judge[link]) for link in add)

@@ -14,6 +14,7 @@ from pathlib import Path
 from typing import Final
 
 from tests.soak.run import commit
+from tests.vm.lives.moving import TOGETHER
 from tests.vm.lives.parts import live
 from tests.vm.lives.record import COUNTS, Part, Record, line, passed, table
 from tests.vm.lives.stage import Stage
@@ -98,7 +99,7 @@ def _work(path: Path, parts: tuple[Part, ...], options: argparse.Namespace, mine
         for part in parts:
             count = options.count or COUNTS[part]
             done = {life.number for life in Record.open(path).of(part)}
-            numbers = [number for number in range(count) if number not in done and number // 5 % of == mine]
+            numbers = [number for number in range(count) if number not in done and number // TOGETHER % of == mine]
             for life in live(stage, part, numbers, options.seed):
                 Record.open(path).add(life)
                 print(f"{time.monotonic() - began:7.1f} s  {line(life, count)}", flush=True)

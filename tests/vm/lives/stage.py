@@ -5,10 +5,9 @@ import json
 import shutil
 import tempfile
 from collections.abc import Iterator
-from contextlib import ExitStack, contextmanager
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
-from types import TracebackType
 from typing import Any, Final, Self
 
 from tests.lab import plan
@@ -33,19 +32,17 @@ MEMORY_MIB: Final = 768
 
 @dataclass(slots=True)
 class Stage:
-    """A world without a laptop, and what lies ready for one. A context manager."""
+    """A world without a laptop, and what lies ready for one."""
 
     world: World
-    _stack: ExitStack
     _images: dict[tuple[str, tuple[str, ...]], Image] = field(default_factory=dict)
 
     @classmethod
-    def build(cls) -> Self:
-        """Build the world."""
-        with ExitStack() as stack:
-            world = stack.enter_context(World.build(links=(), tether=True))
-            return cls(world, stack.pop_all())
-        raise AssertionError("unreachable")
+    @contextmanager
+    def build(cls) -> Iterator[Self]:
+        """A world until the end of the ``with``."""
+        with World.build(links=(), tether=True) as world:
+            yield cls(world)
 
     def image(self, suite: str, more: tuple[str, ...] = ()) -> Image:
         """The image of a suite, with ``more`` packages (`LIFE`)."""
@@ -88,18 +85,6 @@ class Stage:
             laptop.wait_online(link, DEADLINE_S)
             laptop.wait_tried(link, SENDERS, DEADLINE_S)
             return len(senders(laptop.recording()))
-
-    def close(self) -> None:
-        """Give the world back."""
-        self._stack.close()
-
-    def __enter__(self) -> Self:
-        return self
-
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None:
-        self.close()
 
 
 def senders(recording: Recording, start: float = 0.0, end: float = float("inf")) -> set[int]:
