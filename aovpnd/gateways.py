@@ -68,6 +68,17 @@ class Heard:
 
 
 @dataclass(frozen=True, slots=True)
+class Companion:
+    """What is remembered of a tunnel that stands beside the one that carries, of whom `Intent` remembers the same."""
+
+    tunnel: str
+    provoked: Provoked | None = None
+    heard: Heard | None = None
+    connected_at: float | None = None
+    counted_from: tuple[int, int] = (0, 0)
+
+
+@dataclass(frozen=True, slots=True)
 class Doubt:
     """What came of the probes of one path (its fingerprint), since data last came back by itself: so many in a row went
     unanswered, or were answered. ``at`` the last one; None until the pass that learns of it.

@@ -14,7 +14,7 @@ from aovpnd.confirmation import NEEDLESS, Confirmation, Logins
 from aovpnd.dns import UNTOUCHED, Dns, DnsState
 from aovpnd.doors import Openers, WhileConnected
 from aovpnd.filters import Filter
-from aovpnd.gateways import FRESH, Doubt, Gateways, Heard, Path, PathMtu, Provoked
+from aovpnd.gateways import FRESH, Companion, Doubt, Gateways, Heard, Path, PathMtu, Provoked
 from aovpnd.inquiries import BUILT_IN_ENDPOINT, EndpointPolicy, Host, Inquiry, OpenLookUp
 from aovpnd.ipsec import Given, Said, TunnelSpec
 from aovpnd.links import Link
@@ -63,12 +63,15 @@ class Origin:
 
 @dataclass(frozen=True, slots=True)
 class Config:
-    """What was written, validated: ``prefer`` is the order, ``by_kind`` for some uplinks, ``probe`` whom to ask."""
+    """What was written, validated. The order is ``prefer``, ``by_kind`` for some uplinks, ``device`` while nobody is
+    logged in; ``companions`` stand beside whichever carries. ``probe`` says whom to ask.
+    """
 
     tunnels: tuple[TunnelSpec, ...] = ()
     prefer: tuple[str, ...] = ()
     by_kind: tuple[tuple[str, tuple[str, ...]], ...] = ()
-    device: tuple[str, ...] | None = None  # the order while nobody is logged in
+    device: tuple[str, ...] | None = None
+    companions: tuple[str, ...] = ()
     chosen: str | None = None
     probe: tuple[Endpoint, ...] = ()
     temporary_access: TemporaryAccessPolicy = TemporaryAccessPolicy()
@@ -202,10 +205,8 @@ class Copies(StrEnum):
 
 @dataclass(frozen=True, slots=True)
 class Snapshot:
-    """What is, read fresh each pass.
-
-    ``main`` holds the routes of the main table; ``ruleset`` is the `Ruleset` that is loaded, or None when the table is
-    absent, altered, or not known to be ours (after a start); ``culprit`` is who changed it ("nft[23515]"), if seen.
+    """What is, read fresh each pass. ``main`` is the main table; ``ruleset`` what is loaded, or None when our table is
+    absent, altered, or not known to be ours (after a start); ``culprit`` who changed it ("nft[23515]"), if seen.
     ``resolvers`` are the network's own; ``unblocked``: the marker file is there; ``ipv6``: the kernel speaks it;
     ``confirmation`` is what the disk keeps; ``logins``: who is logged in now.
     """
@@ -284,10 +285,9 @@ class Grant:
 
 @dataclass(frozen=True, slots=True)
 class Intent:
-    """The wish and the memory; the only place that may hold any.
-    ``used`` are the starts of the last hour's grants (negative for those of an earlier boot), ``proved`` is the
-    fingerprint of the path over which the daemon before us was connected, and ``network_names`` are what the networks
-    of some links call themselves (SSID): shown, and never acted upon.
+    """The wish and the memory; the only place that may hold any. ``used`` are the starts of the last hour's grants
+    (negative for those of an earlier boot), ``proved`` is the fingerprint of the path over which the daemon before us
+    was connected, ``network_names`` are what the networks of some links call themselves (SSID), to be shown.
     """
 
     block: Block = Block.ON
@@ -313,6 +313,7 @@ class Intent:
     removed_by: str | None = None
     removed_at: float | None = None
     gateways: Gateways = FRESH
+    companions: tuple[Companion, ...] = ()
     repairs: tuple[Repairs, ...] = ()
     slept_s: float | None = None
     shaken_wall: int | None = None  # what the wall clock showed at the last handshake that counted
@@ -379,9 +380,8 @@ class TunnelWish:
 
 @dataclass(frozen=True, slots=True)
 class Desired:
-    """What should be. ``ruleset`` and ``routing`` None mean: nothing of ours at all (unblocked).
-    ``order`` names the tunnels that may carry, the preferred one first. ``inquiries`` are the questions that are open;
-    they are asked while everything else is as it should be.
+    """What should be. ``ruleset`` and ``routing`` None mean: nothing of ours at all (unblocked). ``order`` names the
+    tunnels that may carry, the best first; ``inquiries`` are open questions, asked once all else is as it should be.
     """
 
     phase: Phase

@@ -85,8 +85,11 @@ TUNNEL_KINDS: Final = ("wireguard", XFRM, "tun")
 CONFIG_CLOSED: Final = "config-closed"
 """The code of the problem that says that the tightest settings are in force, since none could ever be read."""
 PREFER: Final = "tunnel.prefer"
-DEVICE: Final = "tunnel.device"
 """The key of the order that is in force where no kind of uplink has one of its own."""
+DEVICE: Final = "tunnel.device"
+"""That of the order that is in force while nobody is logged in."""
+COMPANIONS: Final = "tunnel.companions"
+"""That of the tunnels that stand beside whichever carries."""
 
 # -- files ------------------------------------------------------------------------------------------------------------
 VENDOR_DIR: Final = "/usr/lib/aovpnd"

@@ -106,29 +106,33 @@ def _uplink(uplink: Uplink, intent: Intent) -> Document:
 
 # -- tunnels ----------------------------------------------------------------------------------------------------------
 def _tunnel(spec: TunnelSpec, intent: Intent, snapshot: Snapshot, desired: Desired) -> Document:
-    wish = next((wish for wish in desired.tunnels[:1] if wish.spec.name == spec.name), None)
+    beside = next((known for known in intent.companions if known.tunnel == spec.name), None)
+    # The tunnel that carries comes first, where there is one.
+    wishes = desired.tunnels[:1] if beside is None else desired.tunnels
+    wish = next((wish for wish in wishes if wish.spec.name == spec.name), None)
     state = _state(wish, snapshot)
-    at = intent.connected_at if wish is not None else None
+    memory = beside if beside is not None else intent
+    at = memory.connected_at if wish is not None else None
     return {
         "name": spec.name,
         "backend": state.backend if state is not None else backend_of(spec),
-        "role": _role(spec, wish, intent, desired),
+        "role": "companion" if beside is not None else _role(spec, wish, intent, desired),
         "link": state.link.name if state is not None else None,
         "state": "down" if wish is None else "connecting" if at is None else "connected",
         "endpoint": _endpoint(spec if wish is None else wish.spec, state),
         "since": None if at is None else rfc3339(snapshot.now.wall_at(at)),
         "last_handshake": rfc3339(state.handshake_wall) if state is not None and state.handshake_wall else None,
-        "rx_bytes": max(state.got_bytes - intent.counted_from[0], 0) if state is not None else None,
-        "tx_bytes": max(state.put_bytes - intent.counted_from[1], 0) if state is not None else None,
+        "rx_bytes": max(state.got_bytes - memory.counted_from[0], 0) if state is not None else None,
+        "tx_bytes": max(state.put_bytes - memory.counted_from[1], 0) if state is not None else None,
         "_since_boot": at,
-        "_counted_from": list(intent.counted_from if wish is not None else (0, 0)),
+        "_counted_from": list(memory.counted_from if wish is not None else (0, 0)),
         "_handshake_wall": state.handshake_wall if state is not None else None,
     }
 
 
 def _role(spec: TunnelSpec, wish: TunnelWish | None, intent: Intent, desired: Desired) -> str:
-    """``chosen``: it carries, or is coming up to; ``failed``: it was left, for the time being; ``standby``: it waits
-    for its turn; ``available``: it is not of the order.
+    """``chosen``: it carries, or is coming up to; ``companion``: it stands beside; ``failed``: it was left, for the time
+    being; ``standby``: it waits for its turn; ``available``: it is not of the order.
     """
     if wish is not None:
         return "chosen"

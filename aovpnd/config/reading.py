@@ -104,6 +104,7 @@ def reload(previous: Config | None, config_dir: Path, state_dir: Path, vendor_di
         prefer=effective.prefer,
         by_kind=effective.by_kind,
         device=effective.device,
+        companions=effective.companions,
         chosen=effective.chosen,
         probe=effective.probe,
         temporary_access=effective.temporary_access,
@@ -148,7 +149,8 @@ def _wanted(found: Settings) -> Iterator[tuple[Origin, str]]:
     """The names of tunnels in the settings, and where they stand."""
     named = found.chosen is not None and names.PREFER not in found.locked
     orders = {names.PREFER: (found.chosen or "",) if named else found.prefer}
-    orders |= {f"tunnel.{kind}": order for kind, order in found.by_kind} | {names.DEVICE: found.device or ()}
+    orders |= {f"tunnel.{kind}": order for kind, order in found.by_kind}
+    orders |= {names.DEVICE: found.device or (), names.COMPANIONS: found.companions}
     for origin in found.origins:
         for name in orders.get(origin.key, ()):
             yield origin, name
@@ -215,6 +217,7 @@ def _settings_in_force(found: Settings | None, previous: Config | None) -> tuple
             prefer=previous.prefer,
             by_kind=previous.by_kind,
             device=previous.device,
+            companions=previous.companions,
             chosen=previous.chosen,
             probe=previous.probe,
             temporary_access=previous.temporary_access,

@@ -101,6 +101,7 @@ class Settings:
     prefer: tuple[str, ...] = ()
     by_kind: tuple[tuple[str, tuple[str, ...]], ...] = ()
     device: tuple[str, ...] | None = None
+    companions: tuple[str, ...] = ()
     chosen: str | None = None
     probe: tuple[Endpoint, ...] = ()
     temporary_access: TemporaryAccessPolicy = _BUILT_IN_POLICY
@@ -239,6 +240,7 @@ KEYS: Final = {
     names.PREFER: Key(_order, "", users=True),
     **{f"tunnel.{kind}": Key(_order, "") for kind in KINDS},
     names.DEVICE: Key(lambda value: () if value == [] else _order(value), ""),
+    names.COMPANIONS: Key(_order, ""),
     "temporary_access.enabled": Key(_enabled, "true"),
     "temporary_access.duration": Key(_span, "3min"),
     "temporary_access.max": Key(_span, "1h"),
@@ -323,18 +325,16 @@ def merge(settings: Iterable[Setting]) -> tuple[Settings, list[Finding]]:
     for setting in ranked:
         chosen[setting.key] = setting
     duration, findings = _duration(chosen)
-    built_in = _BUILT_IN_POLICY
     access = TemporaryAccessPolicy(
-        enabled=_value(chosen, "temporary_access.enabled", built_in.enabled),
+        enabled=_value(chosen, "temporary_access.enabled", _BUILT_IN_POLICY.enabled),
         duration_s=duration,
-        max_s=_value(chosen, "temporary_access.max", built_in.max_s),
-        per_hour=_value(chosen, "temporary_access.per_hour", built_in.per_hour),
-        while_connected=_value(chosen, "temporary_access.while_connected", built_in.while_connected),
+        max_s=_value(chosen, "temporary_access.max", _BUILT_IN_POLICY.max_s),
+        per_hour=_value(chosen, "temporary_access.per_hour", _BUILT_IN_POLICY.per_hour),
+        while_connected=_value(chosen, "temporary_access.while_connected", _BUILT_IN_POLICY.while_connected),
     )
     # What the user named means that tunnel and no other, so it is kept apart from the order.
     named = next((s.value for s in settings if s.key == names.PREFER and s.layer is Layer.CHOICE), None)
     orders = [s for s in ranked if s.key == names.PREFER and s.layer is not Layer.CHOICE]
-    origins = tuple(_origin(key, chosen, duration) for key in KEYS)
     locked = frozenset(key for key, setting in chosen.items() if setting.layer is Layer.POLICY)
     pinned = chosen.get("endpoint.resolver")
     endpoint = EndpointPolicy(
@@ -345,6 +345,7 @@ def merge(settings: Iterable[Setting]) -> tuple[Settings, list[Finding]]:
         prefer=_value({setting.key: setting for setting in orders}, names.PREFER, ()),
         by_kind=tuple((kind, order) for kind in KINDS if (order := _value(chosen, f"tunnel.{kind}", _NOBODY))),
         device=_value(chosen, names.DEVICE, _NOBODY) if names.DEVICE in chosen else None,
+        companions=_value(chosen, names.COMPANIONS, _NOBODY),
         chosen=named[0] if isinstance(named, tuple) and isinstance(named[0], str) else None,
         probe=_value(chosen, "health.probe", ()),
         temporary_access=access,
@@ -353,7 +354,7 @@ def merge(settings: Iterable[Setting]) -> tuple[Settings, list[Finding]]:
         openers=_value(chosen, "dbus.open", Openers.AUTHORISED),
         endpoint=endpoint,
         weak=_value(chosen, ALLOW_WEAK, Weak.REFUSE),
-        origins=origins,
+        origins=tuple(_origin(key, chosen, duration) for key in KEYS),
         locked=locked,
     )
     return effective, findings

@@ -29,7 +29,7 @@ def permits_beside(config: Config, now: View) -> tuple[LanPermit | Excluded, ...
 def lans(config: Config, now: View) -> list[tuple[Uplink, tuple[Network, ...]]]:
     """Each uplink with those of its on-link prefixes that may be reached beside the tunnel; none unless configured."""
     apart = [
-        (uplink, tuple(prefix for prefix in prefixes if inside(prefix, now.spec) is None))
+        (uplink, tuple(prefix for prefix in prefixes if _inside_any(prefix, now) is None))
         for uplink, prefixes in _local(config, now)
     ]
     return [(uplink, prefixes) for uplink, prefixes in apart if prefixes]
@@ -41,7 +41,7 @@ def overlaps(config: Config, now: View) -> list[tuple[Uplink, Network, Network]]
         (uplink, prefix, taken)
         for uplink, prefixes in _local(config, now)
         for prefix in prefixes
-        if (taken := inside(prefix, now.spec)) is not None
+        if (taken := _inside_any(prefix, now)) is not None
     ]
 
 
@@ -67,13 +67,22 @@ def _claimed(config: Config, now: View, network: Network) -> tuple[TunnelSpec, N
     """Whose traffic would go in clear with this network, whenever its tunnel is not up: of any tunnel, for the chosen
     one may be another one soon. A tunnel may carry more than the network, but nothing in it.
     """
-    for spec in (*config.tunnels, *((now.spec,) if now.spec is not None else ())):
+    for spec in (*config.tunnels, *_standing(now)):
         own = (*(address.network for address in spec.addresses), *map(ip_network, spec.dns))
-        found = [net for net in own if net.version == network.version and net.overlaps(network)]
+        found = [net for net in own if overlap(net, network)]
         found += (prefix for prefix in spec.prefixes if lies_in(prefix, network))
         if found:
             return spec, found[0]
     return None
+
+
+def _standing(now: View) -> tuple[TunnelSpec, ...]:
+    """The tunnel that carries and those beside it, with what their gateways have given."""
+    return (*((now.spec,) if now.spec is not None else ()), *(each.spec for each in now.companions))
+
+
+def _inside_any(prefix: Network, now: View) -> Network | None:
+    return next((found for spec in _standing(now) if (found := inside(prefix, spec)) is not None), None)
 
 
 def inside(prefix: Network, spec: TunnelSpec | None) -> Network | None:
@@ -83,7 +92,7 @@ def inside(prefix: Network, spec: TunnelSpec | None) -> Network | None:
     if spec is None:
         return None
     behind = (*(own.network for own in spec.addresses), *map(ip_network, spec.dns), *filter(_is_lan, spec.prefixes))
-    return next((net for net in behind if net.version == prefix.version and net.overlaps(prefix)), None)
+    return next((net for net in behind if overlap(net, prefix)), None)
 
 
 def _local(config: Config, now: View) -> list[tuple[Uplink, tuple[Network, ...]]]:
@@ -96,6 +105,11 @@ def _local(config: Config, now: View) -> list[tuple[Uplink, tuple[Network, ...]]
 def _best(uplinks: tuple[Uplink, ...], family: int) -> Uplink | None:
     carrying = [uplink for uplink in uplinks if family in uplink.families]
     return min(carrying, key=lambda uplink: uplink.metrics[uplink.families.index(family)], default=None)
+
+
+def overlap(network: Network, other: Network) -> bool:
+    """Whether two networks have an address in common."""
+    return network.version == other.version and network.overlaps(other)
 
 
 def lies_in(network: Network, home: Network) -> bool:

@@ -7,28 +7,26 @@ it. What is read off the world is in `view`, what may pass in `permits` and `fir
 
 from typing import Final
 
-from aovpnd import names
-from aovpnd.core import confirming, dns, failover, fights, filtering, firewall, health, lookups, mtu, sockets, uplinks
-from aovpnd.core.beside import permits_beside
-from aovpnd.core.permits import (
-    Asks,
-    Facts,
-    HostOnly,
-    LookUp,
-    Permit,
-    TemporaryAccess,
-    Transformed,
-    Tunnel,
-    Window,
-    permits,
+from aovpnd.core import (
+    companions,
+    confirming,
+    dns,
+    failover,
+    fights,
+    filtering,
+    firewall,
+    health,
+    lookups,
+    mtu,
+    sockets,
 )
+from aovpnd.core.facts import facts
+from aovpnd.core.permits import Permit, permits
 from aovpnd.core.problems import problems
 from aovpnd.core.routing import routing
 from aovpnd.core.view import View, view
 from aovpnd.inquiries import Inquiry, ProbeTunnel
 from aovpnd.model import Config, Desired, GuardState, Intent, LinkWish, Phase, Snapshot, TunnelWish
-from aovpnd.ruleset import Address, Device
-from aovpnd.tunnel import Endpoint
 
 GUARD_LOOK_S: Final = 0.5
 """How soon to look whether a guard that is starting holds its tables."""
@@ -51,9 +49,9 @@ def decide(config: Config, intent: Intent, snapshot: Snapshot) -> Desired:
         )
     return Desired(
         phase=now.phase,
-        ruleset=firewall.compile(permits(now.phase, _facts(config, intent, snapshot, now))),
+        ruleset=firewall.compile(permits(now.phase, facts(config, intent, snapshot, now))),
         routing=routing(config, snapshot, now),
-        tunnels=_tunnels(intent, snapshot, now),
+        tunnels=(*_tunnels(intent, snapshot, now), *companions.wishes(intent, snapshot, now)),
         sweep=sockets.sweep(config, intent, snapshot, now),
         dns=dns.dns(snapshot, now),
         confirmation=intent.confirmation,
@@ -72,58 +70,7 @@ def decide(config: Config, intent: Intent, snapshot: Snapshot) -> Desired:
 def permitted(config: Config, intent: Intent, snapshot: Snapshot) -> tuple[Permit, ...]:
     """The permits that `decide` compiles; none while unblocked, when there is no table."""
     now = view(config, intent, snapshot)
-    return permits(now.phase, _facts(config, intent, snapshot, now)) if now.phase is not Phase.UNBLOCKED else ()
-
-
-def _facts(config: Config, intent: Intent, snapshot: Snapshot, now: View) -> Facts:
-    access = None
-    if now.grant is not None:
-        device = Device(now.grant.link, now.grant.link_name)
-        uplink = next(uplink for uplink in now.uplinks if uplink.link.index == now.grant.link)
-        resolvers = uplinks.resolvers(snapshot, uplink)
-        window = Window.between(now.grant.granted_at, now.grant.expires_at, snapshot.now)
-        access = TemporaryAccess(device, resolvers, window)
-    tunnel = None
-    transformed: tuple[Transformed, ...] = ()
-    if now.state is not None:
-        link = now.state.link
-        narrow = mtu.fit(now.spec, intent, snapshot, now.state, now.path).narrow if now.spec is not None else None
-        tunnel = Tunnel(Device(link.index, link.name, link.kind), narrow, now.filters)
-        gateways = now.spec.endpoints if now.spec is not None and link.kind == names.XFRM else ()
-        transformed = tuple(Transformed(endpoint.addr) for endpoint in gateways)
-    look_up = None
-    if now.look_up is not None:
-        asked = now.look_up.inquiry
-        asks = Asks.TLS if asked.tls_name else Asks.PLAIN
-        device = Device(asked.link, asked.link_name)
-        window = Window.between(now.look_up.asked_at, now.look_up.expires_at, snapshot.now)
-        look_up = LookUp(device, asked.resolvers, asks, window)
-    return Facts(
-        endpoints=tuple(dict.fromkeys(_endpoints(now))),
-        addresses=tuple(dict.fromkeys(_own_addresses(snapshot, now))),
-        tunnel=tunnel,
-        transformed=transformed,
-        look_up=look_up,
-        access=access,
-        neighbours=uplinks.on_link_gateways(now.uplinks),
-        host_only=tuple(HostOnly(Device(link.index, link.name)) for link in uplinks.host_only(snapshot)),
-        beside=permits_beside(config, now),
-    )
-
-
-def _endpoints(now: View) -> tuple[Endpoint, ...]:
-    """Where handshakes may go: to the tunnel that carries, and to the one on trial."""
-    trial = now.trial.spec.endpoints if now.trial is not None else ()
-    return (*now.spec.endpoints, *trial) if now.spec is not None else ()
-
-
-def _own_addresses(snapshot: Snapshot, now: View) -> tuple[Address, ...]:
-    """Those that the chosen tunnel's link has, and those that it shall have, also while there is no link yet."""
-    if now.spec is None:
-        return ()
-    shall = (interface for interface in now.spec.addresses if snapshot.ipv6 or interface.version == uplinks.IPV4)
-    has = now.state.addresses if now.state is not None else ()
-    return tuple(interface.ip for interface in (*has, *shall))
+    return permits(now.phase, facts(config, intent, snapshot, now)) if now.phase is not Phase.UNBLOCKED else ()
 
 
 def _look_ups(now: View) -> tuple[Inquiry, ...]:
@@ -190,8 +137,11 @@ def _wake_at(config: Config, intent: Intent, snapshot: Snapshot, now: View) -> f
         moments.append(health.next_look(intent, now.state, now.path, snapshot.now))
         look = mtu.next_look(intent, now.path, snapshot.now)
         moments += [look] if look is not None else []
-    if now.spec is not None and now.reach is not None and now.phase is not Phase.CONNECTED:
-        moments += lookups.next_look(now.spec, intent, now.reach, now.uplinks, config.endpoint)
+    moments += companions.moments(intent, now, snapshot.now)
+    asking = companions.asking(config, intent, now, snapshot.now)
+    if asking is not None:
+        spec, reach = asking
+        moments += lookups.next_look(spec, intent, reach, now.uplinks, config.endpoint)
     return _next(snapshot, moments)
 
 

@@ -10,7 +10,7 @@ away. What remains then is what the network gave, and while the ruleset blocks t
 from typing import Final
 
 from aovpnd.core.filtering import DNS_PORT
-from aovpnd.core.view import View
+from aovpnd.core.view import View, carries_everything
 from aovpnd.dns import Dns, Scope
 from aovpnd.filters import Filter, lets_out
 from aovpnd.ipsec import IPsec, TunnelSpec, called
@@ -20,8 +20,6 @@ from aovpnd.ruleset import L4, Address
 MOST: Final = 8
 """Servers, and domains of each kind, that are passed on; the C library asks three (MAXNS)."""
 EVERYTHING: Final = "~."
-_HALF: Final = 1
-"""Prefix length of ``0.0.0.0/1``: files with two halves mean everything."""
 
 
 def dns(snapshot: Snapshot, now: View) -> Dns | None:
@@ -37,11 +35,6 @@ def dns(snapshot: Snapshot, now: View) -> Dns | None:
     narrow = bool(search or routes) and EVERYTHING not in names and not carries_everything(now.spec)
     link = now.state.link
     return Dns(link.index, link.name, servers, search, routes[:MOST], Scope.DOMAINS if narrow else Scope.ALL)
-
-
-def carries_everything(spec: TunnelSpec) -> bool:
-    """Whether a tunnel has a default route of any family."""
-    return any(prefix.prefixlen <= _HALF for prefix in spec.prefixes)
 
 
 def servers_of(spec: TunnelSpec, *, ipv6: bool) -> tuple[Address, ...]:

@@ -177,13 +177,8 @@ def _leaving(permit: Permit) -> Iterable[Rule]:
             yield from _look_up(permit)
         case TemporaryAccess():
             yield from _temporary_access(permit)
-        case Tunnel(device, narrow, filters):
-            yield from _not_by_the_tunnel(device)
-            yield from _clamped(Match(oif=device), narrow)
-            if filters:
-                yield from filtering.leaving(device, filters)
-            else:
-                yield Rule(Match(oif=device), Verdict.ACCEPT, "the verified tunnel: index and name and kind")
+        case Tunnel():
+            yield from _by_the_tunnel(permit)
         case Transformed():
             return  # at output it still leaves by the tunnel
         case TunnelAddresses():
@@ -195,6 +190,18 @@ def _leaving(permit: Permit) -> Iterable[Rule]:
             yield from _beside(permit)
         case _:
             assert_never(permit)
+
+
+def _by_the_tunnel(permit: Tunnel) -> Iterable[Rule]:
+    by_tunnel = Match(oif=permit.device)
+    yield from _not_by_the_tunnel(permit.device)
+    for family in _by_family(tuple(map(ip_network, permit.others))):
+        yield Rule(replace(by_tunnel, saddr=family), Verdict.DROP, "another tunnel's address leaves by that one")
+    yield from _clamped(by_tunnel, permit.narrow)
+    if permit.filters:
+        yield from filtering.leaving(permit.device, permit.filters)
+    else:
+        yield Rule(by_tunnel, Verdict.ACCEPT, "the verified tunnel: index and name and kind")
 
 
 def _not_by_the_tunnel(device: Device) -> Iterable[Rule]:
@@ -288,12 +295,8 @@ def _arriving(permit: Permit) -> Iterable[Rule]:
             yield Rule(dhcpv6, Verdict.ACCEPT, "DHCPv6 answers")
             yield Rule(advert, Verdict.ACCEPT, "router advertisement")
             yield Rule(Match(icmp_type=(_NS, _NA), hop_limit=255), Verdict.ACCEPT, "neighbour discovery")
-        case Tunnel(device, narrow, filters):
-            yield from _clamped(Match(iif=device), narrow)
-            if filters:
-                yield from filtering.arriving(device, filters)
-            else:
-                yield Rule(Match(iif=device), Verdict.ACCEPT, "the verified tunnel")
+        case Tunnel():
+            yield from _out_of_the_tunnel(permit)
         case TunnelAddresses(addresses):
             for family in _by_family(tuple(map(ip_network, addresses))):
                 yield Rule(
@@ -314,6 +317,17 @@ def _arriving(permit: Permit) -> Iterable[Rule]:
             return  # answers alone, by the chain's end: a spoofed gateway must not reach our UDP services
         case _:
             assert_never(permit)
+
+
+def _out_of_the_tunnel(permit: Tunnel) -> Iterable[Rule]:
+    by_tunnel = Match(iif=permit.device)
+    for family in _by_family(tuple(map(ip_network, permit.others))):
+        yield Rule(replace(by_tunnel, daddr=family), Verdict.DROP, "another tunnel's address, asked for from this one")
+    yield from _clamped(by_tunnel, permit.narrow)
+    if permit.filters:
+        yield from filtering.arriving(permit.device, permit.filters)
+    else:
+        yield Rule(by_tunnel, Verdict.ACCEPT, "the verified tunnel")
 
 
 def _prerouting(permit: Permit) -> Iterable[Rule]:

@@ -13,7 +13,20 @@ from typing import Final, assert_never
 from aovpnd import names
 from aovpnd.clock import Clock
 from aovpnd.confirmation import Standing
-from aovpnd.core import confirming, endpoints, failover, fights, health, lookups, mtu, plan, problems, sleep, sockets
+from aovpnd.core import (
+    companions,
+    confirming,
+    endpoints,
+    failover,
+    fights,
+    health,
+    lookups,
+    mtu,
+    plan,
+    problems,
+    sleep,
+    sockets,
+)
 from aovpnd.core.uplinks import uplinks
 from aovpnd.core.view import View, as_made, choose, is_configured, order, preferred, view
 from aovpnd.doors import Door, Openers, WhileConnected
@@ -215,7 +228,7 @@ def settle(config: Config, intent: Intent, snapshot: Snapshot) -> Intent:
         intent = replace(intent, removed_by=snapshot.culprit, removed_at=snapshot.now.boot)
     intent = _here(config, _take_over(config, intent, snapshot), snapshot)
     seen = view(config, intent, snapshot)
-    intent = _listen(intent, seen, snapshot.now)
+    intent = _listen(companions.settle(intent, seen, snapshot.now), seen, snapshot.now)
     connected = health.is_connected(intent, seen.state, seen.path, snapshot.now)
     intent = _connected(intent, seen, snapshot.now.boot) if connected else replace(intent, connected_at=None)
     intent = sleep.shaken(intent, seen, connected=connected)
@@ -261,16 +274,15 @@ def _gateways(intent: Intent, seen: View, snapshot: Snapshot) -> Gateways:
 
 
 def _look_up(config: Config, intent: Intent, seen: View, snapshot: Snapshot, *, connected: bool) -> Intent:
-    """Whose turn it is of a gateway's addresses, and whether its name has to be looked up."""
-    if seen.spec is None or seen.reach is None:
-        return replace(intent, look_up=None)
-    if connected:
-        hosts = endpoints.succeed(intent.hosts, seen.spec, seen.reach)
-    else:
-        hosts = endpoints.turn(intent, seen.spec, seen.path, seen.reach, snapshot.now.boot)
-    idle = connected or seen.sealed or intent.block is Block.OFF
-    spec = None if idle else seen.spec
-    return lookups.settle(config, replace(intent, hosts=hosts), spec, seen.reach, snapshot, seen.uplinks)
+    """Whose turn it is of gateways' addresses, and whether a name has to be looked up."""
+    if seen.spec is not None and seen.reach is not None:
+        if connected:
+            hosts = endpoints.succeed(intent.hosts, seen.spec, seen.reach)
+        else:
+            hosts = endpoints.turn(intent, seen.spec, seen.path, seen.reach, snapshot.now.boot)
+        intent = replace(intent, hosts=hosts)
+    intent = replace(intent, hosts=companions.hosts(intent, seen, snapshot.now))
+    return lookups.settle(config, intent, companions.asking(config, intent, seen, snapshot.now), snapshot, seen.uplinks)
 
 
 def _surviving(seen: View, *, connected: bool) -> Grant | None:
@@ -332,6 +344,8 @@ def performed(intent: Intent, action: Action, now: float) -> Intent:
     trial = intent.gateways.trial
     if isinstance(action, EnsureTunnel) and trial is not None and action.wish.spec.name == trial.tunnel:
         return intent
+    if isinstance(action, EnsureTunnel) and (beside := companions.performed(intent, action, now)) is not None:
+        return beside
     if isinstance(action, EnsureTunnel) and action.wish.path is not None:
         again = intent.provoked is not None and intent.provoked.path == action.wish.path
         attempts = intent.provoked.attempts + 1 if again and intent.provoked is not None else 1

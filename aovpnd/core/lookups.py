@@ -1,10 +1,10 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
 """When a name is looked up, of whom, and what an answer changes. One look-up runs at a time.
 
-It begins when a tunnel is chosen that is not connected, there is an uplink with resolvers, and there is no address to
-try, or all were tried in vain, or the first one that was known from another network. It ends with its answer, its
-deadline, the loss of its network, a handshake, or when the tunnel's file no longer has that name; and with it ends its
-permit.
+It begins when a tunnel is chosen, or stands beside, that is not connected, there is an uplink with resolvers, and there
+is no address to try, or all were tried in vain, or the first one that was known from another network. It ends with its
+answer, its deadline, the loss of its network, a handshake, or when the tunnel's file no longer has that name; and with
+it ends its permit.
 """
 
 import hashlib
@@ -41,17 +41,22 @@ def live(intent: Intent, found: Iterable[Uplink], now: float) -> OpenLookUp | No
 
 
 def settle(
-    config: Config, intent: Intent, spec: TunnelSpec | None, to: Reach, snapshot: Snapshot, found: tuple[Uplink, ...]
+    config: Config,
+    intent: Intent,
+    asking: tuple[TunnelSpec, Reach] | None,
+    snapshot: Snapshot,
+    found: tuple[Uplink, ...],
 ) -> Intent:
-    """End the look-up that has had its time, and begin the next one that is due; ``spec`` None where none is."""
+    """End the look-up that has had its time, and begin the next one that is due of the tunnel that is ``asking``."""
     now, places = snapshot.now.boot, {place(uplink) for uplink in found}
     if intent.look_up is not None and now >= intent.look_up.expires_at:
         intent = learn(intent, Unanswered(intent.look_up.inquiry, "no answer came in time"))
     running = live(intent, found, now)
-    if running is None or spec is None or running.inquiry.host not in {*spec.hosts, nat64.WELL_KNOWN}:
+    if running is None or asking is None or running.inquiry.host not in {*asking[0].hosts, nat64.WELL_KNOWN}:
         intent = replace(intent, look_up=None)
-    if intent.look_up is not None or spec is None:
+    if intent.look_up is not None or asking is None:
         return intent
+    spec, to = asking
     for name in wanted(spec, intent, to, found, config.endpoint):
         host = known(intent.hosts, name)
         if host.asked_in not in places:  # another network: nothing that was in vain before tells anything here

@@ -86,11 +86,13 @@ class Tunnel:
     """Everything by the verified tunnel; where it has ``filters``, what they name, and answers to it.
 
     ``narrow``: bytes of the largest packet that passes in one piece, where the link itself cannot be told so little.
+    ``others``: addresses of other tunnels, which this one neither shows nor is asked for.
     """
 
     device: Device
     narrow: int | None = None
     filters: tuple[Filter, ...] = ()
+    others: tuple[Address, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)
@@ -144,33 +146,24 @@ class Excluded:
     networks: tuple[Network, ...]
 
 
-Permit = (
-    Loopback
-    | LinkSetup
-    | Handshake
-    | LookUp
-    | TemporaryAccess
-    | Tunnel
-    | Transformed
-    | TunnelAddresses
-    | HostOnly
-    | Lan
-    | Excluded
-)
+OfTunnel = Handshake | Tunnel | Transformed | TunnelAddresses
+Permit = Loopback | LinkSetup | OfTunnel | LookUp | TemporaryAccess | HostOnly | Lan | Excluded
 
 
 @dataclass(frozen=True, slots=True)
 class Facts:
-    """What the permits are made of; `decide` has verified each of these.
+    """What the permits are made of; `facts` has verified each of these.
 
     ``endpoints`` and ``addresses`` of the chosen tunnel, ``tunnel`` once its link is verified, ``transformed`` where
-    that link hands its packets to the kernel's ESP, ``look_up`` while one runs, ``access`` while a grant is alive.
+    that link hands its packets to the kernel's ESP, ``companions`` what those beside it may in every phase, ``look_up``
+    while one runs, ``access`` while a grant is alive.
     """
 
     endpoints: tuple[Endpoint, ...] = ()
     addresses: tuple[Address, ...] = ()
     tunnel: Tunnel | None = None
     transformed: tuple[Transformed, ...] = ()
+    companions: tuple[OfTunnel, ...] = ()
     look_up: LookUp | None = None
     access: TemporaryAccess | None = None
     neighbours: tuple[IPv6Address, ...] = ()
@@ -181,14 +174,14 @@ class Facts:
 def permits(phase: Phase, facts: Facts) -> tuple[Permit, ...]:
     """The permits of ``phase``, in tier order. ``unblocked`` has no table and must not be asked for: `ValueError`."""
     always: tuple[Permit, ...] = (Loopback(), LinkSetup(facts.neighbours))
-    beside: tuple[Permit, ...] = (*facts.host_only, *facts.beside)
+    beside: tuple[Permit, ...] = (*facts.companions, *facts.host_only, *facts.beside)
     handshakes = tuple(Handshake(endpoint) for endpoint in facts.endpoints)
     look_up = (facts.look_up,) if facts.look_up is not None else ()
     tunnel = (facts.tunnel, *facts.transformed) if facts.tunnel is not None else ()
     own = (TunnelAddresses(facts.addresses),) if facts.addresses else ()
     match phase:
-        case Phase.BLOCKED:
-            return (*always, *beside)
+        case Phase.BLOCKED:  # a companion may ask for its gateway's name
+            return (*always, *look_up, *beside)
         case Phase.OFFLINE:
             return (*always, *handshakes, *tunnel, *own, *beside)
         case Phase.CONNECTING | Phase.CONNECTED:

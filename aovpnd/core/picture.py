@@ -5,9 +5,9 @@ from dataclasses import dataclass
 
 from aovpnd.core.decide import permitted
 from aovpnd.core.permits import Permit
-from aovpnd.core.view import view
+from aovpnd.core.view import Beside, View, view
 from aovpnd.ipsec import TunnelSpec
-from aovpnd.model import Config, Desired, Intent, Snapshot
+from aovpnd.model import Config, Desired, Intent, Route, Snapshot
 from aovpnd.orders import Action
 
 
@@ -22,9 +22,23 @@ class Picture:
     actions: tuple[Action, ...] = ()
 
     @property
+    def view(self) -> View:
+        """What was read off all that."""
+        return view(self.config, self.intent, self.snapshot)
+
+    @property
     def spec(self) -> TunnelSpec | None:
         """The chosen tunnel, with the addresses of its gateways as far as they are known."""
-        return view(self.config, self.intent, self.snapshot).spec
+        return self.view.spec
+
+    def companion(self, link: str, route: Route | None) -> Beside | None:
+        """The tunnel beside the chosen one that has a link, or would have it if it were up: its networks are closed
+        until then.
+        """
+        standing = self.view.companions
+        by_link = (each for each in standing if each.state is not None and each.link_name == link)
+        closed = (each for each in standing if route is not None and not route.link and route.dst in each.spec.prefixes)
+        return next(by_link, None) or next(closed, None)
 
     @property
     def permits(self) -> tuple[Permit, ...]:

@@ -4,10 +4,10 @@
 from typing import Final, assert_never
 
 from aovpnd import names
-from aovpnd.core import beside, confirming, dns, endpoints, failover, fights, health, ike, mtu, sleep
+from aovpnd.core import beside, companions, confirming, dns, endpoints, failover, fights, health, ike, mtu, sleep
 from aovpnd.core.health import IN_VAIN
 from aovpnd.core.uplinks import carrying
-from aovpnd.core.view import View, named, preferred
+from aovpnd.core.view import View, carries_everything, named, preferred
 from aovpnd.gateways import Left, Why
 from aovpnd.ipsec import TunnelSpec, called
 from aovpnd.links import Side, sides
@@ -40,6 +40,7 @@ def problems(config: Config, intent: Intent, snapshot: Snapshot, now: View) -> t
         *dns.problems(snapshot, spec, now.filters),
         *_path(intent, snapshot, now),
         *_left(intent, now),
+        *companions.problems(config, intent, snapshot, now),
         *_elsewhere(now),
         *_record(intent),
         *_rolled_back(snapshot),
@@ -106,7 +107,7 @@ def _tunnel(intent: Intent, snapshot: Snapshot, now: View) -> list[Problem]:
         text = f"the gateway of {spec.name} ({_where(spec)}) answers but leads nowhere"
         hint = "its own way to the internet is broken: tell whoever runs it; another tunnel: aovpnctl connect NAME"
         found.append(Problem("exit-dead", Severity.WARNING, text, hint))
-    if not dns.carries_everything(spec):
+    if not carries_everything(spec):
         carried = ", ".join(map(str, spec.prefixes[:4]))
         text = f"{spec.name} carries only {carried}; everything else stays blocked"
         found.append(

@@ -8,6 +8,7 @@ from dataclasses import dataclass, replace
 from ipaddress import ip_network
 from typing import Final, assert_never
 
+from aovpnd.core.companions import is_connected
 from aovpnd.core.explain import OUTPUT, Explanation, Fate
 from aovpnd.core.firewall import DNS_PORTS
 from aovpnd.core.permits import (
@@ -114,16 +115,20 @@ def tell(picture: Picture, what: Explanation) -> Told:
 
 
 def _through_the_tunnel(picture: Picture, what: Explanation, link: str) -> Told:
-    spec, route = picture.spec, what.way.route
+    route, beside = what.way.route, picture.companion(link, what.way.route)
+    spec = beside.spec if beside is not None else picture.spec
     name, endpoints = (spec.name, spec.endpoints) if spec is not None else (link, ())
     origins = (
         *_networks(spec, lambda text: route is not None and ip_network(text, strict=False) == route.dst),
         *_gateways(spec),
-        *_filters(picture, lambda number, _: number == what.named_by),
+        *_filters(picture, name, lambda number, _: number == what.named_by),
     )
     where = " or ".join(map(str, endpoints)) or "its gateway"
     outside = f"outside, nothing of it is seen but the tunnel's own packets to {where}"
-    if picture.desired.phase is Phase.CONNECTED:
+    is_up = picture.desired.phase is Phase.CONNECTED
+    if beside is not None:
+        is_up = is_connected(picture.intent, beside, picture.snapshot.now)
+    if is_up:
         return Told(f"{what.to} leaves through the tunnel {name} ({link})", outside, origins)
     waiting = "there is no network" if picture.desired.phase is Phase.OFFLINE else "the gateway has not answered yet"
     text = f"{what.to} goes into the tunnel {name} ({link}) and waits there: {waiting}"
@@ -139,7 +144,8 @@ def _open(picture: Picture, to: Destination, link: str) -> Told:
 
 # -- why not ----------------------------------------------------------------------------------------------------------
 def _unrouted(picture: Picture, what: Explanation) -> Told:
-    told = _because_of_the_place(picture, what) or _because_of_the_phase(picture, what.to)
+    told = _because_of_the_place(picture, what) or _because_of_a_companion(picture, what)
+    told = told or _because_of_the_phase(picture, what.to)
     return Told(f"{what.to} is refused at once: {told.text}", told.hint, told.origins)
 
 
@@ -185,6 +191,15 @@ def _because_of_the_lan(picture: Picture, to: Destination, near: Uplink) -> Told
     return Told(f"the local network of {near.link.name} stays closed", hint, origins)
 
 
+def _because_of_a_companion(picture: Picture, what: Explanation) -> Told | None:
+    """It is for a tunnel beside the chosen one, and for no other."""
+    beside = picture.companion("", what.way.route)
+    if beside is None:
+        return None
+    text = f"the tunnel {beside.spec.name} is not up yet, and what it carries leaves by no other"
+    return Told(text, "", _networks(beside.spec))
+
+
 def _because_of_the_phase(picture: Picture, to: Destination) -> Told:
     spec = picture.spec
     match picture.desired.phase:
@@ -215,7 +230,7 @@ def _stopped(picture: Picture, what: Explanation, link: str) -> Told:
         text = f"{what.to} is dropped by the guard: our table is not there to permit it"
         return Told(text, "it is being loaded again; journalctl -u aovpnd says more")
     if isinstance(what.permit, Tunnel) and what.permit.filters:
-        return _filtered(picture, what, verb)
+        return _filtered(picture, what, link, verb)
     if _is_dns(what.to):
         if isinstance(what.permit, TemporaryAccess):
             resolvers = ", ".join(map(str, what.permit.resolvers)) or "none"
@@ -227,13 +242,15 @@ def _stopped(picture: Picture, what: Explanation, link: str) -> Told:
     return Told(f"{what.to} is {verb}: {reason}", told.hint if told else "", told.origins if told else ())
 
 
-def _filtered(picture: Picture, what: Explanation, verb: str) -> Told:
+def _filtered(picture: Picture, what: Explanation, link: str, verb: str) -> Told:
     """The tunnel carries it, and the tunnel's filters name it nowhere."""
-    name = picture.spec.name if picture.spec is not None else ""
+    beside = picture.companion(link, what.way.route)
+    spec = beside.spec if beside is not None else picture.spec
+    name = spec.name if spec is not None else ""
     text = f"{what.to} is {verb}: no filter of the tunnel {name} lets it out"
     is_locked = setting(name) in picture.config.locked
     hint = "a policy keeps it so" if is_locked else f'if it shall be: another [[filter]] with tunnel = "{name}"'
-    return Told(text, hint, _filters(picture, lambda _, each: each.direction is Direction.OUT))
+    return Told(text, hint, _filters(picture, name, lambda _, each: each.direction is Direction.OUT))
 
 
 def _is_dns(to: Destination) -> bool:
@@ -265,9 +282,8 @@ def _networks(spec: TunnelSpec | None, fits: _Fits = bool) -> tuple[Origin, ...]
     return _lines(spec, called(spec).networks, fits) if spec is not None else ()
 
 
-def _filters(picture: Picture, fits: Callable[[int, Filter], bool]) -> tuple[Origin, ...]:
-    """Where those of the chosen tunnel's filters stand that fit, by number, from 1, and value."""
-    name = picture.spec.name if picture.spec is not None else ""
+def _filters(picture: Picture, name: str, fits: Callable[[int, Filter], bool]) -> tuple[Origin, ...]:
+    """Where those of a tunnel's filters stand that fit, by number, from 1, and value."""
     held = zip(_settings(picture.config, setting(name)), picture.config.filters_of(name), strict=False)
     return tuple(origin for number, (origin, each) in enumerate(held, 1) if fits(number, each))
 

@@ -9,7 +9,7 @@ from dataclasses import replace
 from typing import Final
 
 from aovpnd.clock import Clock
-from aovpnd.core import health
+from aovpnd.core import companions, health
 from aovpnd.core.view import View
 from aovpnd.model import Intent, Phase, Problem, Severity, Snapshot
 
@@ -29,6 +29,7 @@ def settle(intent: Intent, now: Clock) -> Intent:
 
 def woke(intent: Intent, now: Clock) -> Intent:
     """The tunnel proves itself anew; meanwhile its session goes on."""
+    intent = companions.forget(intent)
     if intent.provoked is not None and 0 <= now.boot - intent.provoked.at < JUST_PROVOKED_S:
         return intent
     return replace(intent, provoked=None, proved="")

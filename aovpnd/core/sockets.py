@@ -26,7 +26,7 @@ def sweep(config: Config, intent: Intent, snapshot: Snapshot, now: View) -> Swee
         return None
     if intent.confirmation.standing is Standing.AWAITED:
         return None
-    tunnels = (now.spec,) if now.spec is not None else config.tunnels
+    tunnels = (*((now.spec,) if now.spec is not None else config.tunnels), *(each.spec for each in now.companions))
     addresses = frozenset(interface.ip for spec in tunnels for interface in spec.addresses)
     networks = (f"{uplink.link.index} {uplink.network}" for uplink in now.uplinks)
     why = (*networks, *sorted(map(str, addresses)), config.lan.value, *map(str, config.exclude))

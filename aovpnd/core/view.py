@@ -1,7 +1,9 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
 """What one pass reads off configuration, wish and world before it decides anything, the phase included."""
 
+from collections.abc import Collection, Iterable
 from dataclasses import dataclass, replace
+from typing import Final
 
 from aovpnd import names
 from aovpnd.confirmation import Logins
@@ -28,6 +30,9 @@ from aovpnd.model import (
 from aovpnd.orders import LoadRuleset
 from aovpnd.ruleset import Address
 
+_HALF: Final = 1
+"""Prefix length of ``0.0.0.0/1``: files with two halves mean everything."""
+
 
 @dataclass(frozen=True, slots=True)
 class View:
@@ -51,6 +56,10 @@ class View:
     """The chosen tunnel's."""
     order: tuple[TunnelSpec, ...] = ()
     trial: "Beside | None" = None
+    """A better tunnel that is asked whether it is back: it may shake hands and do nothing else. Its ``spec`` has no
+    addresses, so the link can never be taken for the tunnel's."""
+    companions: "tuple[Beside, ...]" = ()
+    """Those that stand beside the one that carries, or beside none."""
     nameless: frozenset[str] = frozenset()
     """Those of the order of whose gateways no address is known."""
     wayless: frozenset[str] = frozenset()
@@ -59,14 +68,14 @@ class View:
 
 @dataclass(frozen=True, slots=True)
 class Beside:
-    """A better tunnel on trial, on a link beside the one that carries: it may shake hands and do nothing else. Its
-    ``spec`` has no addresses, so the link can never be taken for the tunnel's.
-    """
+    """A tunnel on a link of its own, beside the one that carries; ``state`` once that link is verified."""
 
     spec: TunnelSpec
     link_name: str
     state: TunnelState | None
     path: Path | None
+    reach: Reach
+    filters: tuple[Filter, ...] = ()
 
 
 def view(config: Config, intent: Intent, snapshot: Snapshot) -> View:
@@ -75,10 +84,14 @@ def view(config: Config, intent: Intent, snapshot: Snapshot) -> View:
     spec, reach = choose(config, intent), None
     if spec is not None:
         reach = endpoints.reach(spec, intent.hosts, snapshot, found)
-        spec = given(endpoints.concrete(spec, intent.hosts, reach), snapshot)
+        spec = concrete(spec, intent, snapshot, found)
     filters = config.filters_of(spec.name) if spec is not None else ()
-    state = own_tunnel(spec, snapshot, intent.gateways.made, filters)
-    link_name = state.link.name if state is not None else free_link_name(snapshot)
+    standing = _standing(config, intent, snapshot, found, spec)
+    # What stands beside keeps its link, although it may have carried a moment ago.
+    rest = _without(snapshot, [own_tunnel(each, snapshot) for each in standing])
+    state = own_tunnel(spec, rest, intent.gateways.made, filters)
+    link_name = state.link.name if state is not None else free_link_name(rest)
+    companions = _companions(config, intent, standing, snapshot, found, link_name)
     path = path_of(spec, state, snapshot, found)
     sealed = not snapshot.table_present and any(failure.action == LoadRuleset.__name__ for failure in intent.failures)
     grant = None if sealed else live_grant(intent, snapshot, found)
@@ -94,8 +107,8 @@ def view(config: Config, intent: Intent, snapshot: Snapshot) -> View:
         phase = Phase.CONNECTED
     else:
         phase = Phase.CONNECTING
-    beside = _beside(config, intent, snapshot, found, link_name)
-    look_up = lookups.live(intent, found, snapshot.now.boot) if spec is not None else None
+    taken = {link_name, *(each.link_name for each in companions)}
+    look_up = lookups.live(intent, found, snapshot.now.boot) if spec is not None or companions else None
     candidates = order(config, intent)
     bare = [endpoints.concrete(s, intent.hosts, endpoints.reach(s, intent.hosts, snapshot, found)) for s in candidates]
     return View(
@@ -111,7 +124,8 @@ def view(config: Config, intent: Intent, snapshot: Snapshot) -> View:
         sealed,
         filters=filters,
         order=candidates,
-        trial=beside,
+        trial=_trial(config, intent, snapshot, found, taken),
+        companions=companions,
         nameless=frozenset(s.name for s in bare if not s.endpoints),
         wayless=frozenset(s.name for s in bare if found and s.endpoints and not has_way(s, snapshot, found)),
     )
@@ -218,8 +232,8 @@ def as_made(state: TunnelState, filters: tuple[Filter, ...]) -> Made | None:
     return Made(link.index, link.name, link.kind, state.digest, frozenset(state.addresses), filters)
 
 
-def _beside(
-    config: Config, intent: Intent, snapshot: Snapshot, found: tuple[Uplink, ...], carrying: str
+def _trial(
+    config: Config, intent: Intent, snapshot: Snapshot, found: tuple[Uplink, ...], taken: set[str]
 ) -> Beside | None:
     trial = intent.gateways.trial
     candidates = {spec.name: spec for spec in order(config, intent)}
@@ -228,10 +242,68 @@ def _beside(
         return None
     reach = endpoints.reach(spec, intent.hosts, snapshot, found)
     bare = endpoints.concrete(replace(spec, addresses=()), intent.hosts, reach)
-    link_name = free_link_name(snapshot, besides=carrying)
+    link_name = free_link_name(snapshot, taken)
     on_link = next((state for state in snapshot.tunnels if state.link.name == link_name), None)
     state = on_link if on_link is not None and own_tunnel(bare, replace(snapshot, tunnels=(on_link,))) else None
-    return Beside(bare, link_name, state, path_of(bare, state, snapshot, found))
+    return Beside(bare, link_name, state, path_of(bare, state, snapshot, found), reach)
+
+
+def _standing(
+    config: Config, intent: Intent, snapshot: Snapshot, found: tuple[Uplink, ...], carrier: TunnelSpec | None
+) -> list[TunnelSpec]:
+    """The companions that can stand beside the tunnel that carries (`why_alone`), as they are here and now."""
+    standing: list[TunnelSpec] = []
+    trial = intent.gateways.trial.tunnel if intent.gateways.trial is not None else None
+    for written in (spec for name in config.companions if (spec := config.tunnel(name)) is not None):
+        spec = concrete(written, intent, snapshot, found)
+        others = (*((carrier,) if carrier is not None else ()), *standing)
+        busy = {trial, *(other.name for other in others)}
+        if intent.block is Block.ON and spec.name not in busy and why_alone(spec, others) is None:
+            standing.append(spec)
+    return standing
+
+
+def concrete(spec: TunnelSpec, intent: Intent, snapshot: Snapshot, found: tuple[Uplink, ...]) -> TunnelSpec:
+    """A tunnel with the one address that each of its gateways has here, and with what its gateway gives."""
+    reach = endpoints.reach(spec, intent.hosts, snapshot, found)
+    return given(endpoints.concrete(spec, intent.hosts, reach), snapshot)
+
+
+def why_alone(spec: TunnelSpec, others: Iterable[TunnelSpec]) -> str | None:
+    """Why a tunnel cannot stand beside others, in words; None: it can. Nobody would know whose a packet is."""
+    if carries_everything(spec):
+        return "it carries everything"
+    taken = {interface.ip: other.name for other in others for interface in other.addresses}
+    shared = next((interface.ip for interface in spec.addresses if interface.ip in taken), None)
+    return f"{taken[shared]} has its address {shared} as well" if shared is not None else None
+
+
+def carries_everything(spec: TunnelSpec) -> bool:
+    """Whether a tunnel has a default route of any family."""
+    return any(prefix.prefixlen <= _HALF for prefix in spec.prefixes)
+
+
+def _companions(
+    config: Config,
+    intent: Intent,
+    standing: list[TunnelSpec],
+    snapshot: Snapshot,
+    found: tuple[Uplink, ...],
+    carrying: str,
+) -> tuple[Beside, ...]:
+    states = [own_tunnel(spec, snapshot) for spec in standing]
+    taken = {carrying, *(state.link.name for state in states if state is not None)}
+    companions = []
+    for spec, state in zip(standing, states, strict=True):
+        link_name = state.link.name if state is not None else free_link_name(snapshot, taken)
+        taken.add(link_name)
+        path, reach = path_of(spec, state, snapshot, found), endpoints.reach(spec, intent.hosts, snapshot, found)
+        companions.append(Beside(spec, link_name, state, path, reach, config.filters_of(spec.name)))
+    return tuple(companions)
+
+
+def _without(snapshot: Snapshot, states: Collection[TunnelState | None]) -> Snapshot:
+    return replace(snapshot, tunnels=tuple(state for state in snapshot.tunnels if state not in states))
 
 
 def is_configured(spec: TunnelSpec, state: TunnelState, snapshot: Snapshot) -> bool:
@@ -244,10 +316,10 @@ def is_configured(spec: TunnelSpec, state: TunnelState, snapshot: Snapshot) -> b
     return state.digest == spec.digest() and state.fwmark == names.FWMARK and (waits or set(state.addresses) == wanted)
 
 
-def free_link_name(snapshot: Snapshot, besides: str = "") -> str:
+def free_link_name(snapshot: Snapshot, besides: Collection[str] = ()) -> str:
     """The first of aovpn0, aovpn1, … that is not somebody else's, nor ``besides``."""
     ours = {state.link.name for state in snapshot.tunnels}
-    foreign = {link.name for link in snapshot.links} - ours | {besides}
+    foreign = {link.name for link in snapshot.links} - ours | set(besides)
     number = 0
     while f"{names.LINK_PREFIX}{number}" in foreign:
         number += 1

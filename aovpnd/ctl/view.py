@@ -32,7 +32,7 @@ def lines(reading: Reading, to: Style) -> list[str]:
         return _without_daemon(document, to)
     phase = document["phase"]
     shown = [f"VPN: {_vpn(document, to)}", f"Current network: {_network(document['uplinks'])}"]
-    shown += _tunnel(chosen(document))
+    shown += _tunnel(chosen(document)) + [line for tunnel in document["tunnels"] for line in _companion(tunnel)]
     if document["temporary_access"] is not None:
         shown += ["", *_access(document["temporary_access"], to)]
     elif phase in INTERNET:
@@ -87,12 +87,25 @@ def _tunnel(tunnel: dict[str, Any] | None) -> list[str]:
     where = f", {plain(tunnel['endpoint'])}" if tunnel["endpoint"] else ""
     shown = [f"Tunnel: {plain(tunnel['name'])}{where}"]
     if tunnel["_since_boot"] is not None:
-        since = time.clock_gettime(time.CLOCK_BOOTTIME) - tunnel["_since_boot"]
-        shown.append(f"Connected for: {countdown(int(since))}")
+        shown.append(f"Connected for: {_span_since(tunnel['_since_boot'])}")
     if tunnel["_handshake_wall"]:
         shown.append(f"Last handshake: {ago(time.time() - tunnel['_handshake_wall'])}")
         shown.append(f"Transferred: {size(tunnel['rx_bytes'] or 0)} received, {size(tunnel['tx_bytes'] or 0)} sent")
     return shown
+
+
+def _companion(tunnel: dict[str, Any]) -> list[str]:
+    """One line for each tunnel that stands beside the one that carries."""
+    if tunnel["role"] != "companion":
+        return []
+    where = f", {plain(tunnel['endpoint'])}" if tunnel["endpoint"] else ""
+    since = tunnel["_since_boot"]
+    state = plain(tunnel["state"]) if since is None else f"connected for {_span_since(since)}"
+    return [f"Beside it: {plain(tunnel['name'])}{where}, {state}"]
+
+
+def _span_since(boot: float) -> str:
+    return countdown(int(time.clock_gettime(time.CLOCK_BOOTTIME) - boot))
 
 
 def _access(access: dict[str, Any], to: Style) -> list[str]:

@@ -35,7 +35,8 @@ from tests.netns.space import Space
 from tests.netns.wire import DSCP, encode, fragments, number_of
 from tests.unit.packets import ARRIVING, LEAVING, THROUGH, packet
 from tests.unit.small_world import NOW, TUNNEL_ADDRESS4, Situation
-from tests.unit.spec import BROADCAST, World
+from tests.unit.spec import World
+from tests.unit.spec_setup import BROADCAST
 from tests.unit.test_no_leak import comes_in, is_forwarded, leaves
 
 pytestmark = pytest.mark.root

@@ -10,6 +10,7 @@ from typing import Any, Final
 from aovpnd import names
 from aovpnd.ruleset import L4, Conntrack, Device, Flow, Protocol
 from aovpnd.trace import Packet
+from tests.unit.small_companions import ADDRESS_M4, ADDRESS_M6, ENDPOINT_M, GATEWAY_M
 from tests.unit.small_world import (
     ENDPOINT4,
     ENDPOINT6,
@@ -44,6 +45,8 @@ DEVICES: Final = (
     Device(77, "docker0", "bridge"),
     Device(99, "usb0"),
     Device(9, "aovpn0", "xfrm"),
+    Device(10, "aovpn1", "xfrm"),
+    Device(11, "aovpn2", "wireguard"),
 )
 
 # -- packets ----------------------------------------------------------------------------------------------------------
@@ -203,6 +206,14 @@ def _from_the_tunnel() -> Iterator[Packet]:
         for to in (resolver, *others):
             yield packet(to, L4.TCP, 443, saddr=own)
     yield discovery(135, "ff02::1:ff00:23", saddr=TUNNEL_ADDRESS6)
+    for own, peer, elsewhere in ((ADDRESS_M4, "10.99.0.9", "198.51.100.1"), (ADDRESS_M6, "fd99::9", "2001:db8:80::80")):
+        for to in (peer, elsewhere):
+            yield packet(to, L4.TCP, 443, saddr=own)
+            yield packet(to, L4.UDP, 53, saddr=own, mark=names.FWMARK)
+    for mark in (0, names.FWMARK):
+        yield packet(str(ENDPOINT_M.addr), L4.UDP, ENDPOINT_M.port, mark=mark)
+        yield packet(str(GATEWAY_M.addr), L4.UDP, GATEWAY_M.port, mark=mark)
+        yield packet(str(ENDPOINT_M.addr), L4.UDP, ENDPOINT_M.port, mark=mark, saddr=ADDRESS_M4)
 
 
 BESIDE: Final = ("203.0.113.80", "203.0.113.81", "2001:db8:80::80", "2001:db8:81::80")
@@ -266,6 +277,9 @@ def _arriving() -> Iterator[Packet]:
                 yield packet(here, l4, 40000, saddr=ip_address(resolver), sport=port, ct=state)
                 yield packet(here, l4, 40000, saddr=ip_address(other), sport=port, ct=state)
             yield packet(here, L4.UDP, 53, saddr=ip_address(resolver), sport=54, ct=state)
+        for own, friend in ((ADDRESS_M4, "10.99.0.9"), (ADDRESS_M6, "fd99::9")):
+            yield packet(str(own), L4.TCP, 22, saddr=ip_address(friend), ct=state)
+        yield replace(udp, saddr=ENDPOINT_M.addr, sport=ENDPOINT_M.port, ct=state)
     for gateway, port in ((GATEWAY4, GATEWAY4.port), (GATEWAY4, 500), (GATEWAY_2, GATEWAY_2.port)):
         yield replace(udp, saddr=gateway.addr, sport=port)
     yield packet(_HERE4, None, saddr=GATEWAY4.addr)
@@ -331,6 +345,7 @@ def _through() -> Iterator[Packet]:
     yield packet(BESIDE[0], L4.ICMP, icmp_type=8, saddr=guest)
     yield discovery(135, "fe80::7")
     yield packet("172.18.0.2", L4.TCP, 443, saddr=TUNNEL_ADDRESS4)
+    yield packet("10.99.0.9", L4.TCP, 443, saddr=ADDRESS_M4)
 
 
 THROUGH: Final = tuple(dict.fromkeys(_through()))

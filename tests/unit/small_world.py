@@ -1,8 +1,6 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""A world small enough to enumerate: every situation that the no-leak test asks about, as a product of eight choices.
-
-Each choice is a function of a name, so that a failing situation reads as a sentence. Addresses of the outside are from
-RFC 5737 and RFC 3849.
+"""A world small enough to enumerate: every situation that the no-leak test asks about, as a product of eight choices,
+each a function of a name, so that a failing situation reads as a sentence. Outside are RFC 5737's and 3849's addresses.
 """
 
 import itertools
@@ -10,7 +8,7 @@ import os
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, replace
 from ipaddress import ip_address, ip_interface, ip_network
-from typing import Any, Final
+from typing import Any, Final, TypeVar
 
 from aovpnd import names
 from aovpnd.clock import Clock
@@ -41,6 +39,8 @@ from aovpnd.ruleset import L4, Address, Ports
 from aovpnd.tunnel import Endpoint, Peer, Secret, WireGuard
 from tests.unit.small_excluding import excluding
 from tests.unit.spec import World
+
+_T = TypeVar("_T")
 
 # -- things -----------------------------------------------------------------------------------------------------------
 NOW: Final = 1000.0
@@ -362,7 +362,7 @@ BASES: Final = (
 )
 
 
-def sampled(found: Iterable[Situation], stride: int) -> Iterator[Situation]:
+def sampled(found: Iterable[_T], stride: int) -> Iterator[_T]:
     """All of them where that is asked for (``make test-exhaustive``), otherwise one in ``stride``: a prime, so that no
     choice is left out.
     """

@@ -8,11 +8,9 @@ page, is wrong. Plain on purpose: read it beside the page, section by section.
 `read` says what a situation is in the page's words; `allowed` answers from those words alone.
 """
 
-from collections.abc import Collection
 from dataclasses import dataclass
 from enum import Enum
-from ipaddress import IPv4Address, IPv6Address, ip_network
-from typing import Final
+from ipaddress import ip_network
 
 from aovpnd import names
 from aovpnd.filters import Filter
@@ -20,11 +18,13 @@ from aovpnd.inquiries import OpenLookUp
 from aovpnd.ipsec import Given, IPsec, TunnelSpec
 from aovpnd.links import ARPHRD_ETHER, ARPHRD_LOOPBACK, ARPHRD_NONE, OUR_LINK, SAFE_NAME, Link
 from aovpnd.model import Block, Config, Grant, Intent, Lan, Snapshot, TunnelState, Wish
-from aovpnd.ruleset import L4, Address, Device, Framing, Network, Origin, Owner, Protocol
+from aovpnd.ruleset import L4, Address, Device, Network
 from aovpnd.trace import Packet
 from aovpnd.tunnel import Endpoint, Interface
 from tests.unit.spec_beside import Beside, apart, is_excluded, is_inside, is_lan_in, is_lan_out, private, unclaimed
+from tests.unit.spec_companions import Companion, at_large, elsewhere, of_device
 from tests.unit.spec_filters import is_let_in, is_let_out, is_named_out
+from tests.unit.spec_setup import NONE, is_dhcp, is_dhcp_out, is_discovery_out, is_error, is_link_setup_in, is_redirect
 
 
 class Way(Enum):
@@ -82,6 +82,7 @@ class Reading:
     look_up_by_tls: bool
     lan: Beside
     excluded: Beside
+    companions: frozenset[Companion]
 
 
 def read(world: World) -> Reading:
@@ -90,13 +91,18 @@ def read(world: World) -> Reading:
     grant = _live_grant(world)
     granted = next((link for link in snapshot.links if grant is not None and link.index == grant.link), None)
     tunnels = frozenset(device_of(link) for link in snapshot.links if is_tunnel(world, link))
-    asked = [found for found in (tunnel, tunnel_on_trial(world)) if found is not None]
+    standing = companions_of(world)
+    asked = [found for found in (tunnel, tunnel_on_trial(world), *standing) if found is not None]
     endpoints = [endpoint for found in asked for endpoint in outer(world, found)]
-    carrying = [state for state in snapshot.tunnels if device_of(state.link) in tunnels]
+    carrying = [state for state in snapshot.tunnels if _is_chosens(world, state.link)]
+    beside = frozenset(_companion(world, each) for each in standing)
+    theirs = [*((tunnel,) if tunnel else ()), *standing]
+    own = set[Network]().union(*(_owned(world, each) for each in theirs))
+    carried = [prefix for each in theirs for prefix in each.prefixes]
     lan = [
         (device_of(link), near)
         for link in uplinks(world)
-        if (near := apart(private(prefixes(snapshot, link)), _owned(world, tunnel), tunnel.prefixes if tunnel else ()))
+        if (near := apart(private(prefixes(snapshot, link)), own, carried))
     ]
     running = _running_look_up(world)
     asks_by = running.inquiry.link if running is not None else None
@@ -104,10 +110,10 @@ def read(world: World) -> Reading:
     return Reading(
         phase=_phase(world),
         tunnels=tunnels,
-        filters=_filters(world, tunnel) if tunnels else (),
+        filters=_filters(world, tunnel) if carrying else (),
         tunnel_addresses=_own_addresses(world, tunnel, carrying),
         endpoints=frozenset((endpoint.addr, endpoint.port) for endpoint in endpoints),
-        transforming=_transforming(world, tunnel, carrying),
+        transforming=_transforming(world, tunnel, carrying).union(*(each.transforming for each in beside)),
         bridges=frozenset(device_of(link) for link in snapshot.links if _is_host_only_bridge(world, link)),
         near=frozenset(near for link in uplinks(world) for near in _on_link_gateways(snapshot, link)),
         grant=device_of(granted) if granted is not None else None,
@@ -119,10 +125,8 @@ def read(world: World) -> Reading:
         look_up_by_tls=running is not None and running.inquiry.tls_name != "",
         lan=frozenset(lan) if world.config.lan is Lan.ALLOW else frozenset(),
         excluded=_excluded(world, tunnel),
+        companions=beside,
     )
-
-
-NONE: Final[frozenset[Address]] = frozenset()
 
 
 def _transforming(world: World, tunnel: TunnelSpec | None, carrying: list[TunnelState]) -> frozenset[Address]:
@@ -150,7 +154,7 @@ def _excluded(world: World, chosen: TunnelSpec | None) -> Beside:
     """By the uplink with the best default route of their family, while every tunnel's file can be used: the excluded
     networks that no tunnel has anything in.
     """
-    tunnels = (*world.config.tunnels, *((chosen,) if chosen is not None else ()))
+    tunnels = (*world.config.tunnels, *((chosen,) if chosen is not None else ()), *companions_of(world))
     own = set().union(*(_owned(world, tunnel) for tunnel in tunnels))
     free = unclaimed(world.config.exclude, own, (prefix for tunnel in tunnels for prefix in tunnel.prefixes))
     able = {link.index: link for link in uplinks(world)}
@@ -261,17 +265,60 @@ def tunnel_on_trial(world: World) -> TunnelSpec | None:
     return asked[0] if asked and asked[0] != chosen_tunnel(world) else None
 
 
-def is_tunnel(world: World, link: Link) -> bool:
-    """The verified link of the chosen tunnel: name, index, kind and configuration are all as they must be.
+def companions_of(world: World) -> list[TunnelSpec]:
+    """Those that stand beside the chosen tunnel."""
+    chosen, trial, found = chosen_tunnel(world), world.intent.gateways.trial, list[TunnelSpec]()
+    for name in world.config.companions if world.intent.block is Block.ON else ():
+        tunnel = next((tunnel for tunnel in world.config.tunnels if tunnel.name == name), None)
+        busy = (
+            tunnel is None or tunnel in found or name in {getattr(chosen, "name", None), getattr(trial, "tunnel", None)}
+        )
+        others = [*((chosen,) if chosen is not None else ()), *found]
+        taken = {i.ip for other in others for i in inner(world, other)}
+        if not busy and tunnel is not None and at_large(tunnel, {i.ip for i in inner(world, tunnel)}, taken):
+            found.append(tunnel)
+    return found
 
-    Where there is none, the link that was verified a moment ago, still just as it was then, and with the same filters.
-    """
-    tunnel = chosen_tunnel(world)
+
+def _companion(world: World, tunnel: TunnelSpec) -> Companion:
+    states = [state for state in world.snapshot.tunnels if _is_companions(world, tunnel, state)][:1]
+    return Companion(
+        tunnel.name,
+        next((device_of(state.link) for state in states), None),
+        _filters(world, tunnel),
+        _own_addresses(world, tunnel, states),
+        _transforming(world, tunnel, states),
+    )
+
+
+def is_tunnel(world: World, link: Link) -> bool:
+    """The verified link of the chosen tunnel, or of one beside it."""
+    states = [state for state in world.snapshot.tunnels if device_of(state.link) == device_of(link)]
+    beside = any(_is_companions(world, each, state) for each in companions_of(world) for state in states)
+    return (beside and _is_shaped(link)) or _is_chosens(world, link)
+
+
+def _is_companions(world: World, tunnel: TunnelSpec, state: TunnelState) -> bool:
+    return _is_as_its_file_says(world, tunnel, state) and _is_shaped(state.link)
+
+
+def _is_shaped(link: Link) -> bool:
     shaped = OUR_LINK.fullmatch(link.name) is not None and link.kind in names.TUNNEL_KINDS
-    if tunnel is None or not shaped or (link.kind == "tun" and link.arphrd != ARPHRD_NONE):
+    return shaped and (link.kind != "tun" or link.arphrd == ARPHRD_NONE)
+
+
+def _is_chosens(world: World, link: Link) -> bool:
+    """Of the chosen tunnel: name, index, kind and configuration are all as they must be.
+
+    Where there is none, the link that was verified a moment ago, still just as it was then, and with the same filters;
+    but never one that a companion has.
+    """
+    tunnel, beside = chosen_tunnel(world), companions_of(world)
+    if tunnel is None or not _is_shaped(link):
         return False
-    verified = [state for state in world.snapshot.tunnels if _is_as_its_file_says(world, tunnel, state)]
-    states = verified or [state for state in world.snapshot.tunnels if _is_as_verified_before(world, state)]
+    free = [s for s in world.snapshot.tunnels if not any(_is_companions(world, each, s) for each in beside)]
+    verified = [state for state in free if _is_as_its_file_says(world, tunnel, state)]
+    states = verified or [state for state in free if _is_as_verified_before(world, state)]
     return any(
         (state.link.index, state.link.name, state.link.kind) == (link.index, link.name, link.kind) for state in states
     )
@@ -349,9 +396,11 @@ def _live_grant(world: World) -> Grant | None:
 
 
 def _running_look_up(world: World) -> OpenLookUp | None:
-    """The look-up that runs: a tunnel is chosen, its time is not over, its link carries the network it was begun on."""
+    """The look-up that runs: there is a tunnel for it, its time is not over, its link carries the network it was begun
+    on.
+    """
     asked = world.intent.look_up
-    if asked is None or world.asked_in is None or chosen_tunnel(world) is None:
+    if asked is None or world.asked_in is None or not (chosen_tunnel(world) or companions_of(world)):
         return None
     named = (asked.inquiry.link, asked.inquiry.link_name)
     now, then = (
@@ -408,10 +457,16 @@ def _may_leave(reading: Reading, packet: Packet, at: float) -> bool:
     if _is_loopback(packet.oif):
         return True
     if packet.oif in reading.tunnels:
-        return not _is_dhcp(packet) and not _is_error(packet) and is_let_out(reading.filters, packet)
-    if packet.saddr in reading.tunnel_addresses:
+        shown = packet.saddr in _elsewhere(reading, packet.oif)
+        return (
+            not is_dhcp(packet)
+            and not is_error(packet)
+            and not shown
+            and is_let_out(_held(reading, packet.oif), packet)
+        )
+    if packet.saddr in _elsewhere(reading, None):
         return False
-    if _is_dhcp_out(packet) or _is_discovery_out(packet, reading.near) or _is_handshake(reading, packet):
+    if is_dhcp_out(packet) or is_discovery_out(packet, reading.near) or _is_handshake(reading, packet):
         return True
     if _is_look_up(reading, packet, at):
         return True
@@ -430,25 +485,40 @@ def _may_come_in(reading: Reading, packet: Packet) -> bool:
     if _is_loopback(packet.iif):
         return True
     if packet.iif in reading.tunnels:
-        return is_let_in(reading.filters, packet, error=_is_error(packet))
-    if packet.daddr in reading.tunnel_addresses:
+        asked_for = packet.daddr in _elsewhere(reading, packet.iif)
+        return not asked_for and is_let_in(_held(reading, packet.iif), packet, error=is_error(packet))
+    if packet.daddr in _elsewhere(reading, None):
         return False
     if packet.iif in reading.bridges:
         return True
-    if _is_redirect(packet):
+    if is_redirect(packet):
         return False
     if packet.ct is not None:
         return True
-    return _is_link_setup_in(packet) or is_lan_in(reading.lan, packet)
+    return is_link_setup_in(packet) or is_lan_in(reading.lan, packet)
 
 
 def _may_be_forwarded(reading: Reading, packet: Packet) -> bool:
     if packet.iif in reading.bridges and packet.oif in reading.tunnels:
-        return not _is_dhcp(packet) and not _is_error(packet) and is_named_out(reading.filters, packet)
-    if packet.oif not in reading.bridges or _is_dns(packet) or packet.saddr in reading.tunnel_addresses:
+        if is_dhcp(packet) or is_error(packet) or packet.saddr in _elsewhere(reading, packet.oif):
+            return False
+        return is_named_out(_held(reading, packet.oif), packet)
+    if packet.oif not in reading.bridges or _is_dns(packet) or packet.saddr in _elsewhere(reading, None):
         return False
     answers = packet.iif in reading.tunnels and packet.ct is not None
     return answers or packet.iif in reading.bridges
+
+
+def _held(reading: Reading, device: Device | None) -> tuple[Filter, ...]:
+    """The filters of the tunnel that has this link."""
+    companion = of_device(reading.companions, device)
+    return companion.filters if companion is not None else reading.filters
+
+
+def _elsewhere(reading: Reading, device: Device | None) -> frozenset[Address]:
+    """Addresses of all tunnels but the one that has this link."""
+    chosens = device in reading.tunnels and of_device(reading.companions, device) is None
+    return elsewhere(reading.companions, device) | (NONE if chosens else reading.tunnel_addresses)
 
 
 def _is_loopback(device: Device | None) -> bool:
@@ -458,105 +528,6 @@ def _is_loopback(device: Device | None) -> bool:
 
 def _is_dns(packet: Packet) -> bool:
     return packet.l4 in {L4.TCP, L4.UDP} and packet.dport in {53, 853}
-
-
-# Link set-up.
-ALL_ROUTERS: Final = IPv6Address("ff02::2")
-ALL_NODES: Final = IPv6Address("ff02::1")
-DHCPV6_SERVERS: Final = IPv6Address("ff02::1:2")
-SOLICITED_NODE: Final = ip_network("ff02::1:ff00:0/104")
-LINK_LOCAL: Final = ip_network("fe80::/10")
-BROADCAST: Final = IPv4Address("255.255.255.255")
-
-
-def _is_dhcp(packet: Packet) -> bool:
-    """From a client to a server, wherever that is."""
-    return packet.l4 is L4.UDP and (packet.sport, packet.dport) in {(68, 67), (546, 547)}
-
-
-def _is_error(packet: Packet) -> bool:
-    """Destination unreachable, packet too big, time exceeded, parameter problem (RFC 792, RFC 4443)."""
-    errors = {L4.ICMP: {3, 11, 12}, L4.ICMPV6: {1, 2, 3, 4}}
-    return packet.l4 is not None and packet.icmp_type in errors.get(packet.l4, ())
-
-
-def _is_dhcp_out(packet: Packet) -> bool:
-    ports = (packet.sport, packet.dport)
-    if packet.l4 is not L4.UDP:
-        return False
-    if packet.daddr == DHCPV6_SERVERS:
-        return ports == (546, 547) and is_inside(packet.saddr, LINK_LOCAL)
-    return packet.daddr == BROADCAST and ports == (68, 67)
-
-
-def _is_discovery_out(packet: Packet, near: frozenset[Address]) -> bool:
-    if packet.l4 is not L4.ICMPV6 or packet.hop_limit != 255:
-        return False
-    to = packet.daddr
-    if packet.icmp_type == 133:
-        return to == ALL_ROUTERS
-    if packet.icmp_type == 135:
-        return is_inside(to, SOLICITED_NODE) or is_inside(to, LINK_LOCAL) or to in near
-    return packet.icmp_type == 136 and (to == ALL_NODES or is_inside(to, LINK_LOCAL) or to in near)
-
-
-def _is_redirect(packet: Packet) -> bool:
-    return (packet.l4, packet.icmp_type) in {(L4.ICMP, 5), (L4.ICMPV6, 137)}
-
-
-def _is_link_setup_in(packet: Packet) -> bool:
-    ports = (packet.sport, packet.dport)
-    if packet.l4 is L4.UDP and packet.protocol is Protocol.IP:
-        return ports == (67, 68)
-    if packet.l4 is L4.UDP and packet.protocol is Protocol.IP6:
-        return ports == (547, 546) and is_inside(packet.saddr, LINK_LOCAL)
-    if packet.l4 is not L4.ICMPV6 or packet.hop_limit != 255:
-        return False
-    return packet.icmp_type in {135, 136} or (packet.icmp_type == 134 and is_inside(packet.saddr, LINK_LOCAL))
-
-
-def raw_allowed(packet: Packet, *, outside: bool, above: Collection[str] = ()) -> bool:
-    """Whether the guard's egress chains let out what passed no inet hook: packet sockets, macvlan, bridged guests;
-    ``above`` are the kinds of links there are that send by others.
-    """
-    frame = packet.frame or packet.protocol  # what the frame itself says; a packet socket may lie about it
-    if not outside or (packet.protocol is frame and frame in {Protocol.ARP, Protocol.EAPOL}):
-        return True
-    if packet.protocol is Protocol.ARP:
-        return frame is Protocol.VLAN and packet.tagged is Protocol.ARP
-    if packet.mark & names.STAMP and packet.framing is Framing.OTHER:
-        return True
-    if packet.protocol in {Protocol.PPPOE_DISCOVERY, Protocol.PPPOE_SESSION}:
-        return _is_of_its_type(packet) and _pppoe_allowed(packet, above)
-    if "vlan" in above and packet.mark & names.STAMP and frame is Protocol.VLAN and packet.tagged is packet.protocol:
-        return packet.protocol in {Protocol.IP, Protocol.IP6}
-    by_stack = packet.mark & names.STAMP and packet.origin is Origin.ROUTED
-    if (
-        by_stack
-        and packet.protocol in {Protocol.IP, Protocol.IP6}
-        and frame in {Protocol.IP, Protocol.IP6, Protocol.VLAN}
-    ):
-        return True
-    if packet.framing is Framing.OTHER or packet.protocol is not frame:
-        behind_tag = frame is Protocol.VLAN and packet.tagged is Protocol.IP
-        return behind_tag and packet.daddr == BROADCAST and _is_dhcp_out(packet)
-    return _is_dhcp_out(packet) or _is_discovery_out(packet, NONE)
-
-
-def _is_of_its_type(packet: Packet) -> bool:
-    """Whether an Ethernet frame, or what is behind its tag, is what its sender says."""
-    frame = packet.frame or packet.protocol
-    kind = packet.tagged if frame is Protocol.VLAN else frame
-    return packet.framing is Framing.ETHERNET and kind is packet.protocol
-
-
-def _pppoe_allowed(packet: Packet, above: Collection[str]) -> bool:
-    """The search for a session is root's; a session is the kernel's, and what is in it has been judged or is PPP's."""
-    if packet.protocol is Protocol.PPPOE_DISCOVERY:
-        return packet.owner is Owner.ROOT
-    judged = bool(packet.mark & names.STAMP) and packet.ppp in {0x0021, 0x0057}
-    control = packet.owner is None and packet.ppp in {0xC021, 0xC023, 0xC223, 0x8021, 0x8057}
-    return "ppp" in above and (judged or control)
 
 
 # Handshake.

@@ -144,7 +144,7 @@ FULL: Final = Facts(
     beside=(Lan(Device(2, "wlan0"), ()), Excluded(Device(2, "wlan0"), ())),
 )
 TABLE: Final = {
-    Phase.BLOCKED: {Loopback, LinkSetup, HostOnly, Lan, Excluded},
+    Phase.BLOCKED: {Loopback, LinkSetup, HostOnly, Lan, Excluded, LookUp},  # for a companion alone: nobody else asks
     Phase.OFFLINE: {Loopback, LinkSetup, HostOnly, Lan, Excluded, Handshake, Tunnel, TunnelAddresses},
     Phase.CONNECTING: {Loopback, LinkSetup, HostOnly, Lan, Excluded, Handshake, LookUp, Tunnel, TunnelAddresses},
     Phase.CONNECTED: {Loopback, LinkSetup, HostOnly, Lan, Excluded, Handshake, LookUp, Tunnel, TunnelAddresses},

@@ -13,7 +13,7 @@ from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, replace
 from functools import cache
 from ipaddress import ip_address
-from itertools import product
+from itertools import chain, product
 from typing import Final
 
 import pytest
@@ -28,6 +28,7 @@ from aovpnd.ruleset import L4, Chain, Device, Framing, Hook, Match, Origin, Owne
 from aovpnd.trace import Packet, verdict
 from tests.unit import spec
 from tests.unit.packets import ARRIVING, DEVICES, EVERYBODY4, LEAVING, THROUGH, by_link, packet
+from tests.unit.small_companions import Accompanied, accompanied, few_accompanied
 from tests.unit.small_world import (
     ENDPOINT4,
     GATEWAY4,
@@ -41,6 +42,7 @@ from tests.unit.small_world import (
     situations,
 )
 from tests.unit.spec import Reading, Way
+from tests.unit.spec_setup import raw_allowed
 
 MOMENTS: Final = (NOW, NOW + 179.9, NOW + 180.0, NOW + 9999.0)
 """When packets are sent, after a table that was compiled ``NOW``: a grant of 180 s ends in between."""
@@ -95,11 +97,11 @@ def is_forwarded(table: Ruleset | None, packet: Packet, at: float) -> Fate:
 class Answers:
     """All different pairs of the two readings, and all different links with what is inside, each with where it was."""
 
-    tables: dict[tuple[Ruleset | None, Reading], Situation]
-    links: dict[tuple[tuple[Link, ...], frozenset[Device]], tuple[spec.World, Situation]]
+    tables: dict[tuple[Ruleset | None, Reading], Situation | Accompanied]
+    links: dict[tuple[tuple[Link, ...], frozenset[Device]], tuple[spec.World, Situation | Accompanied]]
 
 
-def _answers(found: Iterable[Situation]) -> Answers:
+def _answers(found: Iterable[Situation | Accompanied]) -> Answers:
     answers = Answers({}, {})
     for situation in found:
         world = situation.world()
@@ -119,8 +121,8 @@ def _answers(found: Iterable[Situation]) -> Answers:
 @pytest.fixture(
     scope="module",
     params=[
-        pytest.param(few_situations, id="few"),
-        pytest.param(lambda: sampled(situations(), 11), id="many", marks=pytest.mark.slow),
+        pytest.param(lambda: chain(few_situations(), few_accompanied()), id="few"),
+        pytest.param(lambda: sampled(chain(situations(), accompanied()), 11), id="many", marks=pytest.mark.slow),
     ],
 )
 def answers(request: pytest.FixtureRequest) -> Iterator[Answers]:
@@ -206,6 +208,7 @@ def _classes(table: Ruleset | None, reading: Reading) -> list[Device]:
             device in reading.bridges,
             device == reading.grant,
             device == reading.look_up,
+            tuple(device == each.device for each in reading.companions),
             tuple(device == uplink for uplink, _ in (*reading.lan, *reading.excluded)),
         )
         found.setdefault((by_table, by_reading), device)
@@ -340,7 +343,7 @@ def test_guard_stops_what_passes_no_other_hook(answers: Answers) -> None:
             outside = spec.is_outside(world, link) and not is_tunnel_shaped(link)
             for frame in (replace(frame, oif=spec.device_of(link)) for frame in FRAMES):
                 passes = verdict(egress, Hook.EGRESS, frame)[0] is Verdict.ACCEPT
-                assert passes is spec.raw_allowed(frame, outside=outside), (situation, frame)
+                assert passes is raw_allowed(frame, outside=outside), (situation, frame)
 
 
 @pytest.mark.parametrize("above", [(), ("vlan",), ("ppp",), ("vlan", "ppp")], ids=" and ".join)
@@ -353,7 +356,7 @@ def test_what_links_hand_to_others(above: tuple[str, ...]) -> None:
     egress = rules.egress_table(layered)
     for frame in (replace(frame, oif=Device(2, "eth0")) for frame in (*FRAMES, *OVER_ETHERNET)):
         passes = verdict(egress, Hook.EGRESS, frame)[0] is Verdict.ACCEPT
-        assert passes is spec.raw_allowed(frame, outside=True, above=above), frame
+        assert passes is raw_allowed(frame, outside=True, above=above), frame
     assert (rules.attached(links)[0][0] == rules.attached(layered)[0][0]) is (not above)
 
 
@@ -363,7 +366,7 @@ def test_early_boot_believes_no_stamp() -> None:
     early = Ruleset("netdev", names.EARLY_TABLE, (rules.OUTSIDE, rules.link_chain(card, names.OUTSIDE_CHAIN)))
     for frame in (replace(frame, oif=spec.device_of(card)) for frame in (*FRAMES, *OVER_ETHERNET)):
         passes = verdict(early, Hook.EGRESS, frame)[0] is Verdict.ACCEPT
-        assert passes is spec.raw_allowed(replace(frame, mark=0), outside=True), frame
+        assert passes is raw_allowed(replace(frame, mark=0), outside=True), frame
 
 
 @pytest.mark.parametrize("kind", ["bond", "team", "bridge", "vrf", ""])
@@ -409,6 +412,7 @@ def test_every_packet_passes_somewhere(answers: Answers) -> None:
         "excluded",
         "tunnel_addresses",
         "filters",
+        "companions",
     ):
         assert {bool(getattr(reading, word)) for reading in readings} == {True, False}, word
     assert {len(reading.lan) for reading in readings} >= {0, 2}

@@ -1,0 +1,109 @@
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""``facts(config, intent, snapshot, now) -> Facts``: what the permits of this pass are made of, each verified."""
+
+from collections.abc import Iterator
+
+from aovpnd import names
+from aovpnd.core import mtu, uplinks
+from aovpnd.core.beside import permits_beside
+from aovpnd.core.permits import (
+    Asks,
+    Facts,
+    Handshake,
+    HostOnly,
+    LookUp,
+    OfTunnel,
+    TemporaryAccess,
+    Transformed,
+    Tunnel,
+    TunnelAddresses,
+    Window,
+)
+from aovpnd.core.view import Beside, View
+from aovpnd.ipsec import TunnelSpec
+from aovpnd.model import Config, Intent, Snapshot, TunnelState
+from aovpnd.ruleset import Address, Device
+from aovpnd.tunnel import Endpoint
+
+
+def facts(config: Config, intent: Intent, snapshot: Snapshot, now: View) -> Facts:
+    """What is the case of all that a permit may be for; which phase has which, `permits` says."""
+    own = _own(snapshot, now.spec, now.state)
+    of_companions = {each.spec.name: _own(snapshot, each.spec, each.state) for each in now.companions}
+    tunnel = None
+    if now.spec is not None and now.state is not None:
+        narrow = mtu.fit(now.spec, intent, snapshot, now.state, now.path).narrow
+        others = tuple(address for theirs in of_companions.values() for address in theirs)
+        tunnel = Tunnel(_device(now.state), narrow, now.filters, others)
+    companions: list[OfTunnel] = []
+    for each in now.companions:
+        others = (*own, *(a for name, theirs in of_companions.items() if name != each.spec.name for a in theirs))
+        narrow = mtu.fit(each.spec, intent, snapshot, each.state, each.path).narrow
+        companions += _companion(each, narrow, of_companions[each.spec.name], others)
+    return Facts(
+        endpoints=tuple(dict.fromkeys(_endpoints(now))),
+        addresses=own,
+        tunnel=tunnel,
+        transformed=tuple(_transformed(now.spec, now.state)),
+        companions=tuple(companions),
+        look_up=_look_up(snapshot, now),
+        access=_access(snapshot, now),
+        neighbours=uplinks.on_link_gateways(now.uplinks),
+        host_only=tuple(HostOnly(Device(link.index, link.name)) for link in uplinks.host_only(snapshot)),
+        beside=permits_beside(config, now),
+    )
+
+
+def _companion(
+    each: Beside, narrow: int | None, own: tuple[Address, ...], others: tuple[Address, ...]
+) -> Iterator[OfTunnel]:
+    """What a companion may: the same as the tunnel that carries."""
+    yield from map(Handshake, dict.fromkeys(each.spec.endpoints))
+    if each.state is not None:
+        yield Tunnel(_device(each.state), narrow, each.filters, others)
+        yield from _transformed(each.spec, each.state)
+    if own:
+        yield TunnelAddresses(own)
+
+
+def _device(state: TunnelState) -> Device:
+    return Device(state.link.index, state.link.name, state.link.kind)
+
+
+def _transformed(spec: TunnelSpec | None, state: TunnelState | None) -> Iterator[Transformed]:
+    """For whom the kernel makes ESP of what an XFRM interface takes."""
+    if spec is not None and state is not None and state.link.kind == names.XFRM:
+        yield from (Transformed(endpoint.addr) for endpoint in spec.endpoints)
+
+
+def _endpoints(now: View) -> tuple[Endpoint, ...]:
+    """Where handshakes may go: to the tunnel that carries, and to the one on trial."""
+    trial = now.trial.spec.endpoints if now.trial is not None else ()
+    return (*now.spec.endpoints, *trial) if now.spec is not None else ()
+
+
+def _own(snapshot: Snapshot, spec: TunnelSpec | None, state: TunnelState | None) -> tuple[Address, ...]:
+    """The addresses that a tunnel's link has, and those that it shall have, also while there is no link yet."""
+    if spec is None:
+        return ()
+    shall = (interface for interface in spec.addresses if snapshot.ipv6 or interface.version == uplinks.IPV4)
+    has = state.addresses if state is not None else ()
+    return tuple(dict.fromkeys(interface.ip for interface in (*has, *shall)))
+
+
+def _look_up(snapshot: Snapshot, now: View) -> LookUp | None:
+    if now.look_up is None:
+        return None
+    asked = now.look_up.inquiry
+    asks = Asks.TLS if asked.tls_name else Asks.PLAIN
+    window = Window.between(now.look_up.asked_at, now.look_up.expires_at, snapshot.now)
+    return LookUp(Device(asked.link, asked.link_name), asked.resolvers, asks, window)
+
+
+def _access(snapshot: Snapshot, now: View) -> TemporaryAccess | None:
+    if now.grant is None:
+        return None
+    uplink = next(uplink for uplink in now.uplinks if uplink.link.index == now.grant.link)
+    window = Window.between(now.grant.granted_at, now.grant.expires_at, snapshot.now)
+    device = Device(now.grant.link, now.grant.link_name)
+    return TemporaryAccess(device, uplinks.resolvers(snapshot, uplink), window)

@@ -1,0 +1,38 @@
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""The page's section on companions, read a second time: as `spec`, of which it is a part."""
+
+from collections.abc import Iterable
+from dataclasses import dataclass
+
+from aovpnd.filters import Filter
+from aovpnd.ipsec import TunnelSpec
+from aovpnd.ruleset import Address, Device
+
+
+@dataclass(frozen=True, slots=True)
+class Companion:
+    """A tunnel that stands beside the chosen one; ``device`` once its link is verified."""
+
+    name: str
+    device: Device | None
+    filters: tuple[Filter, ...]
+    addresses: frozenset[Address]
+    transforming: frozenset[Address]
+
+
+def at_large(tunnel: TunnelSpec, own: set[Address], taken: set[Address]) -> bool:
+    """Whether a tunnel can stand beside others: it does not carry everything, in one piece or in halves, and has no
+    address of another one.
+    """
+    return all(prefix.prefixlen > 1 for prefix in tunnel.prefixes) and not own & taken
+
+
+def of_device(companions: Iterable[Companion], device: Device | None) -> Companion | None:
+    """The companion that has a link."""
+    return next((each for each in companions if device is not None and each.device == device), None)
+
+
+def elsewhere(companions: Iterable[Companion], device: Device | None) -> frozenset[Address]:
+    """The addresses of all companions but the one that has a link."""
+    others = (each for each in companions if device is None or each.device != device)
+    return frozenset[Address]().union(*(each.addresses for each in others))
