@@ -28,7 +28,8 @@ class Dns:
     """The servers of one tunnel, and which names they are asked for.
 
     ``search`` are appended to short names, and their own names go to the servers as well; ``routes`` are domains whose
-    names go there and which are not appended. Both in lower case, without the last dot.
+    names go there and which are not appended. Both in lower case, without the last dot. ``beside`` are those of the
+    tunnels beside this one, for domains alone: systemd-resolved can tell them apart, and nobody else.
     """
 
     link: int
@@ -37,6 +38,7 @@ class Dns:
     search: tuple[str, ...] = ()
     routes: tuple[str, ...] = ()
     scope: Scope = Scope.ALL
+    beside: "tuple[Dns, ...]" = ()
 
     @property
     def domains(self) -> tuple[str, ...]:
@@ -46,7 +48,7 @@ class Dns:
 
     def __str__(self) -> str:
         names = "all names" if self.scope is Scope.ALL else ", ".join((*self.search, *self.routes))
-        return f"{', '.join(map(str, self.servers))} for {names}"
+        return "; ".join((f"{', '.join(map(str, self.servers))} for {names}", *map(str, self.beside)))
 
 
 @dataclass(frozen=True, slots=True)

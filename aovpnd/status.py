@@ -131,8 +131,8 @@ def _tunnel(spec: TunnelSpec, intent: Intent, snapshot: Snapshot, desired: Desir
 
 
 def _role(spec: TunnelSpec, wish: TunnelWish | None, intent: Intent, desired: Desired) -> str:
-    """``chosen``: it carries, or is coming up to; ``companion``: it stands beside; ``failed``: it was left, for the time
-    being; ``standby``: it waits for its turn; ``available``: it is not of the order.
+    """``chosen``: it carries, or is coming up to; ``failed``: it was left, for the time being; ``standby``: it waits
+    for its turn; ``available``: it is not of the order. ``companion`` is the role of one that stands beside.
     """
     if wish is not None:
         return "chosen"

@@ -6,7 +6,7 @@ in use; otherwise, and beside a resolved that resolv.conf(5) does not lead to, t
 count is given back.
 """
 
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Final
 
@@ -39,7 +39,7 @@ class NameService:
     _links: tuple[Link, ...] = ()
     _by: tuple[Mechanism, ...] = ()
     _own: tuple[Address, ...] = ()
-    """The tunnel's servers that were last told to anybody."""
+    """The tunnels' servers that were last told to anybody."""
     _gateways: tuple[Address, ...] = ()
 
     def __post_init__(self) -> None:
@@ -64,7 +64,7 @@ class NameService:
             elif dns is not None:
                 wrong = f"{mechanism} is not asked any more"
             astray += [wrong] if wrong else []
-        same = len(set(found)) == 1
+        same = len(set(map(_one, found))) == 1
         lost = Mechanism.FILE in self._by and self._file.is_lost()
         wrong = "; ".join(astray) or ("" if same else "not everywhere")
         return DnsState(self._by, found[0] if same else None, wrong, lost=lost)
@@ -74,7 +74,9 @@ class NameService:
         fails.
         """
         faults: list[SystemFault] = []
-        self._own = dns.servers if dns is not None else self._own
+        self._own = (
+            (*dns.servers, *(s for beside in dns.beside for s in beside.servers)) if dns is not None else self._own
+        )
         for mechanism in Mechanism:
             try:
                 self._ensure(mechanism, dns if mechanism in self._by else None)
@@ -118,8 +120,13 @@ class NameService:
                 if mechanism in self._by:
                     self._resolved.ensure(dns, self._links)
             case Mechanism.RESOLVCONF:
-                self._resolvconf.ensure(dns)
+                self._resolvconf.ensure(_one(dns))
             case Mechanism.FILE:
                 # Whoever carries names in most networks: their own servers if anybody knows them, or the gateways.
                 servers = dict.fromkeys(self.resolvers() or self._gateways)
-                self._file.ensure(dns, "".join(f"nameserver {server}\n" for server in servers))
+                self._file.ensure(_one(dns), "".join(f"nameserver {server}\n" for server in servers))
+
+
+def _one(dns: Dns | None) -> Dns | None:
+    """Without what only systemd-resolved can tell apart."""
+    return replace(dns, beside=()) if dns is not None else None

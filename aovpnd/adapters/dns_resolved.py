@@ -92,7 +92,7 @@ class Resolved:
 
     def observe(self, links: tuple[Link, ...]) -> tuple[Dns | None, str]:
         """What is in force of ours, and what is astray; ``links`` are the tunnels' that are there."""
-        if self._last is not None and self._last.link not in {link.index for link in links}:
+        if {dns.link for dns in _each(self._last)} - {link.index for link in links}:
             return None, "the tunnel's link has gone"  # resolved has forgotten it, but not what it was answered
         if not links:
             self._forget(None, links, "")
@@ -133,9 +133,9 @@ class Resolved:
 
     def _tell(self, dns: Dns | None, links: tuple[Link, ...], until: float) -> tuple[Link, ...]:
         """Returns those of ``links`` that it knows: one that was removed a moment ago is forgotten already."""
-        known = []
+        known, told = [], {each.link for each in _each(dns)}
         for link in links:
-            if dns is None or link.index != dns.link:
+            if link.index not in told:
                 try:
                     _resolvectl(until, "revert", link.name)
                 except ToolError as error:
@@ -143,14 +143,14 @@ class Resolved:
                         raise
                     continue
             known.append(link)
-        if dns is not None:
-            name = dns.link_name
+        for each in _each(dns):
+            name = each.link_name
             # The tunnel hides what it carries, so its servers need no TLS; and nobody is to be asked by multicast.
             for setting in ("dnsovertls", "llmnr", "mdns"):
                 _resolvectl(until, setting, name, "no")
-            _resolvectl(until, "default-route", name, "yes" if dns.scope is Scope.ALL else "no")
-            _resolvectl(until, "domain", name, *(dns.domains or ("",)))
-            _resolvectl(until, "dns", name, *map(str, dns.servers))
+            _resolvectl(until, "default-route", name, "yes" if each.scope is Scope.ALL else "no")
+            _resolvectl(until, "domain", name, *(each.domains or ("",)))
+            _resolvectl(until, "dns", name, *map(str, each.servers))
         _resolvectl(until, "flush-caches")
         return tuple(known)
 
@@ -174,7 +174,7 @@ class Resolved:
             self._spare()
             for link in links:
                 held = parse_status(_resolvectl(until, "status", link.name), link)
-                wanted = self._last if self._last is not None and self._last.link == link.index else None
+                wanted = next((each for each in _each(self._last) if each.link == link.index), None)
                 if held != expected(wanted):
                     astray = f"somebody changed what systemd-resolved holds for {link.name}"
         except ToolError:
@@ -188,6 +188,11 @@ class Resolved:
         """
         names = (SOCKET, "resolv.conf", *(f"netif/{link.index}" for link in links))
         return tuple(number for name in names for number in _stamp(self.run / name))
+
+
+def _each(dns: Dns | None) -> tuple[Dns, ...]:
+    """What each tunnel's link has."""
+    return (dns, *dns.beside) if dns is not None else ()
 
 
 def _key(links: tuple[Link, ...]) -> tuple[tuple[int, str], ...]:

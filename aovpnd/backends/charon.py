@@ -33,7 +33,8 @@ KEYS: Final = "ike"
 """The one VICI name below which a link's secrets are kept."""
 
 _TUNNELS: Final = tuple(f"{names.LINK_PREFIX}{number}" for number in range(20))
-"""Links by which no IKE goes: those of the tunnel that carries, one on trial, and as many as may stand beside. (kernel-libipsec must see the one that it is behind: no SA without its address.)"""
+"""Links by which no IKE goes: of the tunnel that carries, of one on trial, of as many as may stand beside.
+(kernel-libipsec must see the one that it is behind: no SA without its address.)"""
 _SETTINGS: Final = """\
 # Written by aovpnd for the charon of {link}; strongswan.conf(5). Nothing secret is here.
 charon-systemd {{

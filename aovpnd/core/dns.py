@@ -7,11 +7,12 @@ names that lead to a portal are known to the network's resolvers alone; and so d
 away. What remains then is what the network gave, and while the ruleset blocks that, names fail at once.
 """
 
+from collections.abc import Iterator
 from typing import Final
 
 from aovpnd.core.filtering import DNS_PORT
 from aovpnd.core.view import View, carries_everything
-from aovpnd.dns import Dns, Scope
+from aovpnd.dns import Dns, Mechanism, Scope
 from aovpnd.filters import Filter, lets_out
 from aovpnd.ipsec import IPsec, TunnelSpec, called
 from aovpnd.model import Problem, Severity, Snapshot
@@ -29,12 +30,27 @@ def dns(snapshot: Snapshot, now: View) -> Dns | None:
     servers = _asked(now.spec, now.filters, ipv6=snapshot.ipv6)
     if not servers:
         return None
-    names = [name.lower() for name in now.spec.search]
-    search = tuple(dict.fromkeys(name.rstrip(".") for name in names if not name.startswith("~")))[:MOST]
-    routes = tuple(dict.fromkeys(name[1:].rstrip(".") for name in names if name.startswith("~") and name != EVERYTHING))
-    narrow = bool(search or routes) and EVERYTHING not in names and not carries_everything(now.spec)
+    search, routes = _domains(now.spec)
+    everything = EVERYTHING in map(str.lower, now.spec.search) or carries_everything(now.spec)
+    scope = Scope.DOMAINS if (search or routes) and not everything else Scope.ALL
     link = now.state.link
-    return Dns(link.index, link.name, servers, search, routes[:MOST], Scope.DOMAINS if narrow else Scope.ALL)
+    return Dns(link.index, link.name, servers, search, routes, scope, tuple(_beside(snapshot, now)))
+
+
+def _domains(spec: TunnelSpec) -> tuple[tuple[str, ...], tuple[str, ...]]:
+    """What is appended to short names, and what is not (``~``), of a tunnel's file."""
+    names = [name.lower() for name in spec.search]
+    search = dict.fromkeys(name.rstrip(".") for name in names if not name.startswith("~"))
+    routes = dict.fromkeys(name[1:].rstrip(".") for name in names if name.startswith("~") and name != EVERYTHING)
+    return tuple(search)[:MOST], tuple(routes)[:MOST]
+
+
+def _beside(snapshot: Snapshot, now: View) -> Iterator[Dns]:
+    """The servers of the tunnels beside this one, each for its own domains, where somebody can tell them apart."""
+    for each in now.companions if Mechanism.RESOLVED in snapshot.dns.by else ():
+        servers, (search, routes) = _asked(each.spec, each.filters, ipv6=snapshot.ipv6), _domains(each.spec)
+        if each.state is not None and each.state.link.up and servers and (search or routes):
+            yield Dns(each.state.link.index, each.state.link.name, servers, search, routes, Scope.DOMAINS)
 
 
 def servers_of(spec: TunnelSpec, *, ipv6: bool) -> tuple[Address, ...]:
@@ -61,6 +77,15 @@ def problems(snapshot: Snapshot, spec: TunnelSpec | None, filters: tuple[Filter,
     """Names that will not resolve, and why."""
     lost = [_LOST] if snapshot.dns.lost else []
     return [*lost, *_unanswered(snapshot, spec), *_filtered(snapshot, spec, filters)]
+
+
+def problems_beside(snapshot: Snapshot, now: View) -> Iterator[Problem]:
+    """Domains of tunnels beside this one, for whose names nobody asks their servers."""
+    for each in now.companions if snapshot.dns.by and Mechanism.RESOLVED not in snapshot.dns.by else ():
+        search, routes = _domains(each.spec)
+        if servers_of(each.spec, ipv6=snapshot.ipv6) and (search or routes):
+            text = f"names in {', '.join((*search, *routes)[:3])} are not asked of {each.spec.name}'s servers"
+            yield Problem("companion-names", Severity.INFO, text, "systemd-resolved alone can ask by domain")
 
 
 def _filtered(snapshot: Snapshot, spec: TunnelSpec | None, filters: tuple[Filter, ...]) -> list[Problem]:

@@ -38,6 +38,7 @@ def problems(config: Config, intent: Intent, snapshot: Snapshot, now: View) -> t
         *ike.problems(snapshot, now),
         *sleep.problems(intent, snapshot, now),
         *dns.problems(snapshot, spec, now.filters),
+        *dns.problems_beside(snapshot, now),
         *_path(intent, snapshot, now),
         *_left(intent, now),
         *companions.problems(config, intent, snapshot, now),

@@ -46,8 +46,9 @@ def routing(config: Config, snapshot: Snapshot, now: View) -> Routing:
 
 
 def _companions(now: View) -> Iterator[Route]:
-    """What each tunnel beside the one that carries leads to, and nobody else: while it is not up, that is closed. What
-    several name is the first one's. In a window, what the network itself is in stays with it, its portal and resolvers.
+    """What each tunnel beside the one that carries leads to, and no other: behind its routes, which the kernel takes off
+    with its link, that is closed. What several name is the first one's. In a window, what the network itself is in
+    stays with it, its portal and resolvers.
     """
     taken = set(now.spec.prefixes) if now.spec is not None else set[Network]()
     granted = (uplink for uplink in now.uplinks if now.grant is not None and uplink.link.index == now.grant.link)
@@ -57,9 +58,8 @@ def _companions(now: View) -> Iterator[Route]:
         for prefix in each.spec.prefixes:
             if prefix in taken or any(overlap(prefix, here) for here in near):
                 continue
-            if state is None:
-                yield Route(prefix, None, metric=names.CLOSED_METRIC)
-            else:
+            yield Route(prefix, None, metric=names.CLOSED_METRIC)
+            if state is not None:
                 yield Route(prefix, state.link.index, metric=names.TUNNEL_METRIC)
         taken |= set(each.spec.prefixes)
 

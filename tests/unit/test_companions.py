@@ -15,6 +15,7 @@ from aovpnd.core.picture import Picture
 from aovpnd.core.plan import diff
 from aovpnd.core.view import view
 from aovpnd.destinations import parse
+from aovpnd.dns import Dns, DnsState, Mechanism, Scope
 from aovpnd.inquiries import LookUp
 from aovpnd.model import Block, Config, LinkWish, Phase
 from aovpnd.orders import AllowTemporary, Disconnect, EnsureTunnel, Explain, RemoveTunnel, SetBlock, Woke
@@ -311,6 +312,26 @@ def test_of_ike() -> None:
     assert [(each.spec.addresses, each.state.link.kind) for each in seen.companions if each.state is not None] == [
         (MGMT.addresses, names.XFRM)
     ]
+
+
+def test_names_of_its_domains() -> None:
+    """Where systemd-resolved answers, its servers are asked for its domains, and for nothing else; otherwise status
+    says that nobody asks them.
+    """
+    corp = replace(MGMT, search=("corp.example", "~lab.example"))
+    machine = connected(replace(BESIDE, tunnels=(corp, WORK)))
+
+    assert problems(machine) == {
+        "companion-names": "names in corp.example, lab.example are not asked of mgmt's servers"
+    }
+    machine.snapshot = replace(machine.snapshot, dns=DnsState((Mechanism.RESOLVED,)))
+    desired = machine.look()[0]
+    assert desired.dns is not None
+    (link,) = [link for link in machine.snapshot.links if link.name == "aovpn1"]
+    assert desired.dns.beside == (
+        Dns(link.index, "aovpn1", MGMT.dns, ("corp.example",), ("lab.example",), Scope.DOMAINS),
+    )
+    assert "companion-names" not in {problem.code for problem in desired.problems}
 
 
 def _picture(machine: Laptop) -> Picture:

@@ -291,6 +291,22 @@ def test_another_tunnel(service: Service) -> None:
     assert set(service.links) == {"aovpn1"}
 
 
+def test_tunnels_side_by_side(service: Service) -> None:
+    """Each link has its own servers and domains, and what changes at either is noticed."""
+    beside = replace(SPLIT, link=5, link_name="aovpn1")
+    both = replace(DNS, beside=(beside,))
+    resolved = Resolved(service.run)
+    resolved.ensure(both, (LINK, OTHER))
+
+    assert resolved.observe((LINK, OTHER)) == (both, "")
+    assert service.links["aovpn1"]["domain"] == ("corp.example", "~lab.example")
+    assert (service.links["aovpn0"]["default-route"], service.links["aovpn1"]["default-route"]) == (("yes",), ("no",))
+    service("resolvectl", "dns", "aovpn1", "192.0.2.66", deadline_s=1.0)
+    assert resolved.observe((LINK, OTHER)) == (None, "somebody changed what systemd-resolved holds for aovpn1")
+    resolved.ensure(both, (LINK, OTHER))
+    assert resolved.observe((LINK,)) == (None, "the tunnel's link has gone")
+
+
 def test_somebody_else_changes_it(service: Service) -> None:
     """It is noticed by resolved's own files, and put right."""
     resolved = Resolved(service.run)
