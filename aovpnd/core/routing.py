@@ -46,8 +46,8 @@ def routing(config: Config, snapshot: Snapshot, now: View) -> Routing:
 
 
 def _companions(now: View) -> Iterator[Route]:
-    """What each tunnel beside the one that carries leads to, and no other: behind its routes, which the kernel takes off
-    with its link, that is closed. What several name is the first one's. In a window, what the network itself is in
+    """What each tunnel beside the one that carries leads to, and no other: behind its routes, which the kernel takes
+    off with its link, that is closed. What several name is the first one's. In a window, what the network itself is in
     stays with it, its portal and resolvers.
     """
     taken = set(now.spec.prefixes) if now.spec is not None else set[Network]()

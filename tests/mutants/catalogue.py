@@ -3,6 +3,7 @@
 
 from typing import Final
 
+from tests.mutants.accompanying import ACCOMPANYING
 from tests.mutants.asking import ASKING
 from tests.mutants.confirming import FIRST_BLOCK
 from tests.mutants.deciding import DECIDING
@@ -21,6 +22,7 @@ MUTANTS: Final[tuple[Mutant, ...]] = (
     *LEAVING,
     *FILTERING,
     *EXCLUDING,
+    *ACCOMPANYING,
     *DECIDING,
     *HOLDING,
     *ROAMING,

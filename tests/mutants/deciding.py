@@ -34,7 +34,7 @@ DECIDING: Final = (
     Mutant(
         "handshake-while-blocked",
         _PERMITS,
-        "            return (*always, *beside)\n",
+        "            return (*always, *look_up, *beside)\n",
         "            return (*always, *handshakes, *tunnel, *own, *beside)\n",
         "disconnected means that nothing is sent to the gateway",
         (FIREWALL,),

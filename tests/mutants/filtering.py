@@ -14,9 +14,9 @@ _BY_THE_TUNNEL: Final = (
 FILTERING: Final = (
     Mutant(
         "filters-forgotten",
-        "aovpnd/core/decide.py",
-        "narrow, now.filters)",
-        "narrow)",
+        "aovpnd/core/facts.py",
+        "narrow, now.filters, others)",
+        "narrow, (), others)",
         "a tunnel that may carry one thing carries everything",
         (NO_LEAK, FILTERS),
     ),
@@ -63,9 +63,8 @@ FILTERING: Final = (
     Mutant(
         "filters-of-one-direction-alone",
         _FIREWALL,
-        "            yield from _clamped(Match(iif=device), narrow)\n            if filters:\n",
-        "            yield from _clamped(Match(iif=device), narrow)\n"
-        "            if any(each.direction == 'in' for each in filters):\n",
+        "    if permit.filters:\n        yield from filtering.arriving",
+        "    if any(each.direction == 'in' for each in permit.filters):\n        yield from filtering.arriving",
         "with filters for what goes out alone, everything comes in",
         (NO_LEAK,),
     ),

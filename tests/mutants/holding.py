@@ -64,7 +64,7 @@ HOLDING: Final = (
     Mutant(
         "local-network-over-the-tunnels",
         "aovpnd/core/beside.py",
-        "tuple(prefix for prefix in prefixes if inside(prefix, now.spec) is None)",
+        "tuple(prefix for prefix in prefixes if _inside_any(prefix, now) is None)",
         "prefixes",
         "a network that calls 10.0.0.0/8 local is told what is meant for the tunnel (TunnelCrack)",
         (NO_LEAK,),

@@ -51,9 +51,9 @@ KEYING: Final = (
     ),
     Mutant(
         "transformed-without-the-kernel",
-        "aovpnd/core/decide.py",
-        "if now.spec is not None and link.kind == names.XFRM else ()",
-        "if now.spec is not None else ()",
+        "aovpnd/core/facts.py",
+        "state is not None and state.link.kind == names.XFRM:",
+        "state is not None:",
         "a tunnel that hands the kernel nothing lets others hand it something",
         (NO_LEAK,),
     ),

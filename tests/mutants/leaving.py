@@ -250,8 +250,8 @@ LEAVING: Final = (
     Mutant(
         "tunnel-by-name",
         _FIREWALL,
-        'yield Rule(Match(oif=device), Verdict.ACCEPT, "the verified tunnel: index and name and kind")',
-        'yield Rule(Match(oif=Device(name=device.name)), Verdict.ACCEPT, "the verified tunnel: name")',
+        'yield Rule(by_tunnel, Verdict.ACCEPT, "the verified tunnel: index and name and kind")',
+        'yield Rule(Match(oif=Device(name=permit.device.name)), Verdict.ACCEPT, "the verified tunnel: name")',
         "a card that is renamed to aovpn0 is the tunnel (T3)",
         (NO_LEAK, KERNEL),
     ),
@@ -290,17 +290,17 @@ LEAVING: Final = (
     Mutant(
         "clamp-behind-the-verdict",
         _FIREWALL,
-        """            yield from _clamped(Match(oif=device), narrow)
-            if filters:
-                yield from filtering.leaving(device, filters)
-            else:
-                yield Rule(Match(oif=device), Verdict.ACCEPT, "the verified tunnel: index and name and kind")
+        """    yield from _clamped(by_tunnel, permit.narrow)
+    if permit.filters:
+        yield from filtering.leaving(permit.device, permit.filters)
+    else:
+        yield Rule(by_tunnel, Verdict.ACCEPT, "the verified tunnel: index and name and kind")
 """,
-        """            if filters:
-                yield from filtering.leaving(device, filters)
-            else:
-                yield Rule(Match(oif=device), Verdict.ACCEPT, "the verified tunnel: index and name and kind")
-            yield from _clamped(Match(oif=device), narrow)
+        """    if permit.filters:
+        yield from filtering.leaving(permit.device, permit.filters)
+    else:
+        yield Rule(by_tunnel, Verdict.ACCEPT, "the verified tunnel: index and name and kind")
+    yield from _clamped(by_tunnel, permit.narrow)
 """,
         "TCP is never told what passes, and hangs",
         (MTU,),

@@ -9,6 +9,7 @@ from dataclasses import dataclass
 from typing import Final
 
 BESIDE: Final = "tests/unit/test_beside.py"
+COMPANIONS: Final = "tests/unit/test_companions.py"
 CONFIG_BESIDE: Final = "tests/unit/test_config_beside.py"
 CONFIRMING: Final = "tests/unit/test_confirming.py"
 NO_LEAK: Final = "tests/unit/test_no_leak.py"

@@ -47,7 +47,7 @@ NAMING: Final = (
     Mutant(
         "split-takes-all-names",
         _DNS,
-        "Scope.DOMAINS if narrow else Scope.ALL",
+        "Scope.DOMAINS if (search or routes) and not everything else Scope.ALL",
         "Scope.ALL",
         "a company learns every name that its people look up at home",
         (CORE_DNS,),

@@ -1,6 +1,6 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""Two tunnels at once, with packets: what each carries comes out at its own far end and at no other, whatever becomes of
-either; and nothing leaves in clear. The companion is one of WireGuard, and one of IKE.
+"""Two tunnels at once, with packets: what each carries comes out at its own far end and at no other, whatever becomes
+of either; and nothing leaves in clear. The companion is one of WireGuard, and one of IKE.
 """
 
 import json

@@ -69,6 +69,7 @@ def test_nothing_is_a_configuration(files: Files) -> None:
         "tunnel.wifi": ("", "built-in", None),
         "tunnel.mobile": ("", "built-in", None),
         "tunnel.device": ("", "built-in", None),
+        "tunnel.companions": ("", "built-in", None),
         "temporary_access.enabled": ("true", "built-in", None),
         "temporary_access.duration": ("3min", "built-in", None),
         "temporary_access.max": ("1h", "built-in", None),

@@ -1,0 +1,85 @@
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""Weakenings of what keeps tunnels that stand side by side apart."""
+
+from typing import Final
+
+from tests.mutants.mutant import COMPANIONS, NO_LEAK, Mutant
+
+_FIREWALL: Final = "aovpnd/core/firewall.py"
+_VIEW: Final = "aovpnd/core/view.py"
+_ROUTING: Final = "aovpnd/core/routing.py"
+
+ACCOMPANYING: Final = (
+    Mutant(
+        "companion-shows-anothers-address",
+        _FIREWALL,
+        "yield Rule(replace(by_tunnel, saddr=family), Verdict.DROP",
+        "yield Rule(replace(by_tunnel, saddr=family), Verdict.CONTINUE",
+        "a program that binds to one tunnel's address shows it to the other one's gateway",
+        (NO_LEAK,),
+    ),
+    Mutant(
+        "companion-asks-for-anothers-address",
+        _FIREWALL,
+        "yield Rule(replace(by_tunnel, daddr=family), Verdict.DROP",
+        "yield Rule(replace(by_tunnel, daddr=family), Verdict.CONTINUE",
+        "one gateway finds out which address another one has given us (CVE-2019-14899)",
+        (NO_LEAK,),
+    ),
+    Mutant(
+        "companion-open-behind",
+        _ROUTING,
+        "            yield Route(prefix, None, metric=names.CLOSED_METRIC)\n            if state",
+        "            if state",
+        "while a companion's link is gone, its packets take the other tunnel",
+        (COMPANIONS,),
+    ),
+    Mutant(
+        "companion-for-everything",
+        _VIEW,
+        "    if carries_everything(spec):\n        return",
+        "    if False:\n        return",
+        "two default routes: nobody knows which tunnel a packet takes",
+        (COMPANIONS, NO_LEAK),
+    ),
+    Mutant(
+        "companion-with-anothers-address",
+        _VIEW,
+        "for other in others for interface in other.addresses}",
+        "for other in () for interface in other.addresses}",
+        "each of two tunnels refuses what the other one sends",
+        (COMPANIONS, NO_LEAK),
+    ),
+    Mutant(
+        "companion-gives-up-its-link",
+        _VIEW,
+        "rest = _without(snapshot, [own_tunnel(each, snapshot) for each in standing])",
+        "rest = snapshot",
+        "the next tunnel takes the link of the one that is to stay, with what is on its way there",
+        (COMPANIONS, NO_LEAK),
+    ),
+    Mutant(
+        "companion-forgotten-by-the-lan",
+        "aovpnd/core/beside.py",
+        "return (*((now.spec,) if now.spec is not None else ()), *(each.spec for each in now.companions))",
+        "return (now.spec,) if now.spec is not None else ()",
+        "a network that calls the companion's numbers local is told what is meant for it (TunnelCrack)",
+        (NO_LEAK,),
+    ),
+    Mutant(
+        "companion-while-unblocked",
+        _VIEW,
+        "if intent.block is Block.ON and spec.name not in busy",
+        "if spec.name not in busy",
+        "a table that is not there is compiled for it",
+        (NO_LEAK,),
+    ),
+    Mutant(
+        "companion-without-filters",
+        "aovpnd/core/facts.py",
+        "yield Tunnel(_device(each.state), narrow, each.filters, others)",
+        "yield Tunnel(_device(each.state), narrow, (), others)",
+        "what is for the management's host alone goes to everybody behind it",
+        (NO_LEAK,),
+    ),
+)
