@@ -34,6 +34,7 @@ from tests.lab.process import wait_for
 from tests.netns.space import Space
 from tests.netns.wire import DSCP, encode, fragments, number_of
 from tests.unit.packets import ARRIVING, LEAVING, THROUGH, packet
+from tests.unit.small_companions import ADDRESS_M4
 from tests.unit.small_world import NOW, TUNNEL_ADDRESS4, Situation
 from tests.unit.spec import World
 from tests.unit.spec_setup import BROADCAST
@@ -67,6 +68,7 @@ link set aovpn0 txqueuelen 5000
 addr add 192.168.1.23/24 dev wlan0
 addr add 172.17.0.1/16 dev docker0
 addr add 10.64.0.2/32 dev aovpn0
+addr add 10.99.0.2/32 dev aovpn9
 """
 _UP: Final = """
 link set {link} arp off up
@@ -118,8 +120,9 @@ class Bench:
             nft = Nft()
         for metric, link in enumerate(("aovpn0", "wlan0", "eth0", "docker0", "usb0", "aovpn9"), 2000):
             here.batch(_UP.format(link=link, metric=metric))
-        for address in ("2001:db8:1::23/64", "fd64::2/128", "fd00::23/64"):
-            here.ip(f"-6 addr add {address} dev {'aovpn0' if 'fd64' in address else 'wlan0'} nodad")
+        links = {"2001:db8:1::23/64": "wlan0", "fd00::23/64": "wlan0", "fd64::2/128": "aovpn0", "fd99::2/128": "aovpn9"}
+        for address, link in links.items():
+            here.ip(f"-6 addr add {address} dev {link} nodad")
         for link in FAR.values():
             far.ip(f"link set {link} up")
         with far.entered():
@@ -433,7 +436,7 @@ def test_forwarded(loaded: tuple[Bench, Ruleset, Snapshot]) -> None:
     bench.here.run("sh", "-ec", "echo 1 | tee /proc/sys/net/ipv4/ip_forward")
     routable = [p for p in THROUGH if isinstance(p.daddr, IPv4Address) and p.daddr != BROADCAST and not p.mark]
     # For us, or (RFC 1812 section 5.3.7) from us and yet from outside: nothing of that is ever forwarded.
-    routable = [p for p in routable if TUNNEL_ADDRESS4 not in {p.saddr, p.daddr}]
+    routable = [p for p in routable if not {TUNNEL_ADDRESS4, ADDRESS_M4} & {p.saddr, p.daddr}]
     for oif in THROUGH_BY:
         bench.here.ip(f"route replace default dev {oif.name} table 77")
         bench.here.ip("rule add pref 5 lookup 77")
