@@ -67,6 +67,14 @@ class Heard:
     put_bytes: int = 0
 
 
+class Role(StrEnum):
+    """What a tunnel's link is for."""
+
+    CARRIES = "carries"
+    COMPANION = "companion"
+    TRIAL = "trial"
+
+
 @dataclass(frozen=True, slots=True)
 class Companion:
     """What is remembered of a tunnel that stands beside the one that carries, of whom `Intent` remembers the same."""

@@ -14,7 +14,7 @@ from aovpnd.confirmation import NEEDLESS, Confirmation, Logins
 from aovpnd.dns import UNTOUCHED, Dns, DnsState
 from aovpnd.doors import Openers, WhileConnected
 from aovpnd.filters import Filter
-from aovpnd.gateways import FRESH, Companion, Doubt, Gateways, Heard, Path, PathMtu, Provoked
+from aovpnd.gateways import FRESH, Companion, Doubt, Gateways, Heard, Path, PathMtu, Provoked, Role
 from aovpnd.inquiries import BUILT_IN_ENDPOINT, EndpointPolicy, Host, Inquiry, OpenLookUp
 from aovpnd.ipsec import Given, Said, TunnelSpec
 from aovpnd.links import Link
@@ -63,9 +63,7 @@ class Origin:
 
 @dataclass(frozen=True, slots=True)
 class Config:
-    """What was written, validated. The order is ``prefer``, ``by_kind`` for some uplinks, ``device`` while nobody is
-    logged in; ``companions`` stand beside whichever carries. ``probe`` says whom to ask.
-    """
+    """What was written, validated: the orders, who stands beside whichever tunnel carries, whom to ``probe``."""
 
     tunnels: tuple[TunnelSpec, ...] = ()
     prefer: tuple[str, ...] = ()
@@ -376,6 +374,7 @@ class TunnelWish:
     state: LinkWish
     path: Path | None = None
     mtu: int = 1420  # of the link, bytes
+    role: Role = Role.CARRIES
 
 
 @dataclass(frozen=True, slots=True)

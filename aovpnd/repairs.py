@@ -27,10 +27,17 @@ class RuleAhead:
 
 @dataclass(frozen=True, slots=True)
 class Failure:
-    """An action that failed: which, how often in a row, when to try again, and why."""
+    """An action that failed: which, how often in a row, when to try again, and why. Behind a space in ``action`` stands
+    which tunnel beside the one that carries it was for.
+    """
 
     action: str
     attempts: int
     retry_at: float
     text: str
     hint: str = ""
+
+    @property
+    def is_beside(self) -> bool:
+        """Whether it is no business of the tunnel that carries."""
+        return " " in self.action

@@ -13,7 +13,7 @@ from aovpnd.clock import Clock
 from aovpnd.core import endpoints, health, lookups, mtu
 from aovpnd.core.endpoints import Reach
 from aovpnd.core.view import Beside, View, choose, why_alone
-from aovpnd.gateways import Companion, Provoked
+from aovpnd.gateways import Companion, Provoked, Role
 from aovpnd.inquiries import Host
 from aovpnd.ipsec import TunnelSpec
 from aovpnd.model import Block, Config, Intent, LinkWish, Problem, Severity, Snapshot, TunnelWish
@@ -71,11 +71,11 @@ def _promoted(intent: Intent, seen: View) -> Intent:
     return replace(intent, connected_at=since, counted_from=counted)
 
 
-def performed(intent: Intent, action: EnsureTunnel, now: float) -> Intent | None:
-    """The memory after a link was made as wished; None where it is no companion's."""
-    known = next((known for known in intent.companions if known.tunnel == action.wish.spec.name), None)
-    if known is None or action.wish.path is None:
-        return intent if known is not None else None
+def performed(intent: Intent, action: EnsureTunnel, now: float) -> Intent:
+    """The memory after a companion's link was made as wished."""
+    known = known_of(intent, action.wish.spec.name)
+    if action.wish.path is None:
+        return intent
     again = known.provoked is not None and known.provoked.path == action.wish.path
     attempts = known.provoked.attempts + 1 if again and known.provoked is not None else 1
     new = replace(known, provoked=Provoked(action.wish.path, now, attempts), heard=None, connected_at=None)
@@ -118,11 +118,11 @@ def wishes(intent: Intent, snapshot: Snapshot, now: View) -> Iterator[TunnelWish
     for each in now.companions:
         size = mtu.fit(each.spec, intent, snapshot, each.state, each.path).link
         if each.state is None or now.sealed:
-            yield TunnelWish(each.spec, each.link_name, LinkWish.DOWN, mtu=size)
+            yield TunnelWish(each.spec, each.link_name, LinkWish.DOWN, None, size, Role.COMPANION)
             continue
         of_it = memory(intent, each.spec.name)
         shakes = each.state.link.up and health.must_provoke(of_it, each.state, each.path, snapshot.now)
-        yield TunnelWish(each.spec, each.link_name, LinkWish.UP, each.path if shakes else None, size)
+        yield TunnelWish(each.spec, each.link_name, LinkWish.UP, each.path if shakes else None, size, Role.COMPANION)
 
 
 def moments(intent: Intent, now: View, clock: Clock) -> Iterator[float]:

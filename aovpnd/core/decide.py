@@ -25,6 +25,7 @@ from aovpnd.core.permits import Permit, permits
 from aovpnd.core.problems import problems
 from aovpnd.core.routing import routing
 from aovpnd.core.view import View, view
+from aovpnd.gateways import Role
 from aovpnd.inquiries import Inquiry, ProbeTunnel
 from aovpnd.model import Config, Desired, GuardState, Intent, LinkWish, Phase, Snapshot, TunnelWish
 
@@ -119,9 +120,9 @@ def _beside(intent: Intent, snapshot: Snapshot, now: View) -> tuple[TunnelWish, 
         return ()
     size = mtu.fit(now.trial.spec, intent, snapshot, now.trial.state, None).link
     if now.trial.state is None:
-        return (TunnelWish(now.trial.spec, now.trial.link_name, LinkWish.DOWN, mtu=size),)
+        return (TunnelWish(now.trial.spec, now.trial.link_name, LinkWish.DOWN, None, size, Role.TRIAL),)
     path = None if now.trial.state.link.up else now.trial.path
-    return (TunnelWish(now.trial.spec, now.trial.link_name, LinkWish.UP, path, size),)
+    return (TunnelWish(now.trial.spec, now.trial.link_name, LinkWish.UP, path, size, Role.TRIAL),)
 
 
 def _wake_at(config: Config, intent: Intent, snapshot: Snapshot, now: View) -> float | None:

@@ -161,7 +161,7 @@ def turn(intent: Intent, spec: TunnelSpec, path: Path | None, to: Reach, now: fl
         host = known(hosts, name)
         if provoked.path.networks != path.networks:
             host = replace(host, vain=0, turns=0)
-        elif provoked.path == path and not intent.failures and now >= health.retry_at(intent):
+        elif provoked.path == path and not _hindered(intent) and now >= health.retry_at(intent):
             able = _able(spec, host, hosts, to)
             rounds = host.turns // max(len(able), 1)
             if provoked.attempts > min(rounds, MOST_ATTEMPTS - 1):
@@ -170,6 +170,11 @@ def turn(intent: Intent, spec: TunnelSpec, path: Path | None, to: Reach, now: fl
                 hosts = _in_vain(spec, hosts, left, to)
         hosts = update(hosts, host)
     return hosts
+
+
+def _hindered(intent: Intent) -> bool:
+    """Whether something fails on this machine, so that a handshake in vain says nothing of the gateway."""
+    return any(not failure.is_beside for failure in intent.failures)
 
 
 def _able(spec: TunnelSpec, host: Host, hosts: Iterable[Host], to: Reach) -> tuple[Address, ...]:

@@ -30,7 +30,7 @@ from aovpnd.core import (
 from aovpnd.core.uplinks import uplinks
 from aovpnd.core.view import View, as_made, choose, is_configured, order, preferred, view
 from aovpnd.doors import Door, Openers, WhileConnected
-from aovpnd.gateways import Doubt, Gateways, Provoked
+from aovpnd.gateways import Doubt, Gateways, Provoked, Role
 from aovpnd.inquiries import Finding, LookedUp, Measured, MeasurePath, ProbeTunnel, Reached, Unanswered
 from aovpnd.links import uplink_kind
 from aovpnd.model import (
@@ -341,11 +341,8 @@ def performed(intent: Intent, action: Action, now: float) -> Intent:
     intent = replace(intent, failures=plan.succeeded(intent.failures, action), repairs=repairs)
     if isinstance(action, CloseSockets):
         return replace(intent, swept=action.sweep.why)
-    trial = intent.gateways.trial
-    if isinstance(action, EnsureTunnel) and trial is not None and action.wish.spec.name == trial.tunnel:
-        return intent
-    if isinstance(action, EnsureTunnel) and (beside := companions.performed(intent, action, now)) is not None:
-        return beside
+    if isinstance(action, EnsureTunnel) and action.wish.role is not Role.CARRIES:
+        return companions.performed(intent, action, now) if action.wish.role is Role.COMPANION else intent
     if isinstance(action, EnsureTunnel) and action.wish.path is not None:
         again = intent.provoked is not None and intent.provoked.path == action.wish.path
         attempts = intent.provoked.attempts + 1 if again and intent.provoked is not None else 1
@@ -357,7 +354,7 @@ def performed(intent: Intent, action: Action, now: float) -> Intent:
 
 def forget(intent: Intent, wanted: tuple[Action, ...]) -> Intent:
     """The memory without the failures of what is no longer wanted."""
-    kinds = {type(action).__name__ for action in wanted}
+    kinds = {plan.name_of(action) for action in wanted}
     return replace(intent, failures=tuple(failure for failure in intent.failures if failure.action in kinds))
 
 

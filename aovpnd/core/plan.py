@@ -12,6 +12,7 @@ from typing import Final, assert_never
 
 from aovpnd.confirmation import Standing
 from aovpnd.core.view import is_configured
+from aovpnd.gateways import Role
 from aovpnd.ipsec import IPsec, TunnelSpec
 from aovpnd.model import Block, Copies, Desired, GuardState, LinkWish, Snapshot, TunnelState, TunnelWish
 from aovpnd.orders import (
@@ -138,9 +139,7 @@ def due(actions: tuple[Action, ...], failures: tuple[Failure, ...], now: float) 
     waiting = {failure.action for failure in failures if now < failure.retry_at}
     unlocked = any(isinstance(action, LoadRuleset) for action in actions) and LoadRuleset.__name__ in waiting
     return tuple(
-        action
-        for action in actions
-        if (not unlocked or _only_tightens(action)) and type(action).__name__ not in waiting
+        action for action in actions if (not unlocked or _only_tightens(action)) and name_of(action) not in waiting
     )
 
 
@@ -168,14 +167,25 @@ def _only_tightens(action: Action) -> bool:
 
 def is_vital(action: Action) -> bool:
     """Whether nothing behind an action that failed may go on, and no command was carried out. Programs that notice late
-    and a file that is not written are a problem, and no more.
+    and a file that is not written are a problem, and no more; nor is a tunnel beside the one that carries.
     """
+    if isinstance(action, EnsureTunnel):
+        return action.wish.role is Role.CARRIES
     return not isinstance(action, CloseSockets | EnsureDns | KeepConfirmation)
+
+
+def name_of(action: Action) -> str:
+    """Under which name it is remembered that an action failed. Tunnels beside the one that carries have their own: it
+    does not wait for them.
+    """
+    kind = type(action).__name__
+    beside = isinstance(action, EnsureTunnel) and action.wish.role is not Role.CARRIES
+    return f"{kind} {action.wish.spec.name}" if beside and isinstance(action, EnsureTunnel) else kind
 
 
 def failed(failures: tuple[Failure, ...], action: Action, now: float, text: str, hint: str) -> tuple[Failure, ...]:
     """The failures after ``action`` failed once more at ``now``."""
-    name = type(action).__name__
+    name = name_of(action)
     attempts = 1 + next((failure.attempts for failure in failures if failure.action == name), 0)
     last = LOAD_RETRY_S if isinstance(action, LoadRuleset) else LAST_RETRY_S
     retry_at = now + min(FIRST_RETRY_S * 2 ** min(attempts - 1, 16), last)
@@ -184,4 +194,4 @@ def failed(failures: tuple[Failure, ...], action: Action, now: float, text: str,
 
 def succeeded(failures: tuple[Failure, ...], action: Action) -> tuple[Failure, ...]:
     """The failures after ``action`` succeeded."""
-    return tuple(failure for failure in failures if failure.action != type(action).__name__)
+    return tuple(failure for failure in failures if failure.action != name_of(action))

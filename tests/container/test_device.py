@@ -1,10 +1,10 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
 """The device tunnel, by the real logind: it reaches its management host before login and nothing else; a login brings
-the user's tunnel, and the last logout takes it away.
+the user's tunnel, and the last logout takes it away. As a companion it stands beside the user's meanwhile.
 """
 
 from collections.abc import Iterator
-from typing import Final
+from typing import Any, Final
 
 import pytest
 
@@ -76,3 +76,28 @@ def test_login_and_logout(managed: Booted) -> None:
             managed.until_works(watch)
         until_managed(managed)
         watch.everybody_tries()
+
+
+def of(laptop: Booted, name: str) -> dict[str, Any]:
+    """What status says of a tunnel."""
+    return next(tunnel for tunnel in laptop.status()["tunnels"] if tunnel["name"] == name)
+
+
+def test_beside_the_users(managed: Booted) -> None:
+    """As a companion, the device's tunnel goes on while somebody is logged in, on the same link, in the same session;
+    its host is reached by it.
+    """
+    managed.system.write(SETTINGS, '[tunnel]\nprefer = "home"\ndevice = "management"\ncompanions = "management"\n')
+    managed.system.check("systemctl", "reload", names.UNIT)
+    with managed.net.nothing_leaves() as watch:
+        until_managed(managed)
+        alone = of(managed, "management")
+        with at_the_seat(managed.system, ALICE):
+            wait_for("it to stand beside", lambda: of(managed, "management")["role"] == "companion")
+            managed.until_works(watch)
+            assert reaches(managed, plan.ECHO4)
+            beside = of(managed, "management")
+        until_managed(managed)
+        after = of(managed, "management")
+    assert [each["role"] for each in (alone, beside, after)] == ["chosen", "companion", "chosen"]
+    assert len({(each["link"], each["since"]) for each in (alone, beside, after)}) == 1

@@ -235,6 +235,22 @@ def test_awake_again() -> None:
     assert shaken == {"mgmt", "work"}
 
 
+def test_one_that_cannot_be_made() -> None:
+    """Its backend fails: the tunnel that carries comes up all the same, and status says why the companion does not."""
+    machine = Laptop(BESIDE)
+    machine.fails_for = {"mgmt"}
+    machine.join("home")
+    machine.wait(30.0)
+
+    assert machine.phase is Phase.CONNECTED
+    assert tunnels(machine)["work"]["state"] == "connected"
+    assert problems(machine) == {"action-failed": "mgmt cannot be made"}
+    assert routes(machine)["10.99.0.0/16"] is None
+    machine.fails_for = set()
+    machine.wait(40.0)
+    assert (tunnels(machine)["mgmt"]["state"], problems(machine)) == ("connected", {})
+
+
 UNFIT: Final = {
     "everything": (replace(BESIDE, companions=("home",), tunnels=(HOME, WORK)), "home", "it carries everything"),
     "address": (replace(BESIDE, tunnels=(CLASH, WORK)), "mgmt", "work has its address 10.64.0.2 as well"),

@@ -118,6 +118,8 @@ class Laptop:
     busy: bool = True
     """Whether programs send through the tunnel."""
     fails: set[type[Action]] = field(default_factory=set)
+    fails_for: set[str] = field(default_factory=set)
+    """Tunnels whose links cannot be made."""
     done: list[Action] = field(default_factory=list)
     """Everything that was ever performed."""
     watch: Callable[["Laptop"], None] | None = None
@@ -226,8 +228,7 @@ class Laptop:
     def apply(self, action: Action) -> None:
         """Perform an action; `FaultError` when the kernel refuses it."""
         self.done.append(action)
-        if type(action) in self.fails:
-            raise FaultError(f"{type(action).__name__} refused")
+        self._refuse(action)
         match action:
             case LoadRuleset(ruleset):
                 self.snapshot = replace(self.snapshot, ruleset=ruleset, table_present=ruleset is not None)
@@ -252,6 +253,12 @@ class Laptop:
                 self.set_dns(dns)
             case _:
                 assert_never(action)
+
+    def _refuse(self, action: Action) -> None:
+        if type(action) in self.fails:
+            raise FaultError(f"{type(action).__name__} refused")
+        if isinstance(action, EnsureTunnel) and action.wish.spec.name in self.fails_for:
+            raise FaultError(f"{action.wish.spec.name} cannot be made")
 
     def set_dns(self, dns: Dns | None, astray: str = "") -> None:
         """Let programs ask these servers."""
