@@ -140,12 +140,22 @@ def problems(config: Config, intent: Intent, snapshot: Snapshot, now: View) -> I
         known, said = known_of(intent, each.spec.name), each.state.said if each.state is not None else None
         if is_connected(intent, each, snapshot.now) or not now.uplinks:
             continue
-        if said is not None:
+        if refused := _refused(each):
+            text = f"the gateway of {each.spec.name} gives {refused}, which another tunnel has as well"
+            yield Problem("companion-unfit", Severity.WARNING, text, "name an address in its file, or ask who runs it")
+        elif said is not None:
             yield Problem(said.code, Severity.WARNING, f"{each.spec.name}: {said.text}", said.hint)
         elif known.provoked is not None and known.provoked.attempts >= health.IN_VAIN:
             where = ", ".join(map(str, each.spec.endpoints))
             text = f"the gateway of {each.spec.name} ({where}), which stands beside, does not answer"
             yield Problem("companion-silent", Severity.WARNING, text, "what it carries stays closed; it is tried again")
+
+
+def _refused(each: Beside) -> str:
+    """The addresses that its gateway gives and it cannot take; "" where there are none."""
+    given = each.state.given if each.state is not None else None
+    have = {interface.ip for interface in each.spec.addresses}
+    return ", ".join(str(i.ip) for i in given.addresses if i.ip not in have) if given is not None else ""
 
 
 def _alone(config: Config, intent: Intent, now: View) -> Iterator[Problem]:

@@ -251,15 +251,19 @@ def _trial(
 def _standing(
     config: Config, intent: Intent, snapshot: Snapshot, found: tuple[Uplink, ...], carrier: TunnelSpec | None
 ) -> list[TunnelSpec]:
-    """The companions that can stand beside the tunnel that carries (`why_alone`), as they are here and now."""
+    """The companions that can stand beside the tunnel that carries (`why_alone`), as they are here and now. An address
+    that a gateway gives and another tunnel has is not taken: without any, a tunnel is not up.
+    """
     standing: list[TunnelSpec] = []
     trial = intent.gateways.trial.tunnel if intent.gateways.trial is not None else None
     for written in (spec for name in config.companions if (spec := config.tunnel(name)) is not None):
         spec = concrete(written, intent, snapshot, found)
         others = (*((carrier,) if carrier is not None else ()), *standing)
         busy = {trial, *(other.name for other in others)}
-        if intent.block is Block.ON and spec.name not in busy and why_alone(spec, others) is None:
-            standing.append(spec)
+        if intent.block is Block.ON and spec.name not in busy and why_alone(written, others) is None:
+            taken = {interface.ip for other in others for interface in other.addresses}
+            free = tuple(interface for interface in spec.addresses if interface.ip not in taken)
+            standing.append(replace(spec, addresses=free))
     return standing
 
 

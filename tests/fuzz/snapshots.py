@@ -41,6 +41,7 @@ from tests.fuzz.netlink import judge_nft
 from tests.fuzz.target import Target
 from tests.unit import spec
 from tests.unit.packets import ARRIVING, DEVICES, LEAVING, THROUGH
+from tests.unit.small_companions import few_accompanied
 from tests.unit.small_world import HOME, WORK, few_situations, state_of
 from tests.unit.spec import Way, World
 from tests.unit.test_no_leak import comes_in, is_forwarded, leaves
@@ -298,12 +299,12 @@ def _never_open(world: World, table: Any) -> None:
                 assert spec.allowed(reading, sent, Way.FORWARD, at), f"is forwarded: {sent}"
 
 
-_SEEDS: Final = tuple(dict.fromkeys(few_situations()))
+_SEEDS: Final = tuple(s.world() for found in (dict.fromkeys(few_situations()), few_accompanied()) for s in found)
 TARGETS: Final = (
     Target(
         "snapshot",
         "any snapshot, handed to the core",
-        tuple(situation.world() for situation in _SEEDS[::3]),
+        _SEEDS[::3],
         _decided,
         mutate,
         slice=250,

@@ -53,6 +53,7 @@ MGMT: Final = _narrow("mgmt", ENDPOINT_M, 2)
 LAB: Final = _narrow("lab", Endpoint(ip_address("192.0.2.79"), 51820), 3)
 CLASH: Final = replace(MGMT, addresses=(*MGMT.addresses, WORK.addresses[0]))
 IKE_MGMT: Final = replace(ike("mgmt", GATEWAY_M), networks=MANAGED)
+GIVEN_ANOTHERS: Final = Given((*MGMT.addresses[:1], WORK.addresses[1]), MGMT.dns)
 GIVEN_M: Final = Given(MGMT.addresses, MGMT.dns)
 SECOND: Final = replace(AOVPN, index=10, name="aovpn1")
 THIRD: Final = replace(AOVPN, index=11, name="aovpn2")
@@ -104,11 +105,12 @@ _WISHES: Final = {
 WISHES: Final = tuple(_WISHES)
 
 
-def _given(state: TunnelState) -> TunnelState:
+def _given(state: TunnelState, given: Given = GIVEN_M) -> TunnelState:
     """A link of the companion of IKE, with what its gateway gives."""
-    return replace(state, given=GIVEN_M, addresses=GIVEN_M.addresses)
+    return replace(state, given=given, addresses=given.addresses)
 
 
+_REFUSED: Final = _given(state_of(IKE_MGMT, SECOND), GIVEN_ANOTHERS)
 _BOTH: Final = (state_of(WORK), state_of(MGMT, SECOND))
 _LINKS: Final[dict[str, tuple[TunnelState, ...]]] = {
     "none": (),
@@ -127,6 +129,8 @@ _LINKS: Final[dict[str, tuple[TunnelState, ...]]] = {
         state_of(WORK),
         replace(_given(state_of(IKE_MGMT, SECOND)), given=None, addresses=()),
     ),
+    "the companion's of IKE, given an address of the other": (state_of(WORK), _REFUSED),
+    "the same, without it": (state_of(WORK), replace(_REFUSED, addresses=MGMT.addresses[:1])),
 }
 LINKS: Final = tuple(_LINKS)
 
@@ -170,6 +174,7 @@ def few_accompanied() -> Iterator[Accompanied]:
     yield from (Accompanied(base, wish, "both") for wish in WISHES)
     yield from (Accompanied(base, "one", links) for links in LINKS)
     yield from (Accompanied(base, wish, "both of IKE") for wish in WISHES[-3:-1])
+    yield from (Accompanied(base, "one of IKE", links) for links in LINKS[-3:])
     yield Accompanied(base, "two", "three")
     yield from (Accompanied(_base(Lan.BLOCK, "alive", up), "one", "both") for up in UPLINKS[:6])
     yield from (Accompanied(_base(Lan.BLOCK, "none", "private", "runs"), wish, "none") for wish in WISHES[:4])

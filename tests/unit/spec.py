@@ -8,6 +8,7 @@ page, is wrong. Plain on purpose: read it beside the page, section by section.
 `read` says what a situation is in the page's words; `allowed` answers from those words alone.
 """
 
+from collections.abc import Iterable
 from dataclasses import dataclass
 from enum import Enum
 from ipaddress import ip_network
@@ -92,12 +93,12 @@ def read(world: World) -> Reading:
     granted = next((link for link in snapshot.links if grant is not None and link.index == grant.link), None)
     tunnels = frozenset(device_of(link) for link in snapshot.links if is_tunnel(world, link))
     standing = companions_of(world)
-    asked = [found for found in (tunnel, tunnel_on_trial(world), *standing) if found is not None]
+    asked = [found for found in (tunnel, tunnel_on_trial(world), *(each for each, _ in standing)) if found is not None]
     endpoints = [endpoint for found in asked for endpoint in outer(world, found)]
     carrying = [state for state in snapshot.tunnels if _is_chosens(world, state.link)]
-    beside = frozenset(_companion(world, each) for each in standing)
-    theirs = [*((tunnel,) if tunnel else ()), *standing]
-    own = set[Network]().union(*(_owned(world, each) for each in theirs))
+    beside = frozenset(_companion(world, *each) for each in standing)
+    own = _owned(world, tunnel).union(*(_owned(world, *each) for each in standing))
+    theirs = [*((tunnel,) if tunnel else ()), *(each for each, _ in standing)]
     carried = [prefix for each in theirs for prefix in each.prefixes]
     lan = [
         (device_of(link), near)
@@ -143,20 +144,21 @@ def _own_addresses(world: World, tunnel: TunnelSpec | None, carrying: list[Tunne
     return frozenset(shall | {i.ip for state in carrying for i in state.addresses})
 
 
-def _owned(world: World, tunnel: TunnelSpec | None) -> set[Network]:
+def _owned(world: World, tunnel: TunnelSpec | None, own: Iterable[Interface] | None = None) -> set[Network]:
     """The networks of a tunnel's addresses, and its name servers."""
     if tunnel is None:
         return set()
-    return {i.network for i in inner(world, tunnel)} | set(map(ip_network, _servers(world, tunnel)))
+    addresses = inner(world, tunnel) if own is None else own
+    return {i.network for i in addresses} | set(map(ip_network, _servers(world, tunnel)))
 
 
 def _excluded(world: World, chosen: TunnelSpec | None) -> Beside:
     """By the uplink with the best default route of their family, while every tunnel's file can be used: the excluded
     networks that no tunnel has anything in.
     """
-    tunnels = (*world.config.tunnels, *((chosen,) if chosen is not None else ()), *companions_of(world))
-    own = set().union(*(_owned(world, tunnel) for tunnel in tunnels))
-    free = unclaimed(world.config.exclude, own, (prefix for tunnel in tunnels for prefix in tunnel.prefixes))
+    tunnels = [(tunnel, frozenset(tunnel.addresses)) for tunnel in world.config.tunnels] + companions_of(world)
+    own = _owned(world, chosen).union(*(_owned(world, *tunnel) for tunnel in tunnels))
+    free = unclaimed(world.config.exclude, own, (prefix for tunnel, _ in tunnels for prefix in tunnel.prefixes))
     able = {link.index: link for link in uplinks(world)}
     found = set()
     for version in (4, 6):
@@ -265,28 +267,31 @@ def tunnel_on_trial(world: World) -> TunnelSpec | None:
     return asked[0] if asked and asked[0] != chosen_tunnel(world) else None
 
 
-def companions_of(world: World) -> list[TunnelSpec]:
-    """Those that stand beside the chosen tunnel."""
-    chosen, trial, found = chosen_tunnel(world), world.intent.gateways.trial, list[TunnelSpec]()
+def companions_of(world: World) -> list[tuple[TunnelSpec, frozenset[Interface]]]:
+    """Those that stand beside the chosen tunnel, each with its addresses: what its gateway gives is its own unless
+    another tunnel has it.
+    """
+    chosen, trial = chosen_tunnel(world), world.intent.gateways.trial
+    busy = {chosen.name if chosen is not None else None, trial.tunnel if trial is not None else None}
+    free = {tunnel.name: tunnel for tunnel in world.config.tunnels if tunnel.name not in busy}
+    taken = {i.ip for i in inner(world, chosen)} if chosen is not None else set()
+    found = []
     for name in world.config.companions if world.intent.block is Block.ON else ():
-        tunnel = next((tunnel for tunnel in world.config.tunnels if tunnel.name == name), None)
-        busy = (
-            tunnel is None or tunnel in found or name in {getattr(chosen, "name", None), getattr(trial, "tunnel", None)}
-        )
-        others = [*((chosen,) if chosen is not None else ()), *found]
-        taken = {i.ip for other in others for i in inner(world, other)}
-        if not busy and tunnel is not None and at_large(tunnel, {i.ip for i in inner(world, tunnel)}, taken):
-            found.append(tunnel)
+        if name in free and at_large(free[name], {i.ip for i in free[name].addresses}, taken):
+            own = frozenset(i for i in inner(world, free[name]) if i.ip not in taken)
+            found.append((free[name], own))
+            taken |= {i.ip for i in own}
     return found
 
 
-def _companion(world: World, tunnel: TunnelSpec) -> Companion:
-    states = [state for state in world.snapshot.tunnels if _is_companions(world, tunnel, state)][:1]
+def _companion(world: World, tunnel: TunnelSpec, own: frozenset[Interface]) -> Companion:
+    states = [state for state in world.snapshot.tunnels if _is_companions(world, tunnel, own, state)][:1]
+    shall = {i.ip for i in own if i.version == 4 or world.snapshot.ipv6}
     return Companion(
         tunnel.name,
         next((device_of(state.link) for state in states), None),
         _filters(world, tunnel),
-        _own_addresses(world, tunnel, states),
+        frozenset(shall | {i.ip for state in states for i in state.addresses}),
         _transforming(world, tunnel, states),
     )
 
@@ -294,12 +299,12 @@ def _companion(world: World, tunnel: TunnelSpec) -> Companion:
 def is_tunnel(world: World, link: Link) -> bool:
     """The verified link of the chosen tunnel, or of one beside it."""
     states = [state for state in world.snapshot.tunnels if device_of(state.link) == device_of(link)]
-    beside = any(_is_companions(world, each, state) for each in companions_of(world) for state in states)
+    beside = any(_is_companions(world, *each, state) for each in companions_of(world) for state in states)
     return (beside and _is_shaped(link)) or _is_chosens(world, link)
 
 
-def _is_companions(world: World, tunnel: TunnelSpec, state: TunnelState) -> bool:
-    return _is_as_its_file_says(world, tunnel, state) and _is_shaped(state.link)
+def _is_companions(world: World, tunnel: TunnelSpec, own: frozenset[Interface], state: TunnelState) -> bool:
+    return _is_as_its_file_says(world, tunnel, own, state) and _is_shaped(state.link)
 
 
 def _is_shaped(link: Link) -> bool:
@@ -316,16 +321,17 @@ def _is_chosens(world: World, link: Link) -> bool:
     tunnel, beside = chosen_tunnel(world), companions_of(world)
     if tunnel is None or not _is_shaped(link):
         return False
-    free = [s for s in world.snapshot.tunnels if not any(_is_companions(world, each, s) for each in beside)]
-    verified = [state for state in free if _is_as_its_file_says(world, tunnel, state)]
+    free = [s for s in world.snapshot.tunnels if not any(_is_companions(world, *each, s) for each in beside)]
+    own = inner(world, tunnel)
+    verified = [state for state in free if _is_as_its_file_says(world, tunnel, own, state)]
     states = verified or [state for state in free if _is_as_verified_before(world, state)]
     return any(
         (state.link.index, state.link.name, state.link.kind) == (link.index, link.name, link.kind) for state in states
     )
 
 
-def _is_as_its_file_says(world: World, tunnel: TunnelSpec, state: TunnelState) -> bool:
-    addresses = {i for i in inner(world, tunnel) if i.version == 4 or world.snapshot.ipv6}
+def _is_as_its_file_says(world: World, tunnel: TunnelSpec, own: Iterable[Interface], state: TunnelState) -> bool:
+    addresses = {i for i in own if i.version == 4 or world.snapshot.ipv6}
     waits = isinstance(tunnel, IPsec) and not addresses
     same_keys = state.digest == tunnel.digest() and state.fwmark == names.FWMARK
     shaped = state.link.kind != "tun" or state.link.arphrd == ARPHRD_NONE

@@ -350,6 +350,20 @@ def test_names_of_its_domains() -> None:
     assert "companion-names" not in {problem.code for problem in desired.problems}
 
 
+def test_a_gateway_that_gives_another_ones_address() -> None:
+    """It is not taken, and the tunnel is not up; status says which it is, and nothing flaps."""
+    machine = Laptop(replace(BESIDE, tunnels=(IKE_MGMT, WORK)))
+    machine.gives = replace(machine.gives, addresses=WORK.addresses[:1])
+    machine.join("home")
+    machine.wait(60.0)
+
+    assert machine.phase is Phase.CONNECTED
+    assert tunnels(machine)["mgmt"]["state"] == "connecting"
+    assert problems(machine) == {
+        "companion-unfit": f"the gateway of mgmt gives {WORK.addresses[0].ip}, which another tunnel has as well"
+    }
+
+
 def _picture(machine: Laptop) -> Picture:
     desired = machine.look()[0]
     return Picture(machine.config, machine.intent, machine.snapshot, desired, diff(desired, machine.snapshot))

@@ -12,7 +12,7 @@ import pytest
 from aovpnd import names
 from aovpnd.core.decide import decide
 from aovpnd.core.plan import diff
-from aovpnd.ipsec import IKE_BACKEND, TunnelSpec
+from aovpnd.ipsec import IKE_BACKEND
 from aovpnd.links import Link
 from aovpnd.model import Block, Config, Lan, LinkWish, Phase, TunnelState
 from aovpnd.orders import (
@@ -35,6 +35,7 @@ from aovpnd.ruleset import Device, Hook, Ruleset, Verdict
 from aovpnd.trace import verdict
 from tests.unit import spec
 from tests.unit.packets import DEVICES, LEAVING, by_link
+from tests.unit.small_companions import MGMT, few_accompanied
 from tests.unit.small_world import AOVPN, CORP, HOME, ROTATED, WORK, Situation, main_situations, sampled, state_of
 from tests.unit.world import Laptop
 
@@ -88,6 +89,17 @@ def test_rest_is_reached_from_everywhere() -> None:
         elif situation.wish == "unblocked":
             assert machine.snapshot.ruleset is None
             assert machine.snapshot.tunnels == ()
+
+
+def test_rest_is_reached_with_companions() -> None:
+    """The same, from wherever tunnels stand side by side."""
+    for accompanied in few_accompanied():
+        world = accompanied.world()
+        machine = Laptop(world.config, world.intent, world.snapshot)
+        machine.settle()
+        done = len(machine.done)
+        machine.look()
+        assert len(machine.done) == done, accompanied
 
 
 ODD_STATES: Final = {
@@ -180,8 +192,13 @@ COMMANDS: Final[dict[str, Command | None]] = {
 }
 
 
-def _connected(tunnel: TunnelSpec = WORK) -> Laptop:
-    machine = Laptop(Config((tunnel,)))
+ONE: Final = Config((WORK,))
+IKE: Final = Config((CORP,))
+BESIDE: Final = Config((MGMT, WORK), prefer=("work",), companions=("mgmt",))
+
+
+def _connected(config: Config = ONE) -> Laptop:
+    machine = Laptop(config)
     machine.join("home")
     machine.wait(5.0)
     assert machine.phase is Phase.CONNECTED
@@ -190,22 +207,25 @@ def _connected(tunnel: TunnelSpec = WORK) -> Laptop:
 
 OF_IKE: Final = ("first start", "other network", "tunnel link deleted", "restart", "new key")
 """Events with which a tunnel of IKE has to do in its own way; the last one replaces it by WireGuard."""
+OF_TWO: Final = ("first start", "flush", "other network", "tunnel link deleted", "restart", "reboot")
+"""Events with which a tunnel and one beside it have to do."""
 
 
 @pytest.mark.parametrize(
-    ("event", "command", "tunnel"),
+    ("event", "command", "config"),
     [
-        *(pytest.param(*case, WORK, id="-".join(case)) for case in product(EVENTS, COMMANDS)),
-        *(pytest.param(event, "nothing", CORP, id=f"{event}-IKE") for event in OF_IKE),
+        *(pytest.param(*case, ONE, id="-".join(case)) for case in product(EVENTS, COMMANDS)),
+        *(pytest.param(event, "nothing", IKE, id=f"{event}-IKE") for event in OF_IKE),
+        *(pytest.param(event, "nothing", BESIDE, id=f"{event}-companion") for event in OF_TWO),
     ],
 )
-def test_killed_after_every_prefix(event: str, command: str, tunnel: TunnelSpec) -> None:
+def test_killed_after_every_prefix(event: str, command: str, config: Config) -> None:
     """Killed after any number of actions of any pass and started again, it comes to rest where it would have anyway."""
-    straight = _prepared(event, tunnel)
+    straight = _prepared(event, config)
     straight.settle(COMMANDS[command])
     straight.wait(100.0)
     for passes, actions in product(range(3), range(5)):
-        machine = _prepared(event, tunnel)
+        machine = _prepared(event, config)
         for number in range(passes):
             machine.look(COMMANDS[command] if number == 0 else None)
         machine.look(COMMANDS[command] if passes == 0 else None, stop_after=actions)
@@ -220,8 +240,8 @@ def test_killed_after_every_prefix(event: str, command: str, tunnel: TunnelSpec)
         assert _where(machine) == _where(straight), (passes, actions)
 
 
-def _prepared(event: str, tunnel: TunnelSpec = WORK) -> Laptop:
-    machine = Laptop(Config((tunnel,))) if event == "first start" else _connected(tunnel)
+def _prepared(event: str, config: Config = ONE) -> Laptop:
+    machine = Laptop(config) if event == "first start" else _connected(config)
     EVENTS[event](machine)
     return machine
 
@@ -255,10 +275,11 @@ def test_every_prefix_is_covered() -> None:
 
     Before its first action, the loaded ruleset is the old one and nothing else has changed either.
     """
-    cases: list[tuple[str, str, TunnelSpec]] = [(*case, WORK) for case in product(EVENTS, COMMANDS)]
-    cases += [(event, "nothing", CORP) for event in OF_IKE]
-    for event, command, tunnel in cases:
-        machine = _prepared(event, tunnel)
+    cases: list[tuple[str, str, Config]] = [(*case, ONE) for case in product(EVENTS, COMMANDS)]
+    cases += [(event, "nothing", IKE) for event in OF_IKE]
+    cases += [(*case, BESIDE) for case in product(OF_TWO, COMMANDS)]
+    for event, command, config in cases:
+        machine = _prepared(event, config)
         machine.watch = _check_cover
         machine.settle(COMMANDS[command])
         machine.wait(100.0)

@@ -36,6 +36,7 @@ from aovpnd.ruleset import L4, Address, Device
 from aovpnd.tunnel import Endpoint, HostPort
 from tests.unit import spec
 from tests.unit.packets import LEAVING, by_link, packet
+from tests.unit.small_companions import MGMT
 from tests.unit.small_world import CORP, ENDPOINT_53, HOME, ROTATED, WORK, tunnel
 from tests.unit.world import SITES, Laptop
 
@@ -61,6 +62,8 @@ CONFIGS: Final = (
     Config((WORK,), locked=frozenset({"lan.allow"})),
     Config((HOME, WORK), prefer=("work",), device=("home",)),
     Config((WORK,), device=()),
+    Config((MGMT, WORK), prefer=("work",), companions=("mgmt",)),
+    Config((HOME, MGMT, WORK), prefer=("work", "home"), device=("mgmt",), companions=("mgmt",)),
 )
 GATEWAY, OTHER, LIE = map(ip_address, ("192.0.2.1", "192.0.2.2", "198.51.100.66"))
 ANSWERS: Final[tuple[dict[str, tuple[Address, ...]], ...]] = ({}, {VPN: (GATEWAY,)}, {VPN: (LIE, OTHER)}, {VPN: ()})
