@@ -45,10 +45,18 @@ ACCOMPANYING: Final = (
     Mutant(
         "companion-with-anothers-address",
         _VIEW,
-        "for other in others for interface in other.addresses}",
-        "for other in () for interface in other.addresses}",
+        "if intent.block is Block.ON and spec.name not in busy and why_alone(written, others) is None:",
+        "if intent.block is Block.ON and spec.name not in busy and not carries_everything(written):",
         "each of two tunnels refuses what the other one sends",
         (COMPANIONS, NO_LEAK),
+    ),
+    Mutant(
+        "companion-takes-anothers-address",
+        _VIEW,
+        "standing.append(replace(spec, addresses=free))",
+        "standing.append(spec)",
+        "a gateway that gives the other tunnel's address gets what is on its way there",
+        (NO_LEAK, COMPANIONS),
     ),
     Mutant(
         "companion-gives-up-its-link",
@@ -69,8 +77,8 @@ ACCOMPANYING: Final = (
     Mutant(
         "companion-while-unblocked",
         _VIEW,
-        "if intent.block is Block.ON and spec.name not in busy",
-        "if spec.name not in busy",
+        "if intent.block is Block.ON and spec.name",
+        "if spec.name",
         "a table that is not there is compiled for it",
         (NO_LEAK,),
     ),

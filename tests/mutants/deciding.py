@@ -157,7 +157,7 @@ DECIDING: Final = (
     Mutant(
         "loosen-without-a-lock",
         _PLAN,
-        "if (not unlocked or _only_tightens(action)) and type(action)",
+        "if (not unlocked or _only_tightens(action)) and name_of(action)",
         "if type(action)",
         "while no table can be loaded, the tunnel comes up and routes open",
         (PLAN,),
