@@ -158,7 +158,7 @@ DECIDING: Final = (
         "loosen-without-a-lock",
         _PLAN,
         "if (not unlocked or _only_tightens(action)) and name_of(action)",
-        "if type(action)",
+        "if name_of(action)",
         "while no table can be loaded, the tunnel comes up and routes open",
         (PLAN,),
     ),
