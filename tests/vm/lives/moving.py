@@ -144,8 +144,7 @@ def _sleep(stage: Stage, laptop: BootedLaptop, span: Span, random: Random) -> fl
         machine.check("aovpnctl", "allow-temp", "5min")
         wait_for("the window", lambda: status(laptop)["phase"] == "temporary-access", deadline_s=DEADLINE_S)
         laptop.wait_tried(laptop.built_in(), SENDERS, DEADLINE_S)
-    machine.check("systemd-run", "--quiet", "--no-block", "systemctl", "suspend")
-    machine.wait_state("suspended", DEADLINE_S)
+    _suspend(laptop)
     if span.life.what == _SLEEPS[2]:
         span.window = (opened, now())
     elsewhere = span.life.what == _SLEEPS[1]
@@ -159,6 +158,22 @@ def _sleep(stage: Stage, laptop: BootedLaptop, span: Span, random: Random) -> fl
     if elsewhere:
         machine.monitor("set_link", name=f"card-{card.name}", up=True)
     return wait_works(laptop) - begun
+
+
+def _suspend(laptop: BootedLaptop) -> None:
+    """Go to sleep by logind, which refuses while it has not finished with the last sleep."""
+    machine = laptop.machine
+    manager = ("org.freedesktop.login1", "/org/freedesktop/login1", "org.freedesktop.login1.Manager")
+    prepares = ("busctl", "get-property", *manager, "PreparingForSleep")
+    wait_for(
+        "the end of the last sleep", lambda: machine.run(*prepares).out.split() == ["b", "false"], deadline_s=DEADLINE_S
+    )
+    machine.check("systemd-run", "--quiet", "--no-block", "systemctl", "suspend")
+    try:
+        machine.wait_state("suspended", DEADLINE_S)
+    except MachineError as error:
+        journal = machine.run("journalctl", "-b", "--no-pager", "-n", "40").out
+        raise MachineError(f"{error}\n{journal}") from None
 
 
 def _answered(spans: Sequence[Span], recording: Recording) -> Iterator[Life]:
