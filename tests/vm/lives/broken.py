@@ -9,6 +9,7 @@ from typing import Final
 from aovpnd import names
 from tests.lab.product import installed
 from tests.lab.tree import Entry, Symlink, Tree, text
+from tests.vm.images import SUITES
 
 TUNNEL: Final = "/etc/aovpnd/tunnels/home.conf"
 ENABLED: Final = ("aovpnd-lockdown.service", names.UNIT)
@@ -40,13 +41,13 @@ exit 0
 
 @dataclass(frozen=True, slots=True)
 class Damage:
-    """What is wrong with a laptop. ``connects``: its tunnel comes up all the same; otherwise ``network`` says whether
+    """What is wrong with a laptop. ``connects``: the Debians on which its tunnel comes up all the same; otherwise ``network`` says whether
     it joins a network, where it does not with what its ``console`` has to say; without that, nobody knows: network
     managers wait for a guard, and go on where that one fails quickly.
     """
 
     files: Mapping[str, Entry] = field(default_factory=dict)
-    connects: bool = False
+    connects: tuple[str, ...] = ()
     network: bool = True
     console: str = ""
     """What its console has to say."""
@@ -58,13 +59,18 @@ _NO_PYTHON: Final = {
     for path in installed()
     if path in {"/usr/sbin/aovpnd", "/usr/sbin/aovpnd-guard", "/usr/bin/aovpnctl"}
 }
+_RAN_BEFORE: Final[Tree] = {f"{names.STATE_DIR}/.keep": text("")}
+"""systemd makes the daemon's directory at its first start."""
 DAMAGES: Final[Mapping[str, Damage]] = {
     "settings that cannot be read": Damage(
-        {"/etc/aovpnd/aovpnd.toml": text("[tunnel\nprefer = \x00\n")}, connects=True
+        {"/etc/aovpnd/aovpnd.toml": text("[tunnel\nprefer = \x00\n")}, connects=SUITES
     ),
     "a tunnel's file that cannot be read": Damage({TUNNEL: text("[Interface]\nPrivateKey = none\n", 0o600)}),
-    "a disk that is full": Damage({"/before/fill": text(_FILL, 0o755)}, connects=True),
-    "/var read-only": Damage({"/etc/fstab": text("/var /var none bind,ro 0 0\n")}, connects=True),
+    # Debian 12's systemd makes directories in /tmp for a unit's own view of the system, and starts none without.
+    "a disk that is full": Damage(
+        {"/before/fill": text(_FILL, 0o755), **_RAN_BEFORE}, connects=("trixie",), network=False
+    ),
+    "/var read-only": Damage({"/etc/fstab": text("/var /var none bind,ro 0 0\n")}, connects=SUITES),
     "the daemon masked": Damage({f"{_UNITS}/{names.UNIT}": Symlink("/dev/null")}),
     "the daemon fails": Damage({"/usr/sbin/aovpnd": text("#!/bin/false\n", 0o755)}),
     "the guard fails": Damage({"/usr/sbin/aovpnd-guard": text("#!/bin/false\n", 0o755)}, network=False),
@@ -82,14 +88,14 @@ DAMAGES: Final[Mapping[str, Damage]] = {
             f"{_UNITS}/cycle.service": text(_CYCLE),
             f"{_UNITS}/sysinit.target.wants/cycle.service": Symlink(f"{_UNITS}/cycle.service"),
         },
-        connects=True,
+        connects=SUITES,
     ),
     "links up before everything": Damage(
         {
             f"{_UNITS}/early.service": text(_EARLY_NETWORK),
             f"{_UNITS}/sysinit.target.wants/early.service": Symlink(f"{_UNITS}/early.service"),
         },
-        connects=True,
+        connects=SUITES,
     ),
 }
 """By name. Each is tried on both Debians."""

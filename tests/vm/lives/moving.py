@@ -115,6 +115,7 @@ def suspends(stage: Stage, numbers: Sequence[int], seed: int) -> Iterator[Life]:
             **installed((*ENABLED, names.BUS_UNIT)),
             **_MANAGER,
             TUNNEL: text(stage.world.laptop.tunnel_conf, 0o600),
+            "/etc/aovpnd/aovpnd.toml": text('[temporary_access]\nwhile_connected = "pause"\n'),
         }
         spans: list[Span] = []
         with stage.laptop(suite, files, more=LIFE) as laptop:

@@ -89,7 +89,7 @@ def broken(stage: Stage, life: Life, _random: Random) -> Life:
     files = {**stage.configured, **damage.files}
     back_s, lost = None, ""
     with stage.laptop(life.suite, files) as laptop:
-        if damage.connects:
+        if life.suite in damage.connects:
             back_s = wait_works(laptop)
         elif damage.network:
             laptop.wait_online(laptop.built_in(), DEADLINE_S)
