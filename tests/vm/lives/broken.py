@@ -41,9 +41,9 @@ exit 0
 
 @dataclass(frozen=True, slots=True)
 class Damage:
-    """What is wrong with a laptop. ``connects``: the Debians on which its tunnel comes up all the same; otherwise ``network`` says whether
-    it joins a network, where it does not with what its ``console`` has to say; without that, nobody knows: network
-    managers wait for a guard, and go on where that one fails quickly.
+    """What is wrong with a laptop. ``connects``: the Debians on which its tunnel comes up all the same; on others
+    ``network`` says whether it joins a network, where it does not with what its ``console`` has to say; without that,
+    nobody knows: network managers wait for a guard, and go on where that one fails quickly.
     """
 
     files: Mapping[str, Entry] = field(default_factory=dict)
