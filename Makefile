@@ -120,6 +120,10 @@ fuzz: setup ## a hundred thousand damaged inputs for every border of the program
 bench: ## times, memory, wake-ups and throughput; writes docs/bench.md
 	@tools/in-lab python3 -m tools.bench $(ARGS)
 
+.PHONY: bench-ike
+bench-ike: ## an IKE tunnel beside charon and swanctl alone: start, roam, throughput; writes docs/bench-ike.md
+	@tools/in-lab python3 -m tools.bench_ike --write docs/bench-ike.md $(ARGS)
+
 .PHONY: bench-vm
 bench-vm: ## a call that roams, on booted laptops: aovpnd, wg-quick, NetworkManager; a quarter of an hour; writes docs/bench-vm.md
 	@tools/in-lab --vm-bench python3 -m tools.bench_vm --write docs/bench-vm.md $(ARGS)

@@ -5,7 +5,6 @@ Times depend on the machine, so what can be is measured beside something known i
 Python, a tunnel with our ruleset beside the same tunnel without.
 """
 
-import json
 import os
 import platform
 import re
@@ -15,7 +14,6 @@ import sys
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Final
@@ -33,21 +31,19 @@ from tests.lab.world import World
 from tools.bench_failover import fail_over
 from tools.bench_figure import Figure, percentile, spread
 from tools.bench_handshake import handshakes
-from tools.bench_inside import PORT
 from tools.bench_roaming import roams
+from tools.bench_stream import inside, stream
 
 ROOT: Final = Path(__file__).parents[1]
 REPORT: Final = ROOT / "docs" / "bench.md"
 PROCESSES: Final = ("aovpnd", "aovpnd-guard", "aovpnd-bus", "wireguard-go")
 OURS: Final = ("aovpnd", "aovpnd-guard", "aovpnd-bus")
-INSIDE: Final = (sys.executable, "-m", "tools.bench_inside")
 IDLE_S: Final = 15.0
 QUIET_S: Final = 20.0
 """A new path is looked at less and less often (core.mtu), and a bus process is still settling."""
 LOOK_SWITCHES: Final = 30
 """What one look at an idle tunnel costs at most; there is one in `core.health.IDLE_LOOK_S`, twice `IDLE_S`."""
 LEASE_S: Final = 7200
-STREAM_S: Final = 2.0
 WINDOWS: Final = 3
 """Of temporary access: as many as there are in an hour."""
 
@@ -56,12 +52,6 @@ STATUS_TIMES_PYTHON: Final = 3.0
 PASS_MS: Final = 15.0
 THROUGHPUT_RATIO: Final = 0.98
 SILENCE_S: Final = 1.0
-
-
-def inside(host: Host, part: str, *words: str, timeout_s: float = 120.0) -> object:
-    """Run a part of `bench_inside` in a machine and return what it measured."""
-    done = host.run(*INSIDE, part, *words, timeout_s=timeout_s)
-    return json.loads(done.stdout)
 
 
 # ── the measurements ─────────────────────────────────────────────────────────────────────────────────────────────────
@@ -183,65 +173,32 @@ def _pss_kb(pid: int) -> int:
     return int(found[1]) if found else 0
 
 
-@dataclass(frozen=True, slots=True)
-class Stream:
-    """What one TCP stream through the tunnel reached, and what it cost."""
-
-    mbit_s: float
-    cpu_s_per_gb: float
-    """The processor's seconds for a gigabyte: both ends of the stream and both of the tunnel. A busy machine makes a
-    stream slow, and this only a little dearer.
-    """
-
-
 def throughput(world: World, *, rounds: int = 10) -> Iterator[Figure]:
     """TCP through one and the same tunnel, with our rulesets and without any, in turns."""
     with_rules, without = [], []
     for number in range(rounds):
         # First with, then without, then the other way round: a drift of the machine's speed hits both alike.
         if number % 2:
-            with_rules.append(_stream(world))
+            with_rules.append(stream(world, str(plan.GATEWAY_INSIDE4), "wireguard-go"))
         with _without_rules(world):
-            without.append(_stream(world))
+            without.append(stream(world, str(plan.GATEWAY_INSIDE4), "wireguard-go"))
         if not number % 2:
-            with_rules.append(_stream(world))
+            with_rules.append(stream(world, str(plan.GATEWAY_INSIDE4), "wireguard-go"))
     pairs = list(zip(with_rules, without, strict=True))
     ratio = statistics.median(ours.mbit_s / plain.mbit_s for ours, plain in pairs)
     yield Figure(
         "throughput through the tunnel, with ÷ without our rulesets",
-        f"{ratio:.3f}: {spread((stream.mbit_s for stream in with_rules), unit='Mbit/s', scale=1)}",
-        f"without: {spread((stream.mbit_s for stream in without), unit='Mbit/s', scale=1)}",
+        f"{ratio:.3f}: {spread((one.mbit_s for one in with_rules), unit='Mbit/s', scale=1)}",
+        f"without: {spread((one.mbit_s for one in without), unit='Mbit/s', scale=1)}",
         f"at least {THROUGHPUT_RATIO:g}",
         ratio >= THROUGHPUT_RATIO,
     )
     ratio = statistics.median(ours.cpu_s_per_gb / plain.cpu_s_per_gb for ours, plain in pairs)
     yield Figure(
         "its cost, with ÷ without",
-        f"{ratio:.3f}: {spread((stream.cpu_s_per_gb for stream in with_rules), unit='CPU s/GB', scale=1)}",
-        f"without: {spread((stream.cpu_s_per_gb for stream in without), unit='CPU s/GB', scale=1)}",
+        f"{ratio:.3f}: {spread((one.cpu_s_per_gb for one in with_rules), unit='CPU s/GB', scale=1)}",
+        f"without: {spread((one.cpu_s_per_gb for one in without), unit='CPU s/GB', scale=1)}",
     )
-
-
-def _stream(world: World) -> Stream:
-    address = str(plan.GATEWAY_INSIDE4)
-    gateway, laptop = world.gateway.host, world.laptop.host
-    tunnel = [*gateway.pids_of("wireguard-go"), *laptop.pids_of("wireguard-go")]
-    server = gateway.spawn(*INSIDE, "sink", address, log="sink", stdout=subprocess.PIPE)
-    wait_for("the sink", lambda: f":{PORT}" in gateway.out("ss", "-Hltn"))
-    before = sum(map(_cpu_s, tunnel))
-    sent = inside(laptop, "source", address, str(STREAM_S))
-    spent = sum(map(_cpu_s, tunnel)) - before
-    received = json.loads(server.communicate(timeout=10)[0])
-    if not (isinstance(sent, list) and isinstance(received, list) and sent[0] == received[0]):
-        raise LabError(f"the stream was cut: {sent!r} sent, {received!r} received")
-    gigabytes = sent[0] / 1e9
-    return Stream(sent[0] * 8 / 1e6 / sent[1], (spent + sent[2] + received[1]) / gigabytes)
-
-
-def _cpu_s(pid: int) -> float:
-    """Seconds that the threads of a process were on a processor (proc_pid_schedstat, nanoseconds)."""
-    tasks = Path(f"/proc/{pid}/task").glob("*/schedstat")
-    return sum(int(task.read_text(encoding="ascii").split()[0]) for task in tasks) / 1e9
 
 
 @contextmanager
@@ -356,6 +313,7 @@ def write(figures: list[Figure], where: str) -> None:
                 f"{where}.",
                 "Written by `make bench`; use the figures as ratios. NetworkManager's WireGuard is the kernel's, which",
                 "the lab's namespaces need not have: on booted machines it stands beside us ([there](bench-vm.md)).",
+                "IKE tunnels stand beside plain strongSwan on [a page of their own](bench-ike.md).",
                 "",
                 "| what | measured | beside | aim | |",
                 "|---|---|---|---|---|",

@@ -5,10 +5,13 @@ import os
 import re
 import statistics
 from collections.abc import Iterator
+from contextlib import contextmanager
 from datetime import UTC, datetime
+from pathlib import Path
 from typing import Final
 
 from tests.lab.frames import Kind
+from tests.lab.host import Host
 from tests.lab.process import LabError
 from tests.lab.world import World, by_name
 from tools.bench_figure import Figure, spread
@@ -50,25 +53,31 @@ def _by_name(world: World, rounds: int) -> Iterator[float]:
 
 
 def _one_handshake(world: World) -> float:
-    host = world.laptop.host
     world.unplug("wlan0")
     world.laptop.wait_phase("offline")
-    log = host.dir / "routes.log"
-    log.unlink(missing_ok=True)
     with world.record("wlan0") as recorder:
-        monitor = host.spawn("ip", "-4", "-tshort", "monitor", "route", log="routes", env={"TZ": "UTC"})
-        try:
+        with monitored_routes(world.laptop.host) as log:
             world.roam("home")
             world.laptop.wait_phase("connected")
-        finally:
-            monitor.kill()
-            monitor.wait()
         frames = recorder.recording(os.urandom(16)).frames
     sent = min(frame.time for frame in frames if frame.kind is Kind.HANDSHAKE)
-    return sent - _first_default_route(log.read_text(encoding="utf-8"))
+    return sent - first_default_route(log.read_text(encoding="utf-8"))
 
 
-def _first_default_route(log: str) -> float:
+@contextmanager
+def monitored_routes(host: Host) -> Iterator[Path]:
+    """What becomes of a machine's IPv4 routes meanwhile is written to this file, for `first_default_route`."""
+    log = host.dir / "routes.log"
+    log.unlink(missing_ok=True)
+    monitor = host.spawn("ip", "-4", "-tshort", "monitor", "route", log="routes", env={"TZ": "UTC"})
+    try:
+        yield log
+    finally:
+        monitor.kill()
+        monitor.wait()
+
+
+def first_default_route(log: str) -> float:
     """The Unix time at which ``ip -tshort monitor route`` saw a default route by wlan0 come."""
     found = re.search(r"^\[(?P<time>[^]]+)\](?! Deleted) ?default .*dev wlan0", log, re.MULTILINE)
     if found is None:

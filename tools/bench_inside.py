@@ -25,6 +25,8 @@ from aovpnd.nftlib import Nft
 from aovpnd.ruleset import Device
 from aovpnd.system import System
 from aovpnd.tunnel import Endpoint
+from tests.lab.plan import ECHO_PORT
+from tests.lab.web_server import Echo, EchoHandler
 
 CHUNK_BYTES: Final = 1 << 18
 PORT: Final = 5201
@@ -107,10 +109,16 @@ def source(address: str, seconds: float) -> list[float]:
         return [total, time.perf_counter() - start, time.process_time()]
 
 
+def echo(address: str) -> None:
+    """Send back every datagram, as the internet's echo service does; until it is ended."""
+    Echo((f"::ffff:{address}", ECHO_PORT), EchoHandler).serve_forever()
+
+
 PARTS: Final[dict[str, Callable[[list[str]], object]]] = {
     "programs": lambda words: programs(int(words[0]), *words[1:]),
     "ruleset": lambda words: ruleset(int(words[0])),
     "passes": lambda words: passes(int(words[0])),
+    "echo": lambda words: echo(words[0]),
     "sink": lambda words: sink(words[0]),
     "source": lambda words: source(words[0], float(words[1])),
 }

@@ -1,9 +1,9 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
 """A telephone call: fifty packets a second to the echo service, and when their echoes came.
 
-``python -m tests.lab.call ADDRESS REPORT`` until SIGTERM; REPORT gets the Unix time of each packet as it is sent, and
-of each echo as it comes. The socket is opened once and never bound: what becomes of it from network to network is what
-a call would notice.
+``python -m tests.lab.call ADDRESS REPORT [INTERVAL]`` until SIGTERM; REPORT gets the Unix time of each packet as it is
+sent, and of each echo as it comes. The socket is opened once and never bound: what becomes of it from network to
+network is what a call would notice. Another interval (seconds) measures more finely.
 """
 
 import contextlib
@@ -42,6 +42,11 @@ def share(report: Path, start: float, end: float) -> float:
     return len({sent for sent, heard in spoken if heard != _UNHEARD}) / len(said) if said else 0.0
 
 
+def first_heard(report: Path, since: float) -> float | None:
+    """When the first echo came of what was sent after a moment (Unix times); None while none has."""
+    return min((heard for sent, heard in _records(report) if sent >= since and heard != _UNHEARD), default=None)
+
+
 def is_heard(report: Path, since: float) -> bool:
     """Whether an echo has come of something that was sent after a moment (Unix time)."""
     return any(sent >= since and heard != _UNHEARD for sent, heard in _records(report))
@@ -60,7 +65,7 @@ def longest_silence(moments: Iterable[float], start: float, end: float) -> float
 
 def main(arguments: list[str]) -> int:
     """Talk and listen until SIGTERM."""
-    running = True
+    running, interval_s = True, float(arguments[2]) if len(arguments) > 2 else INTERVAL_S
 
     def end(_signal: int, _frame: object) -> None:
         nonlocal running
@@ -76,7 +81,7 @@ def main(arguments: list[str]) -> int:
             file.write(RECORD.pack(sent, _UNHEARD))
             with contextlib.suppress(OSError):  # refused for a moment: whoever speaks on is heard again
                 line.sendto(struct.pack("<d", sent), (arguments[0], plan.ECHO_PORT))
-            due += INTERVAL_S
+            due += interval_s
             while (left := due - time.monotonic()) > 0:
                 line.settimeout(left)
                 with contextlib.suppress(OSError):

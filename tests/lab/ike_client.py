@@ -123,6 +123,11 @@ class PlainIke:
 
     charon: Charon
     gateway: IkeGateway
+    ways: tuple[Way, ...] = tuple(Way)
+    """There is a connection for each."""
+    connection: tuple[str, ...] = ("dpd_delay = 2s",)
+    child: tuple[str, ...] = ()
+    """Settings of each connection, and of each CHILD SA, in swanctl.conf(5)'s words."""
 
     @classmethod
     def start(cls, laptop: Laptop, gateway: IkeGateway, *, to: str = str(plan.GATEWAY4)) -> "PlainIke":
@@ -161,7 +166,7 @@ class PlainIke:
 
     def _conf(self, to: str) -> str:
         gateway = self.gateway
-        connections = "".join(self._connection(way, to) for way in Way)
+        connections = "".join(self._connection(way, to) for way in self.ways)
         user = f'id = {USER}\n    secret = "{gateway.password}"'
         return f"""connections {{
 {connections}}}
@@ -185,7 +190,7 @@ secrets {{
     def _connection(self, way: Way, to: str) -> str:
         lines = [f"  {way} {{", f"    version = {way.version}", f"    remote_addrs = {to}", "    remote_port = 4500"]
         lines.append("    local_port = 4500")  # from port 500 charon would leave the four zeros out
-        lines += ["    vips = 0.0.0.0, ::", "    mobike = yes", "    dpd_delay = 2s"]
+        lines += ["    vips = 0.0.0.0, ::", "    mobike = yes", *(f"    {setting}" for setting in self.connection)]
         if way is Way.V1_AGGRESSIVE:
             lines.append("    aggressive = yes")
         if way is Way.PPK:
@@ -206,5 +211,6 @@ secrets {{
             children = {"net": "remote_ts = 0.0.0.0/0", "net1": "remote_ts = ::/0\n        local_ts = ::/0"}
         else:
             children = {"net": "remote_ts = 0.0.0.0/0, ::/0"}
-        lines += [f"      {name} {{\n        {selectors}\n      }}" for name, selectors in children.items()]
+        more = "".join(f"\n        {setting}" for setting in self.child)
+        lines += [f"      {name} {{\n        {selectors}{more}\n      }}" for name, selectors in children.items()]
         return "\n".join([*lines, "    }", "  }", ""])

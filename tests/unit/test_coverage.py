@@ -24,7 +24,7 @@ LEFT_OUT = (
         "state",
         "wgtool",
         "audit_record",
-        "bench_vm",
+        "bench_*",
         "charon*",
         "clockfile",
     ),
