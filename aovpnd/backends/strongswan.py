@@ -47,6 +47,9 @@ _MOVE_S: Final = 3.0
 _NOTICE_S: Final = 1.0
 """How long charon is given to see that the SA's address went. What it asks before goes nowhere, and holds up what it
 asks then: one question at a time (RFC 7296 section 2.3)."""
+_TRIES: Final = 4
+_TRY_S: Final = 0.25
+"""How often, and how long each time, CHILD SAs are waited for once the link has its addresses."""
 _GIVEN_S: Final = 2
 """How long a new SA waits for its name servers to be written down."""
 _LOG_BYTES: Final = 1 << 20
@@ -324,10 +327,23 @@ def _is_charons(link: Link) -> bool:
 
 
 def _complete(charon: Charon, spec: IPsec) -> None:
-    """kernel-libipsec makes no CHILD SA before the link has its address, which the IKE SA has to bring first."""
-    sa, child = _alive(charon.sas())
-    if sa is not None and child is None:
-        charon.initiate(name_of(spec), children_of(spec))
+    """kernel-libipsec makes no CHILD SA before the link has its address, which the IKE SA has to bring first, and
+    charon sees it there a moment later: what is not made, of IKEv1 one of two, is asked for again.
+    """
+    for _ in range(_TRIES):
+        sa, lacking = _lacking(charon, spec)
+        if sa is None or not lacking:
+            return
+        if not sa.busy:
+            charon.initiate(name_of(spec), lacking)
+        wait(lambda: not _lacking(charon, spec)[1], _TRY_S)
+
+
+def _lacking(charon: Charon, spec: IPsec) -> tuple[Sa | None, tuple[str, ...]]:
+    """The IKE SA that lives, and the CHILD SAs that it should have and has not."""
+    sa, _ = _alive(charon.sas())
+    carrying = {child.name for child in sa.children if child.installed} if sa is not None else set()
+    return sa, tuple(name for name in children_of(spec) if name not in carrying)
 
 
 def _has_moved(charon: Charon, name: str) -> bool:

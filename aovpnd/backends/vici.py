@@ -45,11 +45,14 @@ class Child:
     age_s: int
     rx_bytes: int
     tx_bytes: int
+    name: str = ""
 
 
 @dataclass(frozen=True, slots=True)
 class Sa:
-    """An IKE SA of a connection ``name``: where to and from where, the addresses that it gave us, its CHILD SAs."""
+    """An IKE SA of a connection ``name``: where to and from where, the addresses that it gave us, its CHILD SAs, and
+    whether an exchange with the other side is under way.
+    """
 
     name: str
     number: int
@@ -58,6 +61,7 @@ class Sa:
     remote: Endpoint | None
     addresses: tuple[Address, ...]
     children: tuple[Child, ...]
+    busy: bool = False
 
 
 class _Bounded(Transport):  # type: ignore[misc]  # the library has no types
@@ -216,6 +220,7 @@ def _sa(name: str, sa: Mapping[str, Any]) -> Sa:
         remote=_endpoint(_address(_text(sa, "remote-host")), _number(sa, "remote-port")),
         addresses=tuple(addr for addr in addresses if addr is not None),
         children=tuple(_child(child) for child in found if isinstance(child, Mapping)),
+        busy=any(_list(sa, key) for key in ("tasks-active", "tasks-queued")),
     )
 
 
@@ -226,4 +231,5 @@ def _child(child: Mapping[str, Any]) -> Child:
         age_s=_number(child, "install-time"),
         rx_bytes=_number(child, "bytes-in"),
         tx_bytes=_number(child, "bytes-out"),
+        name=_text(child, "name"),
     )

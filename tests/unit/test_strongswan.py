@@ -3,7 +3,7 @@
 
 import os
 from dataclasses import dataclass, field, replace
-from ipaddress import ip_address, ip_interface
+from ipaddress import ip_address, ip_interface, ip_network
 from pathlib import Path
 from typing import cast
 
@@ -12,12 +12,12 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from aovpnd.adapters.netlink import Netlink
-from aovpnd.backends.charon import Place, name_of
+from aovpnd.backends.charon import Place, children_of, name_of
 from aovpnd.backends.ikememory import Memory
-from aovpnd.backends.strongswan import StrongSwanBackend, _alive, _servers
+from aovpnd.backends.strongswan import StrongSwanBackend, _alive, _complete, _servers
 from aovpnd.backends.vici import Charon, Child, Sa
 from aovpnd.gateways import Path as WirePath
-from aovpnd.ipsec import Given, Lease
+from aovpnd.ipsec import Given, IkeVersion, Lease
 from tests.unit.test_charon_settings import PSK
 
 
@@ -182,3 +182,57 @@ def test_each_path_is_proved_anew(tmp_path: Path, monkeypatch: pytest.MonkeyPatc
 
     assert charon.asked == ["rekey 4", "rekey 4", "terminate 1", "initiate"]
     assert backend._remembered("aovpn0").floor == 4  # noqa: SLF001
+
+
+# -- a CHILD SA for each family ----------------------------------------------------------------------------------------
+V1 = replace(PSK, version=IkeVersion.V1, networks=(ip_network("0.0.0.0/0"), ip_network("::/0")))
+
+
+@dataclass
+class Late:
+    """A charon that sees an address of its link only after so many attempts: no CHILD SA is made of it before."""
+
+    sees_at: dict[str, int]
+    asked: list[tuple[str, ...]] = field(default_factory=list)
+    made: set[str] = field(default_factory=set)
+    busy: bool = False
+
+    def sas(self) -> tuple[Sa, ...]:
+        """One IKE SA with what was made."""
+        return (replace(sa(1, *(Child(1, True, 0, 0, 0, name) for name in sorted(self.made))), busy=self.busy),)
+
+    def initiate(self, _name: str, children: tuple[str, ...]) -> None:
+        """What can be made is made."""
+        self.asked.append(children)
+        self.made |= {name for name in children if self.sees_at[name] <= len(self.asked)}
+
+
+@pytest.fixture
+def at_once(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Nothing is waited for."""
+    monkeypatch.setattr("aovpnd.backends.strongswan.wait", lambda condition, _deadline_s: condition())
+
+
+@pytest.mark.usefixtures("at_once")
+def test_what_charon_did_not_make_is_asked_for_again() -> None:
+    """Of two CHILD SAs the one that is there is not asked for; the other is, until it is there."""
+    four, six = children_of(V1)
+    charon = Late({four: 1, six: 3})
+
+    _complete(cast("Charon", charon), V1)
+
+    assert charon.asked == [(four, six), (six,), (six,)]
+    assert charon.made == {four, six}
+
+
+@pytest.mark.usefixtures("at_once")
+def test_a_gateway_that_never_makes_it_is_not_asked_for_ever() -> None:
+    """One that gives no IPv6 costs a few attempts; while an exchange is under way no second one is begun."""
+    four, six = children_of(V1)
+    charon, slow = Late({four: 1, six: 1000}), Late({four: 1, six: 1}, busy=True)
+
+    _complete(cast("Charon", charon), V1)
+    _complete(cast("Charon", slow), V1)
+
+    assert charon.asked == [(four, six), (six,), (six,), (six,)]
+    assert slow.asked == []

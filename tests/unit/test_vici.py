@@ -31,8 +31,16 @@ _SA: Final[dict[str, Any]] = {
     "remote-host": "203.0.113.2",
     "remote-port": "4500",
     "local-vips": ["10.8.0.2", "fd00::2"],
+    "tasks-active": ["QUICK_MODE"],
     "child-sas": {
-        "net-3": {"uniqueid": "3", "state": "INSTALLED", "install-time": "12", "bytes-in": "100", "bytes-out": "200"}
+        "net-3": {
+            "name": "net",
+            "uniqueid": "3",
+            "state": "INSTALLED",
+            "install-time": "12",
+            "bytes-in": "100",
+            "bytes-out": "200",
+        }
     },
 }
 
@@ -113,14 +121,15 @@ Make = Callable[[Answer], tuple[Charon, Fake]]
 # -- what there is -----------------------------------------------------------------------------------------------------
 def test_sas(fake: Make) -> None:
     """Every value is what charon says, the newest SA stands last."""
-    charon, heard = fake(told({"one": _SA}, {"two": {**_SA, "uniqueid": "5", "state": "CONNECTING", "child-sas": {}}}))
-    child = Child(3, installed=True, age_s=12, rx_bytes=100, tx_bytes=200)
+    two = {key: value for key, value in _SA.items() if key != "tasks-active"}
+    charon, heard = fake(told({"one": _SA}, {"two": {**two, "uniqueid": "5", "state": "CONNECTING", "child-sas": {}}}))
+    child = Child(3, installed=True, age_s=12, rx_bytes=100, tx_bytes=200, name="net")
     where = (ip_address("192.0.2.9"), Endpoint(ip_address("203.0.113.2"), 4500))
     addresses = (ip_address("10.8.0.2"), ip_address("fd00::2"))
 
     assert charon.sas() == (
         Sa("two", 5, False, *where, addresses, ()),
-        Sa("one", 7, True, *where, addresses, (child,)),
+        Sa("one", 7, True, *where, addresses, (child,), busy=True),
     )
     assert b"noblock" in heard.heard[1]
 
