@@ -12,7 +12,7 @@ PYTHONDIR :=
 # Who installs: one that finds the modules vici and wgconfig; empty: this tree's .venv, which is made for it.
 PYTHON :=
 BUILDER = $(or $(PYTHON),.venv/bin/python3)
-IKE_SUITE := $(patsubst %,tests/netns/test_%.py,ike ike_life life tampering roaming dns access network induced bus) tests/audits/test_attacks.py
+IKE_SUITE := $(patsubst %,tests/netns/test_%.py,ike ike_life life tampering roaming dns access network induced bus soak_ike) tests/audits/test_attacks.py
 
 .PHONY: help
 help: ## show this list

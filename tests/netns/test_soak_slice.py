@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""A slice of ``make soak``: the same trials under the same flood, a few of each part."""
+"""A slice of ``make soak``: the same trials under the same flood, a few of each part; those of IKE are beside it."""
 
 from pathlib import Path
 
@@ -10,12 +10,12 @@ from tests.soak.run import Record, soak
 
 pytestmark = [pytest.mark.root, pytest.mark.slow]
 
-SIZES = Sizes(transitions=15, kills=6, flushes=3, both=2, charon=0, sas=0, ike=6)
+SIZES = Sizes(transitions=15, kills=6, flushes=3, both=2, charon=0, sas=0, ike=0)
 
 
 @pytest.mark.parametrize(
     "parts",
-    [(Part.TRANSITIONS,), (Part.KILLS, Part.FLUSHES), (Part.BOTH,), (Part.IKE,)],
+    [(Part.TRANSITIONS,), (Part.KILLS, Part.FLUSHES), (Part.BOTH,)],
     ids=lambda p: p[0],
 )
 def test_slice_of_the_soak(tmp_path: Path, parts: tuple[Part, ...]) -> None:
@@ -27,5 +27,3 @@ def test_slice_of_the_soak(tmp_path: Path, parts: tuple[Part, ...]) -> None:
     assert [trial for trial in record.trials if trial.leaked or trial.lost] == []
     packets, seconds = record.flood(Part.TRANSITIONS, Part.KILLS, Part.FLUSHES)
     assert packets >= 100_000 * seconds
-    packets, seconds = record.flood(Part.IKE)  # charon at both ends carries each packet, which takes a good part of it
-    assert packets >= 20_000 * seconds

@@ -93,7 +93,9 @@ def perform(stage: Stage, part: Part, number: int, seed: int, quiet: int) -> str
         case Part.CHARON:
             return _ike(stage, random, "kill charon")
         case Part.SAS:
-            return _ike(stage, random, "flush SAs")
+            # Where the kernel holds them there are two doors.
+            by_kernel = stage.kernel_does_esp() and random.choice((True, False))
+            return _ike(stage, random, "flush the kernel's SAs" if by_kernel else "flush SAs")
         case Part.IKE:
             return _ike(stage, random, random.choice(IKE))
         case _:
@@ -124,6 +126,7 @@ def _actions(stage: Stage) -> dict[str, Callable[[], None]]:
         "kill charon": stage.kill_charon,
         "hang charon": stage.hang_charon,
         "flush SAs": stage.flush_sas,
+        "flush the kernel's SAs": stage.flush_kernel,
         **({"gateway restarted": ike[0].restart, "gateway deletes SAs": ike[0].terminate} if ike else {}),
     }
 

@@ -38,7 +38,6 @@ _NICE: Final = "10"
 """The flood leaves the daemon its share of a small machine, as a laptop's scheduler would."""
 _BACK_S: Final = 60.0
 """How long a recovery may take under the flood before it counts as none."""
-"""VICI of our charon."""
 _BUDGET: Final = "/var/lib/aovpnd/temporary-access.json"
 
 
@@ -238,6 +237,15 @@ class Stage:
     def flush_sas(self) -> None:
         """Somebody deletes our SAs and their policies, by charon's own door."""
         charon.flush(self.laptop.lab.host, VICI)
+
+    def kernel_does_esp(self) -> bool:
+        """Whether the tunnel is the kernel's ESP, behind an XFRM interface: not on every machine."""
+        return bool(self.laptop.lab.host.run("ip", "-brief", "link", "show", "type", "xfrm", check=False).stdout)
+
+    def flush_kernel(self) -> None:
+        """Somebody deletes all SAs and policies from the kernel, and charon is not told."""
+        for what in ("state", "policy"):
+            self.laptop.lab.host.ip(f"xfrm {what} flush")
 
     def _sigkill(self, pid: int | None) -> None:
         """A process that is gone already, or not there yet, needs none."""

@@ -9,13 +9,13 @@ import argparse
 import itertools
 import sys
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 
 from tests.lab.enter import WORLD_DIR, require_private_world
 from tests.lab.rootdir import CACHE
 from tests.vm.images import SUITES
-from tests.vm.kernels.core import CORE, path_of
+from tests.vm.kernels.core import CORE, SOAK, path_of
 from tests.vm.kernels.results import Key, Outcome, Results, commit
 from tests.vm.kernels.run import Booted
 from tests.vm.machine import MachineError
@@ -34,13 +34,15 @@ def main() -> int:
         if not options.file or file in options.file
     ]
     words = ("-k", options.k) if options.k else ()
+    # Each trial is told as it is done: there are hours of them.
+    variables, said = ({SOAK: str(options.soak)}, ("-s",)) if options.soak else ({}, ())
     todo = [key for key in asked if options.fresh or words or not results.holds(key)]
     print(f"commit {commit()}: {len(todo)} of {len(asked)} files to run; kept in {results.path}", flush=True)
     began = time.monotonic()
     good = True
     for suite in dict.fromkeys(key.suite for key in todo):
         mine = [key for key in todo if key.suite == suite]
-        for key, outcome in _run(mine, words, options.minutes * 60):
+        for key, outcome in _run(mine, (*words, *said), options.minutes * 60, variables):
             good = good and outcome.good
             print(f"{time.monotonic() - began:7.0f} s  {key}: {outcome}", flush=True)
             if not words:
@@ -50,7 +52,9 @@ def main() -> int:
     return 0 if good else 1
 
 
-def _run(keys: list[Key], words: tuple[str, ...], seconds: float) -> Iterator[tuple[Key, Outcome]]:
+def _run(
+    keys: list[Key], words: tuple[str, ...], seconds: float, variables: Mapping[str, str]
+) -> Iterator[tuple[Key, Outcome]]:
     """Run files of one suite in a machine. One that breaks costs its file; the next has another machine."""
     left = list(keys)
     for number in itertools.count(1):
@@ -62,7 +66,7 @@ def _run(keys: list[Key], words: tuple[str, ...], seconds: float) -> Iterator[tu
                 key = left.pop(0)
                 print(f"\n{key}", flush=True)
                 try:
-                    outcome = booted.run(path_of(key.file), key.kind, words, seconds)
+                    outcome = booted.run(path_of(key.file), key.kind, words, seconds, variables)
                 except MachineError as error:
                     yield key, Outcome(commit(), booted.release, failed=1, failures=(f"the machine broke: {error}",))
                     break
@@ -76,6 +80,7 @@ def _options() -> argparse.Namespace:
     parser.add_argument("--suite", action="append", choices=SUITES, help="only this Debian")
     parser.add_argument("--kind", action="append", choices=tuple(CORE), help="only this kind of tunnel")
     parser.add_argument("-k", help="only these tests (pytest's -k); nothing is kept of it")
+    parser.add_argument("--soak", type=int, metavar="N", help="so many kills of charon, and flushes, in soak_ike")
     parser.add_argument("--fresh", action="store_true", help="also what was good before")
     parser.add_argument("--minutes", type=float, default=60, help="how long one file may take (%(default)s)")
     parser.add_argument("--write", type=Path, help="the page to write")

@@ -9,11 +9,17 @@ CORE: Final[Mapping[str, tuple[str, ...]]] = {
         *("wireguard", "life", "tampering", "roaming", "access", "failover", "induced", "excluded", "filters"),
         *("network", "dns", "names", "mtu", "bus", "first_block", "bad_input"),
     ),
-    "ipsec": ("ike", "ike_life", "life", "tampering", "roaming", "access", "induced", "dns", "network", "bus"),
+    "ipsec": (
+        *("ike", "ike_life", "life", "tampering", "roaming", "access", "induced", "dns", "network", "bus"),
+        "soak_ike",
+    ),
 }
 """By kind of tunnel (``inside.KINDS``): the names between ``test_`` and ``.py``, in the order in which they run. With
 ESP these are the suite of ``make test-ike``.
 """
+
+SOAK: Final = "AOVPND_SOAK_IKE"
+"""The variable that says how long ``soak_ike`` is."""
 
 
 def path_of(file: str) -> str:

@@ -5,6 +5,7 @@ import json
 import sys
 import threading
 import time
+from collections.abc import Mapping
 from pathlib import Path
 from types import TracebackType
 from typing import Final, Self
@@ -21,6 +22,7 @@ SLOW: Final = 12.0
 MEMORY_MIB: Final = 2048
 _LOG, _COUNTED = "/var/log/suite.log", "/var/log/suite.json"
 _POLL_S: Final = 20.0
+NOTHING: Final[Mapping[str, str]] = {}
 _BOOT_S: Final = 600.0
 _READY: Final = f"""
 mount -o ro -L {LAB_LABEL} {ROOTS}
@@ -59,9 +61,14 @@ class Booted:
             self._machine.cut_power()
             raise
 
-    def run(self, file: str, kind: str, words: tuple[str, ...], seconds: float) -> Outcome:
-        """Run one file to its end, and print what pytest prints. MachineError when the machine itself breaks."""
-        command = ("sh", "-c", f'cd {TREE} && exec "$@" >{_LOG} 2>&1', "sh", *_command(file, kind, words))
+    def run(
+        self, file: str, kind: str, words: tuple[str, ...], seconds: float, variables: Mapping[str, str] = NOTHING
+    ) -> Outcome:
+        """Run one file to its end, and print what pytest prints. MachineError when the machine itself breaks.
+
+        ``variables``: of the environment, which the file knows.
+        """
+        command = ("sh", "-c", f'cd {TREE} && exec "$@" >{_LOG} 2>&1', "sh", *_command(file, kind, words, variables))
         began = time.monotonic()
         codes: list[int | None] = []
         self._machine.check("rm", "-f", _LOG, _COUNTED)
@@ -109,7 +116,7 @@ class Booted:
         self._machine.cut_power()
 
 
-def _command(file: str, kind: str, words: tuple[str, ...]) -> tuple[str, ...]:
+def _command(file: str, kind: str, words: tuple[str, ...], more: Mapping[str, str]) -> tuple[str, ...]:
     """The words that run pytest in the lab, in the machine."""
     python = f"{TREE}/.venv/bin/python3"
     variables = {
@@ -121,6 +128,7 @@ def _command(file: str, kind: str, words: tuple[str, ...]) -> tuple[str, ...]:
         inside.REPORT: _COUNTED,
         inside.WANTED: inside.KINDS[kind],
         **({"AOVPND_BACKEND": "strongswan"} if kind == "ipsec" else {}),
+        **more,
     }
     return (
         "env",
