@@ -1,9 +1,9 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""Weakenings of what is IKE's alone: the gateway whose turn it is, and what a gateway gives."""
+"""Weakenings of what is IKE's alone: the gateway whose turn it is, what it gives, and what charon makes of it."""
 
 from typing import Final
 
-from tests.mutants.mutant import CORE_IKE, NO_LEAK, Mutant
+from tests.mutants.mutant import CORE_IKE, NO_LEAK, STRONGSWAN, Mutant
 
 _IPSEC: Final = "aovpnd/ipsec.py"
 _VIEW: Final = "aovpnd/core/view.py"
@@ -104,5 +104,13 @@ KEYING: Final = (
         "return False",
         "charon goes on with a gateway that has no permit any more",
         (CORE_IKE,),
+    ),
+    Mutant(
+        "asked-for-once",
+        "aovpnd/backends/strongswan.py",
+        "    for _ in range(_TRIES):\n        sa, lacking",
+        "    for _ in range(1):\n        sa, lacking",
+        "of two families one stays without its tunnel",
+        (STRONGSWAN,),
     ),
 )

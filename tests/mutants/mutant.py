@@ -39,6 +39,7 @@ NFTLIB: Final = "tests/unit/test_nftlib.py"
 SLEEP: Final = "tests/unit/test_sleep.py"
 UPLINKS: Final = "tests/unit/test_uplinks.py"
 QUEUES: Final = "tests/unit/test_queues.py"
+STRONGSWAN: Final = "tests/unit/test_strongswan.py"
 KERNEL: Final = "tests/netns/test_kernel_agrees.py"
 JUDGE: Final = "tests/netns/test_judge.py"
 LAB: Final = frozenset({KERNEL, JUDGE})
