@@ -53,7 +53,8 @@ def nft_rules(endpoints: tuple[Endpoint, ...], ike: tuple[Address, ...] = ()) ->
     sizes = "meta length . ip6 length"
     dhcp = "@th,64,8 1 @th,1952,32 0x63825363"
     dhcp_first = f"{dhcp} @th,1984,16 0x3501 @th,2000,8 {{ 1, 3, 4, 8 }}"
-    dhcp_second = f"{dhcp} @th,1984,16 0x3204 @th,2032,16 0x3501 @th,2048,8 {{ 1, 3, 4, 8 }}"
+    # In one piece: kernels before 6.18 load nothing from behind byte 255 of a header.
+    dhcp_second = f"{dhcp} @th,1984,16 0x3204 @th,2032,24 {{ 0x350101, 0x350103, 0x350104, 0x350108 }}"
     dhcp6 = "@th,64,8 { 1, 3, 4, 5, 6, 8, 9, 11 }"
     return (
         # The kernel takes a tag out of a frame, and what it then calls the protocol is the one behind the tag.

@@ -19,7 +19,7 @@ from aovpnd import names
 from tests.lab import plan
 from tests.lab.call import arrivals, gap
 from tests.lab.frames import CARRIED, Kind
-from tests.lab.process import stop, wait_for
+from tests.lab.process import LabError, stop, wait_for
 from tests.lab.senders import Flood, new_token
 from tests.netns import many_sockets
 from tests.netns.protected import ORDINARY, Protected, counted
@@ -125,8 +125,17 @@ def downloading(laptop: Protected) -> Iterator[subprocess.Popen[bytes]]:
         wait_for("the download", lambda: target.stat().st_size > 0)
         yield curl
         size = target.stat().st_size
-        wait_for("the download to go on", lambda: target.stat().st_size > size, deadline_s=15)
-        assert curl.poll() is None, "the download has ended"
+
+        def goes_on_or_ended() -> bool:
+            return target.stat().st_size > size or curl.poll() is not None
+
+        try:
+            wait_for("the download to go on", goes_on_or_ended, deadline_s=15)
+        except LabError as error:
+            sockets = laptop.lab.host.out("ss", "-Htnio", "dport", "=", ":80")
+            raise LabError(f"{error}; it stands: {sockets}") from error
+        said_last = (laptop.lab.host.dir / "download.log").read_text(encoding="utf-8")[-200:]
+        assert curl.poll() is None, f"the download has ended: {said_last}"
     finally:
         stop(curl)
 
