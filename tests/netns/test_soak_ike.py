@@ -25,7 +25,7 @@ SIZES: Final = Sizes(transitions=0, kills=0, flushes=0, both=0, charon=EACH, sas
 def test_slice_of_the_soak_with_ike(tmp_path: Path, part: Part) -> None:
     """Nothing leaks, all of it comes back each time, and the flood was one."""
     record = Record.open(tmp_path / "trials.jsonl")
-    thin = round(SLOW)  # a machine that is slow on its own has nothing left for the tunnel otherwise
+    thin = round(SLOW**2)  # what is slow on its own has nothing left for tunnel and daemon beside a flood of its size
     soak(SIZES, 7, record, print, (part,), Share(thin=thin))
     print(table(record))
 
