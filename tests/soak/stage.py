@@ -17,7 +17,7 @@ from typing import Final, Self
 
 from tests.lab import charon, plan
 from tests.lab.ike import Way
-from tests.lab.process import LabError, wait_for
+from tests.lab.process import SLOW, LabError, wait_for
 from tests.lab.sender_kinds import SenderKind
 from tests.lab.senders import Senders, new_token
 from tests.netns.protected import VICI, WAY, Protected
@@ -57,7 +57,7 @@ class Flood:
         for process in self.processes:
             process.terminate()
         for process in self.processes:
-            output = process.communicate(timeout=30)[0]
+            output = process.communicate(timeout=30 * SLOW)[0]
             figures.update(json.loads(output))
         self.processes = []
         return figures
