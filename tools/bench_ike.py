@@ -37,6 +37,9 @@ gateway's address inside the tunnel, which no other way leads to: a time ends wh
 `aovpnctl connect`, for which a charon is started, beside `swanctl --initiate` with one that runs. A roam is from one
 Wi-Fi to another, out of reach of both for a moment, and the lease of the new one is part of the silence.
 
+Streams of a machine that is busy besides are spread widely; the processor's seconds for a gigabyte, of both ends and
+all that sends, are steadier.
+
 The MTU of our link is {ours}, for a gateway that is reached over IPv6 too; that of charon's own is {plain}.
 """
 
@@ -83,6 +86,10 @@ class Bench:
             call.answered(time.time())
             found = part(contender, call)
             if NEVER in found.values():
+                kept = CACHE / "kept" / f"bench-ike-{time.time():.0f}.log"
+                kept.parent.mkdir(exist_ok=True)
+                contender.world.laptop.keep_log(kept)
+                self.say(f"never answered; what the daemon said, if it was ours: {kept}")
                 contender.cold()
                 contender.start()
             call.answered(time.time())
