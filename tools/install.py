@@ -33,6 +33,7 @@ _MOVED: Final = ("/usr/bin/", "/usr/sbin/", "/usr/share/man/", "/usr/share/doc/"
 """What PREFIX moves."""
 _MODULES: Final = "/usr/lib/python3/dist-packages/"
 _UNIT_FILES: Final = "/usr/lib/systemd/system/"
+_PROFILES: Final = f"{names.VENDOR_DIR}/apparmor/aovpnd"
 _PROGRAMS: Final = ("/usr/sbin/aovpnd", "/usr/bin/aovpnctl")
 """How units begin the commands of ours."""
 _SYSTEMD: Final = Path("/run/systemd/system")
@@ -111,9 +112,14 @@ def _moved(path: str, place: Place) -> str:
 
 
 def _rewritten(path: str, entry: Entry, place: Place) -> Entry:
-    if not path.startswith(_UNIT_FILES) or not isinstance(entry, File):
+    if not isinstance(entry, File):
         return entry
     data = entry.data
+    if path == _PROFILES:
+        data = data.replace(b"=/usr/sbin\n", f"={place.prefix}/sbin\n".encode())
+        data = data.replace(f"={_MODULES.rstrip('/')}\n".encode(), f"={place.modules}\n".encode())
+    if not path.startswith(_UNIT_FILES):
+        return File(data, entry.mode)
     for program in _PROGRAMS:
         data = data.replace(b"=" + program.encode(), b"=" + (place.prefix + program.removeprefix("/usr")).encode())
     return File(data, entry.mode)
@@ -220,6 +226,7 @@ def _activate(place: Place, new: Iterable[str]) -> None:
         _try("udevadm", "control", "--reload")
         # The bus knows users by name, and has read the policy before there was the user.
         _try("busctl", "--quiet", "call", *("org.freedesktop.DBus", "/", "org.freedesktop.DBus", "ReloadConfig"))
+        _try("systemctl", "try-reload-or-restart", "aovpnd-apparmor.service")
         # One after the other: the daemon holds a copy of the guard's tables while that is being replaced.
         _try("systemctl", "restart", names.GUARD_UNIT)
         _try("systemctl", "restart", names.UNIT, names.BUS_UNIT)

@@ -23,6 +23,7 @@ DEBIANS_OWN: Final = {
     *(f"/usr/share/doc/aovpnd/{name}" for name in ("copyright", "changelog.gz", "changelog.Debian.gz")),
 }
 USR: Final = Place("", "/usr", "/usr/lib/python3/dist-packages")
+PROFILES: Final = f"{names.VENDOR_DIR}/apparmor/aovpnd"
 LOCAL: Final = Place("", "/usr/local", "/usr/local/lib/python3.13/site-packages")
 
 
@@ -36,7 +37,9 @@ def test_same_files_as_the_package() -> None:
 
 
 def test_prefix_moves_what_the_system_does_not_read_itself() -> None:
-    """Programs, modules, manual and documents; units name the programs where they are, and nothing else differs."""
+    """Programs, modules, manual and documents; units and AppArmor's profiles name the programs where they are, and
+    nothing else differs.
+    """
     at_usr, local = contents(USR), contents(LOCAL)
     moved = set(local) - set(at_usr)
 
@@ -48,9 +51,14 @@ def test_prefix_moves_what_the_system_does_not_read_itself() -> None:
     assert len(local) == len(at_usr)
     changed = {path for path in set(local) & set(at_usr) if local[path] != at_usr[path]}
     assert changed == {
-        f"/usr/lib/systemd/system/{unit}.service"
-        for unit in ("aovpnd", "aovpnd-bus", "aovpnd-clock", "aovpnd-guard", "aovpnd-wait-online")
+        PROFILES,
+        *(
+            f"/usr/lib/systemd/system/{unit}.service"
+            for unit in ("aovpnd", "aovpnd-bus", "aovpnd-clock", "aovpnd-guard", "aovpnd-wait-online")
+        ),
     }
+    variables = [line for line in _data(local[PROFILES]).decode().splitlines() if line.startswith("@{")]
+    assert variables == ["@{aovpnd_sbin}=/usr/local/sbin", f"@{{aovpnd_modules}}={LOCAL.modules}"]
     programs = {path for path in local if path.startswith(("/usr/local/bin/", "/usr/local/sbin/"))}
     started = {word for path in changed for word in _data(local[path]).decode().split() if "/aovpn" in word}
     assert {word.partition("=")[2] for word in started if word.startswith("ExecStart=")} <= programs
