@@ -58,7 +58,7 @@ def page(record: Record, days: int, head: str) -> str:
         f"* Repairs by hand: **{sum(bool(day.lost) for day in done)}**.",
         f"* {sum(day.windows for day in done)} windows of temporary access, in which",
         f"  {sum(day.in_windows for day in done):,} frames left in clear, as they may.",
-        f"* AppArmor refused to daemon and guard what they asked for: {sum(len(day.refused) for day in done)} times.",
+        f"* AppArmor refused to our processes what they asked for: {sum(len(day.refused) for day in done)} times.",
         "",
         "| what | times | in clear | back, median | slowest | offline, sum | worst |",
         "|---|---:|---:|---:|---:|---:|---:|",
