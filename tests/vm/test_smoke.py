@@ -211,7 +211,7 @@ def test_wireguard_go_comes_up(laptop: BootedLaptop) -> None:
         return bool(status["protected"] and home["state"] == "connected")
 
     wait_for("the tunnel", carries, deadline_s=180, poll_s=0.3)
-    machine.check("ping", "-c", "3", "-i", "0.2", "-W", "5", str(plan.WEB4))
+    machine.wait("traffic", "ping", "-c", "3", "-i", "0.2", "-W", "5", str(plan.WEB4))
     assert labels(machine) == {f"{profile} (enforce)" for profile in ("aovpnd", "aovpnd-guard", "aovpnd-wireguard-go")}
 
 
