@@ -194,7 +194,7 @@ def test_comes_back(laptop: BootedLaptop) -> None:
     before = labels(machine)
     machine.check("systemctl", "kill", "-s", "KILL", CHARON)
     machine.check("systemctl", "kill", "-s", "KILL", names.BUS_UNIT)
-    machine.check("systemctl", "restart", names.UNIT, names.GUARD_UNIT)
+    machine.check("systemctl", "restart", names.UNIT, names.GUARD_UNIT, seconds=600)
     carried_by(laptop, "office")
     on_the_bus(laptop)
     assert labels(machine) == before
@@ -224,7 +224,7 @@ def test_confines(life: tuple[BootedLaptop, str]) -> None:
 def test_stops(laptop: BootedLaptop) -> None:
     """A stop, and an end of the block: nobody of ours is left."""
     machine = laptop.machine
-    machine.check("aovpnctl", "unblock")
+    managed.unblock(laptop)
     machine.check("systemctl", "stop", names.UNIT, names.BUS_UNIT)
 
     wait_for("the end of everybody", lambda: not labels(machine), deadline_s=120, poll_s=0.5)
