@@ -164,6 +164,8 @@ def _alone(config: Config, intent: Intent, now: View) -> Iterator[Problem]:
         spec = config.tunnel(name)
         if name in standing or (carrier is not None and name == carrier.name):
             continue
+        if spec is None and name in config.broken:
+            continue  # its file's own problem says so
         if spec is None:
             text, hint = f"there is no tunnel called {name}", "put its file into the tunnels directory"
             yield Problem("tunnel-unknown", Severity.WARNING, text, f"{hint}, or take it out of [tunnel] companions")

@@ -7,7 +7,7 @@ from ipaddress import ip_network
 from aovpnd import names
 from aovpnd.core import uplinks
 from aovpnd.core.beside import excluded, lans, lies_in, overlap
-from aovpnd.core.view import View
+from aovpnd.core.view import View, carries_everything
 from aovpnd.model import Config, Route, Routing, Snapshot
 from aovpnd.ruleset import Network
 
@@ -31,7 +31,7 @@ def routing(config: Config, snapshot: Snapshot, now: View) -> Routing:
         Route(prefix, link, metric=names.TUNNEL_METRIC + link) for prefix, link in near if prefix.version in families
     }
     routes |= {route for route in _excluded(config, snapshot, now) if route.dst.version in families}
-    routes |= {route for route in _companions(now) if route.dst.version in families}
+    routes |= {route for route in _companions(config, now) if route.dst.version in families}
     if now.grant is None:
         routes |= {Route(_default(family), None, metric=names.CLOSED_METRIC) for family in families}
         if now.state is not None and now.state.link.up and now.spec is not None and not now.sealed:
@@ -45,23 +45,29 @@ def routing(config: Config, snapshot: Snapshot, now: View) -> Routing:
     return Routing(families, tuple(sorted(routes, key=lambda route: route.order)), names.SYSCTLS, shut)
 
 
-def _companions(now: View) -> Iterator[Route]:
-    """What each tunnel beside the one that carries leads to, and no other: behind its routes, which the kernel takes
-    off with its link, that is closed. What several name is the first one's. In a window, what the network itself is in
-    stays with it, its portal and resolvers.
+def _companions(config: Config, now: View) -> Iterator[Route]:
+    """What each companion leads to, and no other tunnel: behind its routes, which the kernel takes off with its link,
+    that is closed, also while it does not stand. What several name is the first one's, before all that of the tunnel
+    that carries. In a window, what the network itself is in stays with it, its portal and resolvers.
     """
     taken = set(now.spec.prefixes) if now.spec is not None else set[Network]()
     granted = (uplink for uplink in now.uplinks if now.grant is not None and uplink.link.index == now.grant.link)
     near = [prefix for uplink in granted for prefix in uplink.prefixes]
-    for each in now.companions:
-        state = each.state if each.state is not None and each.state.link.up and not now.sealed else None
-        for prefix in each.spec.prefixes:
+    links = {
+        each.spec.name: each.state.link.index
+        for each in now.companions
+        if each.state is not None and each.state.link.up and not now.sealed
+    }
+    for spec in (spec for name in config.companions if (spec := config.tunnel(name)) is not None):
+        if carries_everything(spec) or (now.spec is not None and spec.name == now.spec.name):
+            continue
+        for prefix in spec.prefixes:
             if prefix in taken or any(overlap(prefix, here) for here in near):
                 continue
             yield Route(prefix, None, metric=names.CLOSED_METRIC)
-            if state is not None:
-                yield Route(prefix, state.link.index, metric=names.TUNNEL_METRIC)
-        taken |= set(each.spec.prefixes)
+            if spec.name in links:
+                yield Route(prefix, links[spec.name], metric=names.TUNNEL_METRIC)
+        taken |= set(spec.prefixes)
 
 
 def _excluded(config: Config, snapshot: Snapshot, now: View) -> Iterator[Route]:

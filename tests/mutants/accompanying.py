@@ -29,8 +29,8 @@ ACCOMPANYING: Final = (
     Mutant(
         "companion-open-behind",
         _ROUTING,
-        "            yield Route(prefix, None, metric=names.CLOSED_METRIC)\n            if state",
-        "            if state",
+        "            yield Route(prefix, None, metric=names.CLOSED_METRIC)\n            if spec",
+        "            if spec",
         "while a companion's link is gone, its packets take the other tunnel",
         (COMPANIONS,),
     ),

@@ -107,6 +107,17 @@ def test_what_it_carries_is_closed_until_it_is_up() -> None:
     assert routes(machine)["0.0.0.0/0"] == "aovpn0"
 
 
+def test_what_it_carries_is_closed_while_it_does_not_stand() -> None:
+    """Neither on trial, nor where it cannot stand beside the other: its packets take no other tunnel."""
+    for config in (replace(BESIDE, tunnels=(CLASH, WORK)), replace(BESIDE, prefer=("mgmt", "work"))):
+        machine = connected(config, "mgmt")
+        assert tunnels(machine)["work"]["state"] == "connected"
+        while config.prefer[0] == "mgmt" and machine.intent.gateways.trial is None:
+            machine.wait(1.0)
+
+        assert {routes(machine)[str(prefix)] for prefix in MANAGED} == {None}
+
+
 def test_what_both_name_is_the_first_ones() -> None:
     """Of one network there is one route: that of the tunnel that carries, then that of the first companion."""
     narrow = replace(WORK, peers=(replace(WORK.peers[0], allowed=(MANAGED_V4, ip_network("192.0.2.0/24"))),))
