@@ -3,7 +3,9 @@
 
 from pathlib import Path
 
-from tools.bench_ike_figure import NEVER, OURS, PLAIN, Samples, What, is_fast, speeds, times
+import pytest
+
+from tools.bench_ike_figure import NEVER, OURS, PLAIN, Samples, What, speeds, times, verdict
 
 
 def _samples(path: Path, values: dict[tuple[What, str], list[float]]) -> Samples:
@@ -40,24 +42,32 @@ def test_times_have_median_and_worst(tmp_path: Path) -> None:
 def test_throughput_is_compared_turn_by_turn(tmp_path: Path) -> None:
     """The median of the turns' ratios: a machine that grows slow from turn to turn does not change it."""
     kinds = {
-        (What.SPEED, OURS): [99.0, 49.5, 20.0],
-        (What.SPEED, PLAIN): [100.0, 50.0, 40.0],
-        (What.ALIKE, PLAIN): [99.0, 49.5, 20.0],
+        (What.SPEED, OURS): [99.0, 49.5, 24.75, 20.0],
+        (What.SPEED, PLAIN): [100.0, 50.0, 25.0, 40.0],
+        (What.ALIKE, PLAIN): [99.0, 49.5, 24.75, 20.0],
         (What.COST, OURS): [2.0, 3.0, 4.0],
         (What.COST, PLAIN): [1.0, 2.0, 4.0],
     }
     samples = _samples(tmp_path, kinds)
 
-    assert is_fast(samples)
     assert speeds(samples)[2:] == [
-        "| Mbit/s | 3 | 49.5 | 50.0 | 0.990 | 0.500 | at least 0.98 | met |",
-        "| Mbit/s, the plain one with our MTU | 3 | 49.5 | 49.5 | 1.000 | 1.000 |  |  |",
-        "| CPU seconds a gigabyte | 3 | 3.0 | 2.0 | 1.500 | 2.000 |  |  |",
+        "| Mbit/s | 4 | 37.1 | 45.0 | 0.990 | 0.623 to 0.990 | at least 0.98 | not decided |",
+        "| Mbit/s, the plain one with our MTU | 4 | 37.1 | 37.1 | 1.000 | 1.000 to 1.000 |  |  |",
+        "| CPU seconds a gigabyte | 3 | 3.0 | 2.0 | 1.500 | 1.000 to 2.000 |  |  |",
     ]
 
 
-def test_a_slower_tunnel_misses_the_aim(tmp_path: Path) -> None:
-    """Half of the turns below the ratio are too many."""
-    samples = _samples(tmp_path, {(What.SPEED, OURS): [90.0, 97.0, 100.0], (What.SPEED, PLAIN): [100.0] * 3})
+@pytest.mark.parametrize(
+    ("ours", "said"),
+    [
+        ([99.0, 98.0, 100.0, 101.0, 98.5], "met"),
+        ([90.0, 97.0, 93.0, 96.0, 97.5], "missed"),
+        ([70.0, 97.0, 120.0, 99.0, 130.0], "not decided"),
+        ([130.0, 130.0], "not decided"),
+    ],
+)
+def test_the_aim(tmp_path: Path, ours: list[float], said: str) -> None:
+    """Met or missed where the middle half of the turns agrees; a machine that is busy besides decides nothing."""
+    samples = _samples(tmp_path, {(What.SPEED, OURS): ours, (What.SPEED, PLAIN): [100.0] * len(ours)})
 
-    assert not is_fast(samples)
+    assert verdict(samples) == said
