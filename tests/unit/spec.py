@@ -298,7 +298,8 @@ def _companion(world: World, tunnel: TunnelSpec, own: frozenset[Interface]) -> C
 
 def is_tunnel(world: World, link: Link) -> bool:
     """The verified link of the chosen tunnel, or of one beside it."""
-    states = [state for state in world.snapshot.tunnels if device_of(state.link) == device_of(link)]
+    same = (link.index, link.name, link.kind)
+    states = [s for s in world.snapshot.tunnels if (s.link.index, s.link.name, s.link.kind) == same]
     beside = any(_is_companions(world, *each, state) for each in companions_of(world) for state in states)
     return (beside and _is_shaped(link)) or _is_chosens(world, link)
 
