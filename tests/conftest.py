@@ -14,7 +14,11 @@ from xdist.remote import Producer
 from xdist.scheduler import LoadScopeScheduling
 
 _COMPUTE = ("tests/unit/", "tests/fuzz/")
-_MACHINES = ("tests/container/", "tests/bus/", "tests/neighbours/", "tests/netns/test_ike", "tests/vm/")
+_LATER = tuple(f"tests/unit/test_{name}" for name in ("no_leak", "over_time", "convergence", "coverage"))
+_MACHINES = (
+    *("tests/container/", "tests/bus/", "tests/neighbours/", "tests/vm/"),
+    *("tests/netns/test_ike", "tests/netns/test_soak_ike", "tests/netns/test_companions"),
+)
 _ASIDE = 15
 
 # A machine that is busy is no fault of the test.
@@ -24,10 +28,12 @@ settings.load_profile("patient")
 
 class _Scopes(LoadScopeScheduling):  # type: ignore[misc]  # a library without types
     """Everything that computes goes to one worker, containers, virtual machines, buses and charons to another, which
-    has the time, everything else to a third.
+    has the time, everything else to a third. What computes longest is for whoever is through first.
     """
 
     def _split_scope(self, nodeid: str) -> str:
+        if nodeid.startswith(_LATER):
+            return "compute later"
         if nodeid.startswith(_COMPUTE):
             return "compute"
         return "machines" if nodeid.startswith(_MACHINES) else "lab"

@@ -85,12 +85,10 @@ def _inside_any(prefix: Network, now: View) -> Network | None:
     return next((found for spec in _standing(now) if (found := inside(prefix, spec)) is not None), None)
 
 
-def inside(prefix: Network, spec: TunnelSpec | None) -> Network | None:
+def inside(prefix: Network, spec: TunnelSpec) -> Network | None:
     """A private network behind the tunnel with which a prefix overlaps: whoever calls that local would be told what is
     meant for the tunnel (TunnelCrack's LocalNet attack, CVE-2023-36672). None where there is none.
     """
-    if spec is None:
-        return None
     behind = (*(own.network for own in spec.addresses), *map(ip_network, spec.dns), *filter(_is_lan, spec.prefixes))
     return next((net for net in behind if overlap(net, prefix)), None)
 

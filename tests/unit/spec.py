@@ -271,6 +271,8 @@ def companions_of(world: World) -> list[tuple[TunnelSpec, frozenset[Interface]]]
     """Those that stand beside the chosen tunnel, each with its addresses: what its gateway gives is its own unless
     another tunnel has it.
     """
+    if not world.config.companions:
+        return []
     chosen, trial = chosen_tunnel(world), world.intent.gateways.trial
     busy = {chosen.name if chosen is not None else None, trial.tunnel if trial is not None else None}
     free = {tunnel.name: tunnel for tunnel in world.config.tunnels if tunnel.name not in busy}

@@ -10,6 +10,7 @@ import pytest
 from aovpnd import names
 from aovpnd.confirmation import Logins
 from aovpnd.core.answers import answer
+from aovpnd.core.decide import decide
 from aovpnd.core.permits import Handshake, Tunnel, TunnelAddresses
 from aovpnd.core.picture import Picture
 from aovpnd.core.plan import diff
@@ -17,6 +18,7 @@ from aovpnd.core.view import view
 from aovpnd.destinations import parse
 from aovpnd.dns import Dns, DnsState, Mechanism, Scope
 from aovpnd.inquiries import LookUp
+from aovpnd.ipsec import Said
 from aovpnd.model import Block, Config, LinkWish, Phase
 from aovpnd.orders import AllowTemporary, Disconnect, EnsureTunnel, Explain, RemoveTunnel, SetBlock, Woke
 from aovpnd.status import document
@@ -279,11 +281,25 @@ def test_unfit(name: str) -> None:
 
 
 def test_one_that_is_not_there() -> None:
-    """Its file is missing: the others go on."""
-    machine = connected(replace(BESIDE, companions=("mgmt", "gone")))
+    """Its file is missing: the others go on. Of one that cannot be read, its file's own problem speaks."""
+    machine = connected(replace(BESIDE, companions=("mgmt", "gone", "bad"), broken=frozenset({"bad"})))
 
     assert problems(machine) == {"tunnel-unknown": "there is no tunnel called gone"}
     assert tunnels(machine)["mgmt"]["state"] == "connected"
+
+
+def test_what_charon_says() -> None:
+    """Why a companion of IKE is not up is said in its words."""
+    machine = Laptop(replace(BESIDE, tunnels=(IKE_MGMT, WORK)))
+    machine.silent = {"mgmt"}
+    machine.join("home")
+    machine.wait(10.0)
+    said = Said("ike-refused", "the gateway refuses us", "check the secret")
+    states = [replace(s, said=said) if s.link.kind == names.XFRM else s for s in machine.snapshot.tunnels]
+    desired = decide(machine.config, machine.intent, replace(machine.snapshot, tunnels=tuple(states)))
+
+    (problem,) = [problem for problem in desired.problems if problem.code == "ike-refused"]
+    assert problem.text == "mgmt: the gateway refuses us"
 
 
 # -- names, windows, words --------------------------------------------------------------------------------------------
@@ -359,6 +375,10 @@ def test_names_of_its_domains() -> None:
         Dns(link.index, "aovpn1", MGMT.dns, ("corp.example",), ("lab.example",), Scope.DOMAINS),
     )
     assert "companion-names" not in {problem.code for problem in desired.problems}
+    without = replace(BESIDE, tunnels=(replace(corp, search=()), WORK))
+    plain = decide(without, machine.intent, machine.snapshot).dns
+    assert plain is not None
+    assert plain.beside == ()
 
 
 def test_a_gateway_that_gives_another_ones_address() -> None:

@@ -1,6 +1,7 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
 """What becomes of a packet, in words: one row per situation, and nothing said that is not so."""
 
+import itertools
 import json
 import re
 from collections.abc import Callable
@@ -574,7 +575,8 @@ TO: Final = tuple(
 
 def test_nothing_that_is_asked_fails_or_shows_a_key() -> None:
     """Whatever the situation: one printable line, JSON, and no key in it; passing means what the rules say."""
-    for world in [situation.world() for found in (few_situations(), few_accompanied()) for situation in found]:
+    accompanied = itertools.islice(few_accompanied(), 0, None, 5)
+    for world in [situation.world() for found in (few_situations(), accompanied) for situation in found]:
         desired = decide(world.config, world.intent, world.snapshot)
         there = replace(
             world.snapshot,

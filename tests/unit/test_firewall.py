@@ -184,6 +184,7 @@ def tables() -> set[Ruleset]:
     return {table for table in found if table is not None}
 
 
+@pytest.mark.slow
 def test_shape_of_every_table() -> None:
     """What makes a leak unlikely whatever the rules say: an explicit end, and no conntrack for what leaves."""
     for table in tables():

@@ -360,6 +360,7 @@ def test_less_than_ipv6_needs_over_time() -> None:
     assert "IPv6 needs 1280" in problem.text
 
 
+@pytest.mark.slow
 def test_nobody_answers_over_time() -> None:
     """Asked less and less often, and never while the tunnel is idle."""
     machine = Laptop(Config((WORK,)))

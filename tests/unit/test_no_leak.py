@@ -122,7 +122,9 @@ def _answers(found: Iterable[Situation | Accompanied]) -> Answers:
     scope="module",
     params=[
         pytest.param(lambda: chain(few_situations(), few_accompanied()), id="few"),
-        pytest.param(lambda: sampled(chain(situations(), accompanied()), 11), id="many", marks=pytest.mark.slow),
+        pytest.param(
+            lambda: chain(sampled(situations(), 11), sampled(accompanied(), 41)), id="many", marks=pytest.mark.slow
+        ),
     ],
 )
 def answers(request: pytest.FixtureRequest) -> Iterator[Answers]:
