@@ -123,7 +123,7 @@ def _answers(found: Iterable[Situation | Accompanied]) -> Answers:
     params=[
         pytest.param(lambda: chain(few_situations(), few_accompanied()), id="few"),
         pytest.param(
-            lambda: chain(sampled(situations(), 11), sampled(accompanied(), 41)), id="many", marks=pytest.mark.slow
+            lambda: chain(sampled(situations(), 13), sampled(accompanied(), 41)), id="many", marks=pytest.mark.slow
         ),
     ],
 )
