@@ -17,7 +17,7 @@ _COMPUTE = ("tests/unit/", "tests/fuzz/")
 _LATER = tuple(f"tests/unit/test_{name}" for name in ("no_leak", "over_time", "convergence", "coverage"))
 _MACHINES = (
     *("tests/container/", "tests/bus/", "tests/neighbours/", "tests/vm/"),
-    *("tests/netns/test_ike", "tests/netns/test_soak_ike", "tests/netns/test_companions"),
+    *(f"tests/netns/test_{name}" for name in ("ike", "soak_ike", "companions", "failover", "mtu")),
 )
 _ASIDE = 15
 
