@@ -52,7 +52,8 @@ MODULES_LARGEST = 1 << 23
 """Bytes of a list of modules; a distribution's has half a megabyte."""
 DATED = ("/var/lib/systemd/timesync/clock", "/var/lib/dpkg/status", "/var/lib/rpm/rpmdb.sqlite", "/etc/machine-id")
 """Files that are written while a machine is used."""
-GUARDED = frozenset({"aovpnd", "aovpnd-guard", "aovpnd-bus"})
+BUS = "aovpnd-bus"
+GUARDED = frozenset({"aovpnd", "aovpnd-guard", BUS})
 FIRST_PERSON = 1000
 """Programs of ours count only as those of a system's user, and this is the first uid of a person: everybody can give a
 process a name."""
@@ -152,7 +153,9 @@ def _processes(look: Looking) -> Iterator[Process]:
             found = parse.script(found, look.text(f"/proc/{name}/cmdline", 4096) or "")
         if found is None:
             continue
-        if _is_systems(look, f"/proc/{name}") if found.program in GUARDED else not elsewhere:
+        if found.program in GUARDED and not _is_systems(look, f"/proc/{name}"):
+            continue
+        if not elsewhere or found.program == BUS:
             yield found
 
 
