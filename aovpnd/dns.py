@@ -41,6 +41,11 @@ class Dns:
     beside: "tuple[Dns, ...]" = ()
 
     @property
+    def each(self) -> "tuple[Dns, ...]":
+        """What each tunnel's link has."""
+        return (self, *self.beside)
+
+    @property
     def domains(self) -> tuple[str, ...]:
         """As resolvectl(1) writes them: ``~`` before what is not appended, ``~.`` for all names."""
         everything = ("~.",) if self.scope is Scope.ALL else ()

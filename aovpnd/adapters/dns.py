@@ -74,9 +74,8 @@ class NameService:
         fails.
         """
         faults: list[SystemFault] = []
-        self._own = (
-            (*dns.servers, *(s for beside in dns.beside for s in beside.servers)) if dns is not None else self._own
-        )
+        if dns is not None:
+            self._own = tuple(server for each in dns.each for server in each.servers)
         for mechanism in Mechanism:
             try:
                 self._ensure(mechanism, dns if mechanism in self._by else None)

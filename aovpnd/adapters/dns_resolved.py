@@ -191,8 +191,7 @@ class Resolved:
 
 
 def _each(dns: Dns | None) -> tuple[Dns, ...]:
-    """What each tunnel's link has."""
-    return (dns, *dns.beside) if dns is not None else ()
+    return dns.each if dns is not None else ()
 
 
 def _key(links: tuple[Link, ...]) -> tuple[tuple[int, str], ...]:

@@ -67,7 +67,7 @@ def _claimed(config: Config, now: View, network: Network) -> tuple[TunnelSpec, N
     """Whose traffic would go in clear with this network, whenever its tunnel is not up: of any tunnel, for the chosen
     one may be another one soon. A tunnel may carry more than the network, but nothing in it.
     """
-    for spec in (*config.tunnels, *_standing(now)):
+    for spec in (*config.tunnels, *now.specs):
         own = (*(address.network for address in spec.addresses), *map(ip_network, spec.dns))
         found = [net for net in own if overlap(net, network)]
         found += (prefix for prefix in spec.prefixes if lies_in(prefix, network))
@@ -76,13 +76,8 @@ def _claimed(config: Config, now: View, network: Network) -> tuple[TunnelSpec, N
     return None
 
 
-def _standing(now: View) -> tuple[TunnelSpec, ...]:
-    """The tunnel that carries and those beside it, with what their gateways have given."""
-    return (*((now.spec,) if now.spec is not None else ()), *(each.spec for each in now.companions))
-
-
 def _inside_any(prefix: Network, now: View) -> Network | None:
-    return next((found for spec in _standing(now) if (found := inside(prefix, spec)) is not None), None)
+    return next((found for spec in now.specs if (found := inside(prefix, spec)) is not None), None)
 
 
 def inside(prefix: Network, spec: TunnelSpec) -> Network | None:

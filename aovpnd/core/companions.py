@@ -13,7 +13,7 @@ from aovpnd.clock import Clock
 from aovpnd.core import endpoints, health, lookups, mtu
 from aovpnd.core.endpoints import Reach
 from aovpnd.core.view import Beside, View, choose, why_alone
-from aovpnd.gateways import Companion, Provoked, Role
+from aovpnd.gateways import Companion, Role
 from aovpnd.inquiries import Host
 from aovpnd.ipsec import TunnelSpec
 from aovpnd.model import Block, Config, Intent, LinkWish, Problem, Severity, Snapshot, TunnelWish
@@ -76,9 +76,8 @@ def performed(intent: Intent, action: EnsureTunnel, now: float) -> Intent:
     known = known_of(intent, action.wish.spec.name)
     if action.wish.path is None:
         return intent
-    again = known.provoked is not None and known.provoked.path == action.wish.path
-    attempts = known.provoked.attempts + 1 if again and known.provoked is not None else 1
-    new = replace(known, provoked=Provoked(action.wish.path, now, attempts), heard=None, connected_at=None)
+    provoked = health.provoked(known.provoked, action.wish.path, now)
+    new = replace(known, provoked=provoked, heard=None, connected_at=None)
     return replace(intent, companions=tuple(new if each == known else each for each in intent.companions))
 
 
@@ -170,8 +169,7 @@ def _alone(config: Config, intent: Intent, now: View) -> Iterator[Problem]:
             text, hint = f"there is no tunnel called {name}", "put its file into the tunnels directory"
             yield Problem("tunnel-unknown", Severity.WARNING, text, f"{hint}, or take it out of [tunnel] companions")
             continue
-        others = (*((now.spec,) if now.spec is not None else ()), *(each.spec for each in now.companions))
-        why = why_alone(spec, others)
+        why = why_alone(spec, now.specs)
         if why is not None:
             text = f"{name} cannot stand beside another tunnel: {why}"
             yield Problem("companion-unfit", Severity.WARNING, text, "its file has to name networks of its own")

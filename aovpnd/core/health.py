@@ -21,7 +21,7 @@ not asked again for a while.
 from typing import Final
 
 from aovpnd.clock import Clock
-from aovpnd.gateways import Doubt, Heard, Path
+from aovpnd.gateways import Doubt, Heard, Path, Provoked
 from aovpnd.ipsec import IKE_BACKEND
 from aovpnd.model import Intent, TunnelState
 
@@ -214,6 +214,12 @@ def must_provoke(intent: Intent, state: TunnelState, path: Path | None, now: Clo
     if intent.provoked is None or intent.provoked.path != path:
         return True
     return not is_connected(intent, state, path, now) and now.boot >= retry_at(intent)
+
+
+def provoked(before: Provoked | None, path: Path, now: float) -> Provoked:
+    """A handshake was asked for at ``now`` (CLOCK_BOOTTIME): once more on the same path, or for the first time."""
+    attempts = before.attempts if before is not None and before.path == path else 0
+    return Provoked(path, now, attempts + 1)
 
 
 def retry_at(intent: Intent) -> float:

@@ -344,11 +344,10 @@ def performed(intent: Intent, action: Action, now: float) -> Intent:
     if isinstance(action, EnsureTunnel) and action.wish.role is not Role.CARRIES:
         return companions.performed(intent, action, now) if action.wish.role is Role.COMPANION else intent
     if isinstance(action, EnsureTunnel) and action.wish.path is not None:
-        again = intent.provoked is not None and intent.provoked.path == action.wish.path
-        attempts = intent.provoked.attempts + 1 if again and intent.provoked is not None else 1
+        provoked = health.provoked(intent.provoked, action.wish.path, now)
         if intent.provoked is not None and intent.provoked.path.tunnel != action.wish.path.tunnel:
             intent = replace(intent, connected_at=None)  # it may answer before anybody looks again
-        return replace(intent, provoked=Provoked(action.wish.path, now, attempts), heard=None, returned=None)
+        return replace(intent, provoked=provoked, heard=None, returned=None)
     return intent
 
 

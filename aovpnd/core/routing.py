@@ -7,7 +7,7 @@ from ipaddress import ip_network
 from aovpnd import names
 from aovpnd.core import uplinks
 from aovpnd.core.beside import excluded, lans, lies_in, overlap
-from aovpnd.core.view import View, carries_everything
+from aovpnd.core.view import View, carries_everything, written
 from aovpnd.model import Config, Route, Routing, Snapshot
 from aovpnd.ruleset import Network
 
@@ -58,7 +58,7 @@ def _companions(config: Config, now: View) -> Iterator[Route]:
         for each in now.companions
         if each.state is not None and each.state.link.up and not now.sealed
     }
-    for spec in (spec for name in config.companions if (spec := config.tunnel(name)) is not None):
+    for spec in written(config, config.companions):
         if carries_everything(spec) or (now.spec is not None and spec.name == now.spec.name):
             continue
         for prefix in spec.prefixes:

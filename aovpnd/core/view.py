@@ -65,6 +65,11 @@ class View:
     wayless: frozenset[str] = frozenset()
     """Those of the order to whose gateways' addresses this network does not lead."""
 
+    @property
+    def specs(self) -> tuple[TunnelSpec, ...]:
+        """The tunnel that carries and those beside it, with what their gateways have given."""
+        return (*((self.spec,) if self.spec is not None else ()), *(each.spec for each in self.companions))
+
 
 @dataclass(frozen=True, slots=True)
 class Beside:
@@ -84,14 +89,15 @@ def view(config: Config, intent: Intent, snapshot: Snapshot) -> View:
     spec, reach = choose(config, intent), None
     if spec is not None:
         reach = endpoints.reach(spec, intent.hosts, snapshot, found)
-        spec = concrete(spec, intent, snapshot, found)
+        spec = concrete(spec, intent, snapshot, reach)
     filters = config.filters_of(spec.name) if spec is not None else ()
     standing = _standing(config, intent, snapshot, found, spec)
     # What stands beside keeps its link, although it may have carried a moment ago.
-    rest = _without(snapshot, [own_tunnel(each, snapshot) for each in standing])
+    links = [own_tunnel(each, snapshot) for each in standing]
+    rest = replace(snapshot, tunnels=tuple(state for state in snapshot.tunnels if state not in links))
     state = own_tunnel(spec, rest, intent.gateways.made, filters)
     link_name = state.link.name if state is not None else free_link_name(rest)
-    companions = _companions(config, intent, standing, snapshot, found, link_name)
+    companions = _companions(config, intent, list(zip(standing, links, strict=True)), snapshot, found, link_name)
     path = path_of(spec, state, snapshot, found)
     sealed = not snapshot.table_present and any(failure.action == LoadRuleset.__name__ for failure in intent.failures)
     grant = None if sealed else live_grant(intent, snapshot, found)
@@ -187,8 +193,13 @@ def order(config: Config, intent: Intent) -> tuple[TunnelSpec, ...]:
     chosen = named(config, intent, key)
     wanted = (chosen,) if chosen is not None else best_first
     if wanted or key == names.DEVICE:
-        return tuple(spec for name in wanted if (spec := config.tunnel(name)) is not None)
+        return written(config, wanted)
     return config.tunnels if len(config.tunnels) == 1 and not config.broken else ()
+
+
+def written(config: Config, names: Iterable[str]) -> tuple[TunnelSpec, ...]:
+    """Those tunnels of these names that are there, in their order."""
+    return tuple(spec for name in names if (spec := config.tunnel(name)) is not None)
 
 
 def choose(config: Config, intent: Intent) -> TunnelSpec | None:
@@ -256,20 +267,19 @@ def _standing(
     """
     standing: list[TunnelSpec] = []
     trial = intent.gateways.trial.tunnel if intent.gateways.trial is not None else None
-    for written in (spec for name in config.companions if (spec := config.tunnel(name)) is not None):
-        spec = concrete(written, intent, snapshot, found)
+    for bare in written(config, config.companions):
+        spec = concrete(bare, intent, snapshot, endpoints.reach(bare, intent.hosts, snapshot, found))
         others = (*((carrier,) if carrier is not None else ()), *standing)
         busy = {trial, *(other.name for other in others)}
-        if intent.block is Block.ON and spec.name not in busy and why_alone(written, others) is None:
+        if intent.block is Block.ON and spec.name not in busy and why_alone(bare, others) is None:
             taken = {interface.ip for other in others for interface in other.addresses}
             free = tuple(interface for interface in spec.addresses if interface.ip not in taken)
             standing.append(replace(spec, addresses=free))
     return standing
 
 
-def concrete(spec: TunnelSpec, intent: Intent, snapshot: Snapshot, found: tuple[Uplink, ...]) -> TunnelSpec:
+def concrete(spec: TunnelSpec, intent: Intent, snapshot: Snapshot, reach: Reach) -> TunnelSpec:
     """A tunnel with the one address that each of its gateways has here, and with what its gateway gives."""
-    reach = endpoints.reach(spec, intent.hosts, snapshot, found)
     return given(endpoints.concrete(spec, intent.hosts, reach), snapshot)
 
 
@@ -290,24 +300,19 @@ def carries_everything(spec: TunnelSpec) -> bool:
 def _companions(
     config: Config,
     intent: Intent,
-    standing: list[TunnelSpec],
+    standing: list[tuple[TunnelSpec, TunnelState | None]],
     snapshot: Snapshot,
     found: tuple[Uplink, ...],
     carrying: str,
 ) -> tuple[Beside, ...]:
-    states = [own_tunnel(spec, snapshot) for spec in standing]
-    taken = {carrying, *(state.link.name for state in states if state is not None)}
+    taken = {carrying, *(state.link.name for _, state in standing if state is not None)}
     companions = []
-    for spec, state in zip(standing, states, strict=True):
+    for spec, state in standing:
         link_name = state.link.name if state is not None else free_link_name(snapshot, taken)
         taken.add(link_name)
         path, reach = path_of(spec, state, snapshot, found), endpoints.reach(spec, intent.hosts, snapshot, found)
         companions.append(Beside(spec, link_name, state, path, reach, config.filters_of(spec.name)))
     return tuple(companions)
-
-
-def _without(snapshot: Snapshot, states: Collection[TunnelState | None]) -> Snapshot:
-    return replace(snapshot, tunnels=tuple(state for state in snapshot.tunnels if state not in states))
 
 
 def is_configured(spec: TunnelSpec, state: TunnelState, snapshot: Snapshot) -> bool:

@@ -45,8 +45,8 @@ ACCOMPANYING: Final = (
     Mutant(
         "companion-with-anothers-address",
         _VIEW,
-        "if intent.block is Block.ON and spec.name not in busy and why_alone(written, others) is None:",
-        "if intent.block is Block.ON and spec.name not in busy and not carries_everything(written):",
+        "if intent.block is Block.ON and spec.name not in busy and why_alone(bare, others) is None:",
+        "if intent.block is Block.ON and spec.name not in busy and not carries_everything(bare):",
         "each of two tunnels refuses what the other one sends",
         (COMPANIONS, NO_LEAK),
     ),
@@ -61,7 +61,7 @@ ACCOMPANYING: Final = (
     Mutant(
         "companion-gives-up-its-link",
         _VIEW,
-        "rest = _without(snapshot, [own_tunnel(each, snapshot) for each in standing])",
+        "rest = replace(snapshot, tunnels=tuple(state for state in snapshot.tunnels if state not in links))",
         "rest = snapshot",
         "the next tunnel takes the link of the one that is to stay, with what is on its way there",
         (COMPANIONS, NO_LEAK),
@@ -69,8 +69,8 @@ ACCOMPANYING: Final = (
     Mutant(
         "companion-forgotten-by-the-lan",
         "aovpnd/core/beside.py",
-        "return (*((now.spec,) if now.spec is not None else ()), *(each.spec for each in now.companions))",
-        "return (now.spec,) if now.spec is not None else ()",
+        "for spec in now.specs if (found := inside(prefix, spec)) is not None), None)",
+        "for spec in now.specs[:1] if (found := inside(prefix, spec)) is not None), None)",
         "a network that calls the companion's numbers local is told what is meant for it (TunnelCrack)",
         (NO_LEAK,),
     ),

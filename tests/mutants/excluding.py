@@ -53,8 +53,8 @@ EXCLUDING: Final = (
     Mutant(
         "excluded-but-of-the-chosen",
         _BESIDE,
-        "for spec in (*config.tunnels, *_standing(now)):",
-        "for spec in _standing(now):",
+        "for spec in (*config.tunnels, *now.specs):",
+        "for spec in now.specs:",
         "to disconnect, or fail-over, opens what another tunnel carries",
         (BESIDE, NO_LEAK),
     ),
