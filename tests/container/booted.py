@@ -206,6 +206,11 @@ class Booted:
             seen = [self.net.address_outside(family) for family in (4, 6)]
             raise LabError(f"{error}; seen outside: {seen}\n{self.status()}\n{self.describe()}") from None
 
+    def wait_full(self) -> None:
+        """Wait until NetworkManager takes the network for whole: a moment after aovpnd-bus has turned its check off."""
+        full = ("nmcli", "networking", "connectivity")
+        wait_for("NetworkManager to report full", lambda: self.system.check(*full).strip() == "full")
+
     def until_works(self, watch: Watch) -> None:
         """Wait until it `works`, and then until every sender of a watch has tried again."""
         self.wait_works()

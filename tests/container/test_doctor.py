@@ -60,6 +60,7 @@ def obstacles(laptop: Booted) -> Iterator[None]:
 
 def test_network_manager(laptop: Booted) -> None:
     """Connected, all is well, for root and for a user; NetworkManager and resolved are known, and nobody else."""
+    laptop.wait_full()
     found = examined(laptop)
     assert wrong(laptop, found) == set(), found
     assert found["unseen"] == []

@@ -77,7 +77,7 @@ def test_network_manager_reports_full(laptop: Booted) -> None:
     """
     system = laptop.system
     full = ("nmcli", "networking", "connectivity")
-    wait_for("NetworkManager to report full", lambda: system.check(*full).strip() == "full")
+    laptop.wait_full()
     assert system.check(*full, "check").strip() == "full"
     try:
         system.check("busctl", "set-property", *CHECK, "b", "true")
@@ -85,7 +85,7 @@ def test_network_manager_reports_full(laptop: Booted) -> None:
         assert "neighbour-connectivity" in codes(examined(laptop), "info")
     finally:
         system.check("busctl", "set-property", *CHECK, "b", "false")
-    wait_for("NetworkManager to report full", lambda: system.check(*full).strip() == "full")
+    laptop.wait_full()
 
 
 # -- systemd-networkd --------------------------------------------------------------------------------------------------
