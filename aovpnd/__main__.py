@@ -15,7 +15,7 @@ from functools import partial
 from pathlib import Path
 from typing import Final
 
-from aovpnd import __version__, names, rtnl, status
+from aovpnd import __version__, names, passwd, rtnl, status
 from aovpnd.adapters import systemd
 from aovpnd.adapters.clocks import Clocks, clock
 from aovpnd.adapters.filewatch import FileWatch
@@ -130,19 +130,10 @@ async def _run(options: argparse.Namespace, runtime: Runtime) -> None:
 
 
 def _uid_of(user: str) -> int | None:
-    """The uid of the user that aovpnd-bus runs as, or None while there is none: then only root gives commands.
-
-    Read from passwd(5) itself, because getpwnam(3) may ask a directory, by a network that is closed.
-    """
+    """The uid of the user that aovpnd-bus runs as, or None while there is none: then only root gives commands."""
     if user.isascii() and user.isdigit():
         return _uid(user)
-    try:
-        lines = Path(names.USERS_FILE).read_text(encoding="utf-8", errors="replace").splitlines()
-    except OSError:
-        return None
-    fields = (line.split(":") for line in lines)
-    found = next((words[2] for words in fields if len(words) > 3 and words[0] == user), "")  # noqa: PLR2004 - passwd(5)
-    uid = _uid(found)
+    uid = _uid(str(passwd.users().get(user, "")))
     if uid is None:
         log.info("there is no user %s: only root gives commands", user)
     return uid

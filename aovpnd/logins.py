@@ -20,16 +20,17 @@ _LEFT: Final = b"closing"
 """The state of a session that a person has left, and in which a program still runs."""
 
 
-def logins() -> Logins:
-    """Who is. Reads some files in /run/systemd, and waits for nobody."""
+def logins() -> tuple[Logins, frozenset[int]]:
+    """Whether anybody is, and who (uids). Reads some files in /run/systemd, and waits for nobody."""
     try:
         library = ctypes.CDLL(_LIBRARY)
     except OSError:  # a system without systemd
-        return Logins.LOCAL
+        return Logins.LOCAL, frozenset()
     people = [session for session in _sessions(library) if _is_persons(library, session)]
+    uids = frozenset(uid for session in people if (uid := _uid(library, session)) is not None)
     if any(library.sd_session_is_remote(session) > 0 for session in people):
-        return Logins.REMOTE
-    return Logins.LOCAL if people else Logins.NOBODY
+        return Logins.REMOTE, uids
+    return Logins.LOCAL if people else Logins.NOBODY, uids
 
 
 def _sessions(library: ctypes.CDLL) -> list[bytes]:
@@ -47,6 +48,12 @@ def _is_persons(library: ctypes.CDLL, session: bytes) -> bool:
     """Whether it is a person's, who is still there. A session may end while it is asked about."""
     kind, state = _word(library.sd_session_get_class, session), _word(library.sd_session_get_state, session)
     return kind.startswith(_PERSONS) and state not in {b"", _LEFT}
+
+
+def _uid(library: ctypes.CDLL, session: bytes) -> int | None:
+    """Whose it is."""
+    uid = ctypes.c_uint32()
+    return uid.value if library.sd_session_get_uid(session, ctypes.byref(uid)) >= 0 else None
 
 
 def _word(ask: "ctypes._NamedFuncPointer", session: bytes) -> bytes:

@@ -20,9 +20,11 @@ from aovpnd.ipsec import Given, Said, TunnelSpec
 from aovpnd.links import Link
 from aovpnd.repairs import Failure, Repairs, RuleAhead
 from aovpnd.rollback import RolledBack
+from aovpnd.routes import UNROUTED, LinkAddress, Route, Routing
 from aovpnd.ruleset import Address, Network, Ruleset
 from aovpnd.sockets import Sweep
 from aovpnd.tunnel import Endpoint, Interface
+from aovpnd.users import User
 
 
 # -- configuration -----------------------------------------------------------------------------------------------------
@@ -78,6 +80,7 @@ class Config:
     openers: Openers = Openers.AUTHORISED
     endpoint: EndpointPolicy = BUILT_IN_ENDPOINT
     filters: tuple[tuple[str, tuple[Filter, ...]], ...] = ()
+    users: tuple[User, ...] = ()
     origins: tuple[Origin, ...] = ()
     locked: frozenset[str] = frozenset()
     """Keys that a mandatory policy has set; what the user asks for does not change them."""
@@ -95,45 +98,6 @@ class Config:
 
 
 # -- what is -----------------------------------------------------------------------------------------------------------
-@dataclass(frozen=True, slots=True)
-class LinkAddress:
-    """An address on a link."""
-
-    link: int
-    interface: Interface
-
-
-@dataclass(frozen=True, slots=True)
-class Route:
-    """A route as in ip-route(8). ``link`` None means ``unreachable``, ``mtu`` None that it says nothing of it."""
-
-    dst: Network
-    link: int | None
-    gateway: Address | None = None
-    metric: int = 0
-    mtu: int | None = None
-
-    @property
-    def order(self) -> tuple[int, int, int, int, int]:
-        """One order for routes, so that equal tables are equal values."""
-        dst = self.dst
-        return (dst.version, int(dst.network_address), dst.prefixlen, self.metric, self.link or 0)
-
-
-@dataclass(frozen=True, slots=True)
-class Routing:
-    """Everything that we keep in routing: our rule per family, our table's routes (by `Route.order`), our sysctls.
-
-    ``shut``: families with a second rule that ends look-ups which our table did not answer: an IPv6 socket that is
-    bound to a link skips ``unreachable default``, kept on ``lo``. (A bound IPv4 socket's packets no routing stops.)
-    """
-
-    rules: tuple[int, ...]
-    routes: tuple[Route, ...]
-    sysctls: tuple[tuple[str, int], ...] = ()
-    shut: tuple[int, ...] = ()
-
-
 @dataclass(frozen=True, slots=True)
 class PeerState:
     """What ``wg show`` says of a peer. ``handshake_wall``: seconds (epoch) of the last handshake, or None.
@@ -206,7 +170,7 @@ class Snapshot:
     """What is, read fresh each pass. ``main`` is the main table; ``ruleset`` what is loaded, or None when our table is
     absent, altered, or not known to be ours (after a start); ``culprit`` who changed it ("nft[23515]"), if seen.
     ``resolvers`` are the network's own; ``unblocked``: the marker file is there; ``ipv6``: the kernel speaks it;
-    ``confirmation`` is what the disk keeps; ``logins``: who is logged in now.
+    ``confirmation`` is what the disk keeps; ``logins`` and ``people`` (uids): who is logged in now.
     """
 
     now: Clock
@@ -220,7 +184,7 @@ class Snapshot:
     guard: GuardState = GuardState.MISSING
     copies: Copies = Copies.CURRENT
     unannounced: tuple[IPv4Address, ...] = ()  # what the copies keep out of ARP, in order
-    routing: Routing = Routing((), ())
+    routing: Routing = UNROUTED
     dns: DnsState = UNTOUCHED
     resolvers: tuple[Address, ...] = ()
     unblocked: bool = False
@@ -229,6 +193,7 @@ class Snapshot:
     rolled_back: RolledBack | None = None
     confirmation: Confirmation = NEEDLESS
     logins: Logins = Logins.LOCAL
+    people: frozenset[int] = frozenset()
 
 
 @dataclass(frozen=True, slots=True)

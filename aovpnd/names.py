@@ -63,6 +63,10 @@ ROUTE_TABLE: Final = 24943
 """Our route table, T in docs/security.md: 0x616f, ``ao``."""
 RULE_PRIORITY: Final = 10
 """Right behind ``local`` (0) and before everybody else's rules, main's (32766) included (facts T9)."""
+LANE_TABLES: Final = range(24945, 24961)
+"""Those of tunnels that users have to themselves, one each."""
+LANE_PRIORITY: Final = 9
+"""The rules that lead there: ``uidrange UID-UID``, ``oif LINK`` and ``from ADDRESS``, each ``lookup TABLE``."""
 CHARON_TABLE: Final = 24944
 """What charon's kernel-libipsec insists on writing goes there; the rule that leads there stands behind all others."""
 CHARON_PRIORITY: Final = 40000

@@ -11,7 +11,8 @@ from aovpnd.destinations import Destination
 from aovpnd.dns import Dns
 from aovpnd.doors import Door
 from aovpnd.links import Link
-from aovpnd.model import Block, GuardState, Routing, TunnelWish
+from aovpnd.model import Block, GuardState, TunnelWish
+from aovpnd.routes import Routing
 from aovpnd.ruleset import Ruleset
 from aovpnd.sockets import Sweep
 

@@ -19,10 +19,12 @@ from aovpnd.ruleset import (
     Match,
     Network,
     Origin,
+    Owner,
     Protocol,
     Rule,
     Ruleset,
     SetRef,
+    Users,
     Verdict,
 )
 
@@ -151,7 +153,13 @@ def _link_words(match: Match) -> Iterable[str]:
     if match.origin is not None:
         yield _ORIGIN_WORDS[match.origin]
     if match.owner is not None:
-        yield f"meta skuid {match.owner}"
+        yield f"meta skuid {_owner_words(match.owner)}"
+
+
+def _owner_words(owner: Owner | Users) -> str:
+    if isinstance(owner, Owner):
+        return owner
+    return f"{'!= ' if owner.others else ''}{_alternatives(map(str, owner.uids))}"
 
 
 def _packet_words(match: Match) -> Iterable[str]:

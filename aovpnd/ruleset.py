@@ -76,6 +76,20 @@ class Owner(StrEnum):
     ANYBODY = "!= 4294967295"
 
 
+@dataclass(frozen=True, slots=True)
+class Users:
+    """Whose socket a packet is from: one of ``uids``, or (``others``) anybody but those. As `Owner`, no rule with it
+    applies to what the kernel made by itself. ``ValueError`` where it would name nobody, or all.
+    """
+
+    uids: tuple[int, ...]
+    others: bool = False
+
+    def __post_init__(self) -> None:
+        if not self.uids or any(not 0 <= uid < 1 << 32 for uid in self.uids):
+            raise ValueError(f"{self.uids} are no users")
+
+
 class L4(StrEnum):
     """Transport protocols that a rule can name."""
 
@@ -201,7 +215,7 @@ class Match:
     tagged: Protocol | None = None
     """The type behind an 802.1Q tag."""
     origin: Origin | None = None
-    owner: Owner | None = None
+    owner: Owner | Users | None = None
     ppp: tuple[int, ...] = ()
     """Protocols inside a PPPoE session (RFC 2516, section 4; IANA's PPP numbers)."""
     mark: Mark | None = None

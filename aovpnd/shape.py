@@ -32,6 +32,7 @@ UPLINK = {"name": (str, None), "link": str, "kind": str}
 TUNNEL = {
     "name": word,
     "role": str,
+    "users": [str],
     "state": str,
     "link": (str, None),
     "endpoint": (str, None),

@@ -53,7 +53,7 @@ def document(config: Config, intent: Intent, snapshot: Snapshot, desired: Desire
         "protected": loaded and desired.phase not in OPEN,
         "phase": desired.phase.value,
         "uplinks": [_uplink(uplink, intent) for uplink in desired.uplinks],
-        "tunnels": [_tunnel(spec, intent, snapshot, desired) for spec in config.tunnels],
+        "tunnels": [_tunnel(spec, _users(config, spec), intent, snapshot, desired) for spec in config.tunnels],
         "temporary_access": _temporary_access(intent, snapshot.now, desired.phase),
         "block": {
             "guarded": snapshot.guard is GuardState.HELD,
@@ -105,7 +105,12 @@ def _uplink(uplink: Uplink, intent: Intent) -> Document:
 
 
 # -- tunnels ----------------------------------------------------------------------------------------------------------
-def _tunnel(spec: TunnelSpec, intent: Intent, snapshot: Snapshot, desired: Desired) -> Document:
+def _users(config: Config, spec: TunnelSpec) -> list[str]:
+    """Those who have it to themselves, and no other."""
+    return [user.name for user in config.users if user.only == spec.name and spec.name not in config.companions]
+
+
+def _tunnel(spec: TunnelSpec, users: list[str], intent: Intent, snapshot: Snapshot, desired: Desired) -> Document:
     beside = next((known for known in intent.companions if known.tunnel == spec.name), None)
     # The tunnel that carries comes first, where there is one.
     wishes = desired.tunnels[:1] if beside is None else desired.tunnels
@@ -116,6 +121,7 @@ def _tunnel(spec: TunnelSpec, intent: Intent, snapshot: Snapshot, desired: Desir
     return {
         "name": spec.name,
         "backend": state.backend if state is not None else backend_of(spec),
+        "users": users,
         "role": "companion" if beside is not None else _role(spec, wish, intent, desired),
         "link": state.link.name if state is not None else None,
         "state": "down" if wish is None else "connecting" if at is None else "connected",

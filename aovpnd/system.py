@@ -65,6 +65,7 @@ class System:
         tables, copies, unannounced = self._tables(network.links)
         now = self._clock.read()
         confirmation = self._state.confirmation(now)
+        who, people = logins()
         return Snapshot(
             now=now,
             links=network.links,
@@ -84,7 +85,8 @@ class System:
             ahead=network.ahead,
             rolled_back=self._state.rolled_back(),
             confirmation=confirmation,
-            logins=logins(),
+            logins=who,
+            people=people,
         )
 
     def apply(self, action: Action) -> None:

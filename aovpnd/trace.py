@@ -20,6 +20,7 @@ from aovpnd.ruleset import (
     Rule,
     Ruleset,
     SetRef,
+    Users,
     Verdict,
     is_among,
 )
@@ -50,8 +51,8 @@ class Packet:
     frame: Protocol | None = None
     tagged: Protocol | None = None
     origin: Origin = Origin.ROUTED
-    owner: Owner | None = None
-    """Whose socket it is from; ``ANYBODY`` is somebody who is not root."""
+    owner: Owner | int | None = None
+    """Whose socket it is from, by uid; ``ANYBODY`` is somebody who is not root."""
     ppp: int = 0
     """The protocol inside a PPPoE session."""
     sa: Address | None = None
@@ -121,7 +122,7 @@ def _applies(ruleset: Ruleset, match: Match, packet: Packet, now: float) -> bool
         and (not match.frame or _frame(packet) in match.frame)
         and (match.tagged is None or match.tagged is packet.tagged)
         and (match.origin is None or match.origin is packet.origin)
-        and (match.owner is None or match.owner in {packet.owner, packet.owner and Owner.ANYBODY})
+        and _owner_matches(match.owner, packet.owner)
         and (not match.ppp or packet.ppp in match.ppp)
         and (match.mark is None or packet.mark & match.mark.mask == match.mark.value)
         and _address_matches(match.saddr, packet.saddr)
@@ -140,6 +141,14 @@ def _applies(ruleset: Ruleset, match: Match, packet: Packet, now: float) -> bool
 
 def _frame(packet: Packet) -> Protocol | None:
     return (packet.frame or packet.protocol) if packet.framing is Framing.ETHERNET else None
+
+
+def _owner_matches(wanted: Owner | Users | None, owner: Owner | int | None) -> bool:
+    if wanted is None or owner is None:
+        return wanted is None
+    if isinstance(wanted, Users):
+        return isinstance(owner, int) and (owner in wanted.uids) is not wanted.others
+    return wanted in {Owner.ROOT if owner == 0 else owner, Owner.ANYBODY}
 
 
 def _device_matches(wanted: Device | None, device: Device | None) -> bool:

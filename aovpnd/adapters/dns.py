@@ -19,7 +19,7 @@ from aovpnd.adapters.resolvers import parse, resolvers
 from aovpnd.dns import Dns, DnsState, Mechanism
 from aovpnd.errors import SystemFault, ToolError
 from aovpnd.links import Link, is_tunnel_shaped
-from aovpnd.model import Route
+from aovpnd.routes import Route
 from aovpnd.ruleset import Address
 
 NSCD: Final = Path("/run/nscd/socket")

@@ -23,15 +23,14 @@ from pyroute2.netlink.exceptions import NetlinkError as KernelRefused
 from aovpnd import names, rtnl
 from aovpnd.adapters import rtdump, sysctl
 from aovpnd.adapters.rtdump import FAMILIES, IPV4, IPV6, UNICAST, UNREACHABLE, PolicyRule, TableRoute
+from aovpnd.adapters.rules import ahead, as_ours, is_ours, lane_of, lane_rules, our_rule, rule_arguments, shut_rule
 from aovpnd.errors import NetlinkError
 from aovpnd.links import Link
-from aovpnd.model import LinkAddress, Route, Routing
 from aovpnd.repairs import RuleAhead
+from aovpnd.routes import Lane, LinkAddress, Route, Routing
 from aovpnd.ruleset import Address
 from aovpnd.tunnel import Interface
 
-_NOT_OURS: Final = 0
-"""Link index by which `observe` shows a route of our table that says more than we ever write; no link has it."""
 _ANY_SCOPE: Final = 255
 _SCOPE_UNIVERSE: Final = 0
 _ONLINK: Final = 0x04
@@ -56,36 +55,6 @@ class Seen:
     routing: Routing
     ipv6: bool
     ahead: tuple[RuleAhead, ...]
-
-
-def our_rule(family: int) -> PolicyRule:
-    """``not fwmark FWMARK/FWMARK_MASK lookup ROUTE_TABLE``: everything but the tunnel's own packets."""
-    return _rule(family, names.RULE_PRIORITY, rtdump.TO_TABLE, names.ROUTE_TABLE)
-
-
-def shut_rule(family: int) -> PolicyRule:
-    """``not fwmark FWMARK/FWMARK_MASK unreachable``: what our table did not answer goes nowhere."""
-    return _rule(family, names.SHUT_PRIORITY, rtdump.ACT_UNREACHABLE, 0)
-
-
-def _rule(family: int, priority: int, action: int, table: int) -> PolicyRule:
-    return PolicyRule(family, priority, action, rtdump.INVERT, table, names.FWMARK, names.FWMARK_MASK)
-
-
-def _is_ours(rule: PolicyRule) -> bool:
-    """Whether a rule is one of ours, or a wrong copy of one: it leads to our table, or shuts what ours shuts."""
-    if rule.action == rtdump.TO_TABLE:
-        return rule.table == names.ROUTE_TABLE
-    return rule.priority == names.SHUT_PRIORITY and (rule.mark, rule.mask) == (names.FWMARK, names.FWMARK_MASK)
-
-
-def ahead(rules: tuple[PolicyRule, ...]) -> tuple[RuleAhead, ...]:
-    """Others' rules that the kernel asks before ours; none while ours is missing, and comes back in a moment."""
-    ours = next((place for place, rule in enumerate(rules) if rule == our_rule(rule.family)), 0)
-    before = (rule for rule in rules[:ours] if rule.action != rtdump.ACT_NOP and not _is_ours(rule))
-    return tuple(
-        RuleAhead(rule.priority, rtdump.describe_action(rule)) for rule in before if rule.table != rtdump.LOCAL_TABLE
-    )
 
 
 class Netlink:
@@ -129,10 +98,18 @@ class Netlink:
         values = ((key, sysctl.read(key, self._proc_sys)) for key, _value in names.SYSCTLS)
         return Routing(
             rules=tuple(family for family in families for rule in rules[family] if rule == our_rule(family)),
-            routes=tuple(sorted(map(_as_ours, routes), key=lambda route: route.order)),
+            routes=tuple(sorted(map(as_ours, routes), key=lambda route: route.order)),
             sysctls=tuple((key, value) for key, value in values if value is not None),
             shut=tuple(family for family in families for rule in rules[family] if rule == shut_rule(family)),
+            lanes=tuple(self._lanes(rules)),
         )
+
+    def _lanes(self, rules: Mapping[int, tuple[PolicyRule, ...]]) -> Iterator[Lane]:
+        """The tables of users' own that any rule leads to."""
+        for table in names.LANE_TABLES:
+            for family, held in rules.items():
+                if any(rule.table == table for rule in held):
+                    yield lane_of(family, table, held, rtdump.table_routes(family, table))
 
     # -- what should be ----------------------------------------------------------------------------------------------
     def ensure(self, routing: Routing | None) -> None:
@@ -154,7 +131,12 @@ class Netlink:
     def _ensure_routes(self, wished: Routing) -> None:
         for _ in range(_ROUNDS):
             now = self._routing()
-            if (now.rules, now.routes, now.shut) == (wished.rules, wished.routes, wished.shut):
+            if (now.rules, now.routes, now.shut, now.lanes) == (
+                wished.rules,
+                wished.routes,
+                wished.shut,
+                wished.lanes,
+            ):
                 return
             self._add(wished, now)
             self._remove_stale(wished)
@@ -181,35 +163,53 @@ class Netlink:
                     iproute.neigh("del", family=FAMILIES[family], ifindex=link, dst=address)
 
     def _add(self, wished: Routing, now: Routing) -> None:
-        missing = [route for route in wished.routes if route not in now.routes]
-        for route in sorted(missing, key=lambda route: route.link is not None):
-            self._put_route(route)
+        self._put_routes(names.ROUTE_TABLE, [route for route in wished.routes if route not in now.routes])
+        there = {(lane.family, lane.table): lane for lane in now.lanes}
+        for lane in wished.lanes:
+            found = there.get((lane.family, lane.table))
+            self._put_routes(lane.table, [r for r in lane.routes if found is None or r not in found.routes])
         for family in wished.shut:
             if family not in now.shut:
                 self._put_rule(shut_rule(family))
         for family in wished.rules:
             if family not in now.rules:
                 self._put_rule(our_rule(family))
+        for lane in wished.lanes:
+            if lane not in now.lanes:
+                for rule in lane_rules(lane):
+                    self._put_rule(rule)
+
+    def _put_routes(self, table: int, missing: list[Route]) -> None:
+        for route in sorted(missing, key=lambda route: route.link is not None):
+            self._put_route(route, table)
 
     def _remove_stale(self, wished: Routing) -> None:
         families = self._families()
-        found = [route for family in families for route in rtdump.table_routes(family, names.ROUTE_TABLE)]
-        stale = [route for route in found if _as_ours(route) not in wished.routes]
-        for route in sorted(stale, key=lambda route: route.kind == UNREACHABLE):
-            if route.kind != UNREACHABLE:
-                self._drop_route(route)
+        tables = {(family, names.ROUTE_TABLE): wished.routes for family in families}
+        tables |= {(family, table): () for family in families for table in self._led_to(family)}
+        tables |= {(lane.family, lane.table): lane.routes for lane in wished.lanes}
+        found = [(table, each) for family, table in tables for each in rtdump.table_routes(family, table)]
+        stale = [(table, each) for table, each in found if as_ours(each) not in tables[each.route.dst.version, table]]
+        for table, each in stale:
+            if each.kind != UNREACHABLE:
+                self._drop_route(each, table)
         wanted = Counter([our_rule(family) for family in wished.rules] + [shut_rule(family) for family in wished.shut])
+        wanted += Counter(rule for lane in wished.lanes for rule in lane_rules(lane))
         for family in families:
-            for rule in filter(_is_ours, rtdump.rules(family)):
+            for rule in filter(is_ours, rtdump.rules(family)):
                 if wanted[rule]:
                     wanted[rule] -= 1
                 else:
                     self._drop_rule(rule)
-        for route in stale:
-            if route.kind == UNREACHABLE:
-                self._drop_route(route)
+        for table, each in stale:
+            if each.kind == UNREACHABLE:
+                self._drop_route(each, table)
 
-    def _put_route(self, route: Route) -> None:
+    def _led_to(self, family: int) -> set[int]:
+        """The tables of users' own to which rules lead."""
+        return {rule.table for rule in rtdump.rules(family) if rule.table in names.LANE_TABLES}
+
+    def _put_route(self, route: Route, table: int) -> None:
         kind: dict[str, Any] = {"type": "unreachable"}
         if route.link is not None:
             kind = {"type": "unicast", "oif": route.link}
@@ -221,9 +221,9 @@ class Netlink:
             # The kernel looks for a new gateway by our rules, which lead nowhere; main knows that it is on the link.
             kind |= {"flags": _ONLINK} | _router(route.gateway, route.dst.version)
         with self._asking(f"cannot set the route to {route.dst}") as iproute:
-            iproute.route("replace", **_route(route), **kind, proto=_KERNEL)
+            iproute.route("replace", **_route(route, table), **kind, proto=_KERNEL)
 
-    def _drop_route(self, found: TableRoute) -> None:
+    def _drop_route(self, found: TableRoute, table: int) -> None:
         route = found.route
         more: dict[str, Any] = {"type": found.kind, "tos": found.tos}
         if route.dst.version == IPV4:
@@ -231,15 +231,15 @@ class Netlink:
         if route.link is not None and found.kind == UNICAST and not found.multipath:
             more["oif"] = route.link
         with self._asking(f"cannot remove the route to {route.dst}", forgive=_GONE) as iproute:
-            iproute.route("del", **_route(route), **more)
+            iproute.route("del", **_route(route, table), **more)
 
     def _put_rule(self, rule: PolicyRule) -> None:
         with self._asking(f"cannot add the IPv{rule.family} rule {rule.priority}", forgive={errno.EEXIST}) as iproute:
-            iproute.rule("add", **_rule_arguments(rule), protocol=_KERNEL)
+            iproute.rule("add", **rule_arguments(rule), protocol=_KERNEL)
 
     def _drop_rule(self, rule: PolicyRule) -> None:
         with self._asking(f"cannot remove the IPv{rule.family} rule {rule.priority}", forgive=_GONE) as iproute:
-            iproute.rule("del", **_rule_arguments(rule))
+            iproute.rule("del", **rule_arguments(rule))
 
     # -- tunnel links, for the backends --------------------------------------------------------------------------------
     def create_link(self, name: str, kind: str, *, interface: int | None = None) -> bool:
@@ -330,12 +330,6 @@ class Netlink:
             raise NetlinkError(f"{what}: {reason}") from error
 
 
-def _as_ours(found: TableRoute) -> Route:
-    """A route of our table as `Routing` shows it."""
-    route = found.route
-    return Route(route.dst, _NOT_OURS, route.gateway, route.metric) if found.odd else route
-
-
 def _router(gateway: Address, version: int) -> dict[str, Any]:
     """A router of the route's family, or one of IPv6 for IPv4 (RFC 5549)."""
     if gateway.version == version:
@@ -343,27 +337,13 @@ def _router(gateway: Address, version: int) -> dict[str, Any]:
     return {"via": {"family": FAMILIES[gateway.version], "addr": str(gateway)}}
 
 
-def _route(route: Route) -> dict[str, Any]:
+def _route(route: Route, table: int) -> dict[str, Any]:
     return {
         "family": FAMILIES[route.dst.version],
         "dst": str(route.dst),
-        "table": names.ROUTE_TABLE,
+        "table": table,
         "priority": route.metric,
     }
-
-
-def _rule_arguments(rule: PolicyRule) -> dict[str, Any]:
-    arguments: dict[str, Any] = {
-        "family": FAMILIES[rule.family],
-        "priority": rule.priority,
-        "action": rule.action,
-        "flags": rule.flags,
-    }
-    if rule.table:
-        arguments["table"] = rule.table
-    if rule.mask:
-        arguments |= {"fwmark": rule.mark, "fwmask": rule.mask}
-    return arguments
 
 
 def _address(link: Link, address: Interface) -> dict[str, Any]:

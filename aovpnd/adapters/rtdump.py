@@ -14,7 +14,7 @@ from typing import Final
 
 from aovpnd import rtnl
 from aovpnd.errors import NetlinkError
-from aovpnd.model import LinkAddress, Route
+from aovpnd.routes import LinkAddress, Route
 from aovpnd.ruleset import Address, Network
 
 IPV4, IPV6 = 4, 6
@@ -51,11 +51,14 @@ _OUR_ROUTE: Final = frozenset(
 )
 """Attributes that a route has when we wrote it; any other makes it somebody else's."""
 
-_FRA_PRIORITY, _FRA_FWMARK, _FRA_SUPPRESS_IFGROUP, _FRA_SUPPRESS_PREFIXLEN = 6, 10, 13, 14
-_FRA_TABLE, _FRA_FWMASK, _FRA_PAD, _FRA_PROTOCOL = 15, 16, 18, 21
+_FRA_SRC, _FRA_PRIORITY, _FRA_FWMARK, _FRA_SUPPRESS_IFGROUP, _FRA_SUPPRESS_PREFIXLEN = 2, 6, 10, 13, 14
+_FRA_TABLE, _FRA_FWMASK, _FRA_OIFNAME, _FRA_PAD, _FRA_UID_RANGE, _FRA_PROTOCOL = 15, 16, 17, 18, 20, 21
 _OUR_RULE: Final = frozenset(
     (_FRA_PRIORITY, _FRA_FWMARK, _FRA_FWMASK, _FRA_TABLE, _FRA_PROTOCOL, _FRA_PAD)  # what we write, and what follows
-) | {_FRA_SUPPRESS_IFGROUP, _FRA_SUPPRESS_PREFIXLEN}
+) | {_FRA_SRC, _FRA_OIFNAME, _FRA_UID_RANGE, _FRA_SUPPRESS_IFGROUP, _FRA_SUPPRESS_PREFIXLEN}
+_UIDS: Final = struct.Struct("=II")  # fib_rule_uid_range: first, last
+_OIF_DETACHED: Final = 0x10
+"""FIB_RULE_OIF_DETACHED: the link that is named is not there just now."""
 _SUPPRESS_NOTHING: Final = 0xFFFFFFFF
 
 
@@ -206,7 +209,9 @@ def _gateway(found: rtnl.Attributes, family: int) -> Address | None:
 # -- rules ------------------------------------------------------------------------------------------------------------
 @dataclass(frozen=True, slots=True)
 class PolicyRule:
-    """A rule as in ip-rule(8). ``odd``: it matches or does something that the other fields do not show."""
+    """A rule as in ip-rule(8). ``uids``: the first and the last of ``uidrange``. ``odd``: it matches or does something
+    that the other fields do not show.
+    """
 
     family: int
     priority: int
@@ -215,6 +220,9 @@ class PolicyRule:
     table: int = 0
     mark: int = 0
     mask: int = 0
+    uids: tuple[int, int] | None = None
+    oif: str = ""
+    src: Address | None = None
     odd: bool = False
 
 
@@ -244,13 +252,22 @@ def parse_rule(payload: bytes, family: int) -> PolicyRule | None:
     suppresses = any(
         value(kind, _SUPPRESS_NOTHING) != _SUPPRESS_NOTHING for kind in (_FRA_SUPPRESS_IFGROUP, _FRA_SUPPRESS_PREFIXLEN)
     )
+    whole = src_length == 8 * _BYTES[family] and _FRA_SRC in found
     return PolicyRule(
         family=family,
         priority=value(_FRA_PRIORITY, 0),
         action=action,
-        flags=flags,
+        flags=flags & ~_OIF_DETACHED,
         table=value(_FRA_TABLE, short_table),
         mark=value(_FRA_FWMARK, 0),
         mask=value(_FRA_FWMASK, 0),
-        odd=bool(found.keys() - _OUR_RULE or dst_length or src_length or tos or suppresses),
+        uids=_uids(found[_FRA_UID_RANGE]) if _FRA_UID_RANGE in found else None,
+        oif=rtnl.text(found.get(_FRA_OIFNAME, b"")),
+        src=_address(found[_FRA_SRC], family) if whole else None,
+        odd=bool(found.keys() - _OUR_RULE or dst_length or (src_length and not whole) or tos or suppresses),
     )
+
+
+def _uids(raw: bytes) -> tuple[int, int]:
+    first, last = rtnl.unpack(_UIDS, raw)
+    return first, last

@@ -29,7 +29,8 @@ from aovpnd.backends.vici import Charon, Child, Sa
 from aovpnd.errors import NetlinkError, SystemFault, ToolError
 from aovpnd.ipsec import IKE_BACKEND, Given, IPsec
 from aovpnd.links import ARPHRD_NONE, Link, is_tunnel_shaped
-from aovpnd.model import LinkAddress, LinkWish, PeerState, TunnelState, TunnelWish
+from aovpnd.model import LinkWish, PeerState, TunnelState, TunnelWish
+from aovpnd.routes import LinkAddress
 from aovpnd.ruleset import Address
 from aovpnd.tunnel import Endpoint, Interface
 

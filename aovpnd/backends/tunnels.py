@@ -11,7 +11,8 @@ from aovpnd.backends.strongswan import StrongSwanBackend
 from aovpnd.backends.wireguard import WireGuardBackend
 from aovpnd.ipsec import IPsec
 from aovpnd.links import Link
-from aovpnd.model import LinkAddress, TunnelState, TunnelWish
+from aovpnd.model import TunnelState, TunnelWish
+from aovpnd.routes import LinkAddress
 from aovpnd.tunnel import WireGuard
 
 

@@ -19,7 +19,8 @@ from aovpnd.backends.userspace import WIREGUARD_GO, UserspaceProcess, has_socket
 from aovpnd.backends.wgtool import Device, configuration, parse_dump
 from aovpnd.errors import NetlinkError, ToolError
 from aovpnd.links import Link, is_tunnel_shaped
-from aovpnd.model import LinkAddress, LinkWish, PeerState, TunnelState, TunnelWish
+from aovpnd.model import LinkWish, PeerState, TunnelState, TunnelWish
+from aovpnd.routes import LinkAddress
 from aovpnd.tunnel import Interface, Peer, WireGuard
 
 KERNEL, USERSPACE = "wireguard", "wireguard-go"

@@ -15,6 +15,7 @@ from typing import Final, TypeVar
 from aovpnd.config import plain, settings, toml, values
 from aovpnd.config.findings import Finding, UnfitError, quoted
 from aovpnd.config.ike_tables import Reader, Table
+from aovpnd.config.listed import Form
 from aovpnd.config.settings import Layer
 from aovpnd.filters import TABLE, Direction, Filter, setting
 from aovpnd.model import Config, Origin
@@ -22,7 +23,9 @@ from aovpnd.ruleset import L4, LARGEST_PORT, Network, Port, Ports
 
 MOST: Final = 64
 """More filters in one file, and more items in one list, are a mistake."""
-_KEYS: Final = ("tunnel", "direction", "addresses", "protocol", "ports")
+FORM: Final = Form(
+    TABLE, ("tunnel", "direction", "addresses", "protocol", "ports"), MOST, "one may name many addresses and ports"
+)
 _EVERYBODY: Final = 'addresses = ["0.0.0.0/0", "::/0"] names everybody'
 _PORT: Final = 'write it like ports = [443, "8000-8100"]'
 _OWN_WORDS: Final = frozenset({"direction", "addresses", "protocol", "ports"})
@@ -65,11 +68,6 @@ def is_key(name: str) -> bool:
     return name.startswith(f"{TABLE}.")
 
 
-def is_filter(entry: toml.Value) -> bool:
-    """Whether an entry of a document belongs to a filter."""
-    return entry.path[0] == TABLE
-
-
 def may_be_meant(entry: toml.Value) -> bool:
     """Whether an entry may be a filter that is called by a wrong name: it has the form of one, or a word of one."""
     is_list = isinstance(entry.value, list) and any(isinstance(item, dict) for item in entry.value)
@@ -93,33 +91,9 @@ def _sounds_like_one(text: str) -> bool:
 def read(entries: Iterable[toml.Value], file: str, layer: Layer) -> tuple[list[Ruled], list[Finding]]:
     """The filters of one file, in their order, and what is wrong with them; good only when nothing is."""
     reader = Reader(file)
-    tables: list[Table] = []
-    for entry in filter(is_filter, entries):
-        if reader.full:
-            break
-        if layer is Layer.CHOICE:
-            reader.fault(entry.line, "users cannot choose this", "administrators write it into aovpnd.toml", TABLE)
-        else:
-            _sort(entry, tables, reader)
+    tables = FORM.read(entries, layer, reader)
     ruled = [each for table in tables if (each := _ruled(table, layer, reader)) is not None]
     return ruled, reader.all
-
-
-def _sort(entry: toml.Value, tables: list[Table], reader: Reader) -> None:
-    """An entry into the table that it belongs to."""
-    name = ".".join(entry.path[1:])
-    if not name and entry.value == [{}]:
-        if len(tables) == MOST:
-            reader.fault(entry.line, f"there are more than {MOST}", "one may name many addresses and ports", TABLE)
-        tables.append(Table(TABLE, entry.line))
-    elif not name or not tables:
-        reader.fault(entry.line, "is a list of tables", "write [[filter]] on a line of its own", TABLE)
-    elif len(entry.path) != 2 or name not in _KEYS:  # noqa: PLR2004 - the table and its key
-        close = difflib.get_close_matches(name, _KEYS, 1)
-        hint = f"did you mean {close[0]}?" if close else f"there are: {', '.join(_KEYS)}"
-        reader.fault(entry.line, f"{quoted(name)} is no key of [[filter]]", hint)
-    else:
-        tables[-1].values[name] = entry
 
 
 def _ruled(table: Table, layer: Layer, reader: Reader) -> Ruled | None:

@@ -12,8 +12,8 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Final, assert_never
 
-from aovpnd import names
-from aovpnd.config import files, filters, settings, toml, tunnels
+from aovpnd import names, passwd
+from aovpnd.config import files, filters, settings, toml, tunnels, users
 from aovpnd.config.filters import Filters, Ruled
 from aovpnd.config.findings import WEAK, Finding, finding_of, printable_path
 from aovpnd.config.settings import Layer, Setting, Settings
@@ -73,6 +73,7 @@ class _Collected:
 
     settings: list[Setting] = field(default_factory=list)
     filters: list[Ruled] = field(default_factory=list)
+    people: list[users.Ruled] = field(default_factory=list)
     findings: list[Finding] = field(default_factory=list)
     unread: bool = False
 
@@ -93,6 +94,7 @@ def reload(previous: Config | None, config_dir: Path, state_dir: Path, vendor_di
     read_tunnels = _read_tunnels(where, effective.weak)
     kept = _kept_tunnels(read_tunnels, previous, effective.weak)
     held, strays = _filters_in_force(collected, read_tunnels, kept, previous)
+    people = users.kept(previous) if collected.unread else users.merge(collected.people)
     problems = [finding.problem() for finding in (*collected.findings, *strays, *read_tunnels.findings)]
     problems += told
     problems += (_kept(f"tunnel {spec.name}: the last good version of {spec.source} is in force") for spec in kept)
@@ -113,8 +115,9 @@ def reload(previous: Config | None, config_dir: Path, state_dir: Path, vendor_di
         openers=effective.openers,
         endpoint=effective.endpoint,
         filters=held.by_tunnel,
-        origins=(*effective.origins, *held.origins),
-        locked=effective.locked | held.locked,
+        users=people.users,
+        origins=(*effective.origins, *held.origins, *people.origins),
+        locked=effective.locked | held.locked | people.locked,
         broken=(read_tunnels.broken - {spec.name for spec in kept}) | shut,
         problems=tuple(problems),
     )
@@ -135,6 +138,7 @@ def check(paths: Sequence[Path], config_dir: Path, state_dir: Path, vendor_dir: 
     findings += read_tunnels.findings
     if read_tunnels.readable:
         findings += filters.strays(collected.filters, _names(read_tunnels))
+        findings += users.strays(collected.people, _names(read_tunnels))
     if found is not None and read_tunnels.readable:
         known = _names(read_tunnels)
         hint = f"there are: {', '.join(sorted(known)) or 'none'}"
@@ -200,12 +204,15 @@ def _read_settings_file(path: Path, layer: Layer, collected: _Collected) -> None
         collected.findings.append(finding_of(error))
         collected.unread |= may_filter and (text is None or filters.may_hold(text))
         return
-    others = tuple(entry for entry in entries if not filters.is_filter(entry))
+    others = tuple(entry for entry in entries if not (filters.FORM.is_of(entry) or users.FORM.is_of(entry)))
     found, wrong = settings.read(others, shown, layer)
     ruled, amiss = filters.read(entries, shown, layer)
+    people, strange = users.read(entries, shown, layer, passwd.users())
     collected.settings += found
     collected.filters += ruled
-    collected.findings += (*wrong, *amiss)
+    collected.people += people
+    collected.findings += (*wrong, *amiss, *strange)
+    amiss += [finding for finding in strange if finding.severity is Severity.ERROR]
     collected.unread |= may_filter and (bool(amiss) or (bool(wrong) and any(map(filters.may_be_meant, others))))
 
 
@@ -226,12 +233,17 @@ def _settings_in_force(found: Settings | None, previous: Config | None) -> tuple
             openers=previous.openers,
             endpoint=previous.endpoint,
             weak=_weak_of(previous),
-            origins=tuple(origin for origin in previous.origins if not filters.is_key(origin.key)),
-            locked=frozenset(key for key in previous.locked if not filters.is_key(key)),
+            origins=tuple(origin for origin in previous.origins if _is_plain(origin.key)),
+            locked=frozenset(filter(_is_plain, previous.locked)),
         )
         return kept, [_kept("settings: the last good ones are in force")]
     text = "settings: temporary access and the local network stay closed until the files can be read"
     return _TIGHTEST, [Problem(names.CONFIG_CLOSED, Severity.WARNING, text, "aovpnctl check says what to do")]
+
+
+def _is_plain(key: str) -> bool:
+    """Whether a key is a setting, and no list's."""
+    return not (filters.is_key(key) or users.is_key(key))
 
 
 def _kept(text: str) -> Problem:

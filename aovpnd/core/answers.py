@@ -11,8 +11,9 @@ from aovpnd.core.explain import Explanation, Fate, explain, route_text
 from aovpnd.core.picture import Picture
 from aovpnd.core.sentences import SPECIFICATION, tell, words
 from aovpnd.destinations import Routed
-from aovpnd.model import LinkWish, Origin, Routing, Snapshot
+from aovpnd.model import LinkWish, Origin, Snapshot
 from aovpnd.orders import Answer, Question
+from aovpnd.routes import Routing
 from aovpnd.ruleset import Ruleset
 
 Document = dict[str, object]

@@ -10,7 +10,7 @@ from collections.abc import Iterator
 from dataclasses import replace
 
 from aovpnd.clock import Clock
-from aovpnd.core import endpoints, health, lookups, mtu
+from aovpnd.core import endpoints, health, lookups, mtu, using
 from aovpnd.core.endpoints import Reach
 from aovpnd.core.view import Beside, View, choose, why_alone
 from aovpnd.gateways import Companion, Role
@@ -134,7 +134,7 @@ def moments(intent: Intent, now: View, clock: Clock) -> Iterator[float]:
 # -- what is wrong -----------------------------------------------------------------------------------------------------
 def problems(config: Config, intent: Intent, snapshot: Snapshot, now: View) -> Iterator[Problem]:
     """Those that cannot stand, and those whose gateway does not answer."""
-    yield from _alone(config, intent, now)
+    yield from _alone(config, intent, snapshot, now)
     for each in now.companions:
         known, said = known_of(intent, each.spec.name), each.state.said if each.state is not None else None
         if is_connected(intent, each, snapshot.now) or not now.uplinks:
@@ -157,9 +157,10 @@ def _refused(each: Beside) -> str:
     return ", ".join(str(i.ip) for i in given.addresses if i.ip not in have) if given is not None else ""
 
 
-def _alone(config: Config, intent: Intent, now: View) -> Iterator[Problem]:
+def _alone(config: Config, intent: Intent, snapshot: Snapshot, now: View) -> Iterator[Problem]:
     carrier, standing = choose(config, intent), {each.spec.name for each in now.companions}
-    for name in config.companions:
+    alone = using.private(config, snapshot.people)
+    for name in (*config.companions, *alone):
         spec = config.tunnel(name)
         if name in standing or (carrier is not None and name == carrier.name):
             continue
@@ -167,9 +168,10 @@ def _alone(config: Config, intent: Intent, now: View) -> Iterator[Problem]:
             continue  # its file's own problem says so
         if spec is None:
             text, hint = f"there is no tunnel called {name}", "put its file into the tunnels directory"
-            yield Problem("tunnel-unknown", Severity.WARNING, text, f"{hint}, or take it out of [tunnel] companions")
+            where = "[[user]]" if name in alone else "[tunnel] companions"
+            yield Problem("tunnel-unknown", Severity.WARNING, text, f"{hint}, or take it out of {where}")
             continue
-        why = why_alone(spec, now.specs)
+        why = why_alone(spec, now.specs, private=name in alone)
         if why is not None:
             text = f"{name} cannot stand beside another tunnel: {why}"
             yield Problem("companion-unfit", Severity.WARNING, text, "its file has to name networks of its own")

@@ -25,16 +25,19 @@ EVERYTHING: Final = "~."
 
 def dns(snapshot: Snapshot, now: View) -> Dns | None:
     """Whom to ask, or None: nothing of ours."""
-    if now.spec is None or now.state is None or not now.state.link.up or now.grant is not None or now.sealed:
+    spec, state, filters = now.spec, now.state, now.filters
+    if spec is None and len(own := [each for each in now.companions if each.private]) == 1:
+        spec, state, filters = own[0].spec, own[0].state, own[0].filters  # there is no other for anybody
+    if spec is None or state is None or not state.link.up or now.grant is not None or now.sealed:
         return None
-    servers = _asked(now.spec, now.filters, ipv6=snapshot.ipv6)
+    servers = asked(spec, filters, ipv6=snapshot.ipv6)
     if not servers:
         return None
-    search, routes = _domains(now.spec)
-    everything = EVERYTHING in map(str.lower, now.spec.search) or carries_everything(now.spec)
+    search, routes = _domains(spec)
+    everything = EVERYTHING in map(str.lower, spec.search) or carries_everything(spec)
     scope = Scope.DOMAINS if (search or routes) and not everything else Scope.ALL
-    link = now.state.link
-    return Dns(link.index, link.name, servers, search, routes, scope, tuple(_beside(snapshot, now)))
+    beside = tuple(each for each in _beside(snapshot, now) if each.link != state.link.index)
+    return Dns(state.link.index, state.link.name, servers, search, routes, scope, beside)
 
 
 def _domains(spec: TunnelSpec) -> tuple[tuple[str, ...], tuple[str, ...]]:
@@ -48,7 +51,7 @@ def _domains(spec: TunnelSpec) -> tuple[tuple[str, ...], tuple[str, ...]]:
 def _beside(snapshot: Snapshot, now: View) -> Iterator[Dns]:
     """The servers of the tunnels beside this one, each for its own domains, where somebody can tell them apart."""
     for each in now.companions if Mechanism.RESOLVED in snapshot.dns.by else ():
-        servers, (search, routes) = _asked(each.spec, each.filters, ipv6=snapshot.ipv6), _domains(each.spec)
+        servers, (search, routes) = asked(each.spec, each.filters, ipv6=snapshot.ipv6), _domains(each.spec)
         if each.state is not None and each.state.link.up and servers and (search or routes):
             yield Dns(each.state.link.index, each.state.link.name, servers, search, routes, Scope.DOMAINS)
 
@@ -59,7 +62,7 @@ def servers_of(spec: TunnelSpec, *, ipv6: bool) -> tuple[Address, ...]:
     return tuple(dict.fromkeys(s for s in usable if s.is_loopback or spec.carries(s)))[:MOST]
 
 
-def _asked(spec: TunnelSpec, filters: tuple[Filter, ...], *, ipv6: bool) -> tuple[Address, ...]:
+def asked(spec: TunnelSpec, filters: tuple[Filter, ...], *, ipv6: bool) -> tuple[Address, ...]:
     """Those of them to which the tunnel's filters let questions out."""
     servers = servers_of(spec, ipv6=ipv6)
     return tuple(s for s in servers if s.is_loopback or lets_out(filters, s, L4.UDP, DNS_PORT))
@@ -91,7 +94,7 @@ def problems_beside(snapshot: Snapshot, now: View) -> Iterator[Problem]:
 def _filtered(snapshot: Snapshot, spec: TunnelSpec | None, filters: tuple[Filter, ...]) -> list[Problem]:
     """Servers that would answer, if the tunnel's filters let anybody ask them."""
     servers = servers_of(spec, ipv6=snapshot.ipv6) if spec is not None else ()
-    if spec is None or not servers or _asked(spec, filters, ipv6=snapshot.ipv6):
+    if spec is None or not servers or asked(spec, filters, ipv6=snapshot.ipv6):
         return []
     whom = ", ".join(map(str, servers[:3]))
     text = f"the filters of {spec.name} let nobody ask its DNS servers ({whom}), so names are not found"

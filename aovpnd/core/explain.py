@@ -31,8 +31,9 @@ from aovpnd.core.way import Turn, Way, corrected, way
 from aovpnd.destinations import Destination, Routed
 from aovpnd.guard import rules as guard
 from aovpnd.links import ARPHRD_ETHER, Link
-from aovpnd.model import Copies, Desired, GuardState, Route, Snapshot
+from aovpnd.model import Copies, Desired, GuardState, Snapshot
 from aovpnd.render import render_rule
+from aovpnd.routes import Route
 from aovpnd.ruleset import L4, Device, Framing, Hook, Protocol, Ruleset, Verdict
 from aovpnd.trace import Packet, Step, trace
 

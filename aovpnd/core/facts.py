@@ -4,7 +4,7 @@
 from collections.abc import Iterator
 
 from aovpnd import names
-from aovpnd.core import mtu, uplinks
+from aovpnd.core import dns, mtu, uplinks, using
 from aovpnd.core.beside import permits_beside
 from aovpnd.core.permits import (
     Asks,
@@ -24,6 +24,7 @@ from aovpnd.ipsec import TunnelSpec
 from aovpnd.model import Config, Intent, Snapshot, TunnelState
 from aovpnd.ruleset import Address, Device
 from aovpnd.tunnel import Endpoint
+from aovpnd.users import Use
 
 
 def facts(config: Config, intent: Intent, snapshot: Snapshot, now: View) -> Facts:
@@ -34,12 +35,16 @@ def facts(config: Config, intent: Intent, snapshot: Snapshot, now: View) -> Fact
     if now.spec is not None and now.state is not None:
         narrow = mtu.fit(now.spec, intent, snapshot, now.state, now.path).narrow
         others = tuple(address for theirs in of_companions.values() for address in theirs)
-        tunnel = Tunnel(_device(now.state), narrow, now.filters, others)
+        tunnel = Tunnel(_device(now.state), narrow, now.filters, others, using.by_everybody(config, now.spec.name))
     companions: list[OfTunnel] = []
     for each in now.companions:
         others = (*own, *(a for name, theirs in of_companions.items() if name != each.spec.name for a in theirs))
         narrow = mtu.fit(each.spec, intent, snapshot, each.state, each.path).narrow
-        companions += _companion(each, narrow, of_companions[each.spec.name], others)
+        who = using.by_everybody(config, each.spec.name)
+        if each.private:
+            servers = dns.asked(each.spec, each.filters, ipv6=snapshot.ipv6)
+            who = using.by_owners(config, each.spec.name, servers)
+        companions += _companion(each, narrow, of_companions[each.spec.name], others, who)
     return Facts(
         endpoints=tuple(dict.fromkeys(_endpoints(now))),
         addresses=own,
@@ -55,12 +60,12 @@ def facts(config: Config, intent: Intent, snapshot: Snapshot, now: View) -> Fact
 
 
 def _companion(
-    each: Beside, narrow: int | None, own: tuple[Address, ...], others: tuple[Address, ...]
+    each: Beside, narrow: int | None, own: tuple[Address, ...], others: tuple[Address, ...], who: Use
 ) -> Iterator[OfTunnel]:
     """What a companion may: the same as the tunnel that carries."""
     yield from map(Handshake, dict.fromkeys(each.spec.endpoints))
     if each.state is not None:
-        yield Tunnel(_device(each.state), narrow, each.filters, others)
+        yield Tunnel(_device(each.state), narrow, each.filters, others, who)
         yield from _transformed(each.spec, each.state)
     if own:
         yield TunnelAddresses(own)

@@ -15,7 +15,7 @@ from ipaddress import ip_network
 from typing import Final, assert_never
 
 from aovpnd import names
-from aovpnd.core import filtering
+from aovpnd.core import filtering, using
 from aovpnd.core.permits import (
     DISCOVERY,
     Asks,
@@ -197,6 +197,7 @@ def _by_the_tunnel(permit: Tunnel) -> Iterable[Rule]:
     yield from _not_by_the_tunnel(permit.device)
     for family in _by_family(tuple(map(ip_network, permit.others))):
         yield Rule(replace(by_tunnel, saddr=family), Verdict.DROP, "another tunnel's address leaves by that one")
+    yield from using.leaving(permit.device, permit.use)
     yield from _clamped(by_tunnel, permit.narrow)
     if permit.filters:
         yield from filtering.leaving(permit.device, permit.filters)
@@ -350,7 +351,8 @@ def _from_endpoint(addr: Address, port: int) -> Match:
 # -- what is forwarded -------------------------------------------------------------------------------------------------
 def _forwarded(permits: tuple[Permit, ...]) -> Iterable[Rule]:
     guests = [permit.device for permit in permits if isinstance(permit, HostOnly)]
-    tunnels = [permit for permit in permits if isinstance(permit, Tunnel)]
+    # What is forwarded is no user's: a tunnel that is somebody's alone is not for guests.
+    tunnels = [permit for permit in permits if isinstance(permit, Tunnel) and not permit.use.owners]
     for guest in guests:
         for tunnel in tunnels:
             there, back = Match(iif=guest, oif=tunnel.device), Match(iif=tunnel.device, oif=guest)

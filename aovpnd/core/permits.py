@@ -15,6 +15,7 @@ from aovpnd.filters import Filter
 from aovpnd.model import Phase
 from aovpnd.ruleset import Address, Device, Network
 from aovpnd.tunnel import Endpoint
+from aovpnd.users import EVERYBODY, Use
 
 
 @dataclass(frozen=True, slots=True)
@@ -86,13 +87,14 @@ class Tunnel:
     """Everything by the verified tunnel; where it has ``filters``, what they name, and answers to it.
 
     ``narrow``: bytes of the largest packet that passes in one piece, where the link itself cannot be told so little.
-    ``others``: addresses of other tunnels, which this one neither shows nor is asked for.
+    ``others``: addresses of other tunnels, which this one neither shows nor is asked for. ``use``: whose programs may.
     """
 
     device: Device
     narrow: int | None = None
     filters: tuple[Filter, ...] = ()
     others: tuple[Address, ...] = ()
+    use: Use = EVERYBODY
 
 
 @dataclass(frozen=True, slots=True)

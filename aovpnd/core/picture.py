@@ -7,8 +7,9 @@ from aovpnd.core.decide import permitted
 from aovpnd.core.permits import Permit
 from aovpnd.core.view import Beside, View, view
 from aovpnd.ipsec import TunnelSpec
-from aovpnd.model import Config, Desired, Intent, Route, Snapshot
+from aovpnd.model import Config, Desired, Intent, Snapshot
 from aovpnd.orders import Action
+from aovpnd.routes import Route
 
 
 @dataclass(frozen=True, slots=True)

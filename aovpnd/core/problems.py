@@ -33,7 +33,7 @@ def problems(config: Config, intent: Intent, snapshot: Snapshot, now: View) -> t
     return (
         *config.problems,
         *confirming.problems(intent),
-        *_choice(config, intent, spec),
+        *_choice(config, intent, now),
         *_tunnel(intent, snapshot, now),
         *ike.problems(snapshot, now),
         *sleep.problems(intent, snapshot, now),
@@ -57,11 +57,11 @@ def problems(config: Config, intent: Intent, snapshot: Snapshot, now: View) -> t
     )
 
 
-def _choice(config: Config, intent: Intent, spec: TunnelSpec | None) -> list[Problem]:
+def _choice(config: Config, intent: Intent, now: View) -> list[Problem]:
     if intent.wish is Wish.DISCONNECT:
         return []
-    if spec is not None:
-        return _missing(config, intent, spec)
+    if now.spec is not None:
+        return _missing(config, intent, now.spec)
     if not config.tunnels:
         hint = (
             "put a wg-quick file into the tunnels directory and run: aovpnctl connect; until then: aovpnctl allow-temp"
@@ -77,6 +77,8 @@ def _choice(config: Config, intent: Intent, spec: TunnelSpec | None) -> list[Pro
     if wanted:
         text = f"there is no tunnel called {' or '.join(map(str, wanted))}"
         return [Problem("tunnel-unknown", Severity.ERROR, text, f"there are: {known}")]
+    if any(user.only is not None for user in config.users):
+        return []  # whoever has a tunnel to himself needs no other, and nobody else may have one
     text = "there are several tunnels and none is preferred"
     if config.broken:
         text = f"the file of {', '.join(sorted(config.broken))} cannot be used, so which tunnel is meant is not clear"

@@ -1,14 +1,16 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""Our route table and rules, whole: what stays here, what may go beside the tunnel, the tunnel, nothing behind."""
+"""Our route tables and rules, whole: what stays here, what may go beside the tunnel, the tunnel, nothing behind."""
 
 from collections.abc import Iterator
 from ipaddress import ip_network
 
 from aovpnd import names
-from aovpnd.core import uplinks
+from aovpnd.core import uplinks, using
 from aovpnd.core.beside import excluded, lans, lies_in, overlap
-from aovpnd.core.view import View, carries_everything, written
-from aovpnd.model import Config, Route, Routing, Snapshot
+from aovpnd.core.view import Beside, View, carries_everything, written
+from aovpnd.ipsec import TunnelSpec
+from aovpnd.model import Config, Snapshot, TunnelState
+from aovpnd.routes import Lane, Route, Routing
 from aovpnd.ruleset import Network
 
 IPV4, IPV6 = 4, 6
@@ -18,31 +20,54 @@ def routing(config: Config, snapshot: Snapshot, now: View) -> Routing:
     """Our table: what stays on this host, the open LAN, excluded networks, the tunnel, and ``unreachable`` behind it.
 
     Only a grant takes both ends away, ours and the rule's behind it, so that look-ups fall through to main. The
-    tunnel's prefixes stand only once the tunnel is up.
+    tunnel's prefixes stand only once the tunnel is up. Who has a tunnel to himself has such a table of his own.
     """
     families = (IPV4, IPV6) if snapshot.ipv6 else (IPV4,)
+    near = _near(config, snapshot, now)
+    routes = near | set(_companions(config, now)) | set(_through(now, now.spec, now.state))
+    # Not for IPv4: a rule that ends look-ups would make the kernel refuse every default route ("invalid gateway").
+    shut = tuple(family for family in families if family == IPV6 and now.grant is None)
+    lanes = tuple(lane for each in now.companions if each.private for lane in _lanes(config, now, each, near, families))
+    return Routing(families, _sorted(routes, families), names.SYSCTLS, shut, lanes)
+
+
+def _sorted(routes: set[Route], families: tuple[int, ...]) -> tuple[Route, ...]:
+    return tuple(sorted((r for r in routes if r.dst.version in families), key=lambda route: route.order))
+
+
+def _near(config: Config, snapshot: Snapshot, now: View) -> set[Route]:
+    """What goes beside every tunnel."""
     near = {
         (prefix, link.index) for link in uplinks.host_only(snapshot) for prefix in uplinks.on_link(snapshot, link.index)
     }
     near |= {(prefix, uplink.link.index) for uplink, prefixes in lans(config, now) for prefix in prefixes}
     # A metric per link: two bridges may have the same prefix (fe80::/64 always), and equal routes would become one
     # multipath route.
-    routes = {
-        Route(prefix, link, metric=names.TUNNEL_METRIC + link) for prefix, link in near if prefix.version in families
-    }
-    routes |= {route for route in _excluded(config, snapshot, now) if route.dst.version in families}
-    routes |= {route for route in _companions(config, now) if route.dst.version in families}
-    if now.grant is None:
-        routes |= {Route(_default(family), None, metric=names.CLOSED_METRIC) for family in families}
-        if now.state is not None and now.state.link.up and now.spec is not None and not now.sealed:
-            routes |= {
-                Route(prefix, now.state.link.index, metric=names.TUNNEL_METRIC)
-                for prefix in now.spec.prefixes
-                if prefix.version in families
-            }
-    # Not for IPv4: a rule that ends look-ups would make the kernel refuse every default route ("invalid gateway").
-    shut = tuple(family for family in families if family == IPV6 and now.grant is None)
-    return Routing(families, tuple(sorted(routes, key=lambda route: route.order)), names.SYSCTLS, shut)
+    routes = {Route(prefix, link, metric=names.TUNNEL_METRIC + link) for prefix, link in near}
+    return routes | set(_excluded(config, snapshot, now))
+
+
+def _through(now: View, spec: TunnelSpec | None, state: TunnelState | None) -> Iterator[Route]:
+    """The tunnel, and nothing behind it; in a window neither."""
+    if now.grant is not None:
+        return
+    yield from (Route(_default(family), None, metric=names.CLOSED_METRIC) for family in (IPV4, IPV6))
+    if state is not None and state.link.up and spec is not None and not now.sealed:
+        yield from (Route(prefix, state.link.index, metric=names.TUNNEL_METRIC) for prefix in spec.prefixes)
+
+
+def _lanes(config: Config, now: View, each: Beside, near: set[Route], families: tuple[int, ...]) -> Iterator[Lane]:
+    """What somebody's own tunnel leads to, as if it carried; in a window there is nothing to be led past."""
+    tunnels = sorted({user.only for user in config.users if user.only is not None})
+    place = tunnels.index(each.spec.name)
+    if now.grant is not None or place >= len(names.LANE_TABLES):
+        return
+    users = tuple(user.uid for user in using.owners(config, each.spec.name))
+    routes = near | set(_through(now, each.spec, each.state))
+    for family in families:
+        own = sorted((i.ip for i in each.spec.addresses if i.version == family), key=int)
+        table = names.LANE_TABLES[place]
+        yield Lane(family, table, users, each.link_name, tuple(own), _sorted(routes, (family,)))
 
 
 def _companions(config: Config, now: View) -> Iterator[Route]:

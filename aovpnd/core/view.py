@@ -7,7 +7,7 @@ from typing import Final
 
 from aovpnd import names
 from aovpnd.confirmation import Logins
-from aovpnd.core import endpoints, health, lookups
+from aovpnd.core import endpoints, health, lookups, using
 from aovpnd.core.endpoints import Reach
 from aovpnd.core.uplinks import IPV4, carrying, uplinks
 from aovpnd.core.way import best
@@ -81,6 +81,8 @@ class Beside:
     path: Path | None
     reach: Reach
     filters: tuple[Filter, ...] = ()
+    private: bool = False
+    """Some users have it to themselves."""
 
 
 def view(config: Config, intent: Intent, snapshot: Snapshot) -> View:
@@ -267,11 +269,13 @@ def _standing(
     """
     standing: list[TunnelSpec] = []
     trial = intent.gateways.trial.tunnel if intent.gateways.trial is not None else None
-    for bare in written(config, config.companions):
+    alone = using.private(config, snapshot.people)
+    for bare in written(config, (*config.companions, *alone)):
         spec = concrete(bare, intent, snapshot, endpoints.reach(bare, intent.hosts, snapshot, found))
         others = (*((carrier,) if carrier is not None else ()), *standing)
         busy = {trial, *(other.name for other in others)}
-        if intent.block is Block.ON and spec.name not in busy and why_alone(bare, others) is None:
+        fits = why_alone(bare, others, private=spec.name in alone) is None
+        if intent.block is Block.ON and spec.name not in busy and fits:
             taken = {interface.ip for other in others for interface in other.addresses}
             free = tuple(interface for interface in spec.addresses if interface.ip not in taken)
             standing.append(replace(spec, addresses=free))
@@ -283,9 +287,11 @@ def concrete(spec: TunnelSpec, intent: Intent, snapshot: Snapshot, reach: Reach)
     return given(endpoints.concrete(spec, intent.hosts, reach), snapshot)
 
 
-def why_alone(spec: TunnelSpec, others: Iterable[TunnelSpec]) -> str | None:
-    """Why a tunnel cannot stand beside others, in words; None: it can. Nobody would know whose a packet is."""
-    if carries_everything(spec):
+def why_alone(spec: TunnelSpec, others: Iterable[TunnelSpec], *, private: bool = False) -> str | None:
+    """Why a tunnel cannot stand beside others, in words; None: it can. Nobody would know whose a packet is, unless it
+    is that of users who have it to themselves.
+    """
+    if carries_everything(spec) and not private:
         return "it carries everything"
     taken = {interface.ip: other.name for other in others for interface in other.addresses}
     shared = next((interface.ip for interface in spec.addresses if interface.ip in taken), None)
@@ -311,7 +317,8 @@ def _companions(
         link_name = state.link.name if state is not None else free_link_name(snapshot, taken)
         taken.add(link_name)
         path, reach = path_of(spec, state, snapshot, found), endpoints.reach(spec, intent.hosts, snapshot, found)
-        companions.append(Beside(spec, link_name, state, path, reach, config.filters_of(spec.name)))
+        private = spec.name not in config.companions
+        companions.append(Beside(spec, link_name, state, path, reach, config.filters_of(spec.name), private))
     return tuple(companions)
 
 

@@ -14,7 +14,8 @@ from typing import Final
 
 from aovpnd.destinations import Destination, Routed
 from aovpnd.links import Link
-from aovpnd.model import LinkAddress, Route, Snapshot
+from aovpnd.model import Snapshot
+from aovpnd.routes import LinkAddress, Route
 from aovpnd.ruleset import Address
 
 IPV4: Final = 4

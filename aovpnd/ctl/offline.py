@@ -48,6 +48,8 @@ RULES = (
 """Priority and action of our rules, per family; see `adapters.netlink`."""
 MOST_COPIES = 8
 """How often one rule is looked for: somebody may have doubled it."""
+MOST_LANE_RULES = 1024
+"""The same of rules that lead to one table: a user has one each, a link and an address as well."""
 
 NOT_THERE = "was not there"
 ABSENT = ("No such file or directory", "does not exist", "Address family not supported")
@@ -98,7 +100,11 @@ def _steps(arguments: Arguments) -> list[Step]:
     steps += [(f"table {family} {table}", remove_table, (family, table)) for family, table in TABLES]
     for version in ("4", "6"):
         steps += [(f"IPv{version} rule {rule[0]}", remove_rule, (version, *rule)) for rule in RULES]
-        steps.append((f"IPv{version} routes of table {names.ROUTE_TABLE}", remove_routes, (version,)))
+        steps += [(f"IPv{version} rules to table {table}", remove_lane, (version, table)) for table in _lanes(version)]
+        steps += [
+            (f"IPv{version} routes of table {table}", remove_routes, (version, table))
+            for table in (str(names.ROUTE_TABLE), *_lanes(version))
+        ]
     kept = os.path.join(arguments.state_dir, names.RESOLV_CONF_SAVED)
     return [
         *steps,
@@ -106,6 +112,13 @@ def _steps(arguments: Arguments) -> list[Step]:
         *((f"record {record} in resolvconf", remove_record, (record,)) for record in _records()),
         (names.RESOLV_CONF, give_back, (names.RESOLV_CONF, kept)),
     ]
+
+
+def _lanes(version: str) -> list[str]:
+    """The tables of users' own to which rules lead."""
+    shown = _call(IP, f"-{version}", "rule", "show", "pref", str(names.LANE_PRIORITY)).stdout
+    found = {int(word) for word in re.findall(r" lookup (\d{1,9})\b", shown)}
+    return [str(table) for table in names.LANE_TABLES if table in found]
 
 
 def _links() -> list[str]:
@@ -187,12 +200,23 @@ def remove_rule(version: str, priority: int, action: tuple[str, ...]) -> str:
     return result
 
 
-def remove_routes(version: str) -> str:
-    """Empty our route table."""
-    shown = _call(IP, f"-{version}", "route", "show", "table", str(names.ROUTE_TABLE))
+def remove_lane(version: str, table: str) -> str:
+    """Delete the rules that lead to a table that some users have to themselves."""
+    command = (IP, f"-{version}", "rule", "delete", "pref", str(names.LANE_PRIORITY), "lookup", table)
+    result = NOT_THERE
+    for _ in range(MOST_LANE_RULES):
+        if (again := _removed(_call(*command))) == NOT_THERE:
+            break
+        result = again
+    return result
+
+
+def remove_routes(version: str, table: str) -> str:
+    """Empty a route table of ours."""
+    shown = _call(IP, f"-{version}", "route", "show", "table", table)
     if not shown.stdout.strip():
         return NOT_THERE
-    return _removed(_call(IP, f"-{version}", "route", "flush", "table", str(names.ROUTE_TABLE)))
+    return _removed(_call(IP, f"-{version}", "route", "flush", "table", table))
 
 
 def revert_link(link: str) -> str:

@@ -45,7 +45,7 @@ def forewarn_block(runtime_dir: str) -> None:
 
 
 def _forewarn(*, first: bool) -> None:
-    if first and logins() is Logins.REMOTE:
+    if first and logins()[0] is Logins.REMOTE:
         complain(WARNING)
         sys.stderr.flush()
         time.sleep(TOLD_S)

@@ -101,7 +101,8 @@ def _companion(tunnel: dict[str, Any]) -> list[str]:
     where = f", {plain(tunnel['endpoint'])}" if tunnel["endpoint"] else ""
     since = tunnel["_since_boot"]
     state = plain(tunnel["state"]) if since is None else f"connected for {_span_since(since)}"
-    return [f"Beside it: {plain(tunnel['name'])}{where}, {state}"]
+    whose = f", for {plain(', '.join(tunnel['users']))} alone" if tunnel["users"] else ""
+    return [f"Beside it: {plain(tunnel['name'])}{where}, {state}{whose}"]
 
 
 def _span_since(boot: float) -> str:

@@ -184,7 +184,7 @@ def test_first_block_from_afar(laptop: Booted) -> None:
     for somebody's word, the command says so before, and an administrator gives it.
     """
     system = laptop.system
-    seen = ("python3", "-I", "-c", "from aovpnd.logins import logins; print(logins().value)")
+    seen = ("python3", "-I", "-c", "from aovpnd.logins import logins; print(logins()[0].value)")
     system.check("aovpnctl", "unblock")
     system.check("systemctl", "stop", names.UNIT)
     system.path(f"{names.STATE_DIR}/{names.CONFIRMATION_FILE}").unlink()

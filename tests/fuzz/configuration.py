@@ -6,7 +6,7 @@ from contextlib import AbstractContextManager
 from typing import Final
 from unittest.mock import patch
 
-from aovpnd.config import filters, load, settings, toml, tunnels
+from aovpnd.config import filters, load, settings, toml, tunnels, users
 from aovpnd.config.findings import Finding
 from aovpnd.config.settings import Layer
 from aovpnd.core.view import order
@@ -167,18 +167,22 @@ def _settings(text: str) -> str:
     except ConfigError as error:
         judge.quotes_no_run(str(error), text)
         return judge.error(error)
-    read, found = settings.read([entry for entry in entries if not filters.is_filter(entry)], "aovpnd.toml", layer)
+    lists = (filters.FORM, users.FORM)
+    others = [entry for entry in entries if not any(form.is_of(entry) for form in lists)]
+    read, found = settings.read(others, "aovpnd.toml", layer)
     ruled, amiss = filters.read(entries, "aovpnd.toml", layer)
-    outcome = findings([*found, *amiss][:21], text)
+    people, strange = users.read(entries, "aovpnd.toml", layer, {"alice": 1000, "aovpnd-wg-go": 990})
+    outcome = findings([*found, *amiss, *strange][:21], text)
     if outcome.startswith("refused"):
         return outcome
     merged, contradictions = settings.merge(read)
     findings(contradictions, text)
     _within_limits(merged)
-    for origin in (*merged.origins, *filters.merge(ruled).origins):
+    for origin in (*merged.origins, *filters.merge(ruled).origins, *users.merge(people).origins):
         judge.told(f"{origin.file}: {origin.key} = {origin.value}", longest=2000)
     named = (" ".join((one.filter.direction, *one.filter.protocols)) for one in ruled)
-    return judge.outcome("ok", " ".join([*sorted(setting.key for setting in read), *named]))
+    kept = (str(one.user) for one in people)
+    return judge.outcome("ok", " ".join([*sorted(setting.key for setting in read), *named, *kept]))
 
 
 _POLICY: Final = '[temporary_access]\nenabled = false\n[lan]\nallow = false\n[tunnel]\nprefer = "work"\n'
@@ -191,6 +195,14 @@ ports = [443, "8000-8100"]
 [[filter]]
 tunnel = "home"
 protocol = "icmpv6"
+"""
+_USER: Final = """[[user]]
+name = ["alice", 1001]
+only = "work"
+when = "logged-in"
+[[user]]
+name = "bob"
+never = ["work", "home"]
 """
 _CHOICE: Final = '[tunnel]\nprefer = "home"\n'
 _GENEROUS: Final = "[lan]\nallow = true\n[temporary_access]\nenabled = true\nmax = 3600\n"
@@ -266,7 +278,7 @@ TARGETS: Final = (
         _name,
         Mutator(surrogates=True),
     ),
-    Target("settings", "aovpnd.toml", (SETTINGS, DOTTED, STRANGE, _FILTER), _settings, Mutator(TOML)),
+    Target("settings", "aovpnd.toml", (SETTINGS, DOTTED, STRANGE, _FILTER, _USER), _settings, Mutator(TOML)),
     Target(
         "configuration",
         "policy.d, the user's choice and a tunnel, as files",
@@ -274,7 +286,7 @@ TARGETS: Final = (
             (_POLICY, _CHOICE, SMALLEST.encode()),
             (SETTINGS, _CHOICE, FULLEST.encode()),
             ("", "", b""),
-            (_POLICY + _FILTER, _CHOICE, SMALLEST.encode()),
+            (_POLICY + _FILTER + _USER, _CHOICE, SMALLEST.encode()),
         ),
         _directory,
         _DIRECTORY,

@@ -21,28 +21,19 @@ from aovpnd.core.picture import Picture
 from aovpnd.core.plan import diff
 from aovpnd.dns import Dns, DnsState
 from aovpnd.links import Link, is_tunnel_shaped
-from aovpnd.model import (
-    Block,
-    Copies,
-    GuardState,
-    Lan,
-    LinkAddress,
-    PeerState,
-    Route,
-    Snapshot,
-    TunnelState,
-    Wish,
-)
+from aovpnd.model import Block, Copies, GuardState, Lan, PeerState, Snapshot, TunnelState, Wish
 from aovpnd.orders import Explain
 from aovpnd.render import render
 from aovpnd.repairs import Failure
+from aovpnd.routes import LinkAddress, Route
 from tests.fuzz import judge
 from tests.fuzz.netlink import judge_nft
 from tests.fuzz.target import Target
 from tests.unit import spec
 from tests.unit.packets import ARRIVING, DEVICES, LEAVING, THROUGH
-from tests.unit.small_companions import few_accompanied
-from tests.unit.small_world import HOME, WORK, few_situations, state_of
+from tests.unit.small_companions import Accompanied, few_accompanied
+from tests.unit.small_users import few_divided
+from tests.unit.small_world import HOME, WORK, Situation, few_situations, state_of
 from tests.unit.spec import Way, World
 from tests.unit.test_no_leak import comes_in, is_forwarded, leaves
 
@@ -299,7 +290,12 @@ def _never_open(world: World, table: Any) -> None:
                 assert spec.allowed(reading, sent, Way.FORWARD, at), f"is forwarded: {sent}"
 
 
-_SEEDS: Final = tuple(s.world() for found in (dict.fromkeys(few_situations()), few_accompanied()) for s in found)
+_SITUATIONS: Final[tuple[Situation | Accompanied, ...]] = (
+    *dict.fromkeys(few_situations()),
+    *few_accompanied(),
+    *few_divided(),
+)
+_SEEDS: Final = tuple(situation.world() for situation in _SITUATIONS)
 TARGETS: Final = (
     Target(
         "snapshot",

@@ -98,7 +98,12 @@ class Pair:
     def look(self) -> None:
         """Begin to note what comes out of either tunnel."""
         for gateway in (self.office, self.management):
-            gateway.host.nft(_FAR)
+            look_at(gateway)
+
+
+def look_at(gateway: Gateway | IkeGateway) -> None:
+    """Begin to note what comes out of a gateway's tunnel."""
+    gateway.host.nft(_FAR)
 
 
 def came_out(gateway: Gateway | IkeGateway, of: str = "to") -> set[str]:

@@ -19,7 +19,7 @@ from aovpnd import names, rtnl
 from aovpnd.adapters.netlink import Netlink
 from aovpnd.errors import NetlinkError
 from aovpnd.links import ARPHRD_NONE, Link
-from aovpnd.model import LinkAddress, Route, Routing
+from aovpnd.routes import LinkAddress, Route, Routing
 from aovpnd.rtnl import Change, Watch
 from tests.lab.process import wait_for
 from tests.netns.space import Space, laptop

@@ -19,7 +19,7 @@ from aovpnd import names
 from aovpnd.adapters.netlink import Netlink
 from aovpnd.adapters.publish import Runtime
 from aovpnd.lock import Lock, holder
-from aovpnd.model import Route, Routing
+from aovpnd.routes import Route, Routing
 from tests.lab.process import wait_for
 from tests.netns.space import Space
 

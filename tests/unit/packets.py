@@ -11,6 +11,7 @@ from aovpnd import names
 from aovpnd.ruleset import L4, Conntrack, Device, Flow, Protocol
 from aovpnd.trace import Packet
 from tests.unit.small_companions import ADDRESS_M4, ADDRESS_M6, ENDPOINT_M, GATEWAY_M
+from tests.unit.small_users import ALICE, BOB, CAROL, SERVER_M
 from tests.unit.small_world import (
     ENDPOINT4,
     ENDPOINT6,
@@ -244,11 +245,25 @@ def _filtered() -> Iterator[Packet]:
             yield packet(to, icmp, icmp_type=8 if icmp is L4.ICMP else 128, ct=state, flow=flow)
 
 
+def _of_users() -> Iterator[Packet]:
+    """What programs of users send, root's among them; all other packets here have no socket."""
+    for owner in (0, ALICE, BOB, CAROL, 1003):
+        yield packet(EVERYBODY4, L4.TCP, 443, owner=owner)
+        yield packet(EVERYBODY6, L4.TCP, 443, owner=owner)
+        yield packet(EVERYBODY4, L4.TCP, 443, owner=owner, saddr=ADDRESS_M4)
+        yield packet("192.168.1.7", L4.TCP, 445, owner=owner)
+        for to in (SERVER_M, "9.9.9.9"):
+            yield packet(to, L4.UDP, 53, owner=owner)
+            yield packet(to, L4.TCP, 853, owner=owner)
+            yield packet(to, L4.UDP, 123, owner=owner)
+
+
 LEAVING: Final = tuple(
     dict.fromkeys(
         (
             *(*_plain(), *_marked(), *_of_ike(), *_names(), *_dhcp(), *_discovery(), *_local(), *_from_the_tunnel()),
             *_filtered(),
+            *_of_users(),
         )
     )
 )

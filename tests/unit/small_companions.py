@@ -5,7 +5,7 @@ import itertools
 from collections.abc import Iterator
 from dataclasses import dataclass, replace
 from ipaddress import ip_address, ip_interface, ip_network
-from typing import Final
+from typing import ClassVar, Final
 
 from aovpnd.confirmation import Logins
 from aovpnd.filters import Direction, Filter
@@ -63,7 +63,9 @@ _OUT: Final = (Filter(Direction.OUT, (ip_network("203.0.113.80"),), (L4.TCP,), (
 _IN: Final = (Filter(Direction.IN, (ip_network("203.0.113.80"),), (L4.TCP,), (22,)),)
 _CARRIED: Final = Made(AOVPN.index, AOVPN.name, AOVPN.kind, MGMT.digest(), frozenset(MGMT.addresses))
 _LEFT: Final = (Left("work", Why.SILENT, NOW - 9, NOW + 30),)
-_WISHES: Final = {
+Intents = dict[str, tuple[Config, Intent]]
+States = dict[str, tuple[TunnelState, ...]]
+_WISHES: Final[Intents] = {
     "one": (_ONE, Intent()),
     "one, disconnected": (_ONE, Intent(wish=Wish.DISCONNECT)),
     "one, and nothing chosen": (replace(_ONE, prefer=()), Intent()),
@@ -105,14 +107,14 @@ _WISHES: Final = {
 WISHES: Final = tuple(_WISHES)
 
 
-def _given(state: TunnelState, given: Given = GIVEN_M) -> TunnelState:
+def given_to(state: TunnelState, given: Given = GIVEN_M) -> TunnelState:
     """A link of the companion of IKE, with what its gateway gives."""
     return replace(state, given=given, addresses=given.addresses)
 
 
-_REFUSED: Final = _given(state_of(IKE_MGMT, SECOND), GIVEN_ANOTHERS)
+_REFUSED: Final = given_to(state_of(IKE_MGMT, SECOND), GIVEN_ANOTHERS)
 _BOTH: Final = (state_of(WORK), state_of(MGMT, SECOND))
-_LINKS: Final[dict[str, tuple[TunnelState, ...]]] = {
+_LINKS: Final[States] = {
     "none": (),
     "the chosen one's": (state_of(WORK),),
     "the companion's": (state_of(MGMT, SECOND),),
@@ -124,10 +126,10 @@ _LINKS: Final[dict[str, tuple[TunnelState, ...]]] = {
     "the companion's, of another kind": (_BOTH[0], replace(_BOTH[1], link=replace(SECOND, kind="tun", arphrd=1))),
     "the companion's, an address short": (_BOTH[0], replace(_BOTH[1], addresses=MGMT.addresses[:1])),
     "three": (*_BOTH, state_of(LAB, THIRD)),
-    "both of IKE": (state_of(CORP), _given(state_of(IKE_MGMT, SECOND))),
+    "both of IKE": (state_of(CORP), given_to(state_of(IKE_MGMT, SECOND))),
     "the companion's of IKE, nothing given": (
         state_of(WORK),
-        replace(_given(state_of(IKE_MGMT, SECOND)), given=None, addresses=()),
+        replace(given_to(state_of(IKE_MGMT, SECOND)), given=None, addresses=()),
     ),
     "the companion's of IKE, given an address of the other": (state_of(WORK), _REFUSED),
     "the same, without it": (state_of(WORK), replace(_REFUSED, addresses=MGMT.addresses[:1])),
@@ -139,16 +141,23 @@ LINKS: Final = tuple(_LINKS)
 class Accompanied:
     """One combination of choices, by name: ``base`` has no tunnels."""
 
+    wishes: ClassVar[Intents] = _WISHES
+    states: ClassVar[States] = _LINKS
     base: Situation
     wish: str
     links: str
 
+    @property
+    def people(self) -> frozenset[int]:
+        """Who is logged in."""
+        return frozenset()
+
     def world(self) -> World:
         """The situation as values."""
         found = self.base.world()
-        config, intent = _WISHES[self.wish]
+        config, intent = self.wishes[self.wish]
         intent = replace(intent, grant=found.intent.grant, look_up=found.intent.look_up)
-        snapshot = _with(found.snapshot, _LINKS[self.links])
+        snapshot = replace(_with(found.snapshot, self.states[self.links]), people=self.people)
         return replace(found, config=replace(config, lan=self.base.lan), intent=intent, snapshot=snapshot)
 
 
@@ -156,25 +165,26 @@ def _with(snapshot: Snapshot, states: tuple[TunnelState, ...]) -> Snapshot:
     return replace(snapshot, links=(*snapshot.links, *(state.link for state in states)), tunnels=states)
 
 
-def _base(lan: Lan, grant: str, uplinks: str, look_up: str = "none") -> Situation:
+def base_of(lan: Lan, grant: str, uplinks: str, look_up: str = "none") -> Situation:
+    """A situation without tunnels, as the base of one with them."""
     return Situation("no tunnel", lan, grant, uplinks, "absent", "docker0", "given", look_up)
 
 
 def accompanied() -> Iterator[Accompanied]:
     """About 6,000: what is theirs alone, and what may depend on it."""
     for wish, links, lan, grant, up in itertools.product(WISHES, LINKS, LANS, GRANTS[:2], UPLINKS[:6]):
-        yield Accompanied(_base(lan, grant, up), wish, links)
+        yield Accompanied(base_of(lan, grant, up), wish, links)
     for wish, links in itertools.product(WISHES, LINKS):
-        yield Accompanied(_base(Lan.BLOCK, "none", "private", "runs"), wish, links)
+        yield Accompanied(base_of(Lan.BLOCK, "none", "private", "runs"), wish, links)
 
 
 def few_accompanied() -> Iterator[Accompanied]:
     """What differs from one situation by one choice, about 50."""
-    base = _base(Lan.ALLOW, "none", "two")
+    base = base_of(Lan.ALLOW, "none", "two")
     yield from (Accompanied(base, wish, "both") for wish in WISHES)
     yield from (Accompanied(base, "one", links) for links in LINKS)
     yield from (Accompanied(base, wish, "both of IKE") for wish in WISHES[-3:-1])
     yield from (Accompanied(base, "one of IKE", links) for links in LINKS[-3:])
     yield Accompanied(base, "two", "three")
-    yield from (Accompanied(_base(Lan.BLOCK, "alive", up), "one", "both") for up in UPLINKS[:6])
-    yield from (Accompanied(_base(Lan.BLOCK, "none", "private", "runs"), wish, "none") for wish in WISHES[:4])
+    yield from (Accompanied(base_of(Lan.BLOCK, "alive", up), "one", "both") for up in UPLINKS[:6])
+    yield from (Accompanied(base_of(Lan.BLOCK, "none", "private", "runs"), wish, "none") for wish in WISHES[:4])

@@ -21,20 +21,9 @@ from aovpnd.gateways import FRESH, Gateways, Heard, Left, Made, Provoked, Trial,
 from aovpnd.inquiries import Host, LookUp, OpenLookUp
 from aovpnd.ipsec import IKE_BACKEND, NAT_T_PORT, Given, IPsec, Method, Round, Server, TunnelSpec
 from aovpnd.links import ARPHRD_LOOPBACK, ARPHRD_NONE, Link
-from aovpnd.model import (
-    Block,
-    Config,
-    Grant,
-    Intent,
-    Lan,
-    LinkAddress,
-    PeerState,
-    Route,
-    Snapshot,
-    TunnelState,
-    Wish,
-)
+from aovpnd.model import Block, Config, Grant, Intent, Lan, PeerState, Snapshot, TunnelState, Wish
 from aovpnd.orders import AllowTemporary
+from aovpnd.routes import LinkAddress, Route
 from aovpnd.ruleset import L4, Address, Ports
 from aovpnd.tunnel import Endpoint, Peer, Secret, WireGuard
 from tests.unit.small_excluding import excluding

@@ -8,7 +8,7 @@ page, is wrong. Plain on purpose: read it beside the page, section by section.
 `read` says what a situation is in the page's words; `allowed` answers from those words alone.
 """
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from enum import Enum
 from ipaddress import ip_network
@@ -26,6 +26,7 @@ from tests.unit.spec_beside import Beside, apart, is_excluded, is_inside, is_lan
 from tests.unit.spec_companions import Companion, at_large, elsewhere, of_device
 from tests.unit.spec_filters import is_let_in, is_let_out, is_named_out
 from tests.unit.spec_setup import NONE, is_dhcp, is_dhcp_out, is_discovery_out, is_error, is_link_setup_in, is_redirect
+from tests.unit.spec_users import Whose, barred, is_private, is_refused, wanted_alone
 
 
 class Way(Enum):
@@ -84,6 +85,7 @@ class Reading:
     lan: Beside
     excluded: Beside
     companions: frozenset[Companion]
+    whose: frozenset[Whose]
 
 
 def read(world: World) -> Reading:
@@ -127,7 +129,23 @@ def read(world: World) -> Reading:
         lan=frozenset(lan) if world.config.lan is Lan.ALLOW else frozenset(),
         excluded=_excluded(world, tunnel),
         companions=beside,
+        whose=frozenset(_whose(world, tunnels - {each.device for each in beside}, beside)),
     )
+
+
+def _whose(world: World, chosens: Iterable[Device], beside: Iterable[Companion]) -> Iterator[Whose]:
+    """Who may use the chosen tunnel, and those beside it; what has filters nobody asks names of but its users."""
+    config, chosen = world.config, chosen_tunnel(world)
+    own = {tunnel.name: tunnel for tunnel, _ in companions_of(world)}
+    if chosen is not None:
+        yield from (Whose(device, frozenset(), barred(config.users, chosen.name), NONE) for device in chosens)
+    for each in beside:
+        users = frozenset(user.uid for user in config.users if user.only == each.name)
+        if each.device is not None and each.name in config.companions:
+            yield Whose(each.device, frozenset(), barred(config.users, each.name), NONE)
+        elif each.device is not None:
+            servers = {s for s in _servers(world, own[each.name]) if s.version == 4 or world.snapshot.ipv6}
+            yield Whose(each.device, users, frozenset(), frozenset(servers) if not each.filters else NONE)
 
 
 def _transforming(world: World, tunnel: TunnelSpec | None, carrying: list[TunnelState]) -> frozenset[Address]:
@@ -271,15 +289,14 @@ def companions_of(world: World) -> list[tuple[TunnelSpec, frozenset[Interface]]]
     """Those that stand beside the chosen tunnel, each with its addresses: what its gateway gives is its own unless
     another tunnel has it.
     """
-    if not world.config.companions:
-        return []
+    alone = wanted_alone(world.config, world.snapshot.people)
     chosen, trial = chosen_tunnel(world), world.intent.gateways.trial
     busy = {chosen.name if chosen is not None else None, trial.tunnel if trial is not None else None}
     free = {tunnel.name: tunnel for tunnel in world.config.tunnels if tunnel.name not in busy}
     taken = {i.ip for i in inner(world, chosen)} if chosen is not None else set()
     found = []
-    for name in world.config.companions if world.intent.block is Block.ON else ():
-        if name in free and at_large(free[name], {i.ip for i in free[name].addresses}, taken):
+    for name in (*world.config.companions, *alone) if world.intent.block is Block.ON else ():
+        if name in free and at_large(free[name], {i.ip for i in free[name].addresses}, taken, alone=name in alone):
             own = frozenset(i for i in inner(world, free[name]) if i.ip not in taken)
             found.append((free[name], own))
             taken |= {i.ip for i in own}
@@ -472,6 +489,7 @@ def _may_leave(reading: Reading, packet: Packet, at: float) -> bool:
             and not is_error(packet)
             and not shown
             and is_let_out(_held(reading, packet.oif), packet)
+            and not is_refused(reading.whose, packet)
         )
     if packet.saddr in _elsewhere(reading, None):
         return False
@@ -511,10 +529,13 @@ def _may_be_forwarded(reading: Reading, packet: Packet) -> bool:
     if packet.iif in reading.bridges and packet.oif in reading.tunnels:
         if is_dhcp(packet) or is_error(packet) or packet.saddr in _elsewhere(reading, packet.oif):
             return False
+        if is_private(reading.whose, packet.oif):
+            return False
         return is_named_out(_held(reading, packet.oif), packet)
     if packet.oif not in reading.bridges or _is_dns(packet) or packet.saddr in _elsewhere(reading, None):
         return False
-    answers = packet.iif in reading.tunnels and packet.ct is not None
+    shared = packet.iif in reading.tunnels and not is_private(reading.whose, packet.iif)
+    answers = shared and packet.ct is not None
     return answers or packet.iif in reading.bridges
 
 

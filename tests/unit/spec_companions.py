@@ -20,11 +20,11 @@ class Companion:
     transforming: frozenset[Address]
 
 
-def at_large(tunnel: TunnelSpec, own: set[Address], taken: set[Address]) -> bool:
-    """Whether a tunnel can stand beside others: it does not carry everything, in one piece or in halves, and has no
-    address of another one.
+def at_large(tunnel: TunnelSpec, own: set[Address], taken: set[Address], *, alone: bool) -> bool:
+    """Whether a tunnel can stand beside others: it does not carry everything, in one piece or in halves, unless users
+    have it ``alone``, and has no address of another one.
     """
-    return all(prefix.prefixlen > 1 for prefix in tunnel.prefixes) and not own & taken
+    return (alone or all(prefix.prefixlen > 1 for prefix in tunnel.prefixes)) and not own & taken
 
 
 def of_device(companions: Iterable[Companion], device: Device | None) -> Companion | None:

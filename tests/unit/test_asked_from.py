@@ -4,7 +4,8 @@
 from dataclasses import replace
 from ipaddress import ip_address, ip_interface
 
-from aovpnd.model import Config, LinkAddress, Route
+from aovpnd.model import Config
+from aovpnd.routes import LinkAddress, Route
 from aovpnd.tunnel import Endpoint, WireGuard
 from tests.unit.small_world import DEFAULT6
 from tests.unit.test_endpoints import GATEWAY, VPN, addresses, asks, at_home, named

@@ -11,8 +11,9 @@ from aovpnd.core.answers import answer
 from aovpnd.core.decide import decide, permitted
 from aovpnd.core.permits import Excluded
 from aovpnd.destinations import parse
-from aovpnd.model import Block, Config, Intent, LinkAddress, Origin, Route, Snapshot, Wish
+from aovpnd.model import Block, Config, Intent, Origin, Snapshot, Wish
 from aovpnd.orders import Explain
+from aovpnd.routes import LinkAddress, Route
 from aovpnd.ruleset import Device, Network
 from aovpnd.sockets import Socket, Transport
 from tests.unit.small_world import DEFAULT4, DEFAULT6, HOME, SERVER4, TUNNEL_ADDRESS4, WORK

@@ -131,7 +131,7 @@ def test_machine_without_systemd(monkeypatch: pytest.MonkeyPatch) -> None:
     """Nobody can say that somebody is there: the block stays."""
     monkeypatch.setattr(logins, "_LIBRARY", "libnothing.so.0")
 
-    assert logins.logins() is Logins.LOCAL
+    assert logins.logins() == (Logins.LOCAL, frozenset())
 
 
 @pytest.mark.skipif(not Path("/run/systemd/sessions").is_dir(), reason="no logind here")
@@ -141,7 +141,7 @@ def test_environment_says_nothing(monkeypatch: pytest.MonkeyPatch) -> None:
     for variable in ("SSH_CONNECTION", "SSH_CLIENT", "SSH_TTY", "REMOTEHOST"):
         monkeypatch.setenv(variable, "192.0.2.1 50000 192.0.2.2 22")
 
-    assert logins.logins() is before
+    assert logins.logins() == before
 
 
 # -- what is told ------------------------------------------------------------------------------------------------------

@@ -24,8 +24,9 @@ from aovpnd.confirmation import (
 )
 from aovpnd.core import intent as memory
 from aovpnd.core.decide import decide
-from aovpnd.model import Block, Config, GuardState, Intent, Phase, Problem, Routing, Severity, Snapshot
+from aovpnd.model import Block, Config, GuardState, Intent, Phase, Problem, Severity, Snapshot
 from aovpnd.orders import CloseSockets, Confirm, KeepConfirmation, LoadRuleset, MarkUnblocked, SetBlock
+from aovpnd.routes import Routing
 from tests.unit import spec_confirming as spec
 from tests.unit.small_world import CLOCK, NOW, WORK
 from tests.unit.world import Laptop

@@ -4,7 +4,7 @@
 from collections.abc import Callable
 from dataclasses import replace
 from ipaddress import ip_interface
-from itertools import product
+from itertools import chain, product
 from typing import Final
 
 import pytest
@@ -36,6 +36,7 @@ from aovpnd.trace import verdict
 from tests.unit import spec
 from tests.unit.packets import DEVICES, LEAVING, by_link
 from tests.unit.small_companions import MGMT, few_accompanied
+from tests.unit.small_users import few_divided
 from tests.unit.small_world import AOVPN, CORP, HOME, ROTATED, WORK, Situation, main_situations, sampled, state_of
 from tests.unit.world import Laptop
 
@@ -93,7 +94,7 @@ def test_rest_is_reached_from_everywhere() -> None:
 
 def test_rest_is_reached_with_companions() -> None:
     """The same, from wherever tunnels stand side by side."""
-    for accompanied in few_accompanied():
+    for accompanied in chain(few_accompanied(), few_divided()):
         world = accompanied.world()
         machine = Laptop(world.config, world.intent, world.snapshot)
         machine.settle()

@@ -18,19 +18,7 @@ from aovpnd.destinations import Destination, Routed
 from aovpnd.errors import CommandRefused, NftError, StateError, SystemFault
 from aovpnd.inquiries import Finding, Inquiry, LookedUp, LookUp, Unanswered
 from aovpnd.links import ARPHRD_LOOPBACK, Link
-from aovpnd.model import (
-    Block,
-    Config,
-    Copies,
-    Desired,
-    GuardState,
-    Intent,
-    LinkAddress,
-    Phase,
-    Route,
-    Routing,
-    Snapshot,
-)
+from aovpnd.model import Block, Config, Copies, Desired, GuardState, Intent, Phase, Snapshot
 from aovpnd.orders import (
     Action,
     AllowTemporary,
@@ -48,6 +36,7 @@ from aovpnd.orders import (
     Reload,
     SetBlock,
 )
+from aovpnd.routes import LinkAddress, Route, Routing
 
 LO = Link(1, "lo", arphrd=ARPHRD_LOOPBACK)
 WLAN = Link(2, "wlan0")

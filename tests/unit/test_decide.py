@@ -21,15 +21,14 @@ from aovpnd.model import (
     GuardState,
     Intent,
     Lan,
-    LinkAddress,
     Problem,
-    Route,
     Severity,
     Snapshot,
     Wish,
 )
 from aovpnd.repairs import Failure, RuleAhead
 from aovpnd.rollback import Outcome, RolledBack
+from aovpnd.routes import LinkAddress, Route
 from aovpnd.ruleset import L4, Device
 from aovpnd.trace import Packet
 from tests.unit.packets import packet

@@ -14,8 +14,9 @@ from aovpnd.core.decide import decide
 from aovpnd.core.endpoints import Reach
 from aovpnd.inquiries import EndpointPolicy, Host, LookedUp, LookUp, OpenLookUp, Pinned, Unanswered
 from aovpnd.ipsec import Said
-from aovpnd.model import Config, Intent, LinkAddress, Phase, Route
+from aovpnd.model import Config, Intent, Phase
 from aovpnd.orders import AllowTemporary, Disconnect
+from aovpnd.routes import LinkAddress, Route
 from aovpnd.ruleset import L4, Address, Device
 from aovpnd.trace import Packet
 from aovpnd.tunnel import Endpoint, HostPort, WireGuard, unfit

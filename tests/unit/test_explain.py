@@ -18,24 +18,13 @@ from aovpnd.core.explain import Fate, explain
 from aovpnd.core.picture import Picture
 from aovpnd.core.plan import diff
 from aovpnd.destinations import Routed
-from aovpnd.model import (
-    Block,
-    Config,
-    Copies,
-    Grant,
-    GrantKind,
-    GuardState,
-    Intent,
-    Lan,
-    LinkAddress,
-    Origin,
-    Phase,
-    Routing,
-)
+from aovpnd.model import Block, Config, Copies, Grant, GrantKind, GuardState, Intent, Lan, Origin, Phase
 from aovpnd.orders import AllowTemporary, Disconnect, EnsureTunnel, Explain, SetBlock
 from aovpnd.repairs import Failure
+from aovpnd.routes import LinkAddress, Routing
 from aovpnd.tunnel import Written
 from tests.unit.small_companions import few_accompanied
+from tests.unit.small_users import few_divided
 from tests.unit.small_world import CLOCK, DOCKER, WORK, few_situations
 from tests.unit.world import Laptop
 
@@ -576,7 +565,7 @@ TO: Final = tuple(
 def test_nothing_that_is_asked_fails_or_shows_a_key() -> None:
     """Whatever the situation: one printable line, JSON, and no key in it; passing means what the rules say."""
     accompanied = itertools.islice(few_accompanied(), 0, None, 5)
-    for world in [situation.world() for found in (few_situations(), accompanied) for situation in found]:
+    for world in [s.world() for found in (few_situations(), accompanied, few_divided()) for s in found]:
         desired = decide(world.config, world.intent, world.snapshot)
         there = replace(
             world.snapshot,

@@ -9,7 +9,8 @@ from typing import Final
 
 import pytest
 
-from aovpnd.model import Config, Phase, Route
+from aovpnd.model import Config, Phase
+from aovpnd.routes import Route
 from aovpnd.tunnel import Endpoint
 from tests.unit.small_world import ENDPOINT4, ENDPOINT6, HOME, WORK, tunnel
 from tests.unit.test_failover import ORDER, PROBED, carrier, connected, problems, until

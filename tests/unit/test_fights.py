@@ -11,9 +11,10 @@ from aovpnd.core import fights
 from aovpnd.core import intent as memory
 from aovpnd.dns import Dns
 from aovpnd.gateways import Provoked
-from aovpnd.model import Block, Intent, LinkWish, Phase, Routing, TunnelWish
+from aovpnd.model import Block, Intent, LinkWish, Phase, TunnelWish
 from aovpnd.orders import Action, AllowTemporary, EnsureDns, EnsureGuard, EnsureRouting, EnsureTunnel, LoadRuleset
 from aovpnd.repairs import Repairs
+from aovpnd.routes import Routing
 from tests.unit.small_world import NOW, WORK
 from tests.unit.test_decide import HOME_NET, ONE, PATH
 from tests.unit.world import Laptop

@@ -21,7 +21,6 @@ from aovpnd.model import (
     LinkWish,
     Phase,
     Problem,
-    Route,
     Severity,
     Snapshot,
     TemporaryAccessPolicy,
@@ -46,6 +45,7 @@ from aovpnd.orders import (
     Woke,
 )
 from aovpnd.repairs import Failure
+from aovpnd.routes import Route
 from aovpnd.tunnel import Endpoint
 from tests.unit.small_world import AOVPN, DEFAULT4, HOME, NOW, WORK, state_of
 from tests.unit.test_decide import HOME_NET, NETWORK, NO_NET, ONE, PATH, SHAKEN, SHOOK, TWO, UP

@@ -14,8 +14,9 @@ from aovpnd.core.decide import decide
 from aovpnd.core.mtu import Fit
 from aovpnd.gateways import PathMtu, Provoked
 from aovpnd.inquiries import Measured, MeasurePath, Unanswered
-from aovpnd.model import Config, Intent, Phase, Route, Severity, Snapshot, TunnelState
+from aovpnd.model import Config, Intent, Phase, Severity, Snapshot, TunnelState
 from aovpnd.orders import EnsureTunnel, LoadRuleset
+from aovpnd.routes import Route
 from aovpnd.ruleset import Hook
 from aovpnd.tunnel import Endpoint, WireGuard
 from tests.unit.small_world import DEFAULT4, DEFAULT6, ENDPOINT4, ENDPOINT6, NOW, SERVER4, SERVER6, WLAN, WORK, tunnel

@@ -29,6 +29,7 @@ from aovpnd.trace import Packet, verdict
 from tests.unit import spec
 from tests.unit.packets import ARRIVING, DEVICES, EVERYBODY4, LEAVING, THROUGH, by_link, packet
 from tests.unit.small_companions import Accompanied, accompanied, few_accompanied
+from tests.unit.small_users import divided, few_divided
 from tests.unit.small_world import (
     ENDPOINT4,
     GATEWAY4,
@@ -121,9 +122,11 @@ def _answers(found: Iterable[Situation | Accompanied]) -> Answers:
 @pytest.fixture(
     scope="module",
     params=[
-        pytest.param(lambda: chain(few_situations(), few_accompanied()), id="few"),
+        pytest.param(lambda: chain(few_situations(), few_accompanied(), few_divided()), id="few"),
         pytest.param(
-            lambda: chain(sampled(situations(), 13), sampled(accompanied(), 41)), id="many", marks=pytest.mark.slow
+            lambda: chain(sampled(situations(), 13), sampled(accompanied(), 41), sampled(divided(), 41)),
+            id="many",
+            marks=pytest.mark.slow,
         ),
     ],
 )
@@ -211,6 +214,7 @@ def _classes(table: Ruleset | None, reading: Reading) -> list[Device]:
             device == reading.grant,
             device == reading.look_up,
             tuple(device == each.device for each in reading.companions),
+            tuple(device == each.device for each in reading.whose),
             tuple(device == uplink for uplink, _ in (*reading.lan, *reading.excluded)),
         )
         found.setdefault((by_table, by_reading), device)
@@ -415,6 +419,7 @@ def test_every_packet_passes_somewhere(answers: Answers) -> None:
         "tunnel_addresses",
         "filters",
         "companions",
+        "whose",
     ):
         assert {bool(getattr(reading, word)) for reading in readings} == {True, False}, word
     assert {len(reading.lan) for reading in readings} >= {0, 2}

@@ -11,19 +11,7 @@ from aovpnd.confirmation import GIVEN, NEVER, awaited
 from aovpnd.core.decide import decide
 from aovpnd.core.plan import diff, due
 from aovpnd.dns import DnsState, Mechanism
-from aovpnd.model import (
-    Block,
-    Copies,
-    Desired,
-    GuardState,
-    Intent,
-    LinkWish,
-    PeerState,
-    Route,
-    Routing,
-    Snapshot,
-    Wish,
-)
+from aovpnd.model import Block, Copies, Desired, GuardState, Intent, LinkWish, PeerState, Snapshot, Wish
 from aovpnd.orders import (
     Action,
     CloseSockets,
@@ -37,6 +25,7 @@ from aovpnd.orders import (
     RemoveTunnel,
 )
 from aovpnd.repairs import Failure
+from aovpnd.routes import Route, Routing
 from aovpnd.sockets import Sweep
 from aovpnd.tunnel import Endpoint
 from tests.unit.small_world import AOVPN, DEFAULT4, HOME, NOW, WORK, state_of

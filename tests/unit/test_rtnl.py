@@ -13,12 +13,12 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from aovpnd import names, rtnl
-from aovpnd.adapters import netlink, rtdump
+from aovpnd.adapters import rtdump, rules
 from aovpnd.adapters.rtdump import PolicyRule
 from aovpnd.errors import NetlinkError
 from aovpnd.links import Link
-from aovpnd.model import LinkAddress, Route
 from aovpnd.repairs import RuleAhead
+from aovpnd.routes import LinkAddress, Route
 from aovpnd.rtnl import Change, attribute, attributes, messages
 
 
@@ -304,7 +304,7 @@ def test_route_of_another_table() -> None:
 # -- rules -----------------------------------------------------------------------------------------------------------
 def test_our_rule() -> None:
     """Exactly as we write it, whoever is said to have written it."""
-    assert rtdump.parse_rule(rule(*OUR_RULE), 4) == netlink.our_rule(4)
+    assert rtdump.parse_rule(rule(*OUR_RULE), 4) == rules.our_rule(4)
 
 
 @pytest.mark.parametrize(
@@ -321,7 +321,7 @@ def test_our_rule() -> None:
 )
 def test_rule_that_is_not_ours(payload: bytes) -> None:
     """Whatever differs makes it another rule."""
-    assert rtdump.parse_rule(payload, 4) != netlink.our_rule(4)
+    assert rtdump.parse_rule(payload, 4) != rules.our_rule(4)
 
 
 LOCAL: Final = PolicyRule(4, 0, rtdump.TO_TABLE, table=rtdump.LOCAL_TABLE)
@@ -335,21 +335,21 @@ THEIRS: Final = (
 
 
 @pytest.mark.parametrize(
-    ("rules", "found"),
+    ("there", "found"),
     [
-        pytest.param((LOCAL, netlink.our_rule(4), *THEIRS), (), id="behind ours"),
+        pytest.param((LOCAL, rules.our_rule(4), *THEIRS), (), id="behind ours"),
         pytest.param((LOCAL, *THEIRS), (), id="ours is missing"),
         pytest.param(
-            (LOCAL, *THEIRS, netlink.our_rule(4)),
+            (LOCAL, *THEIRS, rules.our_rule(4)),
             ((1, "lookup 52"), (2, "goto"), (4, "action 99"), (5, "lookup main")),
             id="before ours, but for local and what does nothing",
         ),
-        pytest.param((netlink.shut_rule(4), netlink.our_rule(4)), (), id="one of ours"),
+        pytest.param((rules.shut_rule(4), rules.our_rule(4)), (), id="one of ours"),
     ],
 )
-def test_rules_ahead(rules: tuple[PolicyRule, ...], found: tuple[tuple[int, str], ...]) -> None:
+def test_rules_ahead(there: tuple[PolicyRule, ...], found: tuple[tuple[int, str], ...]) -> None:
     """Those that the kernel asks before ours."""
-    assert netlink.ahead(rules) == tuple(RuleAhead(*each) for each in found)
+    assert rules.ahead(there) == tuple(RuleAhead(*each) for each in found)
 
 
 # -- changes ---------------------------------------------------------------------------------------------------------

@@ -15,8 +15,9 @@ from aovpnd.adapters import sockets as adapter
 from aovpnd.core import intent as memory
 from aovpnd.core.decide import decide
 from aovpnd.errors import NetlinkError
-from aovpnd.model import Block, Config, Intent, Lan, LinkAddress, Route, Snapshot, Wish
+from aovpnd.model import Block, Config, Intent, Lan, Snapshot, Wish
 from aovpnd.orders import CloseSockets, SetBlock
+from aovpnd.routes import LinkAddress, Route
 from aovpnd.sockets import Socket, Sweep, Transport
 from tests.unit.small_world import DEFAULT4, DOCKER, HOME, LO, TUNNEL_ADDRESS4, TUNNEL_ADDRESS6, VETH, WORK
 from tests.unit.test_decide import HOME_NET, NO_NET, ONE, OPEN, SHAKEN, TWO

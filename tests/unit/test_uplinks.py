@@ -13,8 +13,9 @@ from aovpnd.adapters import rtdump
 from aovpnd.core.uplinks import carrying, uplinks
 from aovpnd.core.view import view
 from aovpnd.links import ARPHRD_NONE, Link, uplink_kind
-from aovpnd.model import Config, Intent, LinkAddress, Phase, Route, Snapshot
+from aovpnd.model import Config, Intent, Phase, Snapshot
 from aovpnd.orders import EnsureTunnel
+from aovpnd.routes import LinkAddress, Route
 from tests.unit.small_world import CLOCK, DEFAULT4, DEFAULT6, ENDPOINT4, ENDPOINT6, ETH, LO, WLAN, WORK, tunnel
 from tests.unit.test_decide import ONE, SHAKEN
 from tests.unit.world import Laptop

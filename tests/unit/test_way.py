@@ -12,7 +12,8 @@ from aovpnd.core.explain import Fate, explain
 from aovpnd.core.way import By, Turn, corrected, way
 from aovpnd.destinations import Routed
 from aovpnd.links import ARPHRD_NONE, Link
-from aovpnd.model import Copies, GuardState, LinkAddress, Route, Snapshot
+from aovpnd.model import Copies, GuardState, Snapshot
+from aovpnd.routes import LinkAddress, Route
 from tests.unit.small_world import CLOCK, DEFAULT6, LO, WLAN
 from tests.unit.test_explain import PUBLIC, picture, unblocked
 

@@ -39,12 +39,9 @@ from aovpnd.model import (
     Desired,
     GuardState,
     Intent,
-    LinkAddress,
     LinkWish,
     PeerState,
     Phase,
-    Route,
-    Routing,
     Snapshot,
     TunnelState,
     TunnelWish,
@@ -65,6 +62,7 @@ from aovpnd.orders import (
     Refusal,
     RemoveTunnel,
 )
+from aovpnd.routes import LinkAddress, Route, Routing
 from aovpnd.ruleset import L4, Address, Device, Hook, Ruleset, Verdict
 from aovpnd.trace import Packet, verdict
 from tests.unit.small_world import CLOCK, DEFAULT4, DOCKER, ETH, GIVEN, LO, VETH, WLAN
@@ -331,15 +329,17 @@ class Laptop:
         alive = {link.index for link in self.snapshot.links if link.up} | {None}
         routing = self.snapshot.routing
         kept = tuple(route for route in routing.routes if route.link in alive)
+        lanes = tuple(replace(own, routes=tuple(r for r in own.routes if r.link in alive)) for own in routing.lanes)
         main = tuple(route for route in self.snapshot.main if route.link in alive)
-        self.snapshot = replace(self.snapshot, routing=replace(routing, routes=kept), main=main)
+        self.snapshot = replace(self.snapshot, routing=replace(routing, routes=kept, lanes=lanes), main=main)
 
     def _ensure_routing(self, routing: Routing | None) -> None:
         if routing is None:
             self.snapshot = replace(self.snapshot, routing=Routing((), (), self.snapshot.routing.sysctls))
             return
         up = {link.index for link in self.snapshot.links if link.up}
-        if any(route.link is not None and route.link not in up for route in routing.routes):
+        routes = (*routing.routes, *(route for lane in routing.lanes for route in lane.routes))
+        if any(route.link is not None and route.link not in up for route in routes):
             raise FaultError("network is down")
         self.snapshot = replace(self.snapshot, routing=routing)
 

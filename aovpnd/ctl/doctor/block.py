@@ -127,7 +127,8 @@ def _routing(facts: Facts) -> Iterator[Finding]:
         text = f"route table {names.ROUTE_TABLE} does not end in unreachable ({_versions(lost)})"
         hint = "another program removes our routes; a running daemon puts them back: see the neighbours below"
         yield _say(Area.BLOCK, Verdict.WARNING, "routes-missing", text, hint)
-    ahead = [rule for rule in facts.rules if 0 < rule.priority < names.RULE_PRIORITY]
+    own = {str(table) for table in names.LANE_TABLES}
+    ahead = [rule for rule in facts.rules if 0 < rule.priority < names.RULE_PRIORITY and rule.table not in own]
     if ahead:
         rules = ", ".join(f"{rule.priority}: {rule.shown}" for rule in ahead[:4])
         text = f"other programs' routing rules stand before ours ({rules}); what they lead past the tunnel is refused"

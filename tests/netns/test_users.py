@@ -1,0 +1,232 @@
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""Tunnels that users have to themselves, with packets: where each user's come out, and that nobody's come out at
+another's, whatever becomes of either tunnel; and nothing leaves in clear.
+"""
+
+import os
+import signal
+from collections.abc import Iterator
+from dataclasses import dataclass
+from typing import Any, Final
+
+import pytest
+
+from tests.lab import plan
+from tests.lab.process import wait_for
+from tests.lab.sites import Gateway
+from tests.netns.protected import Protected
+from tests.netns.test_companions import came_out, look_at
+
+pytestmark = pytest.mark.root
+
+ALICE, BOB, CAROL = 64011, 64012, 64013
+NOBODY: Final = "203.0.113.66"
+"""Whom alice pings, nobody else asks, and no one answers."""
+SETTINGS: Final = f"""
+[tunnel]
+prefer = "office"
+[[user]]
+name = {ALICE}
+only = "hers"
+[[user]]
+name = {BOB}
+never = "office"
+"""
+_SENDER: Final = """
+import socket, sys
+link, to = sys.argv[1:]
+with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as sender:
+    sender.setsockopt(socket.SOL_SOCKET, socket.SO_BINDTODEVICE, link.encode())
+    for _ in range(3):
+        try:
+            sender.sendto(b"across", (to, 7))
+        except OSError:
+            pass
+"""
+
+
+@dataclass(slots=True)
+class Divided:
+    """A laptop with a tunnel for everybody, and one that alice has to herself, to gateways of their own."""
+
+    laptop: Protected
+    office: Gateway
+    own: Gateway
+
+    def seen_as(self, uid: int | None, *, family: int = 4) -> str:
+        """The address from which the web server sees a user; "" when it does not."""
+        host = str(plan.WEB4) if family == 4 else f"[{plan.WEB6}]"
+        command = ("curl", "--silent", "--max-time", "2", f"http://{host}/ip")
+        return self.laptop.lab.host.run(*command, uid=uid, check=False).stdout.strip()
+
+    def hers(self) -> bool:
+        """Whether alice, and she alone, comes out at her gateway, by both families."""
+        place = self.own.place
+        mine = [self.seen_as(ALICE, family=family) for family in (4, 6)]
+        return mine == [str(place.wan4), str(place.wan6)]
+
+    def both(self) -> bool:
+        """Whether everybody else's carries as well."""
+        return self.laptop.works() and self.hers()
+
+    def look(self) -> None:
+        """Begin to note what comes out of either tunnel."""
+        for gateway in (self.office, self.own):
+            look_at(gateway)
+
+    def tunnel(self, name: str) -> dict[str, Any]:
+        """What status says of one; waits for a daemon that says anything."""
+
+        def found() -> dict[str, Any] | None:
+            tunnels: list[dict[str, Any]] = self.laptop.lab.status()["tunnels"]
+            return next((each for each in tunnels if each["name"] == name), None)
+
+        return wait_for(f"the status of {name}", found, deadline_s=20) or {}
+
+
+@pytest.fixture(scope="module")
+def divided() -> Iterator[Divided]:
+    """Both up, at home."""
+    with Protected.build(tunnel=False, start=False) as laptop:
+        laptop.lab.install_tunnel("office")
+        gateway, conf = laptop.world.another_gateway()
+        laptop.lab.install_tunnel("hers", conf)
+        laptop.lab.write_config(SETTINGS)
+        laptop.lab.start_daemon()
+        laptop.world.roam("home", ipv6=True)
+        made = Divided(laptop, laptop.world.gateway, gateway)
+        wait_for("both tunnels", made.both, deadline_s=30, poll_s=0.1)
+        yield made
+
+
+def test_each_user_comes_out_where_he_belongs(divided: Divided) -> None:
+    """Alice at her own gateway, everybody else at the office's, and bob, who may not use that, nowhere."""
+    with divided.laptop.nothing_leaves() as watch:
+        assert divided.both()
+        assert divided.seen_as(CAROL) == divided.seen_as(None) == str(plan.GATEWAY4)
+        assert [divided.seen_as(BOB, family=family) for family in (4, 6)] == ["", ""]
+        watch.everybody_tries()
+    found = divided.tunnel("hers")
+    assert (found["role"], found["state"], found["users"]) == ("companion", "connected", [str(ALICE)])
+    assert f"for {ALICE} alone" in divided.laptop.lab.ctl("status").stdout
+
+
+@pytest.mark.parametrize("strict", [1, 2])
+def test_reverse_paths_are_found(divided: Divided, strict: int) -> None:
+    """Answers to alice come back also where the kernel asks for the way to whoever they come from (rp_filter)."""
+    host = divided.laptop.lab.host
+    host.run("sysctl", "-qw", f"net.ipv4.conf.all.rp_filter={strict}")
+    try:
+        assert divided.both()
+    finally:
+        host.run("sysctl", "-qw", "net.ipv4.conf.all.rp_filter=0")
+
+
+def test_a_socket_that_is_bound_to_a_link_gets_nowhere(divided: Divided) -> None:
+    """Neither carol by alice's link nor alice by the office's; with the rules taken out, both do."""
+    host = divided.laptop.lab.host
+    links = {name: str(divided.tunnel(name)["link"]) for name in ("office", "hers")}
+
+    def try_across() -> set[str]:
+        divided.look()
+        for uid, name in ((CAROL, "hers"), (ALICE, "office")):
+            host.run("python3", "-c", _SENDER, links[name], str(plan.ECHO4), uid=uid)
+        assert divided.both()  # what was sent before has come out by now
+        gateways = {"office": divided.office, "hers": divided.own}
+        return {name for name, gateway in gateways.items() if str(plan.ECHO4) in came_out(gateway)}
+
+    assert try_across() == set()
+    (daemon,) = host.pids_of("aovpnd")
+    try:
+        host.run("kill", "-STOP", str(daemon))
+        for chain in ("output", "postrouting"):
+            listed = host.out("nft", "-a", "list", "chain", "inet", "aovpnd", chain).splitlines()
+            handles = [line.rpartition(" ")[2] for line in listed if "skuid" in line]
+            assert len(handles) == 2
+            for handle in handles:
+                host.run("nft", "delete", "rule", "inet", "aovpnd", chain, "handle", handle)
+        assert try_across() == {"office", "hers"}
+    finally:
+        host.run("kill", "-CONT", str(daemon))
+        divided.laptop.lab.kill_daemon()
+    wait_for("both tunnels", divided.both, deadline_s=40, poll_s=0.1)
+
+
+def test_hers_is_closed_while_it_is_down(divided: Divided) -> None:
+    """Her link is removed ten times under her senders: no packet of hers comes out at the office."""
+    with divided.laptop.nothing_leaves() as watch:
+        divided.look()
+        ping = divided.laptop.lab.host.spawn("ping", "-n", "-i", "0.01", NOBODY, log="ping-alice", uid=ALICE)
+        try:
+            for _ in range(10):
+                link = divided.tunnel("hers")["link"]
+                divided.laptop.lab.host.run("ip", "link", "del", str(link), check=False)
+                wait_for("hers", divided.hers, deadline_s=30, poll_s=0.05)
+        finally:
+            ping.kill()
+            ping.wait()
+        watch.until("both tunnels", divided.both, deadline_s=30)
+    assert NOBODY in came_out(divided.own)
+    assert NOBODY not in came_out(divided.office)
+
+
+def test_killed_flushed_and_off_the_network(divided: Divided) -> None:
+    """The daemon dies, somebody flushes ruleset, rules and routes, the network goes and comes: both are back."""
+    host = divided.laptop.lab.host
+    with divided.laptop.nothing_leaves() as watch:
+        divided.look()
+        ping = host.spawn("ping", "-n", "-i", "0.05", NOBODY, log="ping-alice", uid=ALICE)
+        try:
+            divided.laptop.lab.kill_daemon()
+            watch.until("both tunnels after the kill", divided.both, deadline_s=40)
+            host.run("nft", "flush", "ruleset")
+            watch.until("both tunnels after the flush", divided.both, deadline_s=40)
+            for _ in range(3):
+                host.run("ip", "rule", "del", "pref", "9", check=False)
+            host.run("ip", "route", "flush", "table", "24945")
+            watch.until("both tunnels after the flush of routes", divided.both, deadline_s=40)
+            divided.laptop.world.flap()
+            watch.until("both tunnels on what may be another network", divided.both, deadline_s=40)
+        finally:
+            ping.kill()
+            ping.wait()
+    assert NOBODY not in came_out(divided.office)
+
+
+def test_disconnected_and_in_a_window(divided: Divided) -> None:
+    """Who disconnects the office's leaves alice hers; a window is open to her as to everybody."""
+    lab = divided.laptop.lab
+    try:
+        with divided.laptop.nothing_leaves() as watch:
+            lab.ctl("disconnect")
+            watch.until("hers alone", divided.hers, deadline_s=30)
+            assert divided.seen_as(CAROL) == ""
+        lab.ctl("allow-temp", "1min")
+        outside = {str(plan.GATEWAY4), str(divided.own.place.wan4), ""}
+        wait_for("the window", lambda: divided.seen_as(CAROL) not in outside, deadline_s=20)
+        assert divided.seen_as(ALICE) == divided.seen_as(CAROL)
+        lab.ctl("allow-temp", "--cancel")
+    finally:
+        lab.ctl("connect")
+    wait_for("both tunnels", divided.both, deadline_s=30, poll_s=0.1)
+
+
+def test_nothing_of_it_stays(divided: Divided) -> None:
+    """Without the settings everybody comes out at the office again; unblocked, no rule of ours is left."""
+    lab = divided.laptop.lab
+    _configure(divided, '[tunnel]\nprefer = "office"\n')
+    wait_for("everybody", lambda: {divided.seen_as(u) for u in (ALICE, BOB, CAROL)} == {str(plan.GATEWAY4)})
+    assert "24945" not in lab.host.out("ip", "rule") + lab.host.out("ip", "-6", "rule")
+    _configure(divided, SETTINGS)
+    wait_for("both tunnels", divided.both, deadline_s=30, poll_s=0.1)
+    lab.stop_daemon()
+    done = lab.ctl("unblock", "--offline")
+    assert "rules to table 24945: removed" in done.stdout
+    assert "24945" not in lab.host.out("ip", "rule") + lab.host.out("ip", "-6", "rule")
+
+
+def _configure(divided: Divided, settings: str) -> None:
+    divided.laptop.lab.write_config(settings)
+    pid = divided.laptop.daemon_pid()
+    assert pid is not None
+    os.kill(pid, signal.SIGHUP)

@@ -1,0 +1,218 @@
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""Users with tunnels to themselves: which of them stand, where packets are led, who is kept out, who is asked names."""
+
+from dataclasses import replace
+from typing import Any, Final
+
+import pytest
+
+from aovpnd import names
+from aovpnd.core.decide import decide
+from aovpnd.dns import DnsState, Mechanism
+from aovpnd.gateways import Role
+from aovpnd.model import Block, Config, Phase
+from aovpnd.orders import AllowTemporary, SetBlock
+from aovpnd.render import render
+from aovpnd.routes import Lane
+from aovpnd.ruleset import Users
+from aovpnd.users import User, When
+from tests.unit.small_companions import MGMT
+from tests.unit.small_users import ALICE, BOB, OWN
+from tests.unit.small_world import WORK
+from tests.unit.test_companions import connected, problems, routes, tunnels
+from tests.unit.world import Laptop
+
+ALONE: Final = User("alice", ALICE, only="mgmt")
+ONE: Final = Config((OWN, WORK), prefer=("work",), users=(ALONE,))
+
+
+def lanes(machine: Laptop) -> dict[int, Lane]:
+    """Tables of users' own, by IP version."""
+    return {lane.family: lane for lane in machine.snapshot.routing.lanes}
+
+
+def ways(machine: Laptop, lane: Lane) -> dict[str, str | None]:
+    """Where a table leads: destination to link; None is closed."""
+    links = {link.index: link.name for link in machine.snapshot.links}
+    found = sorted(lane.routes, key=lambda route: -route.metric)
+    return {str(r.dst): None if r.link is None else links[r.link] for r in found}
+
+
+def rules(machine: Laptop) -> list[str]:
+    """The lines of our table that are about users."""
+    assert machine.snapshot.ruleset is not None
+    return [line.strip() for line in render(machine.snapshot.ruleset).split("\n") if "skuid" in line]
+
+
+# -- side by side -----------------------------------------------------------------------------------------------------
+def test_alice_has_a_tunnel_to_herself() -> None:
+    """It stands beside the one that carries although it carries everything, in a table of her own; ours knows nothing
+    of it.
+    """
+    machine = connected(ONE)
+    found = tunnels(machine)
+
+    assert machine.phase is Phase.CONNECTED
+    assert (found["mgmt"]["role"], found["mgmt"]["state"], found["mgmt"]["users"]) == (
+        "companion",
+        "connected",
+        ["alice"],
+    )
+    assert found["work"]["users"] == []
+    assert routes(machine) == {"0.0.0.0/0": "aovpn0", "::/0": "aovpn0"}
+    four, six = lanes(machine)[4], lanes(machine)[6]
+    assert (four.table, four.users, four.link_name) == (names.LANE_TABLES[0], (ALICE,), "aovpn1")
+    assert (list(map(str, four.sources)), list(map(str, six.sources))) == (["10.99.0.2"], ["fd99::2"])
+    assert (ways(machine, four), ways(machine, six)) == ({"0.0.0.0/0": "aovpn1"}, {"::/0": "aovpn1"})
+    assert not problems(machine)
+
+
+def test_who_is_kept_out() -> None:
+    """Nobody else leaves by her link, and she by no other; its name servers anybody may ask. Guests have no user."""
+    machine = connected(ONE)
+    hers = [line for line in rules(machine) if '"aovpn1"' in line]
+    theirs = [line for line in rules(machine) if '"aovpn0"' in line]
+
+    assert all(f"meta skuid != {{ 0, {ALICE} }}" in line for line in hers)
+    assert all(f"meta skuid {ALICE}" in line for line in theirs)
+    assert (len(hers), len(theirs)) == (2, 2)  # at output and at the last look
+    assert machine.snapshot.ruleset is not None
+    forward = machine.snapshot.ruleset.chain("forward").rules
+    assert {rule.match.oif.name for rule in forward if rule.match.oif is not None} <= {"aovpn0", "docker0", "virbr0"}
+
+
+def test_behind_it_nothing() -> None:
+    """While her tunnel is not up she goes nowhere; what a table of hers does not answer is closed."""
+    machine = connected(ONE, "mgmt")
+    machine.silent = {"mgmt"}
+    lane = lanes(machine)[4]
+
+    assert [(str(r.dst), r.metric) for r in lane.routes if r.link is None] == [("0.0.0.0/0", names.CLOSED_METRIC)]
+    assert "companion-silent" in problems(machine)
+
+
+def test_in_a_window() -> None:
+    """She sees the portal as everybody does: nothing leads her past it."""
+    machine = connected(ONE, "mgmt", "work")
+    assert lanes(machine)
+    machine.settle(AllowTemporary(user="alice"))
+
+    assert machine.phase is Phase.TEMPORARY_ACCESS
+    assert lanes(machine) == {}
+    assert any('"aovpn0"' in line and f"skuid {ALICE}" in line for line in rules(machine))
+
+
+def test_unblocked() -> None:
+    """Nothing of it stays."""
+    machine = connected(ONE)
+    machine.settle(SetBlock(Block.OFF))
+
+    assert lanes(machine) == {}
+    assert machine.snapshot.ruleset is None
+
+
+# -- which stand ------------------------------------------------------------------------------------------------------
+def test_only_while_she_is_logged_in() -> None:
+    """It comes with her login and goes with her last logout; she is kept from the others all the time."""
+    config = replace(ONE, users=(replace(ALONE, when=When.LOGGED_IN),))
+    machine = connected(config)
+    assert tunnels(machine)["mgmt"]["state"] == "down"
+    assert any(f"skuid {ALICE}" in line for line in rules(machine))
+
+    machine.snapshot = replace(machine.snapshot, people=frozenset({BOB, ALICE}))
+    machine.wait(10.0)
+    assert tunnels(machine)["mgmt"]["state"] == "connected"
+
+    machine.snapshot = replace(machine.snapshot, people=frozenset({BOB}))
+    machine.settle()
+    assert tunnels(machine)["mgmt"]["state"] == "down"
+    assert lanes(machine) == {}
+    assert any(f"skuid {ALICE}" in line for line in rules(machine))
+
+
+def test_two_people_with_a_tunnel_each() -> None:
+    """Each uses only his own; with two, and no tunnel for everybody, names are asked of neither."""
+    config = Config((OWN, WORK), users=(ALONE, User("bob", BOB, only="work")))
+    machine = connected(config)
+    machine.settle()
+
+    both = {lane.users: lane.link_name for lane in machine.snapshot.routing.lanes}
+    assert set(both) == {(ALICE,), (BOB,)}
+    assert len(set(both.values())) == 2
+    assert machine.phase is Phase.BLOCKED
+    assert machine.settle().dns is None
+    assert {lane.table for lane in machine.snapshot.routing.lanes} == {*names.LANE_TABLES[:2]}
+    assert "tunnel-not-chosen" not in problems(machine)
+
+
+def test_her_tunnel_carries_or_stands_for_everybody() -> None:
+    """Then it is nobody's alone, and needs no table; she is kept from the others as before."""
+    carries = connected(replace(ONE, prefer=("mgmt",)))
+    assert (lanes(carries), rules(carries)) == ({}, [])
+    machine = connected(replace(ONE, tunnels=(MGMT, WORK), companions=("mgmt",)))
+    assert lanes(machine) == {}
+    assert not any("!=" in line for line in rules(machine))
+    assert any(f"skuid {ALICE}" in line and '"aovpn0"' in line for line in rules(machine))
+
+
+def test_never() -> None:
+    """Who may not use a tunnel is kept from it and led nowhere else."""
+    machine = connected(replace(ONE, users=(User("bob", BOB, never=("work",)),)))
+
+    assert rules(machine)
+    assert all(f"skuid {BOB}" in line and '"aovpn0"' in line for line in rules(machine))
+    assert lanes(machine) == {}
+
+
+@pytest.mark.parametrize(
+    ("config", "code", "text"),
+    [
+        (replace(ONE, tunnels=(WORK,)), "tunnel-unknown", "there is no tunnel called mgmt"),
+        (
+            replace(ONE, tunnels=(replace(OWN, addresses=WORK.addresses), WORK)),
+            "companion-unfit",
+            "mgmt cannot stand beside another tunnel: work has its address",
+        ),
+    ],
+)
+def test_what_is_wrong(config: Config, code: str, text: str) -> None:
+    """She has none then, and is told why."""
+    machine = connected(config)
+
+    assert problems(machine)[code].startswith(text)
+    assert lanes(machine) == {}
+
+
+# -- names ------------------------------------------------------------------------------------------------------------
+def test_names_of_the_only_tunnel() -> None:
+    """Where nothing carries for everybody, and one user has a tunnel, all names are asked of its servers."""
+    machine = connected(replace(ONE, prefer=(), users=(ALONE,)))
+    machine.snapshot = replace(machine.snapshot, dns=DnsState(by=(Mechanism.RESOLVED,)))
+    dns = decide(machine.config, machine.intent, machine.snapshot).dns
+
+    assert dns is not None
+    assert (dns.link_name, dns.servers, dns.beside) == ("aovpn1", OWN.dns, ())
+
+
+def test_names_go_with_the_one_that_carries() -> None:
+    """Where one does, it is asked: names have a program of their own, which is no user's."""
+    machine = connected(ONE)
+    dns = machine.settle().dns
+
+    assert dns is not None
+    assert dns.link_name == "aovpn0"
+
+
+def test_wishes_are_companions() -> None:
+    """A failure of hers holds up nobody else."""
+    machine = connected(ONE)
+    wishes: Any = {wish.spec.name: wish.role for wish in machine.settle().tunnels}
+
+    assert wishes == {"work": Role.CARRIES, "mgmt": Role.COMPANION}
+
+
+def test_users_of_a_rule() -> None:
+    """Nobody, or who cannot be, makes no rule: it would be about everybody."""
+    for uids in ((), (-1,), (1 << 32,)):
+        with pytest.raises(ValueError, match="are no users"):
+            Users(uids)
