@@ -37,7 +37,7 @@ ACCOMPANYING: Final = (
     Mutant(
         "companion-for-everything",
         _VIEW,
-        "    if carries_everything(spec):\n        return",
+        "    if carries_everything(spec) and not private:\n        return",
         "    if False:\n        return",
         "two default routes: nobody knows which tunnel a packet takes",
         (COMPANIONS, NO_LEAK),
@@ -45,8 +45,8 @@ ACCOMPANYING: Final = (
     Mutant(
         "companion-with-anothers-address",
         _VIEW,
-        "if intent.block is Block.ON and spec.name not in busy and why_alone(bare, others) is None:",
-        "if intent.block is Block.ON and spec.name not in busy and not carries_everything(bare):",
+        "fits = why_alone(bare, others, private=spec.name in alone) is None",
+        "fits = spec.name in alone or not carries_everything(bare)",
         "each of two tunnels refuses what the other one sends",
         (COMPANIONS, NO_LEAK),
     ),
@@ -85,8 +85,8 @@ ACCOMPANYING: Final = (
     Mutant(
         "companion-without-filters",
         "aovpnd/core/facts.py",
-        "yield Tunnel(_device(each.state), narrow, each.filters, others)",
-        "yield Tunnel(_device(each.state), narrow, (), others)",
+        "yield Tunnel(_device(each.state), narrow, each.filters, others, who)",
+        "yield Tunnel(_device(each.state), narrow, (), others, who)",
         "what is for the management's host alone goes to everybody behind it",
         (NO_LEAK,),
     ),

@@ -7,6 +7,7 @@ from tests.mutants.accompanying import ACCOMPANYING
 from tests.mutants.asking import ASKING
 from tests.mutants.confirming import FIRST_BLOCK
 from tests.mutants.deciding import DECIDING
+from tests.mutants.dividing import DIVIDING
 from tests.mutants.excluding import EXCLUDING
 from tests.mutants.filtering import FILTERING
 from tests.mutants.holding import HOLDING
@@ -23,6 +24,7 @@ MUTANTS: Final[tuple[Mutant, ...]] = (
     *FILTERING,
     *EXCLUDING,
     *ACCOMPANYING,
+    *DIVIDING,
     *DECIDING,
     *HOLDING,
     *ROAMING,

@@ -132,7 +132,7 @@ DECIDING: Final = (
     Mutant(
         "routes-fall-through",
         _ROUTING,
-        "        routes |= {Route(_default(family), None, metric=names.CLOSED_METRIC) for family in families}\n",
+        "    yield from (Route(_default(family), None, metric=names.CLOSED_METRIC) for family in (IPV4, IPV6))\n",
         "",
         "when every table is flushed, routing does not hold (T14)",
         (DECIDE,),

@@ -15,8 +15,8 @@ FILTERING: Final = (
     Mutant(
         "filters-forgotten",
         "aovpnd/core/facts.py",
-        "narrow, now.filters, others)",
-        "narrow, (), others)",
+        "narrow, now.filters, others, using",
+        "narrow, (), others, using",
         "a tunnel that may carry one thing carries everything",
         (NO_LEAK, FILTERS),
     ),

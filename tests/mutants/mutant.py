@@ -40,9 +40,12 @@ SLEEP: Final = "tests/unit/test_sleep.py"
 UPLINKS: Final = "tests/unit/test_uplinks.py"
 QUEUES: Final = "tests/unit/test_queues.py"
 STRONGSWAN: Final = "tests/unit/test_strongswan.py"
+USERS: Final = "tests/unit/test_users.py"
+CONFIG_USERS: Final = "tests/unit/test_config_users.py"
 KERNEL: Final = "tests/netns/test_kernel_agrees.py"
 JUDGE: Final = "tests/netns/test_judge.py"
-LAB: Final = frozenset({KERNEL, JUDGE})
+DIVIDED: Final = "tests/netns/test_users.py"
+LAB: Final = frozenset({KERNEL, JUDGE, DIVIDED})
 """What runs in the lab alone."""
 
 

@@ -31,8 +31,8 @@ NAMING: Final = (
     Mutant(
         "names-before-the-link-is-up",
         _DNS,
-        "now.state is None or not now.state.link.up or",
-        "now.state is None or",
+        "state is None or not state.link.up or",
+        "state is None or",
         "programs ask servers that nobody can reach yet",
         (CORE_DNS,),
     ),

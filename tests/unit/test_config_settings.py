@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from aovpnd import config
+from aovpnd import config, passwd
 from aovpnd.config import settings
 from aovpnd.core.view import preferred
 from aovpnd.doors import Openers, WhileConnected
@@ -445,8 +445,9 @@ def test_settings_that_were_never_good_are_the_tightest(files: Files) -> None:
     assert found.problems[1].hint == "aovpnctl check says what to do"
 
 
-def test_default_file_says_the_defaults(files: Files) -> None:
+def test_default_file_says_the_defaults(files: Files, monkeypatch: pytest.MonkeyPatch) -> None:
     """etc/aovpnd/aovpnd.toml changes nothing as it is; with its lines uncommented it sets every key to its default."""
+    monkeypatch.setattr(passwd, "users", lambda: {"alice": 1000})
     text = (ROOT / "etc/aovpnd/aovpnd.toml").read_text(encoding="utf-8")
     files.write("etc/aovpnd.toml", text)
     as_is = files.load()
@@ -455,7 +456,7 @@ def test_default_file_says_the_defaults(files: Files) -> None:
     files.write("etc/aovpnd.toml", re.sub(r"(?m)^#(?=\w+ = |\[\[)", "", text))
     uncommented = files.load()
     without = {key for key, known in settings.KEYS.items() if not known.built_in}  # there the file shows an example
-    without |= {"filter.home"}
+    without |= {"filter.home", "user.alice"}
     values = {origin.key: origin.value for origin in uncommented.origins if origin.key not in without}
 
     assert as_is == Config(origins=as_is.origins)

@@ -8,6 +8,7 @@ from typing import Final
 
 import pytest
 
+from aovpnd import passwd
 from aovpnd.config import check
 from aovpnd.ctl.arguments import HelpWanted, UsageError, parse
 from tests.unit.imports import ROOT
@@ -56,8 +57,9 @@ def test_make_targets_exist(document: str) -> None:
 
 
 @pytest.mark.parametrize("document", [name for name in DOCUMENTS if _blocks(name, "toml")])
-def test_settings_are_valid(document: str, tmp_path: Path) -> None:
+def test_settings_are_valid(document: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """A configuration that a document shows is accepted without a word."""
+    monkeypatch.setattr(passwd, "users", lambda: {"alice": 1000})
     for number, block in enumerate(_blocks(document, "toml")):
         file = tmp_path / f"{number}.toml"
         file.write_text(block, encoding="utf-8")

@@ -59,6 +59,11 @@ PARTS: Final = (
         "what is remembered of tunnels is values; what follows is core's",
         PURE,
     ),
+    _part("users", "links ruleset", "what somebody wrote of users; what becomes of packets is core's", PURE),
+    _part(
+        "routes", "links ruleset tunnel", "what stands in a routing table is values, shared by core and adapters", PURE
+    ),
+    _part("passwd", "names", "one file, asked by the daemon and by whoever reads the settings"),
     _part("dns", "links ruleset", "whom to ask for names is data, shared by core and adapters", PURE),
     _part("doors", "", "who may have the network opened is two words; what follows is core's", PURE),
     _part("confirmation", "", "whether the block is confirmed is a word and a moment; what follows is core's", PURE),
@@ -85,15 +90,15 @@ PARTS: Final = (
     ),
     _part(
         "model",
-        "names errors clock links ruleset filters tunnel ipsec dns doors gateways inquiries sockets repairs rollback"
-        " confirmation",
+        "names errors clock links users routes ruleset filters tunnel ipsec dns doors gateways inquiries sockets"
+        " repairs rollback confirmation",
         "the nouns that all share: whatever they imported, all would import",
         PURE,
     ),
     _part("destinations", "", "where a packet would go is a text that somebody typed, and nothing else", PURE),
     _part(
         "orders",
-        "names errors links ruleset model tunnel dns doors destinations sockets confirmation",
+        "names errors links routes ruleset model tunnel dns doors destinations sockets confirmation",
         "what to do is data; how it is done is the adapters' business",
         PURE,
     ),
@@ -111,14 +116,14 @@ PARTS: Final = (
     # decisions
     _part(
         "core",
-        "names clock errors links ruleset filters model tunnel ipsec dns doors gateways inquiries sockets repairs"
-        " orders rollback confirmation",
+        "names clock errors links users routes ruleset filters model tunnel ipsec dns doors gateways inquiries sockets"
+        " repairs orders rollback confirmation",
         "decisions are pure: no clock, no logging, no input or output, so that a test can go through all of them",
         PURE,
     ),
     _part(
         "core.explain",
-        "names links ruleset trace render model destinations guard.rules",
+        "names links routes ruleset trace render model destinations guard.rules",
         "the guard's tables judge as well, and its rules are values that say how; rules are quoted as nft writes them",
         PURE,
     ),
@@ -130,11 +135,16 @@ PARTS: Final = (
     ),
     _part(
         "core.answers",
-        "names clock ruleset model destinations orders",
+        "names routes clock ruleset model destinations orders",
         "as core, of a destination that somebody typed",
         PURE,
     ),
-    _part("core.way", "names links ruleset model destinations", "as core, for a destination that somebody typed", PURE),
+    _part(
+        "core.way",
+        "names links routes ruleset model destinations",
+        "as core, for a destination that somebody typed",
+        PURE,
+    ),
     _part(
         "core.sentences",
         "names links ruleset filters model tunnel ipsec destinations",
@@ -143,7 +153,7 @@ PARTS: Final = (
     ),
     _part(
         "config",
-        "names errors links ruleset filters model tunnel ipsec inquiries durations doors",
+        "names errors links users passwd ruleset filters model tunnel ipsec inquiries durations doors",
         "reading what somebody wrote decides nothing and changes nothing",
     ),
     _part(
@@ -161,8 +171,8 @@ PARTS: Final = (
     _part("rtnl", "names errors links", "a raw socket that guard and adapters share: small enough for the guard"),
     _part(
         "adapters",
-        "names clock errors links ruleset render model tunnel dns inquiries sockets orders messages logs nftlib rtnl"
-        " lock resolvconf regular repairs rollback vouch clockfile confirmation",
+        "names clock errors links routes ruleset render model tunnel dns inquiries sockets orders messages logs nftlib"
+        " rtnl lock resolvconf regular repairs rollback vouch clockfile confirmation",
         "they observe and ensure; an adapter that imported core, config or daemon could decide",
     ),
     _part("adapters.routeget", "errors rtnl destinations", "one question to the kernel, and its answer"),
@@ -173,7 +183,7 @@ PARTS: Final = (
     ),
     _part(
         "backends",
-        "names errors links ruleset model tunnel ipsec orders adapters rtnl messages regular",
+        "names errors links routes ruleset model tunnel ipsec orders adapters rtnl messages regular",
         "one kind of tunnel each; whether there shall be one is decided in core, how it is shown to the user elsewhere",
     ),
     _part(

@@ -26,6 +26,7 @@ GUARDED = {
 AVAILABLE = {
     "name": "work",
     "backend": "wireguard",
+    "users": [],
     "role": "available",
     "link": None,
     "state": "down",
@@ -51,6 +52,7 @@ def test_connected() -> None:
             {
                 "name": "home",
                 "backend": "wireguard",
+                "users": [],
                 "role": "chosen",
                 "link": "aovpn0",
                 "state": "connected",
@@ -104,6 +106,7 @@ def test_connecting() -> None:
     assert document["tunnels"][0] == {
         "name": "home",
         "backend": "wireguard",
+        "users": [],
         "role": "chosen",
         "link": "aovpn0",
         "state": "connecting",
