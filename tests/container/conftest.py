@@ -7,6 +7,7 @@ import pytest
 
 from tests.container.booted import Booted, Manager
 from tests.lab.container import SUITES, cannot_run
+from tests.lab.sites import Gateway
 
 
 @pytest.fixture(scope="session")
@@ -29,6 +30,14 @@ def laptop(nspawn: None, suite: str) -> Iterator[Booted]:
     assert nspawn is None
     with Booted.power_on(suite, Manager.NETWORK_MANAGER) as booted:
         yield booted
+
+
+@pytest.fixture(scope="session")
+def second(laptop: Booted) -> tuple[Gateway, str]:
+    """One more gateway in the laptop's world, and the laptop's file for it; off but for those who need it."""
+    gateway, conf = laptop.world.another_gateway()
+    gateway.off()
+    return gateway, conf
 
 
 @pytest.fixture(scope="session")

@@ -14,6 +14,7 @@ from tests.lab import plan
 from tests.lab.container import ALICE, BOB
 from tests.lab.people import at_the_seat, from_afar
 from tests.lab.process import LabError, wait_for
+from tests.lab.sites import Gateway
 
 pytestmark = [pytest.mark.container, pytest.mark.root, pytest.mark.slow]
 
@@ -22,9 +23,10 @@ SETTINGS: Final = "/etc/aovpnd/conf.d/device.toml"
 
 
 @pytest.fixture
-def managed(laptop: Booted) -> Iterator[Booted]:
+def managed(laptop: Booted, second: tuple[Gateway, str]) -> Iterator[Booted]:
     """The laptop with a device tunnel to a gateway of its own, through which one host alone is reached."""
-    _, conf = laptop.world.another_gateway()
+    gateway, conf = second
+    gateway.on()
     system = laptop.system
     narrow = [
         f"AllowedIPs = {plan.ECHO4}/32" if line.startswith("AllowedIPs") else line
@@ -39,8 +41,7 @@ def managed(laptop: Booted) -> Iterator[Booted]:
     system.check("rm", MANAGEMENT, SETTINGS)
     system.check("systemctl", "reload", names.UNIT)
     laptop.wait_works()
-    for gateway in laptop.world.more_gateways:
-        gateway.off()
+    gateway.off()
 
 
 def reaches(laptop: Booted, address: object) -> bool:
