@@ -171,6 +171,15 @@ def _routing(routing: Routing, snapshot: Snapshot) -> Document:
         "rules": [f"IPv{family}" for family in routing.rules],
         "shut": [f"IPv{family}" for family in routing.shut],
         "routes": [route_text(route, snapshot.links) for route in routing.routes],
+        "of_users": [
+            {
+                "table": lane.table,
+                "users": list(lane.users),
+                "link": lane.link_name,
+                "routes": [route_text(route, snapshot.links) for route in lane.routes],
+            }
+            for lane in routing.lanes
+        ],
     }
 
 
