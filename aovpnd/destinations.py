@@ -1,11 +1,12 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""Where a packet would go, as people write it for ``aovpnctl explain``: ``ADDRESS[:PORT][/PROTOCOL]``.
+"""Where a packet would go, as people write it for ``aovpnctl explain``: ``[UID@]ADDRESS[:PORT][/PROTOCOL]``.
 
 203.0.113.80            TCP to port 443
 203.0.113.80:53/udp     UDP to port 53
 [2001:db8::80]:22       TCP to port 22
 203.0.113.80/icmp       an echo request, as ping(8) sends it
 fe80::1%wlan0           by that link: without one a link-local address means nothing (RFC 4007)
+1000@203.0.113.80       sent by a program of that user
 """
 
 import re
@@ -28,6 +29,8 @@ _ON_ONE_LINK: Final = (1, 2)
 _FORM: Final = re.compile(
     r"(?:\[(?P<six>[^\[\]]*)\]|(?P<plain>[^\[\]/]*?))(?::(?P<port>[0-9]{1,5}))?(?:/(?P<protocol>[A-Za-z0-9]{1,12}))?"
 )
+_USER: Final = re.compile(r"([^@]*)@(.*)", re.DOTALL)
+LARGEST_UID: Final = (1 << 32) - 2
 _NAME: Final = re.compile(r"[A-Za-z0-9_-]{1,63}(\.[A-Za-z0-9_-]{1,63})*\.?")
 _HOW: Final = "write it like 203.0.113.80:443/tcp or [2001:db8::80]:443"
 
@@ -43,13 +46,14 @@ class DestinationError(ValueError):
 @dataclass(frozen=True, slots=True)
 class Destination:
     """One address, and what is sent there. ``port`` None where the protocol has none; ``link`` "" but for addresses
-    that mean something on one link alone.
+    that mean something on one link alone; ``uid`` None: of a user who is named nowhere.
     """
 
     address: IPv4Address | IPv6Address
     port: int | None = PORT
     protocol: str = "tcp"
     link: str = ""
+    uid: int | None = None
 
     @property
     def number(self) -> int:
@@ -58,9 +62,10 @@ class Destination:
 
     def __str__(self) -> str:
         host = f"{self.address}%{self.link}" if self.link else str(self.address)
+        whose = f"{self.uid}@" if self.uid is not None else ""
         if self.port is None:
-            return f"{host}/{self.protocol}"
-        return f"{f'[{host}]' if ':' in host else host}:{self.port}/{self.protocol}"
+            return f"{whose}{host}/{self.protocol}"
+        return f"{whose}{f'[{host}]' if ':' in host else host}:{self.port}/{self.protocol}"
 
 
 @dataclass(frozen=True, slots=True)
@@ -81,6 +86,9 @@ def parse(text: str) -> Destination:
     itself be a packet.
     """
     shown = ascii(text[:LONGEST_TEXT])[: LONGEST_TEXT + 2]  # escapes are up to ten letters for one
+    uid = None
+    if len(text) <= LONGEST_TEXT and (whose := _USER.fullmatch(text)) is not None:
+        uid, text = _uid(whose[1], shown), whose[2]
     form = _FORM.fullmatch(_without_brackets(text)) if len(text) <= LONGEST_TEXT else None
     if form is None:
         raise DestinationError(f"{shown} is no destination")
@@ -100,7 +108,13 @@ def parse(text: str) -> Destination:
     port = None if protocol in PORTLESS else int(form["port"] or PORT)
     if port is not None and not 1 <= port <= 65535:  # noqa: PLR2004 - ports have 16 bits
         raise DestinationError(f"{shown}: {port} is no port", "from 1 to 65535")
-    return Destination(address, port, protocol, _link(address, link, shown))
+    return Destination(address, port, protocol, _link(address, link, shown), uid)
+
+
+def _uid(text: str, shown: str) -> int:
+    if not (text.isascii() and text.isdecimal() and len(text) <= len(str(LARGEST_UID)) and int(text) <= LARGEST_UID):
+        raise DestinationError(f"{shown}: before the @ stands the number of a user", "id -u NAME says it")
+    return int(text)
 
 
 def _without_brackets(text: str) -> str:

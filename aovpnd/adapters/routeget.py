@@ -20,7 +20,7 @@ _HEADER: Final = struct.Struct("=IHHII")  # nlmsghdr: length, type, flags, seque
 _RTMSG: Final = struct.Struct("=BBBBBBBBI")  # family, dst_len, src_len, tos, table, protocol, scope, type, flags
 _RTM_F_LOOKUP_TABLE: Final = 0x1000
 """Answer with the table in which the route was found (rtnetlink(7))."""
-_RTA_DST, _RTA_OIF, _RTA_GATEWAY, _RTA_PREFSRC, _RTA_TABLE = 1, 4, 5, 7, 15
+_RTA_DST, _RTA_OIF, _RTA_GATEWAY, _RTA_PREFSRC, _RTA_TABLE, _RTA_UID = 1, 4, 5, 7, 15, 25
 _UNICAST, _LOCAL, _BROADCAST, _ANYCAST, _MULTICAST = 1, 2, 3, 4, 5
 _DEADLINE_S: Final = 2.0
 _ANSWER_BYTES: Final = 1 << 14
@@ -43,6 +43,8 @@ def look_up(to: Destination) -> Routed:
     family = socket.AF_INET6 if to.address.version == 6 else socket.AF_INET  # noqa: PLR2004 - the IP version
     body = _RTMSG.pack(family, to.address.max_prefixlen, 0, 0, 0, 0, 0, 0, _RTM_F_LOOKUP_TABLE)
     body += rtnl.attribute(_RTA_DST, to.address.packed)
+    if to.uid is not None:
+        body += rtnl.attribute(_RTA_UID, struct.pack("=I", to.uid))
     if to.link:
         try:
             body += rtnl.attribute(_RTA_OIF, struct.pack("=I", socket.if_nametoindex(to.link)))

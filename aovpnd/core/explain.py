@@ -135,6 +135,7 @@ def packet_to(to: Destination, found: Way, link: Link) -> Packet:
         dport=to.port or 0,
         icmp_type=ECHO_REQUEST if to.number in {1, 58} else 0,
         framing=Framing.ETHERNET if link.arphrd == ARPHRD_ETHER else Framing.OTHER,
+        owner=to.uid,
     )
 
 

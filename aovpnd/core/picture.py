@@ -6,10 +6,10 @@ from dataclasses import dataclass
 from aovpnd.core.decide import permitted
 from aovpnd.core.permits import Permit
 from aovpnd.core.view import Beside, View, view
+from aovpnd.core.way import By, Way
 from aovpnd.ipsec import TunnelSpec
 from aovpnd.model import Config, Desired, Intent, Snapshot
 from aovpnd.orders import Action
-from aovpnd.routes import Route
 
 
 @dataclass(frozen=True, slots=True)
@@ -32,13 +32,14 @@ class Picture:
         """The chosen tunnel, with the addresses of its gateways as far as they are known."""
         return self.view.spec
 
-    def companion(self, link: str, route: Route | None) -> Beside | None:
+    def companion(self, link: str, found: Way) -> Beside | None:
         """The tunnel beside the chosen one that has a link, or would have it if it were up: its networks are closed
-        until then.
+        until then; those of a user's own, to that user.
         """
-        standing = self.view.companions
+        standing, route, own = self.view.companions, found.route, found.by is By.USERS
         by_link = (each for each in standing if each.state is not None and each.link_name == link)
-        closed = (each for each in standing if route is not None and not route.link and route.dst in each.spec.prefixes)
+        able = (each for each in standing if each.private is own)
+        closed = (each for each in able if route is not None and not route.link and route.dst in each.spec.prefixes)
         return next(by_link, None) or next(closed, None)
 
     @property

@@ -33,6 +33,7 @@ from aovpnd.filters import Direction, Filter, setting
 from aovpnd.ipsec import TunnelSpec, called
 from aovpnd.model import Config, Origin, Phase, Uplink, Wish
 from aovpnd.model import Lan as LanSetting
+from aovpnd.users import setting as user_setting
 
 SPECIFICATION = "docs/security.md"
 _DNS: Final = "DNS leaves by no link but the tunnel"
@@ -115,7 +116,7 @@ def tell(picture: Picture, what: Explanation) -> Told:
 
 
 def _through_the_tunnel(picture: Picture, what: Explanation, link: str) -> Told:
-    route, beside = what.way.route, picture.companion(link, what.way.route)
+    route, beside = what.way.route, picture.companion(link, what.way)
     spec = beside.spec if beside is not None else picture.spec
     name, endpoints = (spec.name, spec.endpoints) if spec is not None else (link, ())
     origins = (
@@ -193,7 +194,7 @@ def _because_of_the_lan(picture: Picture, to: Destination, near: Uplink) -> Told
 
 def _because_of_a_companion(picture: Picture, what: Explanation) -> Told | None:
     """It is for a tunnel beside the chosen one, and for no other."""
-    beside = picture.companion("", what.way.route)
+    beside = picture.companion("", what.way)
     if beside is None:
         return None
     text = f"the tunnel {beside.spec.name} is not up yet, and what it carries leaves by no other"
@@ -229,6 +230,8 @@ def _stopped(picture: Picture, what: Explanation, link: str) -> Told:
     if what.stages[-1].where in {"guard", "egress"}:
         text = f"{what.to} is dropped by the guard: our table is not there to permit it"
         return Told(text, "it is being loaded again; journalctl -u aovpnd says more")
+    if isinstance(what.permit, Tunnel) and (told := _not_for_the_user(picture, what, link)) is not None:
+        return told
     if isinstance(what.permit, Tunnel) and what.permit.filters:
         return _filtered(picture, what, link, verb)
     if _is_dns(what.to):
@@ -242,9 +245,22 @@ def _stopped(picture: Picture, what: Explanation, link: str) -> Told:
     return Told(f"{what.to} is {verb}: {reason}", told.hint if told else "", told.origins if told else ())
 
 
+def _not_for_the_user(picture: Picture, what: Explanation, link: str) -> Told | None:
+    """The tunnel is there, and not for the one who sends."""
+    user = next((user for user in picture.config.users if user.uid == what.to.uid), None)
+    beside = picture.companion(link, what.way)
+    spec = beside.spec if beside is not None else picture.spec
+    name = spec.name if spec is not None else ""
+    if user is None or user.may_use(name):
+        return None
+    instead = f", who may use {user.only} alone" if user.only is not None else ""
+    text = f"{what.to} is refused at once: the tunnel {name} is not for {user.name}{instead}"
+    return Told(text, "aovpnctl status shows all tunnels", _settings(picture.config, user_setting(user.name)))
+
+
 def _filtered(picture: Picture, what: Explanation, link: str, verb: str) -> Told:
     """The tunnel carries it, and the tunnel's filters name it nowhere."""
-    beside = picture.companion(link, what.way.route)
+    beside = picture.companion(link, what.way)
     spec = beside.spec if beside is not None else picture.spec
     name = spec.name if spec is not None else ""
     text = f"{what.to} is {verb}: no filter of the tunnel {name} lets it out"

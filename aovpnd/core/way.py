@@ -1,9 +1,9 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
 """Which way the kernel routes a packet of an ordinary program: unmarked, from a socket that is bound to nothing.
 
-The rules in their order, as in ip-rule(8): what is local; ours, which leads to our route table; behind it, for IPv6,
-the one that ends the look-up; then main. Rules and tables of other programs are not known here; what the kernel says
-when it is asked (`corrected`) makes up for them.
+The rules in their order, as in ip-rule(8): what is local; a user's own; ours, which leads to our route table; behind
+it, for IPv6, the one that ends the look-up; then main. Rules and tables of other programs are not known here; what the
+kernel says when it is asked (`corrected`) makes up for them.
 """
 
 from collections.abc import Iterable
@@ -29,6 +29,7 @@ class By(Enum):
 
     LOCAL = "the local table"
     OURS = "our route table"
+    USERS = "the user's own route table"
     SHUT = "our rule that ends every look-up"
     MAIN = "the main table"
     NOBODY = "no route"
@@ -68,6 +69,9 @@ def way(snapshot: Snapshot, to: Destination) -> Way:
     if (local := _local(snapshot, links, to.address, bound)) is not None:
         return local
     version = to.address.version
+    own = next((lane for lane in snapshot.routing.lanes if lane.family == version and to.uid in lane.users), None)
+    if own is not None and bound is None and (route := best(own.routes, to.address)) is not None:
+        return _by(By.USERS, route, links, snapshot, to.address)
     if version in snapshot.routing.rules:
         # The kernel keeps the unreachable default of IPv6 on lo: a socket that is bound to a link does not see it.
         routes = [r for r in snapshot.routing.routes if bound is None or r.link == bound.index]

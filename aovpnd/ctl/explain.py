@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""``aovpnctl explain [DESTINATION]``: would it leave, by which permit and rule, from which file and line.
+"""``aovpnctl explain [[USER@]DESTINATION]``: would it leave, by which permit and rule, from which file and line.
 
 Without a destination: what the daemon saw, what it wants, and what is still to be done. The daemon answers; nothing is
 looked up here, names least of all.
@@ -28,6 +28,7 @@ def run(arguments: Arguments) -> int:
     """Ask and show. Exit status 0 whatever becomes of the packet: the question was answered."""
     where = arguments.argument
     if where is not None:
+        where = _of_whom(where)
         try:
             destinations.parse(where)
         except destinations.DestinationError as error:
@@ -44,6 +45,19 @@ def run(arguments: Arguments) -> int:
         to = style(sys.stdout)
         print("\n".join(overview(answer, to) if where is None else explained(answer, to)))
     return DONE
+
+
+def _of_whom(where: str) -> str:
+    """A user's name before the @ as his number, by which the daemon knows him."""
+    name, at, address = where.partition("@")
+    if not at or name.isdecimal():
+        return where
+    from aovpnd import passwd
+
+    found = passwd.users().get(name)
+    if found is None:
+        raise UsageError(f"{name[:40]!a} is no user of this machine (id -u NAME says the number of one)")
+    return f"{found}@{address}"
 
 
 def explained(answer: dict[str, Any], to: Style) -> list[str]:

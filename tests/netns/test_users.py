@@ -109,6 +109,10 @@ def test_each_user_comes_out_where_he_belongs(divided: Divided) -> None:
     found = divided.tunnel("hers")
     assert (found["role"], found["state"], found["users"]) == ("companion", "connected", [str(ALICE)])
     assert f"for {ALICE} alone" in divided.laptop.lab.ctl("status").stdout
+    said = {whom: divided.laptop.lab.ctl("explain", f"{whom}@{plan.WEB4}").stdout for whom in (ALICE, BOB, CAROL)}
+    assert "leaves through the tunnel hers" in said[ALICE]
+    assert f"the tunnel office is not for {BOB}" in " ".join(said[BOB].split())
+    assert "leaves through the tunnel office" in said[CAROL]
 
 
 @pytest.mark.parametrize("strict", [1, 2])

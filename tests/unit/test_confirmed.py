@@ -214,7 +214,7 @@ def test_journal() -> None:
 def from_afar(monkeypatch: pytest.MonkeyPatch) -> list[float]:
     """Somebody is logged in over the network; how long was waited for the words to arrive."""
     waited: list[float] = []
-    monkeypatch.setattr(remote, "logins", lambda: Logins.REMOTE)
+    monkeypatch.setattr(remote, "logins", lambda: (Logins.REMOTE, frozenset()))
     monkeypatch.setattr(remote, "time", SimpleNamespace(sleep=waited.append))
     monkeypatch.setattr(sys.stdin, "isatty", lambda: False, raising=False)
     return waited
@@ -244,7 +244,7 @@ def test_nobody_is_warned_at_the_keyboard(
     tmp_path: Path, from_afar: list[float], capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """There is nothing to cut off."""
-    monkeypatch.setattr(remote, "logins", lambda: Logins.LOCAL)
+    monkeypatch.setattr(remote, "logins", lambda: (Logins.LOCAL, frozenset()))
     with fake_daemon(tmp_path) as daemon:
         _published(daemon, Intent(block=Block.OFF, confirmation=NEVER), Phase.UNBLOCKED)
         assert main(["block", "--runtime-dir", str(tmp_path)]) == 0

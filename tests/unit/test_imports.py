@@ -147,7 +147,7 @@ PARTS: Final = (
     ),
     _part(
         "core.sentences",
-        "names links ruleset filters model tunnel ipsec destinations",
+        "names links users ruleset filters model tunnel ipsec destinations",
         "as core, for a destination that somebody typed",
         PURE,
     ),
@@ -249,6 +249,7 @@ PARTS: Final = (
     _part("ctl.doctor.machine", "names links", "as ctl.doctor.judge; a date is shown as one", PURE | {"time"}),
     _part("ctl.doctor.neighbours", "names links", "as ctl.doctor.judge", PURE),
     _part("ctl.doctor.parse", "names links", "as ctl.doctor.judge, of text", PURE | {"json", "fnmatch"}),
+    _part("ctl.explain", "names errors destinations shape passwd", "as ctl; whom a name means, one file says"),
     _part("ctl.readable", "names errors config", "as check"),
     _part("ctl.policy", "names errors config model tunnel ipsec links ruleset", "as check"),
     _part(

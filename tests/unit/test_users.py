@@ -7,11 +7,14 @@ from typing import Any, Final
 import pytest
 
 from aovpnd import names
+from aovpnd.core.answers import answer
 from aovpnd.core.decide import decide
+from aovpnd.core.picture import Picture
+from aovpnd.destinations import parse
 from aovpnd.dns import DnsState, Mechanism
 from aovpnd.gateways import Role
 from aovpnd.model import Block, Config, Phase
-from aovpnd.orders import AllowTemporary, SetBlock
+from aovpnd.orders import AllowTemporary, Explain, SetBlock
 from aovpnd.render import render
 from aovpnd.routes import Lane
 from aovpnd.ruleset import Users
@@ -209,6 +212,39 @@ def test_wishes_are_companions() -> None:
     wishes: Any = {wish.spec.name: wish.role for wish in machine.settle().tunnels}
 
     assert wishes == {"work": Role.CARRIES, "mgmt": Role.COMPANION}
+
+
+# -- what is said of it -----------------------------------------------------------------------------------------------
+def told(machine: Laptop, to: str) -> str:
+    """What `aovpnctl explain` says first."""
+    picture = Picture(machine.config, machine.intent, machine.snapshot, machine.settle())
+    return answer(Explain(parse(to)), picture).text
+
+
+def test_explained_for_each() -> None:
+    """Alice by hers, bob not by the one that carries, and everybody else as if neither were named."""
+    config = replace(ONE, users=(ALONE, User("bob", BOB, never=("work",))))
+    machine = connected(config)
+
+    assert told(machine, f"{ALICE}@203.0.113.80") == (
+        f"{ALICE}@203.0.113.80:443/tcp leaves through the tunnel mgmt (aovpn1)"
+    )
+    assert told(machine, f"{BOB}@203.0.113.80") == (
+        f"{BOB}@203.0.113.80:443/tcp is refused at once: the tunnel work is not for bob"
+    )
+    for whom in ("", "1003@"):
+        assert told(machine, f"{whom}203.0.113.80").endswith("leaves through the tunnel work (aovpn0)")
+
+
+def test_explained_while_it_is_down() -> None:
+    """What she is told is about hers, and what others are told is not."""
+    machine = connected(ONE)
+    machine.fails_for = {"mgmt", "work"}
+    for link in ("aovpn0", "aovpn1"):
+        machine.lose_link(link)
+
+    assert "the tunnel mgmt is not up yet, and what it carries leaves by no other" in told(machine, f"{ALICE}@9.9.9.9")
+    assert "the tunnel work is not up yet" in told(machine, "9.9.9.9")
 
 
 def test_users_of_a_rule() -> None:
