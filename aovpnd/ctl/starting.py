@@ -31,8 +31,11 @@ def start(config_dir: str, runtime_dir: str) -> bool:
             return False
         forewarn_start()
         started = call(SYSTEMCTL, "start", names.UNIT, patience_s=PATIENCE_S)
-    except (OSError, subprocess.TimeoutExpired):
-        reason = "systemctl does not answer"
+    except OSError as error:
+        reason = f"systemctl cannot be run: {error.strerror or error}"
+    except subprocess.TimeoutExpired:
+        text = f"the daemon has not blocked within {PATIENCE_S:.0f} s, and may still come to it"
+        raise CommandRefused(text, hint="aovpnctl status; journalctl -u aovpnd", code="not-started") from None
     else:
         if started.returncode == 0:
             return True

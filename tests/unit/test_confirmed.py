@@ -294,6 +294,28 @@ def test_import_warns_before_the_first_start(
     assert capsys.readouterr().err == ""
 
 
+@pytest.mark.parametrize(
+    ("script", "said"),
+    [
+        ("[ $1 = start ] && sleep 20; exit 0", "has not blocked within 0 s, and may still come to it"),
+        ("[ $1 = start ] && echo 'Job failed.' >&2 && exit 1; exit 0", "does not start: Job failed."),
+        ("", "systemctl cannot be run: No such file or directory"),
+    ],
+)
+def test_first_start_that_fails(script: str, said: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """One that takes long is not called one that failed."""
+    systemctl = tmp_path / "systemctl"
+    if script:
+        systemctl.write_text(f"#!/bin/sh\n{script}\n", encoding="utf-8")
+        systemctl.chmod(0o755)
+    for name, value in (("SYSTEMCTL", str(systemctl)), ("SYSTEMD", str(tmp_path)), ("PATIENCE_S", 0.4)):
+        monkeypatch.setattr(starting, name, value)
+    monkeypatch.setattr(starting, "forewarn_start", lambda: None)
+
+    with pytest.raises(CommandRefused, match=said):
+        starting.start(names.CONFIG_DIR, names.RUNTIME_DIR)
+
+
 def test_confirm_without_a_daemon(
     tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
