@@ -3,7 +3,7 @@
 
 from typing import Final
 
-from tests.mutants.mutant import CONFIG_USERS, DIVIDED, NO_LEAK, USERS, Mutant
+from tests.mutants.mutant import CONFIG_USERS, NO_LEAK, RTNL, USERS, Mutant
 
 _USING: Final = "aovpnd/core/using.py"
 _ROUTING: Final = "aovpnd/core/routing.py"
@@ -80,7 +80,7 @@ DIVIDING: Final = (
         "        *(replace(bare, src=source) for source in lane.sources),\n",
         "",
         "answers to a user are dropped where reverse paths are asked for",
-        (DIVIDED,),
+        (RTNL,),
     ),
     Mutant(
         "root-is-somebody",

@@ -41,11 +41,11 @@ UPLINKS: Final = "tests/unit/test_uplinks.py"
 QUEUES: Final = "tests/unit/test_queues.py"
 STRONGSWAN: Final = "tests/unit/test_strongswan.py"
 USERS: Final = "tests/unit/test_users.py"
+RTNL: Final = "tests/unit/test_rtnl.py"
 CONFIG_USERS: Final = "tests/unit/test_config_users.py"
 KERNEL: Final = "tests/netns/test_kernel_agrees.py"
 JUDGE: Final = "tests/netns/test_judge.py"
-DIVIDED: Final = "tests/netns/test_users.py"
-LAB: Final = frozenset({KERNEL, JUDGE, DIVIDED})
+LAB: Final = frozenset({KERNEL, JUDGE})
 """What runs in the lab alone."""
 
 

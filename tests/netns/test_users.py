@@ -45,6 +45,15 @@ with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as sender:
 """
 
 
+_KNOCK: Final = """
+import socket, sys
+try:
+    socket.create_connection((sys.argv[1], 9), 5)
+except ConnectionRefusedError:
+    print("refused")
+"""
+
+
 @dataclass(slots=True)
 class Divided:
     """A laptop with a tunnel for everybody, and one that alice has to herself, to gateways of their own."""
@@ -154,6 +163,17 @@ def test_a_socket_that_is_bound_to_a_link_gets_nowhere(divided: Divided) -> None
         host.run("kill", "-CONT", str(daemon))
         divided.laptop.lab.kill_daemon()
     wait_for("both tunnels", divided.both, deadline_s=40, poll_s=0.1)
+
+
+def test_kernel_answers_by_the_tunnel_it_was_asked_by(divided: Divided) -> None:
+    """Its answers have nobody's socket: who asks alice's address at her gateway is told, of both families, that nobody
+    listens, and is answered a ping.
+    """
+    place = divided.own.place
+    for address in (place.laptop4, place.laptop6):
+        done = divided.own.host.run("python3", "-c", _KNOCK, str(address))
+        assert done.stdout.strip() == "refused"
+        divided.own.host.run("ping", "-c", "1", "-W", "5", str(address))
 
 
 def test_hers_is_closed_while_it_is_down(divided: Divided) -> None:

@@ -5,6 +5,7 @@ import contextlib
 import socket
 import struct
 from collections.abc import Callable
+from dataclasses import replace
 from ipaddress import IPv4Address, IPv4Network, IPv6Address, IPv6Network, ip_address, ip_interface
 from typing import Any, Final
 
@@ -18,7 +19,7 @@ from aovpnd.adapters.rtdump import PolicyRule
 from aovpnd.errors import NetlinkError
 from aovpnd.links import Link
 from aovpnd.repairs import RuleAhead
-from aovpnd.routes import LinkAddress, Route
+from aovpnd.routes import Lane, LinkAddress, Route
 from aovpnd.rtnl import Change, attribute, attributes, messages
 
 
@@ -350,6 +351,38 @@ THEIRS: Final = (
 def test_rules_ahead(there: tuple[PolicyRule, ...], found: tuple[tuple[int, str], ...]) -> None:
     """Those that the kernel asks before ours."""
     assert rules.ahead(there) == tuple(RuleAhead(*each) for each in found)
+
+
+LANE: Final = Lane(4, 24945, (1000, 1001), "aovpn1", (ip_address("10.0.0.2"),), ())
+
+
+def test_rules_of_a_lane() -> None:
+    """By user, by link and by address; as they are read back they make the same lane, in whatever order."""
+    led = rules.lane_rules(LANE)
+
+    assert {(rule.uids, rule.oif, str(rule.src or "")) for rule in led} == {
+        ((1000, 1000), "", ""),
+        ((1001, 1001), "", ""),
+        (None, "aovpn1", ""),
+        (None, "", "10.0.0.2"),
+    }
+    assert {(rule.priority, rule.table) for rule in led} == {(9, 24945)}
+    assert rules.lane_of(4, 24945, tuple(reversed(led)), ()) == LANE
+
+
+@pytest.mark.parametrize("wrong", ["less", "twice", "priority", "mark", "range"])
+def test_wrong_rules_of_a_lane(wrong: str) -> None:
+    """Anything else among them makes it another lane than any that is wished, so that it is mended."""
+    led = rules.lane_rules(LANE)
+    there = {
+        "less": led[1:],
+        "twice": (*led, led[0]),
+        "priority": (replace(led[0], priority=8), *led[1:]),
+        "mark": (replace(led[0], mark=1, mask=1), *led[1:]),
+        "range": (replace(led[0], uids=(1000, 2000)), *led[1:]),
+    }[wrong]
+
+    assert rules.lane_of(4, 24945, there, ()) != LANE
 
 
 # -- changes ---------------------------------------------------------------------------------------------------------
