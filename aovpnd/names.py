@@ -142,10 +142,14 @@ SYSCTLS: Final = (
     ("net/ipv4/conf/all/arp_ignore", 2),
     ("net/ipv4/conf/all/src_valid_mark", 1),
     ("net/ipv4/conf/all/ignore_routes_with_linkdown", 1),
+    ("net/ipv4/icmp_ratelimit", 0),
+    ("net/ipv6/icmp/ratelimit", 0),
 )
 """What we need of /proc/sys: no ARP answer for the tunnel's address (X41 MLLVD-CR-24-03), and reverse-path look-ups
 that see the mark, or strict rp_filter kills the handshake's answer, and no packets to an uplink without a carrier: its
-routes stay until a network manager takes them away, which may take seconds, while another uplink could carry."""
+routes stay until a network manager takes them away, which may take seconds, while another uplink could carry. And
+errors of ICMP to one address as often as there are any: a guest who is refused has to be told each time. To outside
+links none leave, and the kernel's bound on all of them together stays (icmp_msgs_per_sec)."""
 
 # -- D-Bus ------------------------------------------------------------------------------------------------------------
 BUS_NAME: Final = "org.aovpnd1"

@@ -6,6 +6,7 @@ constructor, so rendering cannot be injected.
 """
 
 import re
+from collections.abc import Iterable
 from dataclasses import dataclass
 from enum import Enum, StrEnum
 from ipaddress import IPv4Address, IPv4Network, IPv6Address, IPv6Network
@@ -198,6 +199,13 @@ class SetRef:
 
     def __post_init__(self) -> None:
         _check_word("set", self.name)
+
+
+def by_family(networks: tuple[Network, ...]) -> Iterable[tuple[Network, ...]]:
+    """Networks by IP version, those that there are: one rule speaks of one family."""
+    for version in (4, 6):
+        if family := tuple(network for network in networks if network.version == version):
+            yield family
 
 
 @dataclass(frozen=True, slots=True)

@@ -2,6 +2,7 @@
 """``facts(config, intent, snapshot, now) -> Facts``: what the permits of this pass are made of, each verified."""
 
 from collections.abc import Iterator
+from ipaddress import ip_network
 
 from aovpnd import names
 from aovpnd.core import dns, mtu, uplinks, using
@@ -54,9 +55,19 @@ def facts(config: Config, intent: Intent, snapshot: Snapshot, now: View) -> Fact
         look_up=_look_up(snapshot, now),
         access=_access(snapshot, now),
         neighbours=uplinks.on_link_gateways(now.uplinks),
-        host_only=tuple(HostOnly(Device(link.index, link.name)) for link in uplinks.host_only(snapshot)),
+        host_only=tuple(_host_only(snapshot, tunnel, companions)),
         beside=permits_beside(config, now),
     )
+
+
+def _host_only(snapshot: Snapshot, tunnel: Tunnel | None, companions: list[OfTunnel]) -> Iterator[HostOnly]:
+    """Networks of guests; while no tunnel takes what they send, with all that they can reach."""
+    found = uplinks.host_only(snapshot)
+    takes = [each for each in (tunnel, *companions) if isinstance(each, Tunnel) and not each.use.owners]
+    own = {ip_network(address.interface.ip) for address in snapshot.addresses}
+    near = own.union(*(uplinks.on_link(snapshot, link.index) for link in found))
+    here = tuple(sorted(near, key=lambda net: (net.version, int(net.network_address), net.prefixlen)))
+    yield from (HostOnly(Device(link.index, link.name), None if takes else here) for link in found)
 
 
 def _companion(

@@ -15,7 +15,7 @@ from ipaddress import ip_network
 from typing import Final, assert_never
 
 from aovpnd import names
-from aovpnd.core import filtering, using
+from aovpnd.core import filtering, guests, mtu, using
 from aovpnd.core.permits import (
     DISCOVERY,
     Asks,
@@ -44,13 +44,12 @@ from aovpnd.ruleset import (
     LinkSet,
     Mark,
     Match,
-    Mss,
-    Network,
     Protocol,
     Rule,
     Ruleset,
     SetRef,
     Verdict,
+    by_family,
 )
 
 STAMP: Final = Mark(names.STAMP, names.STAMP)
@@ -86,13 +85,13 @@ def compile(permits: tuple[Permit, ...]) -> Ruleset:  # noqa: A001 - the word of
         chains=(
             Chain(
                 "prerouting",
-                tuple(rule for permit in tiers for rule in _prerouting(permit)),
+                (*(rule for permit in tiers for rule in _prerouting(permit)), *guests.told_at_once(permits)),
                 Hook.PREROUTING,
                 names.PRIORITY_PREROUTING,
                 policy=Verdict.ACCEPT,
             ),
             Chain("input", (*arriving, *_INPUT_END), Hook.INPUT, names.PRIORITY_FILTER),
-            Chain("forward", (*_forwarded(permits), _FORWARD_END), Hook.FORWARD, names.PRIORITY_FILTER),
+            Chain("forward", (*guests.forwarded(permits), _FORWARD_END), Hook.FORWARD, names.PRIORITY_FILTER),
             Chain("output", (*map(_unstamped, leaving), _OUTPUT_END), Hook.OUTPUT, names.PRIORITY_FILTER),
             Chain(
                 "postrouting",
@@ -183,7 +182,7 @@ def _leaving(permit: Permit) -> Iterable[Rule]:
             return  # at output it still leaves by the tunnel
         case TunnelAddresses():
             yield from _from_the_tunnel(permit)
-        case HostOnly(device):
+        case HostOnly(device=device):
             yield Rule(replace(_DNS, oif=device), Verdict.REJECT, "no DNS by a link that is not the tunnel")
             yield Rule(Match(oif=device), Verdict.ACCEPT, "guests of this host")
         case Lan() | Excluded():
@@ -195,10 +194,10 @@ def _leaving(permit: Permit) -> Iterable[Rule]:
 def _by_the_tunnel(permit: Tunnel) -> Iterable[Rule]:
     by_tunnel = Match(oif=permit.device)
     yield from _not_by_the_tunnel(permit.device)
-    for family in _by_family(tuple(map(ip_network, permit.others))):
+    for family in by_family(tuple(map(ip_network, permit.others))):
         yield Rule(replace(by_tunnel, saddr=family), Verdict.DROP, "another tunnel's address leaves by that one")
     yield from using.leaving(permit.device, permit.use)
-    yield from _clamped(by_tunnel, permit.narrow)
+    yield from mtu.clamped(by_tunnel, permit.narrow)
     if permit.filters:
         yield from filtering.leaving(permit.device, permit.filters)
     else:
@@ -217,7 +216,7 @@ def _not_by_the_tunnel(device: Device) -> Iterable[Rule]:
 
 def _from_the_tunnel(permit: TunnelAddresses) -> Iterable[Rule]:
     """Dropped, not refused: a connection on that address waits for its tunnel instead of being told to end."""
-    for family in _by_family(tuple(map(ip_network, permit.addresses))):
+    for family in by_family(tuple(map(ip_network, permit.addresses))):
         yield Rule(Match(saddr=family), Verdict.DROP, "the tunnel's own address leaves by the tunnel alone")
 
 
@@ -247,7 +246,7 @@ def _link_setup(permit: LinkSetup) -> Iterable[Rule]:
 
 def _look_up(permit: LookUp) -> Iterable[Rule]:
     l4, ports = _ASKS[permit.asks]
-    for resolvers in _by_family(tuple(map(ip_network, permit.resolvers))):
+    for resolvers in by_family(tuple(map(ip_network, permit.resolvers))):
         link = Match(oif=Device(name=permit.device.name), oif_in=LOOK_UP, mark=FWMARK, before=permit.window.ends_wall)
         dns = replace(link, daddr=resolvers, l4=l4, dport=ports)
         yield _stamped(dns, "our own look-up: mark and link and resolver and port, until the kernel's timer ends it")
@@ -255,7 +254,7 @@ def _look_up(permit: LookUp) -> Iterable[Rule]:
 
 def _temporary_access(permit: TemporaryAccess) -> Iterable[Rule]:
     link = Match(oif=Device(name=permit.device.name), oif_in=GRANT, before=permit.window.ends_wall)
-    for resolvers in _by_family(tuple(map(ip_network, permit.resolvers))):
+    for resolvers in by_family(tuple(map(ip_network, permit.resolvers))):
         dns = replace(link, daddr=resolvers, l4=(L4.TCP, L4.UDP), dport=DNS_PORTS)
         yield _stamped(dns, "temporary access: names from the lease's resolvers")
     dns = replace(link, l4=(L4.TCP, L4.UDP), dport=DNS_PORTS)
@@ -266,19 +265,13 @@ def _temporary_access(permit: TemporaryAccess) -> Iterable[Rule]:
 def _beside(permit: Lan | Excluded) -> Iterable[Rule]:
     """Beside the tunnel, where the configuration says so."""
     if isinstance(permit, Excluded):
-        for family in _by_family(permit.networks):
+        for family in by_family(permit.networks):
             yield _stamped(Match(oif=permit.device, daddr=family), "kept out of the tunnel by the configuration")
         return
-    for family in _by_family(permit.prefixes):
+    for family in by_family(permit.prefixes):
         yield _stamped(Match(oif=permit.device, daddr=family), "the local network, where the configuration allows it")
-    for groups in _by_family(tuple(ip_network(group) for group in DISCOVERY)):
+    for groups in by_family(tuple(ip_network(group) for group in DISCOVERY)):
         yield _stamped(Match(oif=permit.device, daddr=groups), "discovery on the local network")
-
-
-def _by_family(networks: tuple[Network, ...]) -> Iterable[tuple[Network, ...]]:
-    for version in (4, 6):
-        if family := tuple(network for network in networks if network.version == version):
-            yield family
 
 
 # -- what arrives ------------------------------------------------------------------------------------------------------
@@ -299,16 +292,16 @@ def _arriving(permit: Permit) -> Iterable[Rule]:
         case Tunnel():
             yield from _out_of_the_tunnel(permit)
         case TunnelAddresses(addresses):
-            for family in _by_family(tuple(map(ip_network, addresses))):
+            for family in by_family(tuple(map(ip_network, addresses))):
                 yield Rule(
                     Match(daddr=family),
                     Verdict.DROP,
                     "the tunnel's own address, asked for from elsewhere",
                 )
-        case HostOnly(device):
+        case HostOnly(device=device):
             yield Rule(Match(iif=device), Verdict.ACCEPT, "guests of this host")
         case Lan(device, prefixes):
-            for family in _by_family(prefixes):
+            for family in by_family(prefixes):
                 yield Rule(
                     Match(iif=device, saddr=family),
                     Verdict.ACCEPT,
@@ -322,9 +315,9 @@ def _arriving(permit: Permit) -> Iterable[Rule]:
 
 def _out_of_the_tunnel(permit: Tunnel) -> Iterable[Rule]:
     by_tunnel = Match(iif=permit.device)
-    for family in _by_family(tuple(map(ip_network, permit.others))):
+    for family in by_family(tuple(map(ip_network, permit.others))):
         yield Rule(replace(by_tunnel, daddr=family), Verdict.DROP, "another tunnel's address, asked for from this one")
-    yield from _clamped(by_tunnel, permit.narrow)
+    yield from mtu.clamped(by_tunnel, permit.narrow)
     if permit.filters:
         yield from filtering.arriving(permit.device, permit.filters)
     else:
@@ -338,7 +331,7 @@ def _prerouting(permit: Permit) -> Iterable[Rule]:
         yield Rule(match, Verdict.CONTINUE, comment, set_mark=FWMARK)
     elif isinstance(permit, LookUp):
         l4, ports = _ASKS[permit.asks]
-        for resolvers in _by_family(tuple(map(ip_network, permit.resolvers))):
+        for resolvers in by_family(tuple(map(ip_network, permit.resolvers))):
             link = Match(iif=Device(name=permit.device.name), iif_in=LOOK_UP)
             match = replace(link, saddr=resolvers, l4=l4, sport=ports)
             yield Rule(match, Verdict.CONTINUE, "as for the handshake, while a look-up runs", set_mark=FWMARK)
@@ -348,43 +341,11 @@ def _from_endpoint(addr: Address, port: int) -> Match:
     return Match(saddr=(ip_network(addr),), l4=(L4.UDP,), sport=(port,))
 
 
-# -- what is forwarded -------------------------------------------------------------------------------------------------
-def _forwarded(permits: tuple[Permit, ...]) -> Iterable[Rule]:
-    guests = [permit.device for permit in permits if isinstance(permit, HostOnly)]
-    # What is forwarded is no user's: a tunnel that is somebody's alone is not for guests.
-    tunnels = [permit for permit in permits if isinstance(permit, Tunnel) and not permit.use.owners]
-    for guest in guests:
-        for tunnel in tunnels:
-            there, back = Match(iif=guest, oif=tunnel.device), Match(iif=tunnel.device, oif=guest)
-            for match in (there, back):
-                yield Rule(match, Verdict.CONTINUE, "TCP of guests in segments that fit", clamp_mss=Mss.ROUTE)
-                yield from _clamped(match, tunnel.narrow)
-            if tunnel.filters:
-                yield from filtering.forwarded(there, tunnel.filters)
-            else:
-                yield Rule(there, Verdict.ACCEPT, "guests go through the tunnel")
-            yield Rule(replace(back, ct=ANSWERS), Verdict.ACCEPT, "and get their answers")
-        for other in guests:
-            yield Rule(Match(iif=guest, oif=other), Verdict.ACCEPT, "between guests of this host")
-
-
 def _look_up_set(permits: tuple[Permit, ...]) -> Iterable[LinkSet]:
     """The set of links that a look-up may use, where one runs; timed, so that the kernel closes it."""
     for permit in permits:
         if isinstance(permit, LookUp):
             yield LinkSet(LOOK_UP, (_timed(permit),), timed=True)
-
-
-def _clamped(match: Match, narrow: int | None) -> Iterable[Rule]:
-    """TCP held to what passes in one piece, both ways: the size that a handshake offers binds who hears it."""
-    if narrow is not None:
-        for protocol, headers in _TCP_HEADERS:
-            family = replace(match, protocol=protocol)
-            yield Rule(family, Verdict.CONTINUE, "less passes than the link says", clamp_mss=narrow - headers)
-
-
-_TCP_HEADERS: Final = ((Protocol.IP, 40), (Protocol.IP6, 60))
-"""Bytes in front of a segment without options, as its size counts them (RFC 6691)."""
 
 
 def _grant_set(permits: tuple[Permit, ...]) -> LinkSet:

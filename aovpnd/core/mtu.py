@@ -10,6 +10,7 @@ A link that carries IPv6 cannot have an MTU below 1280 (RFC 8200 section 5; the 
 less passes, TCP is told to be content with it (`narrow`), by the segment sizes in its handshakes.
 """
 
+from collections.abc import Iterable
 from dataclasses import dataclass, replace
 from typing import Final
 
@@ -22,7 +23,7 @@ from aovpnd.gateways import Path, PathMtu
 from aovpnd.inquiries import MeasurePath
 from aovpnd.ipsec import IPsec, TunnelSpec
 from aovpnd.model import Config, Intent, Snapshot, TunnelState, Uplink
-from aovpnd.ruleset import L4, Address
+from aovpnd.ruleset import L4, Address, Match, Protocol, Rule, Verdict
 
 IPV4, IPV6 = 4, 6
 USUAL: Final = 1500
@@ -192,3 +193,15 @@ def next_look(intent: Intent, path: Path | None, now: Clock) -> float | None:
     if known.wait_s:
         return known.since + known.wait_s
     return now.boot + min(max((now.boot - known.since) / 4, FIRST_LOOK_S), LAST_LOOK_S)
+
+
+def clamped(match: Match, narrow: int | None) -> Iterable[Rule]:
+    """TCP held to what passes in one piece, both ways: the size that a handshake offers binds who hears it."""
+    if narrow is not None:
+        for protocol, headers in _TCP_HEADERS:
+            family = replace(match, protocol=protocol)
+            yield Rule(family, Verdict.CONTINUE, "less passes than the link says", clamp_mss=narrow - headers)
+
+
+_TCP_HEADERS: Final = ((Protocol.IP, 40), (Protocol.IP6, 60))
+"""Bytes in front of a segment without options, as its size counts them (RFC 6691)."""

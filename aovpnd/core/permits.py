@@ -117,9 +117,14 @@ class TunnelAddresses:
 
 @dataclass(frozen=True, slots=True)
 class HostOnly:
-    """Everything between the host and a network of its own guests."""
+    """Everything between the host and a network of its own guests.
+
+    ``here``: while no tunnel takes guests' packets, all that they can reach, networks of guests and this machine; None:
+    they are routed.
+    """
 
     device: Device
+    here: tuple[Network, ...] | None = None
 
 
 DISCOVERY: Final = (

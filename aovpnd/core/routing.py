@@ -3,6 +3,7 @@
 
 from collections.abc import Iterator
 from ipaddress import ip_network
+from typing import Final
 
 from aovpnd import names
 from aovpnd.core import uplinks, using
@@ -14,6 +15,7 @@ from aovpnd.routes import Lane, Route, Routing
 from aovpnd.ruleset import Network
 
 IPV4, IPV6 = 4, 6
+_IPV6_KEYS: Final = "net/ipv6/"
 
 
 def routing(config: Config, snapshot: Snapshot, now: View) -> Routing:
@@ -28,7 +30,8 @@ def routing(config: Config, snapshot: Snapshot, now: View) -> Routing:
     # Not for IPv4: a rule that ends look-ups would make the kernel refuse every default route ("invalid gateway").
     shut = tuple(family for family in families if family == IPV6 and now.grant is None)
     lanes = tuple(lane for each in now.companions if each.private for lane in _lanes(config, now, each, near, families))
-    return Routing(families, _sorted(routes, families), names.SYSCTLS, shut, lanes)
+    sysctls = tuple((key, value) for key, value in names.SYSCTLS if snapshot.ipv6 or not key.startswith(_IPV6_KEYS))
+    return Routing(families, _sorted(routes, families), sysctls, shut, lanes)
 
 
 def _sorted(routes: set[Route], families: tuple[int, ...]) -> tuple[Route, ...]:

@@ -13,7 +13,7 @@ from ipaddress import ip_network
 from typing import Final
 
 from aovpnd.model import Config
-from aovpnd.ruleset import L4, Address, Device, Match, Rule, Users, Verdict
+from aovpnd.ruleset import L4, Address, Device, Match, Rule, Users, Verdict, by_family
 from aovpnd.users import Use, User, When
 
 ROOT: Final = 0
@@ -49,10 +49,9 @@ def leaving(device: Device, who: Use) -> Iterator[Rule]:
     it.
     """
     by_tunnel = Match(oif=device)
-    for version in (4, 6):
-        if servers := tuple(ip_network(server) for server in who.servers if server.version == version):
-            dns = replace(by_tunnel, daddr=servers, l4=(L4.TCP, L4.UDP), dport=_DNS_PORTS)
-            yield Rule(dns, Verdict.ACCEPT, "its name servers, whoever asks: names have a program of their own")
+    for servers in by_family(tuple(map(ip_network, who.servers))):
+        dns = replace(by_tunnel, daddr=servers, l4=(L4.TCP, L4.UDP), dport=_DNS_PORTS)
+        yield Rule(dns, Verdict.ACCEPT, "its name servers, whoever asks: names have a program of their own")
     if who.owners:
         others = replace(by_tunnel, owner=Users((ROOT, *who.owners), others=True))
         yield Rule(others, Verdict.REJECT, "this tunnel is for its users alone")

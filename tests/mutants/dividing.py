@@ -28,7 +28,7 @@ DIVIDING: Final = (
     ),
     Mutant(
         "own-tunnel-for-guests",
-        "aovpnd/core/firewall.py",
+        "aovpnd/core/guests.py",
         " and not permit.use.owners]",
         "]",
         "containers of other users go through a user's own tunnel",

@@ -36,9 +36,9 @@ EXCLUDING: Final = (
     Mutant(
         "excluded-for-guests",
         "aovpnd/core/firewall.py",
-        "(*_forwarded(permits), _FORWARD_END), Hook.FORWARD",
-        "(*_forwarded(permits), *(r for p in permits if isinstance(p, Excluded) for r in _beside(p)), _FORWARD_END), "
-        "Hook.FORWARD",
+        "(*guests.forwarded(permits), _FORWARD_END), Hook.FORWARD",
+        "(*guests.forwarded(permits), *(r for p in permits if isinstance(p, Excluded) for r in _beside(p)), "
+        "_FORWARD_END), Hook.FORWARD",
         "containers go round the tunnel",
         (NO_LEAK,),
     ),

@@ -46,7 +46,7 @@ FILTERING: Final = (
     ),
     Mutant(
         "filters-not-for-guests",
-        _FIREWALL,
+        "aovpnd/core/guests.py",
         "                yield from filtering.forwarded(there, tunnel.filters)\n",
         '                yield Rule(there, Verdict.ACCEPT, "guests go through the tunnel")\n',
         "the last look alone stands between guests and what the filters refuse, and programs hang",

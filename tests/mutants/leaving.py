@@ -290,7 +290,7 @@ LEAVING: Final = (
     Mutant(
         "clamp-behind-the-verdict",
         _FIREWALL,
-        """    yield from _clamped(by_tunnel, permit.narrow)
+        """    yield from mtu.clamped(by_tunnel, permit.narrow)
     if permit.filters:
         yield from filtering.leaving(permit.device, permit.filters)
     else:
@@ -300,7 +300,7 @@ LEAVING: Final = (
         yield from filtering.leaving(permit.device, permit.filters)
     else:
         yield Rule(by_tunnel, Verdict.ACCEPT, "the verified tunnel: index and name and kind")
-    yield from _clamped(by_tunnel, permit.narrow)
+    yield from mtu.clamped(by_tunnel, permit.narrow)
 """,
         "TCP is never told what passes, and hangs",
         (MTU,),

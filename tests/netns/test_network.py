@@ -303,6 +303,39 @@ def _guest_sends(laptop: Protected, token: bytes) -> None:
     stop(process)
 
 
+_ASK_OFTEN = """
+import socket, sys
+for address in sys.argv[1:]:
+    family = socket.AF_INET6 if ":" in address else socket.AF_INET
+    for kind, port in ((socket.SOCK_DGRAM, 53), (socket.SOCK_STREAM, 443)):
+        for number in range(20):
+            with socket.socket(family, kind) as asker:
+                asker.settimeout(20)
+                try:
+                    asker.connect((address, port))
+                    asker.send(b"?")
+                    asker.recv(1)
+                except TimeoutError:
+                    pass
+                except OSError:
+                    print("refused")
+"""
+
+
+@pytest.mark.usefixtures("guest")
+def test_guests_are_told_each_time(laptop: Protected) -> None:
+    """While nothing takes what it sends, every question and every connection of a container is refused at once, however
+    many there are: a name that is asked of several servers in turn fails with the last of them. Its own host, and who
+    is there as well, it reaches all the same.
+    """
+    ask = ("ip", "netns", "exec", "guest", "python3", "-c", _ASK_OFTEN)
+    with in_phase(laptop, "blocked"):
+        refused = laptop.lab.host.run(*ask, str(plan.WEB4), "9.9.9.9", str(plan.WEB6)).stdout.split()
+        assert len(refused) == 3 * 2 * 20
+        for host in ("172.17.0.1", "fd17::1"):
+            laptop.lab.host.run("ip", "netns", "exec", "guest", "ping", "-c", "1", "-W", "5", host)
+
+
 @pytest.mark.usefixtures("guest")
 def test_guests_reach_the_tunnel_and_never_the_uplink(laptop: Protected) -> None:
     """A container has the internet through the tunnel, by both families, and not a packet of it leaves beside it, with

@@ -25,6 +25,7 @@ from aovpnd.tunnel import Endpoint, Interface
 from tests.unit.spec_beside import Beside, apart, is_excluded, is_inside, is_lan_in, is_lan_out, private, unclaimed
 from tests.unit.spec_companions import Companion, at_large, elsewhere, of_device
 from tests.unit.spec_filters import is_let_in, is_let_out, is_named_out
+from tests.unit.spec_guests import is_told_at_once, reached
 from tests.unit.spec_setup import NONE, is_dhcp, is_dhcp_out, is_discovery_out, is_error, is_link_setup_in, is_redirect
 from tests.unit.spec_users import Whose, barred, is_private, is_refused, wanted_alone
 
@@ -86,6 +87,7 @@ class Reading:
     excluded: Beside
     companions: frozenset[Companion]
     whose: frozenset[Whose]
+    here: frozenset[Network] | None  # all that guests can reach, while no tunnel takes what they send
 
 
 def read(world: World) -> Reading:
@@ -107,6 +109,7 @@ def read(world: World) -> Reading:
         for link in uplinks(world)
         if (near := apart(private(prefixes(snapshot, link)), own, carried))
     ]
+    bridges = [link for link in snapshot.links if _is_host_only_bridge(world, link)]
     running = _running_look_up(world)
     asks_by = running.inquiry.link if running is not None else None
     asked_by = next((link for link in snapshot.links if link.index == asks_by), None)
@@ -117,7 +120,7 @@ def read(world: World) -> Reading:
         tunnel_addresses=_own_addresses(world, tunnel, carrying),
         endpoints=frozenset((endpoint.addr, endpoint.port) for endpoint in endpoints),
         transforming=_transforming(world, tunnel, carrying).union(*(each.transforming for each in beside)),
-        bridges=frozenset(device_of(link) for link in snapshot.links if _is_host_only_bridge(world, link)),
+        bridges=frozenset(map(device_of, bridges)),
         near=frozenset(near for link in uplinks(world) for near in _on_link_gateways(snapshot, link)),
         grant=device_of(granted) if granted is not None else None,
         granted_until=grant.expires_at if grant is not None else 0.0,
@@ -129,7 +132,8 @@ def read(world: World) -> Reading:
         lan=frozenset(lan) if world.config.lan is Lan.ALLOW else frozenset(),
         excluded=_excluded(world, tunnel),
         companions=beside,
-        whose=frozenset(_whose(world, tunnels - {each.device for each in beside}, beside)),
+        whose=(whose := frozenset(_whose(world, tunnels - {each.device for each in beside}, beside))),
+        here=None if any(not each.alone for each in whose) else reached(snapshot, {bridge.index for bridge in bridges}),
     )
 
 
@@ -286,9 +290,7 @@ def tunnel_on_trial(world: World) -> TunnelSpec | None:
 
 
 def companions_of(world: World) -> list[tuple[TunnelSpec, frozenset[Interface]]]:
-    """Those that stand beside the chosen tunnel, each with its addresses: what its gateway gives is its own unless
-    another tunnel has it.
-    """
+    """Those beside the chosen tunnel, with their addresses: what a gateway gives is its own, if no other has it."""
     alone = wanted_alone(world.config, world.snapshot.people)
     chosen, trial = chosen_tunnel(world), world.intent.gateways.trial
     busy = {chosen.name if chosen is not None else None, trial.tunnel if trial is not None else None}
@@ -422,9 +424,7 @@ def _live_grant(world: World) -> Grant | None:
 
 
 def _running_look_up(world: World) -> OpenLookUp | None:
-    """The look-up that runs: there is a tunnel for it, its time is not over, its link carries the network it was begun
-    on.
-    """
+    """The one that runs: a tunnel is there for it, its time is not over, its link has the network it was begun on."""
     asked = world.intent.look_up
     if asked is None or world.asked_in is None or not (chosen_tunnel(world) or companions_of(world)):
         return None
@@ -511,6 +511,8 @@ def _may_leave(reading: Reading, packet: Packet, at: float) -> bool:
 def _may_come_in(reading: Reading, packet: Packet) -> bool:
     if _is_loopback(packet.iif):
         return True
+    if is_told_at_once(reading.here, reading.bridges, packet):
+        return False
     if packet.iif in reading.tunnels:
         asked_for = packet.daddr in _elsewhere(reading, packet.iif)
         return not asked_for and is_let_in(_held(reading, packet.iif), packet, error=is_error(packet))
@@ -526,6 +528,8 @@ def _may_come_in(reading: Reading, packet: Packet) -> bool:
 
 
 def _may_be_forwarded(reading: Reading, packet: Packet) -> bool:
+    if is_told_at_once(reading.here, reading.bridges, packet):
+        return False
     if packet.iif in reading.bridges and packet.oif in reading.tunnels:
         if is_dhcp(packet) or is_error(packet) or packet.saddr in _elsewhere(reading, packet.oif):
             return False

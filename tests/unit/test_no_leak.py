@@ -78,7 +78,8 @@ def comes_in(table: Ruleset | None, packet: Packet, at: float) -> Fate:
     if table is None:
         return Fate(passes=True)
     said, mark = verdict(table, Hook.PREROUTING, packet, at)
-    assert said is Verdict.ACCEPT
+    if said is not Verdict.ACCEPT:
+        return replace(BLOCKED, mark=mark)
     said, _ = verdict(table, Hook.INPUT, replace(packet, mark=mark), at)
     return Fate(said is Verdict.ACCEPT, mark)
 
@@ -87,7 +88,9 @@ def is_forwarded(table: Ruleset | None, packet: Packet, at: float) -> Fate:
     """The fate of a packet that comes in by one link and leaves by another."""
     if table is None:
         return Fate(passes=True)
-    _, mark = verdict(table, Hook.PREROUTING, packet, at)
+    said, mark = verdict(table, Hook.PREROUTING, packet, at)
+    if said is not Verdict.ACCEPT:
+        return BLOCKED
     packet = replace(packet, mark=mark)
     said, _ = verdict(table, Hook.FORWARD, packet, at)
     return _last_look(table, packet, at) if said is Verdict.ACCEPT else BLOCKED
@@ -425,6 +428,7 @@ def test_every_packet_passes_somewhere(answers: Answers) -> None:
         "filters",
         "companions",
         "whose",
+        "here",
     ):
         assert {bool(getattr(reading, word)) for reading in readings} == {True, False}, word
     assert {len(reading.lan) for reading in readings} >= {0, 2}
