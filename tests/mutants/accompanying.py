@@ -79,8 +79,8 @@ ACCOMPANYING: Final = (
         _VIEW,
         "if intent.block is Block.ON and spec.name",
         "if spec.name",
-        "a table that is not there is compiled for it",
-        (NO_LEAK,),
+        "status shows a tunnel beside another that are both not there",
+        (COMPANIONS,),
     ),
     Mutant(
         "companion-without-filters",

@@ -1,6 +1,7 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
 """The real container programs of Debian 13, each with a guest: where it gets, in every phase."""
 
+import re
 import sys
 from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager, contextmanager
@@ -199,6 +200,10 @@ RUN ["/usr/bin/curl", "-sS", "--max-time", "20", "--cacert", "/ca.pem", "--conne
 """
 
 
+_COLOUR: Final = re.compile(r"\x1b\[[0-9;]*m")
+"""Docker paints what a program says on standard error, each piece as it comes."""
+
+
 @pytest.fixture
 def small(laptop: Booted) -> Iterator[Booted]:
     """Its tunnel has the smallest MTU; the internet has a site that speaks TLS."""
@@ -225,7 +230,7 @@ def build(laptop: Booted) -> tuple[int, str]:
     text = _DOCKERFILE.format(name=plan.WEB_NAME, portal=plan.PORTAL_NAME, size=MEGABYTE)
     words = ("docker", "build", "--no-cache", "--file", "-", ROOTFS)
     done = laptop.system.run(*words, stdin=text, timeout_s=120)
-    return done.returncode, done.stdout + done.stderr
+    return done.returncode, _COLOUR.sub("", done.stdout + done.stderr)
 
 
 def test_docker_build(small: Booted) -> None:

@@ -187,12 +187,13 @@ def test_disconnected() -> None:
 
 
 def test_unblocked() -> None:
-    """The block is off: nothing of ours is left."""
+    """The block is off: nothing of ours is left, and nothing is said to stand beside anything."""
     machine = connected()
 
     machine.settle(SetBlock(Block.OFF))
 
     assert machine.snapshot.tunnels == ()
+    assert tunnels(machine)["mgmt"]["role"] == "available"
 
 
 # -- when it fails ----------------------------------------------------------------------------------------------------
