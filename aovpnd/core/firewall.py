@@ -196,8 +196,8 @@ def _by_the_tunnel(permit: Tunnel) -> Iterable[Rule]:
     yield from _not_by_the_tunnel(permit.device)
     for family in by_family(tuple(map(ip_network, permit.others))):
         yield Rule(replace(by_tunnel, saddr=family), Verdict.DROP, "another tunnel's address leaves by that one")
-    yield from using.leaving(permit.device, permit.use)
     yield from mtu.clamped(by_tunnel, permit.narrow)
+    yield from using.leaving(permit.device, permit.use)
     if permit.filters:
         yield from filtering.leaving(permit.device, permit.filters)
     else:

@@ -41,6 +41,8 @@ from aovpnd.ruleset import L4, Conntrack, Device, Element, Flow, Hook, Ruleset, 
 from aovpnd.static_files import static_files
 from aovpnd.trace import Packet, verdict
 from tests.unit.packets import packet
+from tests.unit.small_companions import base_of
+from tests.unit.small_users import Divided
 from tests.unit.small_world import (
     DOCKER,
     ENDPOINT4,
@@ -65,6 +67,11 @@ def _table(config: Config, intent: Intent, snapshot: Snapshot) -> str:
     desired = decide(config, intent, snapshot)
     assert desired.ruleset is not None
     return render(desired.ruleset, NOW)
+
+
+def _divided() -> str:
+    world = Divided(base_of(LanPolicy.BLOCK, "none", "private"), "bob never, alice alone", "both").world()
+    return _table(world.config, world.intent, world.snapshot)
 
 
 def _everything() -> str:
@@ -106,6 +113,7 @@ FILES: Final = {
         "The tunnel is up, and has filters; Docker's bridge is there.",
         lambda: _table(filtered(ONE, WORK.name), SHOOK, replace(SHAKEN, links=(*SHAKEN.links, DOCKER, VETH))),
     ),
+    "users": Golden("A tunnel for everybody but bob, and one for alice alone; Docker's bridge is there.", _divided),
     "everything": Golden("Every permit at once, two uplinks, two bridges.", _everything),
     "guard": Golden("The guard's tables, with Docker's bridge and two cards.", lambda: rules.whole(DOCKERED.links)),
     "guard_layered": Golden(

@@ -11,9 +11,11 @@ from aovpnd.model import Phase
 from aovpnd.render import render
 from aovpnd.ruleset import Device
 from aovpnd.tunnel import Endpoint
+from aovpnd.users import Use
 from tests.lab.product import CHECKOUT
 
 _UPLINK = Device(2, "wlan0")
+_HERE = (ip_network("192.168.122.0/24"), ip_network("192.168.1.23"), ip_network("fd01::23"))
 _RICHEST = Facts(
     endpoints=(Endpoint(IPv4Address("203.0.113.2"), 51820), Endpoint(IPv6Address("2001:db8::2"), 51820)),
     addresses=(IPv4Address("10.66.0.2"), IPv6Address("fd66::2")),
@@ -22,7 +24,11 @@ _RICHEST = Facts(
         _UPLINK, (IPv4Address("192.168.1.1"), IPv6Address("2001:db8:1::1")), Window(1000.0, 1180.0, 4_000_000_000)
     ),
     neighbours=(IPv6Address("2001:db8:1::1"),),
-    host_only=(HostOnly(Device(8, "docker0", "bridge")), HostOnly(Device(9, "virbr0", "bridge"))),
+    host_only=(HostOnly(Device(8, "docker0", "bridge")), HostOnly(Device(9, "virbr0", "bridge"), _HERE)),
+    companions=(
+        Tunnel(Device(6, "aovpn1", "wireguard"), use=Use((1000, 1001), servers=(IPv4Address("10.67.0.1"),))),
+        Tunnel(Device(7, "aovpn2", "wireguard"), use=Use(barred=(1000,))),
+    ),
     beside=(
         Lan(_UPLINK, (ip_network("192.168.1.0/24"), ip_network("fd01::/64"))),
         Excluded(_UPLINK, (ip_network("198.18.0.0/15"), ip_network("2001:db8:80::/48"))),
