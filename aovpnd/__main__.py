@@ -32,6 +32,7 @@ from aovpnd.messages import Entry, Message
 from aovpnd.model import Config, Desired, Intent, Phase, Snapshot
 from aovpnd.options import Parser
 from aovpnd.orders import Reload
+from aovpnd.signin import Desk
 from aovpnd.system import System
 
 log = logging.getLogger("aovpnd")
@@ -97,14 +98,15 @@ def _require_power() -> None:
 
 async def _run(options: argparse.Namespace, runtime: Runtime) -> None:
     state = State(options.config_dir, options.state_dir)
-    system = System(state, options.runtime_dir)
+    desk = Desk()
+    system = System(state, options.runtime_dir, desk)
     guard = GuardWatch(options.runtime_dir)
     files = FileWatch(NAME_FILES)
     tunnels, people = FileWatch((options.config_dir / names.TUNNELS / "*",)), FileWatch(LOGINS)
     clocks = Clocks()
     daemon = Daemon(
         system,
-        _configurator(options),
+        _configurator(options, desk),
         _publisher(runtime, state, guard, (files, tunnels, people)),
         lambda: systemd.notify("WATCHDOG=1"),
         intent=replace(
@@ -118,7 +120,12 @@ async def _run(options: argparse.Namespace, runtime: Runtime) -> None:
     guard.died = lambda: daemon.wake.now("the guard died")
     _listen(daemon, {files: "resolv.conf", people: "logins"}, clocks)
     TunnelFiles(tunnels, daemon).listen()
-    control = Control(runtime.control_socket, daemon.submit, bus_uid=_uid_of(options.bus_user))
+    control = Control(
+        runtime.control_socket,
+        daemon.submit,
+        bus_uid=_uid_of(options.bus_user),
+        desk=partial(desk.serve, daemon.submit),
+    )
     await control.open()
     try:
         await daemon.run(_announce)
@@ -144,12 +151,15 @@ def _uid(text: str) -> int | None:
     return int(text) if _UID.fullmatch(text) and int(text) < _NOBODY else None
 
 
-def _configurator(options: argparse.Namespace) -> Callable[[Config | None], Config]:
+def _configurator(options: argparse.Namespace, desk: Desk) -> Callable[[Config | None], Config]:
     def configure(previous: Config | None) -> Config:
         vendor_dir = Path(names.VENDOR_DIR)
         if previous is None:
-            return load(options.config_dir, options.state_dir, vendor_dir)
-        return reload(previous, options.config_dir, options.state_dir, vendor_dir)
+            config = load(options.config_dir, options.state_dir, vendor_dir)
+        else:
+            config = reload(previous, options.config_dir, options.state_dir, vendor_dir)
+        desk.expect(config.tunnels)
+        return config
 
     return configure
 

@@ -15,6 +15,12 @@ desktop's services know::
     > {"v": 1, "command": "woke"}
     > {"v": 1, "command": "name-networks", "names": {"wlan0": "CoffeeShop"}}        for people to read
 
+What tunnels ask people for (`signin`) is between root and the daemon: aovpnd-bus hears and says nothing of it.
+"sign-in" has the answers by the numbers of their rounds; nothing repeats them, however wrong the line is::
+
+    > {"v": 1, "command": "questions"}
+    > {"v": 1, "command": "sign-in", "name": "office", "answers": {"1": "..."}}
+
 ``expires_at`` is seconds on CLOCK_BOOTTIME. The answer to a command is sent after the pass that carried it out, so
 "allowed" means loaded. A question ("explain") changes nothing; its answer has ``data``, an object, where the others
 have null. Only a whole line counts: whoever hangs up earlier has asked for nothing; whoever hangs up later misses the
@@ -30,7 +36,6 @@ import logging
 import os
 import re
 import socket
-import struct
 from collections import Counter
 from collections.abc import Awaitable, Callable, Mapping
 from dataclasses import dataclass, replace
@@ -39,6 +44,7 @@ from pathlib import Path
 from typing import Any, Final
 
 from aovpnd import destinations
+from aovpnd.admission import let_in, peer_uid
 from aovpnd.doors import Door
 from aovpnd.errors import AovpndError, CommandRefused, StateError
 from aovpnd.model import Block
@@ -58,13 +64,16 @@ from aovpnd.orders import (
     SetBlock,
     Woke,
 )
-from aovpnd.tunnel import TUNNEL_NAME
+from aovpnd.signin import MOST_ANSWERS, Questions, SignIn, answer_fits
+from aovpnd.tunnel import TUNNEL_NAME, Secret
 
 log = logging.getLogger("aovpnd")
 
 Submit = Callable[[Command | Question], Awaitable[Answer]]
 """Carries a command out, or answers a question, and returns after the pass that did; raises `AovpndError` with what to
 tell the user."""
+Desk = Callable[[SignIn | Questions], Awaitable[Answer]]
+"""The same for what people are asked for (`signin`)."""
 
 VERSION: Final = 1
 LINE_LIMIT: Final = 4096
@@ -88,20 +97,9 @@ LINK_NAME: Final = re.compile(r"[!-.0-~]{1,15}")
 SOCKET_MODE: Final = 0o600
 USER_NAME_LENGTH: Final = 64
 
-_CREDENTIALS: Final = struct.Struct("3i")
-"""struct ucred of unix(7): pid, uid, gid."""
-_ACL: Final = "system.posix_acl_access"
-"""The attribute of acl(5)."""
-_ACL_HEAD: Final = struct.Struct("<I")
-_ACL_ENTRY: Final = struct.Struct("<HHI")
-"""linux/posix_acl_xattr.h: a version, then entries of tag, permission, id."""
-_ACL_VERSION: Final = 2
-_NOBODY: Final = 0xFFFFFFFF
-_READ_WRITE: Final = 6
-
 
 # -- the words --------------------------------------------------------------------------------------------------------
-def parse(line: bytes) -> Command | Question:
+def parse(line: bytes) -> Command | Question | SignIn | Questions:
     """Read one request line. `CommandRefused` (code ``bad-request``) says what is wrong with it."""
     fields = _fields(line)
     version = fields.pop("v", None)
@@ -173,6 +171,18 @@ def _name_networks(fields: dict[str, Any]) -> Command:
     return NameNetworks(tuple(sorted(found.items())))
 
 
+def _sign_in(fields: dict[str, Any]) -> SignIn:
+    name, answers = _text(fields, "name"), fields.pop("answers", None)
+    if name is None or TUNNEL_NAME.fullmatch(name) is None:
+        raise _bad("this cannot be the name of a tunnel", "letters, digits, - and _, at most 32")
+    if not isinstance(answers, dict) or not 0 < len(answers) <= MOST_ANSWERS:
+        raise _bad("answers is no table of rounds and answers", f"at most {MOST_ANSWERS}")
+    for place, answer in answers.items():
+        if place not in {str(number) for number in range(1, MOST_ANSWERS + 1)} or not answer_fits(answer):
+            raise _bad("an answer is not one line of text, or of no round", "it was not shown to the gateway")
+    return SignIn(name, tuple((int(place), Secret(answer)) for place, answer in sorted(answers.items())))
+
+
 def _text(fields: dict[str, Any], key: str) -> str | None:
     value = fields.pop(key, None)
     if value is not None and not isinstance(value, str):
@@ -190,7 +200,7 @@ def _explain(fields: dict[str, Any]) -> Question:
         raise _bad(str(error), error.hint) from None
 
 
-_PARSERS: Final[Mapping[str, Callable[[dict[str, Any]], Command | Question]]] = {
+_PARSERS: Final[Mapping[str, Callable[[dict[str, Any]], Command | Question | SignIn | Questions]]] = {
     "allow-temp": _allow_temp,
     "cancel-temp": lambda _: CancelTemporary(),
     "connect": _connect,
@@ -203,6 +213,8 @@ _PARSERS: Final[Mapping[str, Callable[[dict[str, Any]], Command | Question]]] = 
     "woke": lambda _: Woke(),
     "name-networks": _name_networks,
     "explain": _explain,
+    "questions": lambda _: Questions(),
+    "sign-in": _sign_in,
 }
 
 
@@ -247,6 +259,10 @@ class Peer(StrEnum):
     BUS = "aovpnd-bus"
 
 
+async def _no_desk(_: SignIn | Questions) -> Answer:
+    raise CommandRefused("nothing is asked for here", code="nothing-asked")
+
+
 class Control:
     """The listening socket; lives as long as the daemon.
 
@@ -255,10 +271,18 @@ class Control:
     """
 
     def __init__(
-        self, path: Path, submit: Submit, *, uid: int = 0, bus_uid: int | None = None, limits: Limits = DEFAULT_LIMITS
+        self,
+        path: Path,
+        submit: Submit,
+        *,
+        uid: int = 0,
+        bus_uid: int | None = None,
+        limits: Limits = DEFAULT_LIMITS,
+        desk: Desk = _no_desk,
     ) -> None:
         self._path = path
         self._submit = submit
+        self._desk = desk
         self._uid = uid
         self._bus_uid = bus_uid
         self._limits = limits
@@ -351,7 +375,9 @@ class Control:
             command = parse(line)
             if peer is Peer.BUS and isinstance(command, AllowTemporary | SetBlock):
                 command = replace(command, by=Door.BUS)
-            return await self._submit(command)
+            if peer is not Peer.ROOT and isinstance(command, SignIn | Questions):
+                return CommandRefused("only root may sign in", hint="sudo aovpnctl sign-in", code="root-only")
+            return await (self._desk(command) if isinstance(command, SignIn | Questions) else self._submit(command))
         except AovpndError as error:
             return error
 
@@ -368,24 +394,3 @@ class Control:
 
 class _HangUp(CommandRefused):
     """A refusal after which nothing more is read from the client."""
-
-
-def let_in(path: Path, uid: int) -> None:
-    """Let a user connect who is neither owner nor group, by an access control list (acl(5)).
-
-    A group would do, but the daemon has no CAP_CHOWN to give the file to one. `OSError` where the file system has none.
-    """
-    entries = ((1, _NOBODY), (2, uid), (4, _NOBODY), (0x10, _NOBODY), (0x20, _NOBODY))
-    allowed = {1, 2, 0x10}  # the owner, that user, and the mask; not the group, not others
-    acl = _ACL_HEAD.pack(_ACL_VERSION) + b"".join(
-        _ACL_ENTRY.pack(tag, _READ_WRITE if tag in allowed else 0, who) for tag, who in entries
-    )
-    os.setxattr(path, _ACL, acl)
-
-
-def peer_uid(writer: asyncio.StreamWriter) -> int:
-    """Who is at the other end, as the kernel recorded it at connect(2) (SO_PEERCRED)."""
-    peer = writer.get_extra_info("socket")
-    raw = peer.getsockopt(socket.SOL_SOCKET, socket.SO_PEERCRED, _CREDENTIALS.size)
-    _pid, uid, _gid = _CREDENTIALS.unpack(raw)
-    return int(uid)

@@ -57,6 +57,15 @@ class Weak(StrEnum):
     ALLOW = "allow"
 
 
+class Ask(StrEnum):
+    """How long a secret is kept that a person is asked for, by the words of our files."""
+
+    ONCE = "once"
+    """In the daemon's memory, until the gateway refuses it."""
+    EACH_TIME = "each time"
+    """For one attempt: a one-time password."""
+
+
 @dataclass(frozen=True, slots=True)
 class Token:
     """A key that stays where it is: in a PKCS#11 token (``module``), or in a TPM 2.0 (no module).
@@ -68,6 +77,8 @@ class Token:
     module: str | None = None
     slot: int | None = None
     pin: Secret | None = None
+    ask: Ask | None = None
+    """The PIN is somebody's to give."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -88,6 +99,8 @@ class Round:
     user: str | None = None
     secret: Secret | None = None
     credential: Credential | None = None
+    ask: Ask | None = None
+    """The secret is somebody's to give (`signin`)."""
 
     @property
     def expires_wall(self) -> float | None:
@@ -215,11 +228,13 @@ def _round(each: Round) -> tuple[object, ...]:
         held: tuple[object, ...] = ()
     elif isinstance(credential.key, Token):
         token = credential.key
-        pin = token.pin.value if token.pin is not None else ""
+        pin = token.ask or (token.pin.value if token.pin is not None else "")
         held = (credential.chain, token.handle, token.module, token.slot, pin)
     else:
         held = (credential.chain, credential.key.value)
-    return (each.method, each.identity, each.user, each.secret.value if each.secret is not None else "", held)
+    # What a person gives changes nothing of what the tunnel is.
+    secret = each.ask or (each.secret.value if each.secret is not None else "")
+    return (each.method, each.identity, each.user, secret, held)
 
 
 class Lease(Enum):
@@ -249,6 +264,14 @@ class Said:
     text: str
     hint: str = ""
 
+    @property
+    def waits(self) -> bool:
+        """Whether there will be none before somebody signs in: until then nothing is tried."""
+        return self.code in {SIGN_IN_WANTED, SIGN_IN_REFUSED}
+
+
+SIGN_IN_WANTED: Final = "sign-in-wanted"
+SIGN_IN_REFUSED: Final = "sign-in-refused"
 
 TunnelSpec = WireGuard | IPsec
 """The closed union of tunnel kinds: a kill switch loads no unknown code."""

@@ -216,6 +216,13 @@ class Woke:
 
 
 @dataclass(frozen=True, slots=True)
+class SignedIn:
+    """Somebody has given what a tunnel asks for; the secrets themselves never come here (`signin`)."""
+
+    name: str
+
+
+@dataclass(frozen=True, slots=True)
 class NameNetworks:
     """What the networks of some links call themselves, for people to read: pairs of link and name. It decides
     nothing.
@@ -235,6 +242,7 @@ Command = (
     | PrepareSleep
     | Woke
     | NameNetworks
+    | SignedIn
 )
 
 

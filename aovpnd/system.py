@@ -40,13 +40,15 @@ from aovpnd.orders import (
     MarkUnblocked,
     RemoveTunnel,
 )
+from aovpnd.signin import Desk
 
 
 class System:
     """Everything outside the process: a pass reads one `Snapshot` and performs one `Action` after the other."""
 
-    def __init__(self, state: State, runtime_dir: Path) -> None:
+    def __init__(self, state: State, runtime_dir: Path, desk: Desk | None = None) -> None:
         self._state = state
+        self._desk = desk
         self._clock = SteadyClock()
         self._guard = GuardProcess(runtime_dir)
         self._names = NameService(state.state_dir)
@@ -162,5 +164,5 @@ class System:
 
     def _tunnels(self) -> Tunnels:
         if self._links is None:
-            self._links = Tunnels(self._runtime_dir, self._network())
+            self._links = Tunnels(self._runtime_dir, self._network(), self._desk)
         return self._links

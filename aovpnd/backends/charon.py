@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Any, Final, assert_never
 
 from aovpnd import names
-from aovpnd.ipsec import IkeVersion, IPsec, Method, Revocation, Round, Said, Token
+from aovpnd.ipsec import Ask, IkeVersion, IPsec, Method, Revocation, Round, Said, Token
 from aovpnd.ruleset import Network
 from aovpnd.tunnel import Secret
 
@@ -176,7 +176,9 @@ def requests(spec: IPsec, place: Place, interface: int | None) -> Iterable[tuple
 def _secrets(number: str, each: Round, spec: IPsec) -> Iterable[tuple[str, Mapping[str, Any]]]:
     if each.credential is not None:
         key = each.credential.key
-        if isinstance(key, Token):
+        if isinstance(key, Token) and key.ask is not None and key.pin is None:
+            pass  # not without its PIN: some count attempts
+        elif isinstance(key, Token):
             where = {"slot": str(key.slot)} if key.slot is not None else {}
             module = {"module": key.module} if key.module is not None else {}
             pin = {"pin": key.pin.value} if key.pin is not None else {}
@@ -196,6 +198,11 @@ def _secrets(number: str, each: Round, spec: IPsec) -> Iterable[tuple[str, Mappi
                 pass
             case _:
                 assert_never(each.method)
+
+
+def spent(spec: IPsec) -> tuple[str, ...]:
+    """The ids of the secrets that served once."""
+    return tuple(f"{KEYS}-{place}" for place, each in enumerate(spec.rounds, 1) if each.ask is Ask.EACH_TIME)
 
 
 def _shared(of: str, kind: str, secret: Secret, *owners: str) -> dict[str, Any]:

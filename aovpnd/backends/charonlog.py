@@ -29,6 +29,8 @@ def _reason(pattern: str, code: str, text: str, hint: str) -> _Reason:
 _ADMINISTRATOR: Final = "ask whoever runs the gateway"
 _REFUSED: Final = "ike-refused"
 _BY_PSK: Final = "(myself) with pre-shared key"
+REFUSALS: Final = frozenset({"ike-user-refused", _REFUSED})
+"""Codes by which the gateway has judged what it was shown."""
 KEY_REFUSED: Final = Said(
     "ike-key-refused",
     "the gateway refuses our preshared key, our identity, or the name that we call it by",

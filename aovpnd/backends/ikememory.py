@@ -7,7 +7,7 @@ from dataclasses import dataclass, field, replace
 from typing import Final
 
 from aovpnd.backends.vici import Child, Sa
-from aovpnd.ipsec import Given, Lease, Said
+from aovpnd.ipsec import Given, IPsec, Lease, Said
 
 _MOST_COUNTS: Final = 32
 """More CHILD SAs than are ever alive at once; what older ones counted stays in the sum."""
@@ -18,7 +18,8 @@ class Memory:
     """What is remembered of one link's charon. ``path``: the fingerprint of the last attempt's; ``floor``: CHILD SAs up
     to that number prove nothing of it; ``logged``: how long its log was when the last attempt began (``asked_at``,
     CLOCK_MONOTONIC); ``said``: why the attempt before it failed, which is true until another reason is known;
-    ``given``: what a gateway gave last, and to which tunnel (its digest).
+    ``given``: what a gateway gave last, and to which tunnel (its digest); ``asking``: the tunnel whose last attempt
+    used what a person had answered, ``refused`` why that one failed.
     """
 
     path: str = ""
@@ -30,6 +31,8 @@ class Memory:
     counts: dict[int, tuple[int, int]] = field(default_factory=dict)
     shaken: tuple[int, int] = (0, 0)
     given: tuple[str, Given] | None = None
+    asking: IPsec | None = None
+    refused: Said | None = None
 
     def last(self, digest: str, given: Given | None) -> Given | None:
         """What this tunnel is given now, or was last: between two SAs its servers stay, though none answers."""

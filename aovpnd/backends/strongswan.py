@@ -10,11 +10,12 @@ import contextlib
 import os
 import re
 import time
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from dataclasses import replace
+from functools import partial
 from ipaddress import ip_address, ip_interface
 from pathlib import Path
-from typing import Final
+from typing import Any, Final
 
 from aovpnd import names, regular, rtnl
 from aovpnd.adapters import sysctl
@@ -22,7 +23,9 @@ from aovpnd.adapters.netlink import Netlink
 from aovpnd.adapters.pathmtu import known_to_kernel
 from aovpnd.backends import charonlog
 from aovpnd.backends.charon import Place, children_of, missing, name_of, requests, settings
+from aovpnd.backends.ikegiven import servers_in
 from aovpnd.backends.ikememory import Memory
+from aovpnd.backends.ikepeople import People
 from aovpnd.backends.linkshape import ensure_sysctls, find, find_ours, is_local
 from aovpnd.backends.userspace import Program, UserspaceProcess, wait
 from aovpnd.backends.vici import Charon, Child, Sa
@@ -32,6 +35,7 @@ from aovpnd.links import ARPHRD_NONE, Link, is_tunnel_shaped
 from aovpnd.model import LinkWish, PeerState, TunnelState, TunnelWish
 from aovpnd.routes import LinkAddress
 from aovpnd.ruleset import Address
+from aovpnd.signin import Desk
 from aovpnd.tunnel import Endpoint, Interface
 
 _FIRST_INTERFACE: Final = 0x616F0001
@@ -60,8 +64,11 @@ _TAIL_BYTES: Final = 1 << 16
 class StrongSwanBackend:
     """All our IKE links in this network namespace. Use it from the thread that uses its `Netlink`."""
 
-    def __init__(self, runtime_dir: Path, netlink: Netlink, proc_sys: Path = sysctl.PROC_SYS) -> None:
+    def __init__(
+        self, runtime_dir: Path, netlink: Netlink, proc_sys: Path = sysctl.PROC_SYS, desk: Desk | None = None
+    ) -> None:
         self._runtime_dir = runtime_dir
+        self._people = People(desk if desk is not None else Desk())
         self._netlink = netlink
         self._proc_sys = proc_sys
         self._process = UserspaceProcess(_program(runtime_dir), runtime_dir)
@@ -113,7 +120,9 @@ class StrongSwanBackend:
             shaken = memory.shaken_at(child)
         path_mtu = known_to_kernel(endpoint.addr) if endpoint is not None else None
         peer = PeerState("", endpoint, shaken, rx_bytes, tx_bytes, path_mtu=path_mtu)
-        said = None if shaken is not None else charonlog.read(self._log(link.name)) or memory.said
+        if shaken is not None:
+            self._people.succeeded(charon, memory)
+        said = self._people.said(memory, charonlog.read(self._log(link.name))) if shaken is None else None
         got, put = rtnl.transferred(link.index)
         return TunnelState(
             link,
@@ -141,7 +150,7 @@ class StrongSwanBackend:
     def _servers(self, link: str, number: int) -> tuple[Address, ...] | None:
         """Those of an IKE SA; one that came by new keys (RFC 7296 section 2.18) has those of the one before."""
         written = sorted(self._place(link).all_given().items(), reverse=True)
-        found = (_servers(path) for sa, path in written if sa <= number)
+        found = (servers_in(path) for sa, path in written if sa <= number)
         return next((servers for servers in found if servers is not None), None)
 
     def _log(self, link: str) -> str:
@@ -294,8 +303,13 @@ class StrongSwanBackend:
         lacking = missing(spec, charon.plugins())
         memory.said = lacking or charonlog.read(self._log(link))
         memory.logged = self._cut_log(link)
-        if lacking is None:
+        if lacking is None and self._people.answer(memory, spec, charon, partial(self._requests, link)):
             charon.initiate(name, children_of(spec))
+
+    def _requests(self, link: str, spec: IPsec) -> Iterable[tuple[str, Mapping[str, Any]]]:
+        found = find(link)
+        kernel = _interface(link) if found is not None and found.kind == names.XFRM else None
+        return requests(spec, self._place(link), kernel)
 
     def _cut_log(self, link: str) -> int:
         """How long the log is now; one that has grown large begins anew (charon appends)."""
@@ -364,21 +378,3 @@ def _alive(sas: Iterable[Sa]) -> tuple[Sa | None, Child | None]:
 
 def _has(addresses: tuple[Interface, ...], given: Given) -> bool:
     return {address.ip for address in given.addresses} <= {address.ip for address in addresses}
-
-
-def _servers(path: Path) -> tuple[Address, ...] | None:
-    """The name servers in what charon's program wrote down: its environment, each variable ended by NUL."""
-    try:
-        with regular.opened(path, follow=False) as given:
-            variables = given.read(_TAIL_BYTES).decode("ascii", "replace").split("\0")
-    except OSError:
-        return None
-    found = dict(variable.partition("=")[::2] for variable in variables)
-    if not found.get("PLUTO_VERB", "").startswith("up"):
-        return None
-    servers = []
-    for family in (4, 6):
-        for number in range(1, 9):
-            with contextlib.suppress(ValueError):
-                servers.append(ip_address(found.get(f"PLUTO_DNS{family}_{number}", "")))
-    return tuple(servers)

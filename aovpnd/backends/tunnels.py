@@ -13,15 +13,16 @@ from aovpnd.ipsec import IPsec
 from aovpnd.links import Link
 from aovpnd.model import TunnelState, TunnelWish
 from aovpnd.routes import LinkAddress
+from aovpnd.signin import Desk
 from aovpnd.tunnel import WireGuard
 
 
 class Tunnels:
     """Both backends in this network namespace; used from the thread that uses their `Netlink`."""
 
-    def __init__(self, runtime_dir: Path, netlink: Netlink) -> None:
+    def __init__(self, runtime_dir: Path, netlink: Netlink, desk: Desk | None = None) -> None:
         self._wireguard = WireGuardBackend(runtime_dir, netlink)
-        self._strongswan = StrongSwanBackend(runtime_dir, netlink)
+        self._strongswan = StrongSwanBackend(runtime_dir, netlink, desk=desk)
 
     def observe(self, links: Iterable[Link], addresses: Iterable[LinkAddress]) -> tuple[TunnelState, ...]:
         """All our links, by index."""

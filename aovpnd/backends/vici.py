@@ -144,6 +144,12 @@ class Charon:
             for command, message in requests:
                 session.request(command, message)
 
+    def unload_secrets(self, ids: Iterable[str]) -> None:
+        """Forget shared secrets, by the ids that they were loaded under."""
+        with self._session() as session:
+            for each in ids:
+                session.request("unload-shared", {"id": each})
+
     def initiate(self, name: str, children: Iterable[str]) -> None:
         """Begin to establish CHILD SAs of a connection, and its IKE SA; does not wait for them."""
         with self._session() as session:

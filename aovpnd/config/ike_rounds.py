@@ -8,14 +8,14 @@ from aovpnd.config import credentials, ike_values
 from aovpnd.config.credentials import Store
 from aovpnd.config.findings import UnfitError
 from aovpnd.config.ike_tables import AUTH, Reader, Table, Tables
-from aovpnd.ipsec import Credential, IkeVersion, Method, Round, Token
+from aovpnd.ipsec import Ask, Credential, IkeVersion, Method, Round, Token
 from aovpnd.tunnel import Secret
 
 if TYPE_CHECKING:
     from aovpnd.config.certificates import Certificate, Key
 
 _HELD: Final = frozenset({"certificate", "key", "pkcs12", "password_file"})
-_NAMED: Final = frozenset({"user", "password_file"})
+_NAMED: Final = frozenset({"user", "password_file", "password"})
 _USES: Final = {
     Method.PSK: frozenset({"secret_file"}),
     Method.CERTIFICATE: _HELD,
@@ -38,6 +38,7 @@ class _At:
     store: Store
     ike: Table
     identity: str | None
+    reauth_s: int = 0
 
 
 def read(reader: Reader, store: Store, tables: Tables, version: IkeVersion) -> tuple[Round, ...]:
@@ -45,13 +46,22 @@ def read(reader: Reader, store: Store, tables: Tables, version: IkeVersion) -> t
     if not tables.rounds and not any(finding.key == AUTH for finding in reader.all):
         reader.fault(tables.ike.line, "is missing", "write [[ike.auth]] and below it a method", AUTH)
     identity = reader.typed(tables.ike, "identity", ike_values.identity)
-    at = _At(reader, store, tables.ike, identity)
+    at = _At(reader, store, tables.ike, identity, _reauth_s(tables.ike))
     found = [_round(at, table) for table in tables.rounds]
     for number, (table, each) in enumerate(zip(tables.rounds, found, strict=True)):
         if each is not None:
             before = [other.method for other in found[:number] if other is not None]
             _in_order(reader, table, each.method, before, version)
     return tuple(each for each in found if each is not None)
+
+
+def _reauth_s(ike: Table) -> int:
+    """What is wrong with it, whoever reads it for good says."""
+    entry = ike.values.get("reauth")
+    try:
+        return ike_values.span_or_never(entry.value) if entry is not None else 0
+    except UnfitError:
+        return 0
 
 
 def _round(at: _At, table: Table) -> Round | None:
@@ -73,8 +83,24 @@ def _round(at: _At, table: Table) -> Round | None:
         return Round(method, at.identity, user, credential=_credential(at, table))
     if "user" not in table.values:
         at.reader.wrong(table, "user", "is missing", 'write user = "NAME"')
+    if "password" in table.values:
+        return Round(method, at.identity, user, ask=_ask(at, table, "password", "password_file"))
     secret = _needed(at, table, "password_file")
     return Round(method, at.identity, user, secret)
+
+
+def _ask(at: _At, table: Table, name: str, file: str) -> Ask | None:
+    """How a person is asked for what otherwise a file holds."""
+    if file in table.values:
+        at.reader.wrong(
+            table, name, f"stands beside {file}", "a secret is in a file or asked for: remove one of the two"
+        )
+    pin = name != "password"
+    found = at.reader.typed(table, name, ike_values.ask_once if pin else ike_values.ask)
+    if found is Ask.EACH_TIME and at.reauth_s:
+        reason = "a one-time password serves one time, and reauth takes another each time"
+        at.reader.wrong(table, name, reason, "remove reauth from [ike]")
+    return found
 
 
 def _needed(at: _At, table: Table, name: str) -> Secret | None:
@@ -149,16 +175,22 @@ def _token(at: _At, table: Table) -> Token | None:
     module = at.reader.typed(table, "module", at.store.module)
     handle = at.reader.typed(table, "handle", ike_values.handle)
     slot = at.reader.typed(table, "slot", ike_values.slot)
-    pin = at.reader.typed(table, "pin_file", at.store.secret)
-    return Token(handle, module, slot, pin) if module is not None and handle is not None else None
+    pin, ask = _pin(at, table)
+    return Token(handle, module, slot, pin, ask) if module is not None and handle is not None else None
 
 
 def _tpm(at: _At, table: Table) -> Token | None:
     if "handle" not in table.values:
         at.reader.wrong(table, "handle", "is missing", 'tpm = { handle = "81010001" }')
     handle = at.reader.typed(table, "handle", ike_values.tpm_handle)
-    pin = at.reader.typed(table, "pin_file", at.store.secret)
-    return Token(handle, pin=pin) if handle is not None else None
+    pin, ask = _pin(at, table)
+    return Token(handle, pin=pin, ask=ask) if handle is not None else None
+
+
+def _pin(at: _At, table: Table) -> tuple[Secret | None, Ask | None]:
+    if "pin" in table.values:
+        return None, _ask(at, table, "pin", "pin_file")
+    return at.reader.typed(table, "pin_file", at.store.secret), None
 
 
 # -- rounds together --------------------------------------------------------------------------------------------------

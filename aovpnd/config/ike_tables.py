@@ -3,7 +3,7 @@
 
 import difflib
 from collections.abc import Callable
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Final, TypeVar
 
 from aovpnd.config import toml
@@ -29,14 +29,16 @@ KEYS: Final = {
         "gateways version aggressive identity proposals esp_proposals mobike fragmentation childless dpd rekey"
         " child_rekey reauth"
     ),
-    AUTH: _keys("method secret_file user password_file certificate key pkcs12"),
-    TOKEN: _keys("module slot handle pin_file"),
-    TPM: _keys("handle pin_file"),
+    AUTH: _keys("method secret_file user password_file password certificate key pkcs12"),
+    TOKEN: _keys("module slot handle pin_file pin"),
+    TPM: _keys("handle pin_file pin"),
     SERVER: _keys("method identity authorities revocation crls"),
     PPK: _keys("identity secret_file required"),
     TUNNEL: _keys("networks families addresses dns search mtu"),
 }
 """Every key there is, by its table; aovpnd-ike(5) is the same list in words."""
+ASKED: Final = frozenset({"password", "pin"})
+"""Keys whose value is the table { ask = "..." }: what a person is asked for."""
 MOST_ROUNDS: Final = 4
 """Rounds of authentication: nobody has more than two, one of the machine and one of the person."""
 
@@ -165,6 +167,9 @@ def _put(table: Table, rest: tuple[str, ...], entry: toml.Value, findings: Findi
         return None
     name = ".".join(rest)
     known = KEYS[table.name]
+    if rest[0] in ASKED and rest[0] in known and rest[1:] == ("ask",):
+        table.values[rest[0]] = replace(entry, value={"ask": entry.value})
+        return None
     if len(rest) != 1 or name not in known:
         close = difflib.get_close_matches(name, known, 1)
         owner = next((other for other, keys in KEYS.items() if name in keys), None)

@@ -8,7 +8,7 @@ from typing import Final, TypeVar
 
 from aovpnd.config import plain, values
 from aovpnd.config.findings import UnfitError, quoted
-from aovpnd.ipsec import NAT_T_PORT, Childless, IkeVersion, Method, Revocation
+from aovpnd.ipsec import NAT_T_PORT, Ask, Childless, IkeVersion, Method, Revocation
 from aovpnd.ruleset import Address, Network
 from aovpnd.tunnel import Endpoint, HostPort, Interface
 
@@ -102,6 +102,25 @@ def server_method(value: object) -> Method:
     found = _word(value, Method)
     if found not in {Method.PSK, Method.CERTIFICATE}:
         raise UnfitError(f"{quoted(found)} is no way for a gateway", 'write "psk" or "certificate"')
+    return found
+
+
+def ask(value: object) -> Ask:
+    """How long a secret is kept that a person is asked for. Nothing is quoted: it may be the secret itself."""
+    hint = 'write { ask = "once" }, or { ask = "each time" } for one-time passwords; or name its file instead'
+    if not isinstance(value, dict):
+        raise UnfitError("is no place for a secret", hint)
+    word = value.get("ask")
+    if not isinstance(word, str) or word not in set(Ask):
+        raise UnfitError("does not say how it is asked for", hint)
+    return Ask(word)
+
+
+def ask_once(value: object) -> Ask:
+    """Of a PIN, which is the same each time."""
+    found = ask(value)
+    if found is not Ask.ONCE:
+        raise UnfitError("a PIN is the same each time", 'write { ask = "once" }')
     return found
 
 

@@ -213,6 +213,8 @@ def must_provoke(intent: Intent, state: TunnelState, path: Path | None, now: Clo
         return False
     if intent.provoked is None or intent.provoked.path != path:
         return True
+    if state.said is not None and state.said.waits:
+        return False  # not before somebody signs in, which begins anew (`told`)
     return not is_connected(intent, state, path, now) and now.boot >= retry_at(intent)
 
 
@@ -240,6 +242,8 @@ def next_look(intent: Intent, state: TunnelState, path: Path, now: Clock) -> flo
         return min(looks)
     if intent.provoked is None or intent.provoked.path != path:
         return now.boot + FIRST_LOOK_S
+    if state.said is not None and state.said.waits:
+        return now.boot + IDLE_LOOK_S
     waited = now.boot - intent.provoked.at
     return min(
         now.boot + min(max(waited / 4, FIRST_LOOK_S), LAST_LOOK_S), max(retry_at(intent), now.boot + FIRST_LOOK_S)

@@ -26,6 +26,7 @@ from aovpnd.core import (
     problems,
     sleep,
     sockets,
+    told,
 )
 from aovpnd.core.uplinks import uplinks
 from aovpnd.core.view import View, as_made, choose, is_configured, order, preferred, view
@@ -60,6 +61,7 @@ from aovpnd.orders import (
     Refusal,
     Reload,
     SetBlock,
+    SignedIn,
     Woke,
 )
 
@@ -90,12 +92,8 @@ def update(config: Config, intent: Intent, snapshot: Snapshot, command: Command)
             return confirming.confirm(intent)
         case Reload():
             return intent, Answer("configuration read again")
-        case PrepareSleep():
-            return replace(intent, grant=None), Answer("nothing is left open")
-        case Woke():
-            return sleep.woke(intent, snapshot.now), Answer("looked again")
-        case NameNetworks(names):
-            return replace(intent, network_names=names), Answer("names taken down")
+        case PrepareSleep() | Woke() | NameNetworks() | SignedIn():
+            return told.hear(config, intent, snapshot, command)
         case _:
             assert_never(command)
 

@@ -96,6 +96,10 @@ def run(arguments: Arguments) -> int:
             from aovpnd.ctl import export
 
             return export.run(arguments)
+        case "sign-in":
+            from aovpnd.ctl import signing
+
+            return signing.run(arguments)
         case "policy":
             from aovpnd.ctl import policy
 

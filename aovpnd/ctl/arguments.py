@@ -54,6 +54,15 @@ COMMANDS: dict[str, tuple[str, str, dict[str, tuple[str, str, str]]]] = {
         },
     ),
     "export": ("NAME", "write out a tunnel's file, keys and all", {"--config-dir": CONFIG_DIR}),
+    "sign-in": (
+        "[NAME]",
+        "give the passwords that a tunnel asks for",
+        {
+            "--stdin": (FLAG, "", "read them from standard input, one a line"),
+            "--agent": (FLAG, "", "let systemd ask (console, splash), whenever due"),
+            "--timeout": (VALUE, "SPAN", "how long the gateway may take (default: 30s)"),
+        },
+    ),
     "explain": (
         "[DESTINATION]",
         "would it leave, and why (203.0.113.80:443/tcp)",
@@ -195,6 +204,8 @@ def _judge(command: str, rest: list[str], options: dict[str, str]) -> None:
         raise UsageError(f"{command} takes {f'one {takes}' if takes else 'no argument'}, not {rest[-1]!r}")
     if "--cancel" in options and (rest or "--reason" in options):
         raise UsageError("--cancel ends the temporary access; it goes with no DURATION and no --reason")
+    if command == "sign-in" and "--stdin" in options and "--agent" in options:
+        raise UsageError("either --stdin or --agent: who is to be asked?")
     if command == "wait" and ("--protected" in options) == ("--connected" in options):
         raise UsageError(f"wait for what? ({PROGRAM} wait --protected, or {PROGRAM} wait --connected)")
 

@@ -102,6 +102,12 @@ PARTS: Final = (
         "what to do is data; how it is done is the adapters' business",
         PURE,
     ),
+    _part("admission", "", "who is at the other end of a socket, the kernel says"),
+    _part(
+        "signin",
+        "errors ipsec links ruleset tunnel orders",
+        "who answers and who needs it meet here; neither sees the other, and core sees neither",
+    ),
     _part("messages", "", "ids and names of fields are the same for whoever logs, and for whoever searches", PURE),
     _part("shape", "", "readers of every process check with it what another one wrote, also the quick one", PURE),
     _part("logs", "messages", "one filter for the logs of all processes; what they log is theirs to say"),
@@ -183,7 +189,7 @@ PARTS: Final = (
     ),
     _part(
         "backends",
-        "names errors links routes ruleset model tunnel ipsec orders adapters rtnl messages regular",
+        "names errors links routes ruleset model tunnel ipsec orders adapters rtnl messages regular signin",
         "one kind of tunnel each; whether there shall be one is decided in core, how it is shown to the user elsewhere",
     ),
     _part(
@@ -201,7 +207,7 @@ PARTS: Final = (
     ),
     _part(
         "control",
-        "names errors links model tunnel orders destinations doors",
+        "names errors links model tunnel orders destinations doors signin admission",
         "it is given a submit(command): who asks must not reach what acts",
     ),
     _part("wake", "", "reasons to look again are words; what is looked at is the loop's business"),
@@ -272,7 +278,7 @@ PARTS: Final = (
     _part(
         "system",
         "names errors links ruleset model tunnel ipsec destinations inquiries orders adapters backends nftlib"
-        " confirmation logins",
+        " confirmation logins signin",
         "it puts the adapters behind one door; it decides nothing, so it must not see core",
     ),
     _part("__main__", "*", "it builds everything and wires it together"),

@@ -13,8 +13,9 @@ from hypothesis import strategies as st
 
 from aovpnd.adapters.netlink import Netlink
 from aovpnd.backends.charon import Place, children_of, name_of
+from aovpnd.backends.ikegiven import servers_in
 from aovpnd.backends.ikememory import Memory
-from aovpnd.backends.strongswan import StrongSwanBackend, _alive, _complete, _servers
+from aovpnd.backends.strongswan import StrongSwanBackend, _alive, _complete
 from aovpnd.backends.vici import Charon, Child, Sa
 from aovpnd.gateways import Path as WirePath
 from aovpnd.ipsec import Given, IkeVersion, Lease
@@ -104,15 +105,15 @@ def test_servers(tmp_path: Path) -> None:
         *("PATH=/bin", "PLUTO_VERB=up-client-v6", "PLUTO_DNS6_1=fd00::1", "PLUTO_DNS4_2=10.0.0.2"),
         *("PLUTO_DNS4_1=10.0.0.1", "PLUTO_DNS4_9=10.0.0.9", "PLUTO_DNS4_3=$(reboot)", "NOTHING", "=x"),
     )
-    assert _servers(path) == tuple(map(ip_address, ("10.0.0.1", "10.0.0.2", "fd00::1")))
+    assert servers_in(path) == tuple(map(ip_address, ("10.0.0.1", "10.0.0.2", "fd00::1")))
 
 
 @pytest.mark.parametrize("variables", [(), ("PLUTO_VERB=down-client",), ("PLUTO_DNS4_1=10.0.0.1",), ("\x00\xff",)])
 def test_nothing_given(tmp_path: Path, variables: tuple[str, ...]) -> None:
     """A file that is not yet written, or about an SA that went, says nothing; one about an SA says at least: none."""
-    assert _servers(tmp_path / "absent") is None
-    assert _servers(given_in(tmp_path / "given.1", *variables)) is None
-    assert _servers(given_in(tmp_path / "given.1", "PLUTO_VERB=up-host")) == ()
+    assert servers_in(tmp_path / "absent") is None
+    assert servers_in(given_in(tmp_path / "given.1", *variables)) is None
+    assert servers_in(given_in(tmp_path / "given.1", "PLUTO_VERB=up-host")) == ()
 
 
 def test_servers_of_an_sa(tmp_path: Path) -> None:
@@ -139,7 +140,7 @@ def test_a_place_that_was_taken(tmp_path: Path) -> None:
     os.mkfifo(tmp_path / "pipe")
     (tmp_path / "large").write_bytes(b"PLUTO_VERB=up-host\0" + b"x" * (1 << 20))
 
-    assert [_servers(tmp_path / name) for name in ("link", "pipe", "large")] == [None, None, ()]
+    assert [servers_in(tmp_path / name) for name in ("link", "pipe", "large")] == [None, None, ()]
 
 
 # -- a new path --------------------------------------------------------------------------------------------------------
