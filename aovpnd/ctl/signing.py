@@ -30,6 +30,7 @@ LOOK_S = 0.2
 AGENT_LOOK_S = 1.0
 """How often the published status is looked at."""
 LONGEST_ANSWER = 512
+STANDARD_INPUT = 0
 ASK_PASSWORD = "/usr/bin/systemd-ask-password"  # noqa: S105 - a program
 CODES = ("sign-in-wanted", "sign-in-refused")
 
@@ -103,7 +104,7 @@ def _answer(arguments: Arguments, tunnel: str, each: dict[str, Any]) -> str:
 def _line() -> str:
     """One line of standard input, byte by byte read so that the next one is left for the next question."""
     found = bytearray()
-    while (byte := os.read(0, 1)) and byte != b"\n":
+    while (byte := os.read(STANDARD_INPUT, 1)) and byte != b"\n":
         found += byte
         if len(found) > 4 * LONGEST_ANSWER:
             break

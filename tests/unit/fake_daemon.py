@@ -8,6 +8,7 @@ import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
+from functools import partial
 from pathlib import Path
 
 from aovpnd.adapters.publish import Runtime
@@ -15,6 +16,7 @@ from aovpnd.clock import Clock
 from aovpnd.control import Control
 from aovpnd.errors import AovpndError
 from aovpnd.orders import Answer, Command, Question
+from aovpnd.signin import Desk
 from tests.unit.scenes import NOW, Scene
 
 
@@ -27,6 +29,8 @@ class FakeDaemon:
     asked: list[Command | Question] = field(default_factory=list)
     may_answer: threading.Event = field(default_factory=threading.Event)
     """Cleared: it hears commands, and does not answer yet."""
+
+    desk: Desk = field(default_factory=Desk)
 
     def __post_init__(self) -> None:
         self.may_answer.set()
@@ -60,7 +64,9 @@ def fake_daemon(directory: Path, *, uid: int | None = None, bus_uid: int | None 
     """
     runtime = Runtime(directory)
     daemon = FakeDaemon(runtime)
-    control = Control(runtime.control_socket, daemon.submit, uid=os.getuid() if uid is None else uid, bus_uid=bus_uid)
+    root = os.getuid() if uid is None else uid
+    serve = partial(daemon.desk.serve, daemon.submit)
+    control = Control(runtime.control_socket, daemon.submit, uid=root, bus_uid=bus_uid, desk=serve)
     loop = asyncio.new_event_loop()
     thread = threading.Thread(target=loop.run_forever, name="fake daemon")
     thread.start()
