@@ -22,6 +22,8 @@ CAP_NET_ADMIN: Final = 1 << 12
 KEYS: Final = "/etc/aovpnd/keys"
 PLACE: Final = "/run/aovpnd/charon/aovpn0"
 DEBIANS: Final = "strongswan.service"
+AGENT: Final = "asks-people.service"
+REPLY: Final = "/usr/lib/systemd/systemd-reply-password"
 
 
 @pytest.fixture(scope="module")
@@ -122,3 +124,29 @@ def test_the_machines_own_charon(office: Booted) -> None:
             system.shell(f"systemctl stop {DEBIANS}; systemctl mask --quiet {DEBIANS}")
         office.until_works(watch)
     assert system.main_pid(CHARON) == before
+
+
+def test_systemds_agents_ask(office: Booted) -> None:
+    """A tunnel whose password nobody has given is closed; ``aovpnctl sign-in --agent`` has systemd ask for it, whoever
+    answers by systemd's own protocol brings it up, and the question shows no secret.
+    """
+    system, secret = office.system, office.world.ike.password
+    text = system.check("cat", OFFICE)
+    with office.net.nothing_leaves() as watch:
+        system.write(OFFICE, text.replace('password_file = "keys/alice"', 'password = { ask = "once" }'), 0o600)
+        try:
+            system.check("systemctl", "reload", names.UNIT)
+            watch.until("the question", lambda: "sign-in-wanted" in office.net.problems())
+            system.check("systemd-run", "--quiet", f"--unit={AGENT}", "aovpnctl", "sign-in", "--agent")
+            asked = wait_for("systemd's question", lambda: system.shell("cat /run/systemd/ask-password/ask.* || true"))
+            assert "Message=password of alice, for office (" in asked
+            socket = next(line.partition("=")[2] for line in asked.splitlines() if line.startswith("Socket="))
+            system.shell(f"printf %s {secret} | {REPLY} 1 {socket}")
+            _wait_carried_by(office, "office")
+            office.until_works(watch)
+            assert secret not in system.check("journalctl", "--no-pager", "--output=export")
+        finally:
+            system.run("systemctl", "stop", AGENT)
+            system.write(OFFICE, text, 0o600)
+            system.check("systemctl", "reload", names.UNIT)
+    _wait_carried_by(office, "office")

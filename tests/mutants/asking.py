@@ -119,7 +119,7 @@ ASKING: Final = (
     ),
     Mutant(
         "sleep-keeps-the-window",
-        _INTENT,
+        "aovpnd/core/told.py",
         'return replace(intent, grant=None), Answer("nothing is left open")',
         'return intent, Answer("nothing is left open")',
         "the machine wakes in another place with a window open (T12)",

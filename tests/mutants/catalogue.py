@@ -18,6 +18,7 @@ from tests.mutants.moving import MOVING
 from tests.mutants.mutant import Mutant
 from tests.mutants.naming import NAMING
 from tests.mutants.roaming import ROAMING
+from tests.mutants.signing import SIGNING
 
 MUTANTS: Final[tuple[Mutant, ...]] = (
     *LEAVING,
@@ -32,6 +33,7 @@ MUTANTS: Final[tuple[Mutant, ...]] = (
     *NAMING,
     *MOVING,
     *KEYING,
+    *SIGNING,
     *JUDGING,
     *FIRST_BLOCK,
 )

@@ -159,8 +159,19 @@ JSON = st.recursive(
     max_leaves=10,
 )
 NEARLY = st.fixed_dictionaries(
-    {"v": st.just(1) | JSON, "command": st.sampled_from(["allow-temp", "connect", "block", "name-networks"]) | JSON},
-    optional={"duration_s": JSON, "reason": JSON, "name": JSON, "names": JSON, "user": JSON, "x": JSON},
+    {
+        "v": st.just(1) | JSON,
+        "command": st.sampled_from(["allow-temp", "connect", "block", "name-networks", "sign-in"]) | JSON,
+    },
+    optional={
+        "duration_s": JSON,
+        "reason": JSON,
+        "name": JSON,
+        "names": JSON,
+        "user": JSON,
+        "x": JSON,
+        "answers": JSON,
+    },
 )
 
 
@@ -385,6 +396,24 @@ def test_what_opens_carries_its_door(tmp_path: Path, monkeypatch: pytest.MonkeyP
         SetBlock(Block.OFF, Door.SOCKET),
         AllowTemporary(None, "", "root", Door.SOCKET),
     ]
+
+
+def test_what_is_asked_for_is_roots(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """aovpnd-bus hears of no question and brings no answer; root does, and the loop hears of neither here."""
+    root, bus = 0, 64001
+    who = [bus]
+    monkeypatch.setattr(control, "peer_uid", lambda _: who[0])
+    lines = (
+        b'{"v": 1, "command": "questions"}\n',
+        b'{"v": 1, "command": "sign-in", "name": "office", "answers": {"1": "x"}}\n',
+    )
+
+    async def scene(_: Control, __: Daemon, path: Path) -> None:
+        for peer, code in ((bus, "root-only"), (root, "nothing-asked")):
+            who[0] = peer
+            assert [(await ask(path, line))[0]["code"] for line in lines] == [code, code]
+
+    assert play(tmp_path, scene, uid=root, bus_uid=bus).asked == []
 
 
 def test_bus_is_let_in_by_name(tmp_path: Path) -> None:

@@ -208,7 +208,7 @@ def test_by_an_agent(daemon: FakeDaemon, tmp_path: Path, monkeypatch: pytest.Mon
         if next(looks, None) is None:
             raise KeyboardInterrupt
 
-    monkeypatch.setattr(signing.time, "sleep", sleep)
+    monkeypatch.setattr("aovpnd.ctl.signing.time.sleep", sleep)
     assert main(["sign-in", "--agent"]) == 130
 
     assert (tmp_path / "asked").read_text(encoding="ascii") == (

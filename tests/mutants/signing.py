@@ -1,0 +1,60 @@
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""Weakenings of what people are asked for: who hears an answer, and how often it is shown."""
+
+from typing import Final
+
+from tests.mutants.mutant import CONTROL, SIGNIN, Mutant
+
+_DESK: Final = "aovpnd/signin.py"
+_IPSEC: Final = "aovpnd/ipsec.py"
+
+SIGNING: Final = (
+    Mutant(
+        "refused-and-shown-again",
+        _DESK,
+        "known.answers.clear()",
+        "pass",
+        "a wrong password is shown until the account is locked",
+        (SIGNIN,),
+    ),
+    Mutant(
+        "one-time-and-again",
+        _DESK,
+        "known.answers.pop(each.place, None)",
+        "pass",
+        "a one-time password is shown twice",
+        (SIGNIN,),
+    ),
+    Mutant(
+        "answers-for-any-file",
+        _DESK,
+        "if old is not None and old.digest == new.digest and old.spec.gateways == new.spec.gateways:",
+        "if old is not None:",
+        "a password is shown to whomever the file names now",
+        (SIGNIN,),
+    ),
+    Mutant(
+        "waiting-is-trying",
+        _IPSEC,
+        "return self.code in {SIGN_IN_WANTED, SIGN_IN_REFUSED}",
+        "return self.code == SIGN_IN_WANTED",
+        "a tunnel whose password was refused is tried again for ever",
+        (SIGNIN,),
+    ),
+    Mutant(
+        "passwords-in-names",
+        _IPSEC,
+        "secret = each.ask or (each.secret.value",
+        "secret = (each.secret.value",
+        "a digest of what somebody typed is the name of charon's connection",
+        (SIGNIN,),
+    ),
+    Mutant(
+        "anybody-signs-in",
+        "aovpnd/control.py",
+        "if peer is not Peer.ROOT and isinstance(command, SignIn | Questions):",
+        "if peer is None and isinstance(command, SignIn | Questions):",
+        "aovpnd-bus, or whoever takes it over, signs in as somebody else",
+        (CONTROL,),
+    ),
+)
