@@ -136,7 +136,7 @@ def test_systemds_agents_ask(office: Booted) -> None:
         system.write(OFFICE, text.replace('password_file = "keys/alice"', 'password = { ask = "once" }'), 0o600)
         try:
             system.check("systemctl", "reload", names.UNIT)
-            watch.until("the question", lambda: "sign-in-wanted" in office.net.problems())
+            watch.until("a problem", lambda: "sign-in-wanted" in {each["code"] for each in office.status()["problems"]})
             system.check("systemd-run", "--quiet", f"--unit={AGENT}", "aovpnctl", "sign-in", "--agent")
             asked = wait_for("systemd's question", lambda: system.shell("cat /run/systemd/ask-password/ask.* || true"))
             assert "Message=password of alice, for office (" in asked
