@@ -22,11 +22,13 @@ from aovpnd.adapters.filewatch import FileWatch
 from aovpnd.adapters.nft import DYNAMIC, ForeignChanges
 from aovpnd.adapters.publish import Runtime
 from aovpnd.adapters.state import State
-from aovpnd.config import load, reload
+from aovpnd.config import credentials, load, reload
+from aovpnd.config.findings import UnfitError
 from aovpnd.control import Control
 from aovpnd.daemon import RESYNC_S, Daemon
-from aovpnd.errors import AovpndError, StateError, SystemFault
+from aovpnd.errors import AovpndError, CommandRefused, StateError, SystemFault
 from aovpnd.gateways import Gateways
+from aovpnd.ipsec import Locked
 from aovpnd.lock import holder
 from aovpnd.messages import Entry, Message
 from aovpnd.model import Config, Desired, Intent, Phase, Snapshot
@@ -34,6 +36,7 @@ from aovpnd.options import Parser
 from aovpnd.orders import Reload
 from aovpnd.signin import Desk
 from aovpnd.system import System
+from aovpnd.tunnel import Secret
 
 log = logging.getLogger("aovpnd")
 
@@ -98,7 +101,7 @@ def _require_power() -> None:
 
 async def _run(options: argparse.Namespace, runtime: Runtime) -> None:
     state = State(options.config_dir, options.state_dir)
-    desk = Desk()
+    desk = Desk(_unlock)
     system = System(state, options.runtime_dir, desk)
     guard = GuardWatch(options.runtime_dir)
     files = FileWatch(NAME_FILES)
@@ -149,6 +152,13 @@ def _uid_of(user: str) -> int | None:
 def _uid(text: str) -> int | None:
     """A uid that is a user's, and not root's."""
     return int(text) if _UID.fullmatch(text) and int(text) < _NOBODY else None
+
+
+def _unlock(key: Locked, chain: tuple[str, ...], password: Secret) -> Secret:
+    try:
+        return credentials.unlock(key, chain, password)
+    except UnfitError as error:
+        raise CommandRefused(error.reason, hint=f"nothing was tried; {error.hint}", code="answer-unfit") from None
 
 
 def _configurator(options: argparse.Namespace, desk: Desk) -> Callable[[Config | None], Config]:

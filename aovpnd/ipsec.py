@@ -82,11 +82,21 @@ class Token:
 
 
 @dataclass(frozen=True, slots=True)
+class Locked:
+    """A private key as its file has it, encrypted by a password that is somebody's to give (always `Ask.ONCE`).
+    ``opened``: the key, when he has.
+    """
+
+    pem: Secret
+    opened: Secret | None = None
+
+
+@dataclass(frozen=True, slots=True)
 class Credential:
     """A certificate, its chain behind it (PEM), and its key. ``expires_wall``: end of validity, seconds (epoch)."""
 
     chain: tuple[str, ...]
-    key: Secret | Token
+    key: Secret | Token | Locked
     expires_wall: float | None = None
 
 
@@ -231,7 +241,8 @@ def _round(each: Round) -> tuple[object, ...]:
         pin = token.ask or (token.pin.value if token.pin is not None else "")
         held = (credential.chain, token.handle, token.module, token.slot, pin)
     else:
-        held = (credential.chain, credential.key.value)
+        key = credential.key.pem if isinstance(credential.key, Locked) else credential.key
+        held = (credential.chain, key.value)
     # What a person gives changes nothing of what the tunnel is.
     secret = each.ask or (each.secret.value if each.secret is not None else "")
     return (each.method, each.identity, each.user, secret, held)

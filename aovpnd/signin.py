@@ -12,7 +12,7 @@ from dataclasses import dataclass, field, replace
 from typing import Final, assert_never
 
 from aovpnd.errors import CommandRefused
-from aovpnd.ipsec import SIGN_IN_REFUSED, SIGN_IN_WANTED, Ask, IPsec, Round, Said, Token, TunnelSpec
+from aovpnd.ipsec import SIGN_IN_REFUSED, SIGN_IN_WANTED, Ask, IPsec, Locked, Round, Said, Token, TunnelSpec
 from aovpnd.orders import Answer, SignedIn
 from aovpnd.tunnel import Secret
 
@@ -63,6 +63,8 @@ def asked(spec: IPsec) -> tuple[Asked, ...]:
             found.append(Asked(place, f"{kind} of {each.user}", each.ask))
         elif token is not None and token.ask is not None:
             found.append(Asked(place, "PIN of the token" if token.module is not None else "PIN of the TPM", token.ask))
+        elif _locked(each) is not None:
+            found.append(Asked(place, "password of the private key", Ask.ONCE))
     return tuple(found)
 
 
@@ -76,6 +78,8 @@ def _answered(each: Round, answer: Secret | None) -> Round:
     token = _token(each)
     if answer is None:
         return each
+    if (locked := _locked(each)) is not None and each.credential is not None:
+        return replace(each, credential=replace(each.credential, key=replace(locked, opened=answer)))
     if each.ask is not None:
         return replace(each, secret=answer)
     if token is None or token.ask is None or each.credential is None:
@@ -86,6 +90,11 @@ def _answered(each: Round, answer: Secret | None) -> Round:
 def _token(each: Round) -> Token | None:
     key = each.credential.key if each.credential is not None else None
     return key if isinstance(key, Token) else None
+
+
+def _locked(each: Round) -> Locked | None:
+    key = each.credential.key if each.credential is not None else None
+    return key if isinstance(key, Locked) else None
 
 
 def wanted(spec: IPsec) -> Said:
@@ -122,10 +131,19 @@ class _Tunnel:
         return tuple(each for each in asked(self.spec) if each.place not in self.answers)
 
 
+Unlock = Callable[[Locked, tuple[str, ...], Secret], Secret]
+"""A private key, by its password and in front of its certificates; `CommandRefused` when it is another one."""
+
+
+def _cannot(*_: object) -> Secret:
+    raise CommandRefused("private keys cannot be opened here", code="answers-differ")
+
+
 class Desk:
     """Where answers are handed in and fetched; lives as long as the daemon. Used by several threads."""
 
-    def __init__(self) -> None:
+    def __init__(self, unlock: Unlock = _cannot) -> None:
+        self._unlock = unlock
         self._lock = threading.Lock()
         self._tunnels: dict[str, _Tunnel] = {}
 
@@ -151,7 +169,9 @@ class Desk:
             ]
 
     def take(self, name: str, answers: Mapping[int, Secret]) -> None:
-        """Keep answers, by the numbers of their rounds. `CommandRefused` when they are not those that are missing."""
+        """Keep answers, by the numbers of their rounds; of a private key's password, the key. `CommandRefused` when
+        they are not those that are missing, or a key has another password.
+        """
         with self._lock:
             known = self._tunnels.get(name)
             if known is None:
@@ -159,7 +179,7 @@ class Desk:
             if answers.keys() != {each.place for each in known.missing()}:
                 text = f"something else is asked for by {name} than was answered"
                 raise CommandRefused(text, hint=f"aovpnctl sign-in {name}", code="answers-differ")
-            known.answers |= answers
+            known.answers |= {place: self._opened(known.spec, place, answer) for place, answer in answers.items()}
             known.wanted = False
 
     async def serve(self, submit: Submit, asks: SignIn | Questions) -> Answer:
@@ -172,6 +192,13 @@ class Desk:
                 return await submit(SignedIn(name))
             case _:
                 assert_never(asks)
+
+    def _opened(self, spec: IPsec, place: int, answer: Secret) -> Secret:
+        each = spec.rounds[place - 1]
+        key = _locked(each)
+        if key is None or each.credential is None:
+            return answer
+        return self._unlock(key, each.credential.chain, answer)
 
     # -- who needs it -------------------------------------------------------------------------------------------------
     def fetch(self, spec: IPsec) -> Mapping[int, Secret] | None:

@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Any, Final, assert_never
 
 from aovpnd import names
-from aovpnd.ipsec import Ask, IkeVersion, IPsec, Method, Revocation, Round, Said, Token
+from aovpnd.ipsec import Ask, IkeVersion, IPsec, Locked, Method, Revocation, Round, Said, Token
 from aovpnd.ruleset import Network
 from aovpnd.tunnel import Secret
 
@@ -176,15 +176,18 @@ def requests(spec: IPsec, place: Place, interface: int | None) -> Iterable[tuple
 def _secrets(number: str, each: Round, spec: IPsec) -> Iterable[tuple[str, Mapping[str, Any]]]:
     if each.credential is not None:
         key = each.credential.key
-        if isinstance(key, Token) and key.ask is not None and key.pin is None:
-            pass  # not without its PIN: some count attempts
+        if (isinstance(key, Locked) and key.opened is None) or (
+            isinstance(key, Token) and key.ask is not None and key.pin is None
+        ):
+            pass  # not before somebody has given password or PIN: some tokens count attempts
         elif isinstance(key, Token):
             where = {"slot": str(key.slot)} if key.slot is not None else {}
             module = {"module": key.module} if key.module is not None else {}
             pin = {"pin": key.pin.value} if key.pin is not None else {}
             yield "load-token", {"handle": key.handle, **where, **module, **pin}
         else:
-            yield "load-key", {"type": "any", "data": key.value}
+            held = (key.opened or key.pem) if isinstance(key, Locked) else key
+            yield "load-key", {"type": "any", "data": held.value}
     if each.secret is not None:
         match each.method:
             case Method.PSK:

@@ -16,6 +16,7 @@ from aovpnd.config import files, ike_values, plain
 from aovpnd.config.files import Holds
 from aovpnd.config.findings import UnfitError, printable_path, quoted
 from aovpnd.errors import ConfigError, ToolError
+from aovpnd.ipsec import Locked
 from aovpnd.tunnel import Secret
 
 if TYPE_CHECKING:
@@ -60,6 +61,14 @@ class Store:
         with _installed():
             from aovpnd.config import certificates  # noqa: PLC0415 - as above
         return certificates.private_key(content, None if password is None else password.value)
+
+    def locked(self, value: object) -> Locked:
+        """The private key of a PEM file that is encrypted, as it is."""
+        content = self._content(value, Holds.CREDENTIAL)
+        text = content.decode("ascii", "replace")
+        if "ENCRYPTED" not in text:
+            raise UnfitError("the key is not encrypted", "remove password")
+        return Locked(Secret(text))
 
     def container(self, value: object, password: Secret) -> "tuple[tuple[Certificate, ...], Key]":
         """What a PKCS#12 file holds."""
@@ -110,6 +119,15 @@ class Store:
             where = f"paths are absolute, or relative to {printable_path(self.base)}"
             raise UnfitError("there is no such file", where)
         return content
+
+
+def unlock(locked: Locked, chain: tuple[str, ...], password: Secret) -> Secret:
+    """The key, by a password that somebody has given; `UnfitError` when it is another one, or not the chain's key."""
+    with _installed():
+        from aovpnd.config import certificates  # noqa: PLC0415 - as above
+    key = certificates.private_key(locked.pem.value.encode("ascii", "replace"), password.value)
+    agree(certificates.certificates(chain[0].encode("ascii")), key)
+    return Secret(key.pem)
 
 
 def agree(chain: "tuple[Certificate, ...]", key: "Key | None") -> None:

@@ -1,6 +1,7 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
 """``[[ike.auth]]``: how we show who we are, round by round, with what each method needs and nothing else."""
 
+from collections.abc import Callable
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Final
 
@@ -8,13 +9,13 @@ from aovpnd.config import credentials, ike_values
 from aovpnd.config.credentials import Store
 from aovpnd.config.findings import UnfitError
 from aovpnd.config.ike_tables import AUTH, Reader, Table, Tables
-from aovpnd.ipsec import Ask, Credential, IkeVersion, Method, Round, Token
+from aovpnd.ipsec import Ask, Credential, IkeVersion, Locked, Method, Round, Token
 from aovpnd.tunnel import Secret
 
 if TYPE_CHECKING:
     from aovpnd.config.certificates import Certificate, Key
 
-_HELD: Final = frozenset({"certificate", "key", "pkcs12", "password_file"})
+_HELD: Final = frozenset({"certificate", "key", "pkcs12", "password_file", "password"})
 _NAMED: Final = frozenset({"user", "password_file", "password"})
 _USES: Final = {
     Method.PSK: frozenset({"secret_file"}),
@@ -89,14 +90,13 @@ def _round(at: _At, table: Table) -> Round | None:
     return Round(method, at.identity, user, secret)
 
 
-def _ask(at: _At, table: Table, name: str, file: str) -> Ask | None:
+def _ask(at: _At, table: Table, name: str, file: str, parse: Callable[[object], Ask] = ike_values.ask) -> Ask | None:
     """How a person is asked for what otherwise a file holds."""
     if file in table.values:
         at.reader.wrong(
             table, name, f"stands beside {file}", "a secret is in a file or asked for: remove one of the two"
         )
-    pin = name != "password"
-    found = at.reader.typed(table, name, ike_values.ask_once if pin else ike_values.ask)
+    found = at.reader.typed(table, name, parse)
     if found is Ask.EACH_TIME and at.reauth_s:
         reason = "a one-time password serves one time, and reauth takes another each time"
         at.reader.wrong(table, name, reason, "remove reauth from [ike]")
@@ -115,7 +115,7 @@ def _credential(at: _At, table: Table) -> Credential | None:
     if not chain or key is None:
         return None
     try:
-        credentials.agree(chain, None if isinstance(key, Token) else key)
+        credentials.agree(chain, None if isinstance(key, Token | Locked) else key)
     except UnfitError as error:
         place = next((name for name in ("key", "pkcs12") if name in table.values), "certificate")
         at.reader.wrong(table, place, error.reason, error.hint)
@@ -123,7 +123,7 @@ def _credential(at: _At, table: Table) -> Credential | None:
         # Charon would send the subject instead, in silence.
         hint = "write one of its alternative names or its subject; without the line the subject is used"
         at.reader.wrong(at.ike, "identity", "does not stand in the certificate", hint)
-    held = key if isinstance(key, Token) else Secret(key.pem)
+    held = key if isinstance(key, Token | Locked) else Secret(key.pem)
     # An authority's own certificate is nothing to send; charon would trust it.
     sent = [chain[0], *(each for each in chain[1:] if each.holder != each.issuer)]
     return Credential(tuple(each.pem for each in sent), held, credentials.ends(sent))
@@ -136,6 +136,10 @@ def _container(at: _At, table: Table) -> "tuple[tuple[Certificate, ...], Key | N
     for inner in (table.token, table.tpm):
         if inner is not None:
             at.reader.fault(inner.line, "stands beside pkcs12, which holds a key", "remove one of the two", inner.name)
+    if "password" in table.values:
+        reason = "what is in a PKCS#12 file cannot be judged before it is open"
+        at.reader.wrong(table, "password", reason, "write password_file; or certificate and key, each in a file")
+        return (), None
     password = _needed(at, table, "password_file")
     if password is None:
         return (), None
@@ -143,7 +147,7 @@ def _container(at: _At, table: Table) -> "tuple[tuple[Certificate, ...], Key | N
     return found if found is not None else ((), None)
 
 
-def _pair(at: _At, table: Table) -> "tuple[tuple[Certificate, ...], Key | Token | None]":
+def _pair(at: _At, table: Table) -> "tuple[tuple[Certificate, ...], Key | Token | Locked | None]":
     if "certificate" not in table.values:
         at.reader.wrong(table, "certificate", "is missing", "write certificate and key, or pkcs12")
     chain = at.reader.typed(table, "certificate", at.store.chain) or ()
@@ -155,6 +159,8 @@ def _pair(at: _At, table: Table) -> "tuple[tuple[Certificate, ...], Key | Token 
         return chain, None
     if "password_file" in table.values and ways != ["key"]:
         at.reader.wrong(table, "password_file", "has no use without key or pkcs12", "the PIN of a token is in pin_file")
+    if "password" in table.values and ways != ["key"]:
+        at.reader.wrong(table, "password", "has no use without key", "the PIN of a token is pin")
     if table.token is not None:
         return chain, _token(at, table.token)
     if table.tpm is not None:
@@ -162,6 +168,9 @@ def _pair(at: _At, table: Table) -> "tuple[tuple[Certificate, ...], Key | Token 
     if not ways:
         at.reader.wrong(table, "key", "is missing", "write key, pkcs12, token or tpm")
         return chain, None
+    if "password" in table.values:
+        asked = _ask(at, table, "password", "password_file", ike_values.ask_once)
+        return chain, at.reader.typed(table, "key", at.store.locked) if asked is not None else None
     password = at.reader.typed(table, "password_file", at.store.secret)
     if "password_file" in table.values and password is None:
         return chain, None
@@ -189,7 +198,7 @@ def _tpm(at: _At, table: Table) -> Token | None:
 
 def _pin(at: _At, table: Table) -> tuple[Secret | None, Ask | None]:
     if "pin" in table.values:
-        return None, _ask(at, table, "pin", "pin_file")
+        return None, _ask(at, table, "pin", "pin_file", ike_values.ask_once)
     return at.reader.typed(table, "pin_file", at.store.secret), None
 
 

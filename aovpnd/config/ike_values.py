@@ -117,10 +117,10 @@ def ask(value: object) -> Ask:
 
 
 def ask_once(value: object) -> Ask:
-    """Of a PIN, which is the same each time."""
+    """Of a PIN or a key's password, which is the same each time."""
     found = ask(value)
     if found is not Ask.ONCE:
-        raise UnfitError("a PIN is the same each time", 'write { ask = "once" }')
+        raise UnfitError("is the same each time", 'write { ask = "once" }')
     return found
 
 

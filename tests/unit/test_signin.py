@@ -11,6 +11,7 @@ from typing import Any, Final, cast
 
 import pytest
 
+from aovpnd.__main__ import _unlock
 from aovpnd.backends.charon import Place, name_of, requests, spent
 from aovpnd.backends.ikememory import Memory
 from aovpnd.backends.ikepeople import People
@@ -20,12 +21,13 @@ from aovpnd.core import health
 from aovpnd.core.told import hear
 from aovpnd.errors import CommandRefused, ToolError
 from aovpnd.gateways import Companion, Gateways, Left, Provoked, Why
-from aovpnd.ipsec import SIGN_IN_REFUSED, SIGN_IN_WANTED, Ask, Credential, Method, Round, Said, Token
+from aovpnd.ipsec import SIGN_IN_REFUSED, SIGN_IN_WANTED, Ask, Credential, Locked, Method, Round, Said, Token
 from aovpnd.model import Config, Intent, Wish
 from aovpnd.orders import Answer, Refusal, SignedIn
 from aovpnd.signin import Desk, Questions, SignIn, answered, asked, refused, wanted
 from aovpnd.tunnel import Secret
 from tests.unit.ike_files import CERT, EAP, XAUTH, lay
+from tests.unit.ike_files import PASSWORD as KEY_PASSWORD
 from tests.unit.ike_files import PSK as PSK_FILE
 from tests.unit.ike_files import parse as parse_file
 from tests.unit.scenes import HOME, WORK
@@ -347,6 +349,11 @@ def test_a_secret_is_printed_nowhere(caplog: pytest.LogCaptureFixture) -> None:
 ASKS: Final = EAP.replace('password_file = "keys/pw"', 'password = { ask = "once" }')
 
 
+HIDDEN: Final = 'key = "keys/hidden.key"'
+LOCKED: Final = CERT.replace('key = "keys/laptop.key"', f'{HIDDEN}\npassword = {{ ask = "once" }}')
+CONTAINER: Final = LOCKED.replace(HIDDEN, 'pkcs12 = "keys/laptop.p12"').replace('certificate = "keys/laptop.crt"\n', "")
+
+
 @pytest.fixture
 def base(tmp_path: Path) -> Path:
     """A configuration directory with all that the files name."""
@@ -379,6 +386,34 @@ def test_files_that_ask(base: Path) -> None:
     assert [each.words for each in asked(spec)] == ["PIN of the TPM"]
 
 
+def test_an_encrypted_key(base: Path) -> None:
+    """Charon is told of it when its password is given; a wrong one is refused before anything is tried."""
+    spec, findings = parse_file(LOCKED, base)
+    assert spec is not None, findings
+    credential = spec.rounds[0].credential
+    assert credential is not None
+    assert isinstance(credential.key, Locked)
+    assert [each.words for each in asked(spec)] == ["password of the private key"]
+    place = Place(Path("/nowhere"), "aovpn0")
+    assert "load-key" not in [command for command, _ in requests(spec, place, None)]
+
+    desk = Desk(_unlock)
+    desk.expect((spec,))
+    with pytest.raises(CommandRefused) as refusal:
+        desk.take("home", {1: Secret("another")})
+    assert "another password" in str(refusal.value)
+    assert desk.fetch(spec) is None
+    desk.take("home", {1: Secret(KEY_PASSWORD)})
+    answers = desk.fetch(spec)
+    assert answers is not None
+    given = answered(spec, answers)
+    (key,) = (message["data"] for command, message in requests(given, place, None) if command == "load-key")
+
+    assert key.startswith("-----BEGIN PRIVATE KEY-----")
+    assert name_of(given) == name_of(spec)
+    assert key not in f"{given!r}{desk!r}{answers!r}"
+
+
 @pytest.mark.parametrize(
     ("text", "where", "reason"),
     [
@@ -390,11 +425,18 @@ def test_files_that_ask(base: Path) -> None:
         (f"{ASKS}".replace("[ike.server]", 'password_file = "keys/pw"\n[ike.server]'), "ike.auth.password", "beside"),
         (ASKS.replace("once", "each time").replace("[ike]", '[ike]\nreauth = "1h"'), "ike.auth.password", "reauth"),
         (PSK_FILE.replace('secret_file = "keys/psk"', 'password = { ask = "once" }'), "ike.auth.password", "no use"),
-        (CERT.replace("[ike.server]", 'password = { ask = "once" }\n[ike.server]'), "ike.auth.password", "no use"),
+        (CERT.replace("[ike.server]", 'password = { ask = "once" }\n[ike.server]'), "ike.auth.key", "is not encrypted"),
+        (LOCKED.replace("once", "each time"), "ike.auth.password", "is the same each time"),
+        (
+            LOCKED.replace(HIDDEN, 'tpm = { handle = "81010001" }'),
+            "ike.auth.password",
+            "without key",
+        ),
+        (CONTAINER, "ike.auth.password", "before it is open"),
         (
             CERT.replace('key = "keys/laptop.key"', 'tpm = { handle = "81010001", pin = { ask = "each time" } }'),
             "ike.auth.tpm.pin",
-            "a PIN is the same each time",
+            "is the same each time",
         ),
     ],
 )
