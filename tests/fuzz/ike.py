@@ -28,6 +28,7 @@ from tests.unit.test_config_ike import FULLEST
 CONTAINER: Final = CERT.replace(
     'certificate = "keys/laptop.crt"\nkey = "keys/laptop.key"', 'pkcs12 = "keys/laptop.p12"\npassword_file = "keys/pw"'
 )
+ASKS: Final = EAP.replace('password_file = "keys/pw"', 'password = { ask = "each time" }')
 OLD: Final = PSK.replace("[[ike", 'version = 1\naggressive = true\nproposals = ["3des-sha1-modp1024"]\n[[ike') + XAUTH
 
 
@@ -67,7 +68,7 @@ def _usable(spec: IPsec) -> None:
         assert identity is None or (identity.isprintable() and not {"*", "%any"} & {identity} and identity.strip())
     assert spec.server.authorities or spec.server.method is Method.PSK
     for each in spec.rounds:
-        assert (each.secret is None) is (each.credential is not None)
+        assert sum(held is not None for held in (each.secret, each.credential, each.ask)) == 1
         assert spec.version is IkeVersion.V1 or each.method is not Method.XAUTH
     for written in (*spec.proposals, *spec.esp_proposals):
         assert written.replace("-", "").replace("_", "").isalnum()
@@ -143,7 +144,7 @@ TARGETS: Final = (
     Target(
         "ike-file",
         "the file of an IKE tunnel",
-        (PSK, CERT, EAP, FULLEST, CONTAINER, OLD),
+        (PSK, CERT, EAP, FULLEST, CONTAINER, OLD, ASKS),
         _file,
         Mutator((*TOML, *words(FULLEST), *words(CONTAINER), *words(OLD), "%any", "0.0.0.0", "keys/../keys/psk", "/")),
         slice=600,

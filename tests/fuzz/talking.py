@@ -41,6 +41,8 @@ REQUESTS: Final = tuple(
         ("confirm", {}),
         ("reload", {}),
         ("prepare-sleep", {}),
+        ("questions", {}),
+        ("sign-in", {"name": "office", "answers": {"1": "Xy3kQ8vTz0Wb"}}),
     )
 )
 _EXPLAINED: Final = {
@@ -136,6 +138,7 @@ def _conversation(case: tuple[bytes, bool]) -> str:
         assert answer["v"] == control.VERSION
         judge.told(answer["text"])
         judge.told(answer.get("hint", ""))
+        judge.hides(json.dumps(answer), "Xy3kQ8vTz0Wb")
     assert len(submitted) == sum(answer["ok"] for answer in answers)
     assert len(submitted) <= content.count(b"\n")
     for command in submitted:
