@@ -13,6 +13,12 @@ from dataclasses import replace
 from typing import Final
 
 import pytest
+from cryptography.hazmat.primitives.serialization import (
+    BestAvailableEncryption,
+    Encoding,
+    PrivateFormat,
+    load_pem_private_key,
+)
 
 from aovpnd import names
 from tests.lab.ike import USER, Way
@@ -31,6 +37,7 @@ ASKED: Final = {
 }
 """Tunnels by their names: how the laptop shows itself, and for how long an answer is good."""
 WRONG: Final = "Wq8zLk3tVb6nXs1c"
+OPENS: Final = "Rt5mHy9cKd2pZf7w"
 STILL_S: Final = 15.0
 """Longer than several of the attempts that a silent gateway would get."""
 
@@ -46,6 +53,12 @@ def laptop() -> Iterator[Protected]:
             assert text != made.text
             files = {file: held for file, held in made.files.items() if file != USER}
             install(built.lab, replace(made, text=text, files=files), name)
+        made = account(built.world.ike, Way.CERTIFICATE, families=(4, 6), settings=FAST)
+        hidden = _hidden(made.files["laptop.key"])
+        text = made.text.replace('key = "keys/laptop.key"', 'key = "keys/hidden.key"\npassword = { ask = "once" }')
+        files = {**made.files, "hidden.key": hidden}
+        del files["laptop.key"]
+        install(built.lab, replace(made, text=text, files=files), "key")
         built.lab.start_daemon()
         built.lab.ctl("disconnect")
         built.world.roam("home", ipv6=True)
@@ -129,6 +142,29 @@ def test_a_one_time_password_serves_once(laptop: Protected, name: str) -> None:
         assert again.returncode == 0, again.stderr
         watch.until("the tunnel again", laptop.works)
     laptop.lab.ctl("disconnect")
+
+
+def test_an_encrypted_key(laptop: Protected) -> None:
+    """A wrong password is told at once, and the gateway hears of nothing; the right one opens the key and connects."""
+    start = attempts(laptop)
+    with laptop.nothing_leaves(ORDINARY) as watch:
+        laptop.lab.ctl("connect", "key")
+        assert "password of the private key" in told(laptop, "sign-in-wanted")
+        wrong = sign_in(laptop, "key", WRONG)
+        assert (wrong.returncode, attempts(laptop)) == (1, start)
+        assert "has another password" in wrong.stderr
+
+        done = sign_in(laptop, "key", OPENS)
+        assert done.returncode == 0, done.stderr
+        watch.until("the tunnel", laptop.works)
+    laptop.lab.ctl("disconnect")
+    assert not _kept(laptop, OPENS)
+
+
+def _hidden(key: str) -> str:
+    """A private key, encrypted by `OPENS`."""
+    read = load_pem_private_key(key.encode(), None)
+    return read.private_bytes(Encoding.PEM, PrivateFormat.PKCS8, BestAvailableEncryption(OPENS.encode())).decode()
 
 
 def _kept(laptop: Protected, secret: str) -> bool:
