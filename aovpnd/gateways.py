@@ -113,6 +113,8 @@ class Why(StrEnum):
     NAMELESS = "nameless"
     """Its gateway has a name of which no address is known, and nobody has answered a look-up. Nobody was asked to shake
     hands."""
+    UNSIGNED = "unsigned"
+    """It asks for a password that nobody has given, or that the gateway has refused."""
 
 
 @dataclass(frozen=True, slots=True)

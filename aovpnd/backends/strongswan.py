@@ -274,6 +274,7 @@ class StrongSwanBackend:
         memory = self._remembered(link.name)
         if not all(name.startswith(spec.digest()) for name in loaded):
             memory.said, memory.logged = None, self._cut_log(link.name)
+            memory.asking = memory.refused = None
         for sa in charon.sas():
             charon.terminate(sa)
         kernel = _interface(link.name) if link.kind == names.XFRM else None

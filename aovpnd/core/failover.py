@@ -62,9 +62,21 @@ def settle(gateways: Gateways, intent: Intent, seen: View, clock: Clock) -> Gate
     if seen.phase is Phase.CONNECTED or gateways.carrier not in {None, seen.spec.name}:
         return gateways
     gateways = replace(gateways, trial=None)
+    if _waits(gateways, intent, seen, now):
+        return leave(gateways, seen, Why.UNSIGNED, now)
     if in_vain(intent, seen.spec, seen.path, _patience(gateways, seen, seen.spec), now):
         return leave(gateways, seen, _why(intent, seen, clock), now)
     return gateways
+
+
+def _waits(gateways: Gateways, intent: Intent, seen: View, now: float) -> bool:
+    """Whether nothing is tried before somebody signs in, and another tunnel can be; of several that wait none is
+    hurried to.
+    """
+    said, provoked = seen.state.said if seen.state is not None else None, intent.provoked
+    if seen.spec is None or said is None or not said.waits or provoked is None or provoked.path != seen.path:
+        return False
+    return any(_retry_at(gateways, name) <= now for name in _others(seen, seen.spec))
 
 
 def _why(intent: Intent, seen: View, clock: Clock) -> Why:

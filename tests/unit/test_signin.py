@@ -17,8 +17,10 @@ from aovpnd.backends.ikememory import Memory
 from aovpnd.backends.ikepeople import People
 from aovpnd.backends.vici import Charon
 from aovpnd.control import parse
-from aovpnd.core import health
+from aovpnd.core import failover, health
+from aovpnd.core.problems import problems
 from aovpnd.core.told import hear
+from aovpnd.core.view import view
 from aovpnd.errors import CommandRefused, ToolError
 from aovpnd.gateways import Companion, Gateways, Left, Provoked, Why
 from aovpnd.ipsec import SIGN_IN_REFUSED, SIGN_IN_WANTED, Ask, Credential, Locked, Method, Round, Said, Token
@@ -31,7 +33,8 @@ from tests.unit.ike_files import PASSWORD as KEY_PASSWORD
 from tests.unit.ike_files import PSK as PSK_FILE
 from tests.unit.ike_files import parse as parse_file
 from tests.unit.scenes import HOME, WORK
-from tests.unit.small_world import CLOCK
+from tests.unit.small_world import AOVPN, CLOCK
+from tests.unit.small_world import WORK as TUNNEL
 from tests.unit.test_charon_settings import PSK
 from tests.unit.test_decide import HOME_NET, PATH, SHOOK
 from tests.unit.test_health import SILENT
@@ -231,6 +234,7 @@ def test_the_digest_is_the_same() -> None:
 
 
 # -- core --------------------------------------------------------------------------------------------------------------
+OTHER: Final = replace(TUNNEL, name="other")
 CONFIG: Final = Config((HOME, WORK), prefer=("home", "work"))
 
 
@@ -277,6 +281,29 @@ def test_one_that_was_left_is_taken_back_without_a_trial() -> None:
     after, _ = told(intent, "home")
 
     assert (after.gateways.carrier, after.gateways.left, after.provoked) == ("home", (), None)
+
+
+def test_the_next_tunnel_carries_meanwhile() -> None:
+    """One that waits is left for another that can be tried, at once; where that one waits as well, only when the first
+    has had its time. Status says what to do about it.
+    """
+    scene = replace(HOME_NET, links=(*HOME_NET.links, AOVPN), tunnels=(replace(SILENT, said=Said(SIGN_IN_WANTED, "")),))
+    both = Config((TUNNEL, OTHER), prefer=(TUNNEL.name, OTHER.name))
+    seen = view(both, Intent(), scene)
+    assert seen.path is not None
+    intent = Intent(provoked=Provoked(seen.path, CLOCK.boot, 1))
+
+    left = failover.settle(Gateways(), intent, seen, CLOCK)
+    alone = failover.settle(Gateways(), intent, view(Config((TUNNEL,)), Intent(), scene), CLOCK)
+    waiting = Left(OTHER.name, Why.UNSIGNED, CLOCK.boot, CLOCK.boot + 30, networks=seen.path.networks)
+    stays = failover.settle(Gateways(left=(waiting,)), intent, seen, CLOCK)
+    moves = failover.settle(Gateways(left=(waiting,)), intent, seen, replace(CLOCK, boot=CLOCK.boot + 31))
+
+    assert (left.carrier, left.left[0].why) == (OTHER.name, Why.UNSIGNED)
+    assert (alone.carrier, stays.carrier, moves.carrier) == (None, None, OTHER.name)
+    told = problems(both, replace(intent, gateways=left), scene, view(both, replace(intent, gateways=left), scene))
+    (problem,) = (each for each in told if each.code == SIGN_IN_WANTED)
+    assert problem.hint == f"sudo aovpnctl sign-in {TUNNEL.name}"
 
 
 def test_a_companion_is_tried_anew() -> None:
