@@ -302,7 +302,9 @@ class StrongSwanBackend:
             charon.terminate(old)
         memory.floor, memory.asked_at, memory.moves = max(floor, memory.floor), now, False
         lacking = missing(spec, charon.plugins())
-        memory.said = lacking or charonlog.read(self._log(link))
+        # What the gateway has refused since anybody looked is not shown to it again.
+        told = self._people.said(memory, charonlog.read(self._log(link)))
+        memory.said = lacking or told
         memory.logged = self._cut_log(link)
         if lacking is None and self._people.answer(memory, spec, charon, partial(self._requests, link)):
             charon.initiate(name, children_of(spec))

@@ -12,10 +12,12 @@ from typing import Any, Final, cast
 import pytest
 
 from aovpnd.__main__ import _unlock
+from aovpnd.adapters.netlink import Netlink
 from aovpnd.backends.charon import Place, name_of, requests, spent
 from aovpnd.backends.ikememory import Memory
 from aovpnd.backends.ikepeople import People
-from aovpnd.backends.vici import Charon
+from aovpnd.backends.strongswan import StrongSwanBackend
+from aovpnd.backends.vici import Charon, Sa
 from aovpnd.control import parse
 from aovpnd.core import failover, health
 from aovpnd.core.problems import problems
@@ -152,6 +154,7 @@ class Told:
     loaded: list[str] = field(default_factory=list)
     unloaded: list[str] = field(default_factory=list)
     picky: bool = False
+    initiated: int = 0
 
     def load(self, told: Iterable[tuple[str, Mapping[str, Any]]]) -> None:
         """Noted."""
@@ -159,6 +162,18 @@ class Told:
         self.loaded.append(text)
         if self.picky and "pin" in text:
             raise ToolError("charon refuses: token")
+
+    def sas(self) -> tuple[Sa, ...]:
+        """None: an attempt ends at once."""
+        return ()
+
+    def plugins(self) -> frozenset[str]:
+        """All that are needed."""
+        return frozenset({"eap-mschapv2"})
+
+    def initiate(self, *_: object) -> None:
+        """Counted."""
+        self.initiated += 1
 
     def unload_secrets(self, ids: Iterable[str]) -> None:
         """Noted."""
@@ -194,6 +209,21 @@ def test_a_refused_password_is_not_used_twice() -> None:
     assert people.said(memory, None) is None
 
     assert [PASSWORD in text for text in charon.loaded] == [True, False]
+
+
+def test_a_refusal_that_nobody_has_seen_yet(tmp_path: Path) -> None:
+    """It comes between the look at the world and the next attempt: there is none with that password."""
+    desk, charon = desk_with(ONCE), Told()
+    backend = StrongSwanBackend(tmp_path, Netlink(), tmp_path, desk)
+    place = Place(tmp_path, "aovpn0")
+    place.make()
+
+    backend._provoke("aovpn0", ONCE, cast("Charon", charon), "home")  # noqa: SLF001 - as the pass does
+    place.log.write_text("received EAP_FAILURE, EAP authentication failed\n", encoding="ascii")
+    backend._provoke("aovpn0", ONCE, cast("Charon", charon), "home")  # noqa: SLF001
+
+    assert charon.initiated == 1
+    assert desk.fetch(ONCE) is None
 
 
 def test_silence_is_no_refusal() -> None:
