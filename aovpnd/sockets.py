@@ -34,6 +34,8 @@ class Socket:
     port: int
     remote: Address
     mark: int = 0
+    uid: int = 0
+    """Whose it is; of one that its program has closed the kernel says 0."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -42,16 +44,19 @@ class Sweep:
 
     ``inside`` are the addresses of the tunnel, of the loopback and of host-only networks; ``own`` all of the machine's:
     what it says to itself leaves by no link. ``beside`` pairs an uplink's address with a network that it may reach
-    beside the tunnel.
+    beside the tunnel. ``barred`` pairs a user with an address of a tunnel that is not for him.
     """
 
     why: tuple[str, ...]
     inside: frozenset[Address]
     own: frozenset[Address]
     beside: frozenset[tuple[Address, Network]] = frozenset()
+    barred: frozenset[tuple[int, Address]] = frozenset()
 
     def closes(self, socket: Socket) -> bool:
         """Whether a socket has to go."""
+        if (socket.uid, socket.local) in self.barred:
+            return socket.remote not in self.own | self.inside
         return not (
             socket.local.is_loopback
             or socket.local in self.inside

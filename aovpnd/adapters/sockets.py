@@ -35,7 +35,7 @@ _INET_DIAG_MARK: Final = 15
 _HEADER: Final = struct.Struct("=IHHII")  # nlmsghdr
 _REQUEST: Final = struct.Struct("=BBBxI")  # inet_diag_req_v2: family, protocol, extensions, states; then the id
 _ID: Final = struct.Struct("!HH16s16s4s8s")  # inet_diag_sockid: ports, addresses, link, cookie
-_MESSAGE: Final = struct.Struct("=BBBB48s20x")  # inet_diag_msg: family, state, timer, retransmissions, the id, …
+_MESSAGE: Final = struct.Struct("=BBBB48s12xI4x")  # inet_diag_msg: family, state, …, the id, …, user, inode
 _PER_DATAGRAM: Final = 100
 _ROUNDS: Final = 3
 """How often to look again: a program may open a socket while we close its others."""
@@ -102,14 +102,13 @@ def parse(payload: bytes, transport: Transport) -> _Found | None:
     """Read an inet_diag_msg; None for a socket that is connected to nobody. `NetlinkError` when it cannot be read."""
     if len(payload) < _MESSAGE.size:
         raise NetlinkError(f"sock_diag: a message of {len(payload)} bytes")
-    family, _state, _timer, _again, identity = _MESSAGE.unpack_from(payload)
+    family, _state, _timer, _again, identity, uid = _MESSAGE.unpack_from(payload)
     port, remote_port, local, remote, _link, _cookie = _ID.unpack(identity)
     if not remote_port:
         return None
     mark = rtnl.attributes(payload, _MESSAGE.size).get(_INET_DIAG_MARK)
-    known = Socket(
-        transport, _address(family, local), port, _address(family, remote), rtnl.u32(mark) if mark is not None else 0
-    )
+    marked = rtnl.u32(mark) if mark is not None else 0
+    known = Socket(transport, _address(family, local), port, _address(family, remote), marked, uid)
     return _Found(family, identity, known)
 
 

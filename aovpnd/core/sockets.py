@@ -20,7 +20,8 @@ def sweep(config: Config, intent: Intent, snapshot: Snapshot, now: View) -> Swee
 
     That state is where the uplinks lead and what addresses the tunnel has. So sockets are swept when the daemon starts,
     when the block comes back or a window closes (`forget`), and when an uplink goes, comes or is another one. Not while
-    the block may undo itself: who was logged in over the network finds that connection again.
+    the block may undo itself: who was logged in over the network finds that connection again. And when it changes who
+    may use which tunnel: what a user has by one that is not for him any more is closed.
     """
     if now.phase in _OPEN:
         return None
@@ -29,7 +30,8 @@ def sweep(config: Config, intent: Intent, snapshot: Snapshot, now: View) -> Swee
     tunnels = (*((now.spec,) if now.spec is not None else config.tunnels), *(each.spec for each in now.companions))
     addresses = frozenset(interface.ip for spec in tunnels for interface in spec.addresses)
     networks = (f"{uplink.link.index} {uplink.network}" for uplink in now.uplinks)
-    why = (*networks, *sorted(map(str, addresses)), config.lan.value, *map(str, config.exclude))
+    users = (f"{user.uid} {user}" for user in config.users)
+    why = (*networks, *sorted(map(str, addresses)), config.lan.value, *map(str, config.exclude), *users)
     if why == intent.swept:
         return None
     return Sweep(
@@ -49,6 +51,13 @@ def sweep(config: Config, intent: Intent, snapshot: Snapshot, now: View) -> Swee
             for address in snapshot.addresses
             for network in networks
             if address.link == uplink.link.index
+        ),
+        barred=frozenset(
+            (user.uid, interface.ip)
+            for spec in now.specs
+            for user in config.users
+            for interface in spec.addresses
+            if not user.may_use(spec.name)
         ),
     )
 

@@ -66,6 +66,13 @@ def test_who_runs(laptop: Booted, unit: str) -> None:
     laptop.assert_confined(unit, USERS.get(unit, "root"), POWERS[unit])
 
 
+@pytest.mark.parametrize("unit", [names.UNIT, names.CHARON_UNIT, names.WIREGUARD_GO_UNIT])
+def test_keys_get_into_no_core_dump(laptop: Booted, unit: str) -> None:
+    """Whoever holds keys leaves none behind when it crashes."""
+    shown = laptop.system.show(unit.format(link="aovpn9"), "LimitCORE")
+    assert shown == {"LimitCORE": "0"}
+
+
 def test_helpers_read_no_keys_and_write_nothing(laptop: Booted) -> None:
     """What runs as a helper's user, in its view of the files, gets at no key and at no file but its own; with root's
     powers the same words do.

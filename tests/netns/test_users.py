@@ -6,6 +6,7 @@ another's, whatever becomes of either tunnel; and nothing leaves in clear.
 import os
 import signal
 from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Any, Final
 
@@ -20,8 +21,13 @@ from tests.netns.test_companions import came_out, look_at
 pytestmark = pytest.mark.root
 
 ALICE, BOB, CAROL = 64011, 64012, 64013
-NOBODY: Final = "203.0.113.66"
-"""Whom alice pings, nobody else asks, and no one answers."""
+
+
+def of(uid: int) -> tuple[str, str]:
+    """Addresses to which this user alone sends, and where nobody answers."""
+    return f"203.0.113.{100 + uid - ALICE}", f"2001:db8:113::{100 + uid - ALICE}"
+
+
 SETTINGS: Final = f"""
 [tunnel]
 prefer = "office"
@@ -34,17 +40,38 @@ never = "office"
 """
 _SENDER: Final = """
 import socket, sys
-link, to = sys.argv[1:]
-with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as sender:
-    sender.setsockopt(socket.SOL_SOCKET, socket.SO_BINDTODEVICE, link.encode())
-    for _ in range(3):
-        try:
-            sender.sendto(b"across", (to, 7))
-        except OSError:
-            pass
+link, *addresses = sys.argv[1:]
+for to in addresses:
+    with socket.socket(socket.AF_INET6 if ":" in to else socket.AF_INET, socket.SOCK_DGRAM) as sender:
+        sender.setsockopt(socket.SOL_SOCKET, socket.SO_BINDTODEVICE, link.encode())
+        for _ in range(3):
+            try:
+                sender.sendto(b"across", (to, 7))
+            except OSError:
+                pass
 """
-
-
+_FLOOD: Final = """
+import socket, sys, time
+while True:
+    for to in sys.argv[1:]:
+        for link in (b"", b"aovpn0", b"aovpn1", b"aovpn2"):
+            with socket.socket(socket.AF_INET6 if ":" in to else socket.AF_INET, socket.SOCK_DGRAM) as sender:
+                try:
+                    sender.setsockopt(socket.SOL_SOCKET, socket.SO_BINDTODEVICE, link)
+                    sender.sendto(b"flood", (to, 7))
+                except OSError:
+                    pass
+    time.sleep(0.01)
+"""
+_HOLD: Final = """
+import socket, sys
+with socket.create_connection((sys.argv[1], 80)) as held:
+    print("held", flush=True)
+    try:
+        held.recv(1)
+    except ConnectionAbortedError:
+        print("aborted", flush=True)
+"""
 _KNOCK: Final = """
 import socket, sys
 try:
@@ -136,17 +163,20 @@ def test_reverse_paths_are_found(divided: Divided, strict: int) -> None:
 
 
 def test_a_socket_that_is_bound_to_a_link_gets_nowhere(divided: Divided) -> None:
-    """Neither carol by alice's link nor alice by the office's; with the rules taken out, both do."""
+    """Neither carol by alice's link, nor alice or bob by the office's, of either family; with the rules taken out, all
+    of them do.
+    """
     host = divided.laptop.lab.host
     links = {name: str(divided.tunnel(name)["link"]) for name in ("office", "hers")}
+    tries = {CAROL: "hers", ALICE: "office", BOB: "office"}
+    gateways = {"office": divided.office, "hers": divided.own}
 
-    def try_across() -> set[str]:
+    def try_across() -> set[int]:
         divided.look()
-        for uid, name in ((CAROL, "hers"), (ALICE, "office")):
-            host.run("python3", "-c", _SENDER, links[name], str(plan.ECHO4), uid=uid)
+        for uid, name in tries.items():
+            host.run("python3", "-c", _SENDER, links[name], *of(uid), uid=uid)
         assert divided.both()  # what was sent before has come out by now
-        gateways = {"office": divided.office, "hers": divided.own}
-        return {name for name, gateway in gateways.items() if str(plan.ECHO4) in came_out(gateway)}
+        return {uid for uid, name in tries.items() if set(of(uid)) & came_out(gateways[name])}
 
     assert try_across() == set()
     (daemon,) = host.pids_of("aovpnd")
@@ -158,10 +188,12 @@ def test_a_socket_that_is_bound_to_a_link_gets_nowhere(divided: Divided) -> None
             assert len(handles) == 2
             for handle in handles:
                 host.run("nft", "delete", "rule", "inet", "aovpnd", chain, "handle", handle)
-        assert try_across() == {"office", "hers"}
+        assert try_across() == set(tries)
     finally:
         host.run("kill", "-CONT", str(daemon))
         divided.laptop.lab.kill_daemon()
+    # What the killed one has published may be read once more: the rules themselves have to be back.
+    wait_for("the rules", lambda: host.out("nft", "list", "table", "inet", "aovpnd").count("skuid") == 4, deadline_s=40)
     wait_for("both tunnels", divided.both, deadline_s=40, poll_s=0.1)
 
 
@@ -176,45 +208,68 @@ def test_kernel_answers_by_the_tunnel_it_was_asked_by(divided: Divided) -> None:
         divided.own.host.run("ping", "-c", "1", "-W", "5", str(address))
 
 
-def test_hers_is_closed_while_it_is_down(divided: Divided) -> None:
-    """Her link is removed ten times under her senders: no packet of hers comes out at the office."""
-    with divided.laptop.nothing_leaves() as watch:
-        divided.look()
-        ping = divided.laptop.lab.host.spawn("ping", "-n", "-i", "0.01", NOBODY, log="ping-alice", uid=ALICE)
-        try:
-            for _ in range(10):
-                link = divided.tunnel("hers")["link"]
-                divided.laptop.lab.host.run("ip", "link", "del", str(link), check=False)
-                wait_for("hers", divided.hers, deadline_s=30, poll_s=0.05)
-        finally:
-            ping.kill()
-            ping.wait()
-        watch.until("both tunnels", divided.both, deadline_s=30)
-    assert NOBODY in came_out(divided.own)
-    assert NOBODY not in came_out(divided.office)
-
-
-def test_killed_flushed_and_off_the_network(divided: Divided) -> None:
-    """The daemon dies, somebody flushes ruleset, rules and routes, the network goes and comes: both are back."""
+@contextmanager
+def everybody_sends(divided: Divided) -> Iterator[None]:
+    """Alice, bob and carol send to addresses of their own all the while, by both families, bound to nothing and to
+    every link of ours; what came out is judged behind it: of each something where he belongs, and nothing elsewhere.
+    """
+    divided.look()
     host = divided.laptop.lab.host
+    senders = [
+        host.spawn("python3", "-c", _FLOOD, *of(uid), log=f"flood-{uid}", uid=uid) for uid in (ALICE, BOB, CAROL)
+    ]
+    try:
+        yield
+        wait_for("alice's to come out", lambda: set(of(ALICE)) <= came_out(divided.own), deadline_s=30)
+        wait_for("carol's to come out", lambda: set(of(CAROL)) <= came_out(divided.office), deadline_s=30)
+    finally:
+        for sender in senders:
+            sender.kill()
+            sender.wait()
+    assert came_out(divided.office) & {*of(ALICE), *of(BOB)} == set()
+    assert came_out(divided.own) & {*of(BOB), *of(CAROL)} == set()
+
+
+def test_hers_is_closed_while_it_is_down(divided: Divided) -> None:
+    """Her link is removed ten times: no packet of hers comes out at the office, and nobody else's at hers."""
+    with divided.laptop.nothing_leaves() as watch, everybody_sends(divided):
+        for _ in range(10):
+            link = divided.tunnel("hers")["link"]
+            divided.laptop.lab.host.run("ip", "link", "del", str(link), check=False)
+            wait_for("hers", divided.hers, deadline_s=30, poll_s=0.05)
+        watch.until("both tunnels", divided.both, deadline_s=30)
+
+
+def test_killed_and_off_the_network(divided: Divided) -> None:
+    """The daemon dies, somebody removes rules and routes, of both families, the network goes: both come back."""
+    host = divided.laptop.lab.host
+    with divided.laptop.nothing_leaves() as watch, everybody_sends(divided):
+        divided.laptop.lab.kill_daemon()
+        watch.until("both tunnels after the kill", divided.both, deadline_s=40)
+        for family in ("-4", "-6"):
+            for _ in range(4):
+                host.run("ip", family, "rule", "del", "pref", "9", check=False)
+            host.run("ip", family, "route", "flush", "table", "24945")
+        watch.until("both tunnels after the loss of routes", divided.both, deadline_s=40)
+        divided.laptop.world.flap()
+        watch.until("both tunnels on what may be another network", divided.both, deadline_s=40)
+
+
+def test_after_a_flush(divided: Divided) -> None:
+    """Somebody flushes the ruleset: routing leads as before, and both tunnels go on. Who binds to another's link gets
+    there until the table is loaded again, a moment later.
+    """
     with divided.laptop.nothing_leaves() as watch:
         divided.look()
-        ping = host.spawn("ping", "-n", "-i", "0.05", NOBODY, log="ping-alice", uid=ALICE)
+        ping = divided.laptop.lab.host.spawn("ping", "-n", "-i", "0.05", *of(ALICE)[:1], log="ping-alice", uid=ALICE)
         try:
-            divided.laptop.lab.kill_daemon()
-            watch.until("both tunnels after the kill", divided.both, deadline_s=40)
-            host.run("nft", "flush", "ruleset")
+            divided.laptop.lab.host.run("nft", "flush", "ruleset")
             watch.until("both tunnels after the flush", divided.both, deadline_s=40)
-            for _ in range(3):
-                host.run("ip", "rule", "del", "pref", "9", check=False)
-            host.run("ip", "route", "flush", "table", "24945")
-            watch.until("both tunnels after the flush of routes", divided.both, deadline_s=40)
-            divided.laptop.world.flap()
-            watch.until("both tunnels on what may be another network", divided.both, deadline_s=40)
+            wait_for("alice's to come out", lambda: of(ALICE)[0] in came_out(divided.own), deadline_s=30)
         finally:
             ping.kill()
             ping.wait()
-    assert NOBODY not in came_out(divided.office)
+    assert of(ALICE)[0] not in came_out(divided.office)
 
 
 def test_disconnected_and_in_a_window(divided: Divided) -> None:
@@ -241,8 +296,14 @@ def test_nothing_of_it_stays(divided: Divided) -> None:
     _configure(divided, '[tunnel]\nprefer = "office"\n')
     wait_for("everybody", lambda: {divided.seen_as(u) for u in (ALICE, BOB, CAROL)} == {str(plan.GATEWAY4)})
     assert "24945" not in lab.host.out("ip", "rule") + lab.host.out("ip", "-6", "rule")
+    for uid in (ALICE, CAROL):
+        lab.host.spawn("python3", "-c", _HOLD, str(plan.WEB4), log=f"hold-{uid}", uid=uid)
+    said = {uid: lab.host.dir / f"hold-{uid}.log" for uid in (ALICE, CAROL)}
+    wait_for("connections by the office's", lambda: all("held" in log.read_text() for log in said.values()))
     _configure(divided, SETTINGS)
+    wait_for("alice's connection to end", lambda: "aborted" in said[ALICE].read_text(), deadline_s=20)
     wait_for("both tunnels", divided.both, deadline_s=30, poll_s=0.1)
+    assert "aborted" not in said[CAROL].read_text()
     lab.stop_daemon()
     done = lab.ctl("unblock", "--offline")
     assert "rules to table 24945: removed" in done.stdout

@@ -1,6 +1,7 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
 """Old sockets: when they are closed, which are spared, and how the kernel's words are read."""
 
+import os
 import socket
 import struct
 from collections.abc import Callable
@@ -19,6 +20,7 @@ from aovpnd.model import Block, Config, Intent, Lan, Snapshot, Wish
 from aovpnd.orders import CloseSockets, SetBlock
 from aovpnd.routes import LinkAddress, Route
 from aovpnd.sockets import Socket, Sweep, Transport
+from aovpnd.users import User
 from tests.unit.small_world import DEFAULT4, DOCKER, HOME, LO, TUNNEL_ADDRESS4, TUNNEL_ADDRESS6, VETH, WORK
 from tests.unit.test_decide import HOME_NET, NO_NET, ONE, OPEN, SHAKEN, TWO
 from tests.unit.world import Laptop
@@ -88,6 +90,16 @@ def test_open_lan_is_spared() -> None:
     assert not LAN_SWEEP.closes(tcp(HERE, NEAR))
     assert LAN_SWEEP.closes(tcp(HERE))
     assert LAN_SWEEP.closes(tcp("192.168.1.99", NEAR))
+
+
+def test_who_may_not_use_the_tunnel_loses_what_he_has_by_it() -> None:
+    """Of him whom it is not for, once; everybody else's stay, and so does what he says to this machine."""
+    sweep = swept(replace(ONE, users=(User("bob", 1001, never=(WORK.name,)),)), Intent(), BRIDGED)
+    assert sweep is not None
+    assert sweep.closes(replace(tcp(TUNNEL_ADDRESS4), uid=1001))
+    assert not sweep.closes(replace(tcp(TUNNEL_ADDRESS4), uid=1000))
+    assert not sweep.closes(replace(tcp(TUNNEL_ADDRESS4, TUNNEL_ADDRESS4), uid=1001))
+    assert sweep.why != SWEEP.why if SWEEP is not None else False
 
 
 def test_tunnels_are_spared_while_disconnected() -> None:
@@ -203,7 +215,7 @@ def test_own_kernel_lists_a_connection() -> None:
         mine = client.getsockname()
         listed = adapter.connected(Transport.TCP)
 
-    wanted = Socket(Transport.TCP, ip_address("127.0.0.1"), mine[1], ip_address("127.0.0.1"))
+    wanted = Socket(Transport.TCP, ip_address("127.0.0.1"), mine[1], ip_address("127.0.0.1"), uid=os.getuid())
     assert wanted in [replace(found, mark=0) for found in listed]
 
 
