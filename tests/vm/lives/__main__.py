@@ -10,13 +10,14 @@ import platform
 import subprocess
 import sys
 import time
+from dataclasses import replace
 from pathlib import Path
 from typing import Final
 
 from tests.soak.run import commit
 from tests.vm.lives.moving import TOGETHER
 from tests.vm.lives.parts import live
-from tests.vm.lives.record import COUNTS, Part, Record, line, passed, table
+from tests.vm.lives.record import COUNTS, Life, Part, Record, line, passed, table
 from tests.vm.lives.stage import Stage
 
 _HEAD: Final = """<!-- SPDX-License-Identifier: GPL-3.0-or-later -->
@@ -78,8 +79,13 @@ def report(record: Record, head: str, seed: int) -> str:
     words += f"{frames:,} frames were judged.\n\n{table(record)}"
     wrong = [life for life in record.lives if life.leaked or life.lost or life.control < life.senders]
     if wrong:
-        words += "\n" + "".join(f"* {line(life, len(record.lives))}\n" for life in wrong)
+        words += "\n" + "".join(f"* {line(_in_short(life), COUNTS[Part(life.part)])}\n" for life in wrong)
     return words
+
+
+def _in_short(life: Life) -> Life:
+    """Without the journal and the console, which stand in the record."""
+    return replace(life, lost=life.lost.partition("\n")[0].removesuffix("; the console's end:"))
 
 
 def _together(path: Path, parts: tuple[Part, ...], options: argparse.Namespace) -> None:
