@@ -50,8 +50,9 @@ class WireGuardBackend:
 
     # -- what is ------------------------------------------------------------------------------------------------------
     def observe(self, links: Iterable[Link], addresses: Iterable[LinkAddress]) -> tuple[TunnelState, ...]:
-        """Our links. One whose process does not answer, that has no key yet, or of which wg(8) tells nothing, has no
-        digest: nobody knows what it carries. Why, `ensure` will say.
+        """Our links. One whose process does not answer, that has no key yet, that went while we asked, or of which
+        wg(8) tells nothing, has no digest: nobody knows what it carries. Why, `ensure` will say. It was ours all the
+        same, and its name is.
 
         A link that merely has our name (another kind, or a tun without WireGuard behind it) is somebody else's and left
         out.
@@ -66,11 +67,9 @@ class WireGuardBackend:
             except ToolError:
                 device = self._lately(link)
             else:
-                if device is None and not _is_there(link):
-                    continue  # it went while we asked
-                if device is None:
+                if device is None and _is_there(link):
                     hanging.add(link.index)
-                else:
+                elif device is not None:
                     self._answered[link.index] = time.monotonic(), device
             states.append(_state(link, device, tuple(a.interface for a in addresses if a.link == link.index)))
         self._hanging = frozenset(hanging)

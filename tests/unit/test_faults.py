@@ -24,9 +24,10 @@ from aovpnd.adapters.state import BUDGET_FILE, State
 from aovpnd.adapters.systemd import notify
 from aovpnd.backends.wgtool import Device
 from aovpnd.backends.wireguard import WireGuardBackend
+from aovpnd.core.view import free_link_name
 from aovpnd.errors import StateError, ToolError
 from aovpnd.links import ARPHRD_NONE, Link
-from aovpnd.model import Block, GuardState, Intent
+from aovpnd.model import Block, GuardState, Intent, Snapshot
 from aovpnd.nftlib import own_ports
 
 ERRNOS = (errno.EPERM, errno.EACCES, errno.EBUSY, errno.ENOSPC, errno.EIO, errno.EROFS, errno.EMFILE)
@@ -202,6 +203,18 @@ def test_wg_that_fails(kind: str, after_s: int, known: bool, monkeypatch: pytest
 
     assert before.digest == "digest"
     assert state.digest == ("digest" if known else None)
+
+
+def test_link_that_goes_while_it_is_asked(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    """Its wireguard-go was killed: it is ours still, with nothing in it, so that the next one gets its name."""
+    link = Link(7, "aovpn0", "tun", ARPHRD_NONE)
+    monkeypatch.setattr("aovpnd.backends.wireguard._ask", lambda _link: None)
+    monkeypatch.setattr("aovpnd.backends.wireguard.find", lambda _name: None)
+    monkeypatch.setattr("aovpnd.backends.wireguard.has_socket", lambda _name: True)
+    (state,) = WireGuardBackend(tmp_path, Netlink()).observe((link,), ())
+
+    assert (state.link, state.digest) == (link, None)
+    assert free_link_name(Snapshot(clock(), links=(link,), tunnels=(state,))) == "aovpn0"
 
 
 # -- the guard --------------------------------------------------------------------------------------------------------
