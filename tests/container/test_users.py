@@ -21,8 +21,10 @@ from tests.netns.protected import UNROUTED
 pytestmark = [pytest.mark.container, pytest.mark.root, pytest.mark.slow]
 
 HERS: Final = "/etc/aovpnd/tunnels/hers.conf"
-SETTINGS: Final = "/etc/aovpnd/conf.d/users.toml"
+SETTINGS: Final = "/etc/aovpnd/policy.d/users.toml"
 EACH: Final = f"""
+[tunnel]
+prefer = "nobodys"
 [[user]]
 name = "{ALICE.name}"
 only = "hers"
@@ -32,6 +34,7 @@ name = "{BOB.name}"
 only = "home"
 when = "logged-in"
 """
+"""A policy, which counts for more than what somebody has connected to before: for everybody together there is none."""
 
 
 @dataclass(frozen=True, slots=True)
