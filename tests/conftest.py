@@ -15,10 +15,9 @@ from xdist.scheduler import LoadScopeScheduling
 
 _COMPUTE = ("tests/unit/", "tests/fuzz/")
 _LATER = tuple(f"tests/unit/test_{name}" for name in ("no_leak", "over_time", "convergence", "coverage"))
-_VM = "tests/vm/"
 _MACHINES = (
-    *("tests/container/", "tests/bus/", "tests/neighbours/"),
-    *(f"tests/netns/test_{name}" for name in ("ike", "soak_ike", "companions", "failover", "mtu")),
+    *("tests/container/", "tests/bus/", "tests/neighbours/", "tests/vm/"),
+    *(f"tests/netns/test_{name}" for name in ("ike", "soak_ike", "companions")),
 )
 _ASIDE = 15
 
@@ -28,16 +27,13 @@ settings.load_profile("patient")
 
 
 class _Scopes(LoadScopeScheduling):  # type: ignore[misc]  # a library without types
-    """Everything that computes goes to one worker, containers, buses and charons to another, which has the time,
-    everything else to a third. What computes longest, and each Debian's virtual machine, is for whoever is through
-    first.
+    """Everything that computes goes to one worker, containers, virtual machines, buses and charons to another, which
+    has the time, everything else to a third. What computes longest is for whoever is through first.
     """
 
     def _split_scope(self, nodeid: str) -> str:
         if nodeid.startswith(_LATER):
-            return "the small world" if nodeid.startswith(_LATER[0]) else "over time"
-        if nodeid.startswith(_VM):
-            return "Debian 13's virtual machine" if "trixie" in nodeid else "Debian 12's virtual machine"
+            return "compute later"
         if nodeid.startswith(_COMPUTE):
             return "compute"
         return "machines" if nodeid.startswith(_MACHINES) else "lab"
