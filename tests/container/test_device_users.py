@@ -3,6 +3,7 @@
 and nobody's packets come out at the other's gateway.
 """
 
+import os
 from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Final
@@ -18,7 +19,11 @@ from tests.lab.process import LabError, wait_for
 from tests.lab.sites import Gateway
 from tests.netns.protected import UNROUTED
 
-pytestmark = [pytest.mark.container, pytest.mark.root, pytest.mark.slow]
+pytestmark = [
+    *(pytest.mark.container, pytest.mark.root, pytest.mark.slow),
+    # Behind it NetworkManager was seen not to call the network whole, and a login not to come: not understood yet.
+    pytest.mark.skipif("AOVPND_USERS" not in os.environ, reason="needs the laptop to itself: AOVPND_USERS=1"),
+]
 
 HERS: Final = "/etc/aovpnd/tunnels/hers.conf"
 SETTINGS: Final = "/etc/aovpnd/policy.d/users.toml"
