@@ -64,7 +64,8 @@ from aovpnd.orders import (
     SetBlock,
     Woke,
 )
-from aovpnd.signin import MOST_ANSWERS, Questions, SignIn, answer_fits
+from aovpnd.shape import typed
+from aovpnd.signin import MOST_ANSWERS, Questions, SignIn
 from aovpnd.tunnel import TUNNEL_NAME, Secret
 
 log = logging.getLogger("aovpnd")
@@ -178,7 +179,7 @@ def _sign_in(fields: dict[str, Any]) -> SignIn:
     if not isinstance(answers, dict) or not 0 < len(answers) <= MOST_ANSWERS:
         raise _bad("answers is no table of rounds and answers", f"at most {MOST_ANSWERS}")
     for place, answer in answers.items():
-        if place not in {str(number) for number in range(1, MOST_ANSWERS + 1)} or not answer_fits(answer):
+        if place not in {str(number) for number in range(1, MOST_ANSWERS + 1)} or not typed(answer):
             raise _bad("an answer is not one line of text, or of no round", "it was not shown to the gateway")
     return SignIn(name, tuple((int(place), Secret(answer)) for place, answer in sorted(answers.items())))
 
@@ -375,9 +376,11 @@ class Control:
             command = parse(line)
             if peer is Peer.BUS and isinstance(command, AllowTemporary | SetBlock):
                 command = replace(command, by=Door.BUS)
-            if peer is not Peer.ROOT and isinstance(command, SignIn | Questions):
+            if not isinstance(command, SignIn | Questions):
+                return await self._submit(command)
+            if peer is not Peer.ROOT:
                 return CommandRefused("only root may sign in", hint="sudo aovpnctl sign-in", code="root-only")
-            return await (self._desk(command) if isinstance(command, SignIn | Questions) else self._submit(command))
+            return await self._desk(command)
         except AovpndError as error:
             return error
 

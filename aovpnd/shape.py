@@ -23,6 +23,15 @@ def moment(value: object) -> bool:
     return number(value) and 0 <= value < LATEST_S  # type: ignore[operator]
 
 
+LONGEST_ANSWER = 512
+"""Characters of what somebody types when he signs in."""
+
+
+def typed(value: object) -> bool:
+    """One printable line, and not an endless one: what somebody types when he signs in."""
+    return word(value) and 0 < len(value) <= LONGEST_ANSWER  # type: ignore[arg-type]
+
+
 def word(value: object) -> bool:
     """A text that can be shown as it is, and that D-Bus takes."""
     return type(value) is str and value.isprintable()

@@ -22,8 +22,6 @@ Submit = Callable[[SignedIn], Awaitable[Answer]]
 
 MOST_ANSWERS: Final = 4
 """As many as a tunnel can have rounds."""
-LONGEST_ANSWER: Final = 512
-"""Characters."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -37,11 +35,6 @@ class SignIn:
 
     name: str
     answers: tuple[tuple[int, Secret], ...]
-
-
-def answer_fits(answer: object) -> bool:
-    """Whether it is one printable line, and not an endless one."""
-    return isinstance(answer, str) and 0 < len(answer) <= LONGEST_ANSWER and answer.isprintable()
 
 
 @dataclass(frozen=True, slots=True)

@@ -13,7 +13,7 @@ import os
 from collections import Counter
 from collections.abc import Iterable, Iterator, Mapping
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, Final
 
@@ -23,7 +23,17 @@ from pyroute2.netlink.exceptions import NetlinkError as KernelRefused
 from aovpnd import names, rtnl
 from aovpnd.adapters import rtdump, sysctl
 from aovpnd.adapters.rtdump import FAMILIES, IPV4, IPV6, UNICAST, UNREACHABLE, PolicyRule, TableRoute
-from aovpnd.adapters.rules import ahead, as_ours, is_ours, lane_of, lane_rules, our_rule, rule_arguments, shut_rule
+from aovpnd.adapters.rules import (
+    ahead,
+    as_ours,
+    is_lane,
+    is_ours,
+    lane_of,
+    lane_rules,
+    our_rule,
+    rule_arguments,
+    shut_rule,
+)
 from aovpnd.errors import NetlinkError
 from aovpnd.links import Link
 from aovpnd.repairs import RuleAhead
@@ -106,10 +116,9 @@ class Netlink:
 
     def _lanes(self, rules: Mapping[int, tuple[PolicyRule, ...]]) -> Iterator[Lane]:
         """The tables of users' own that any rule leads to."""
-        for table in names.LANE_TABLES:
-            for family, held in rules.items():
-                if any(rule.table == table for rule in held):
-                    yield lane_of(family, table, held, rtdump.table_routes(family, table))
+        led_to = {(rule.table, family) for family, held in rules.items() for rule in held if is_lane(rule)}
+        for table, family in sorted(led_to):
+            yield lane_of(family, table, rules[family], rtdump.table_routes(family, table))
 
     # -- what should be ----------------------------------------------------------------------------------------------
     def ensure(self, routing: Routing | None) -> None:
@@ -131,12 +140,7 @@ class Netlink:
     def _ensure_routes(self, wished: Routing) -> None:
         for _ in range(_ROUNDS):
             now = self._routing()
-            if (now.rules, now.routes, now.shut, now.lanes) == (
-                wished.rules,
-                wished.routes,
-                wished.shut,
-                wished.lanes,
-            ):
+            if replace(now, sysctls=wished.sysctls) == wished:
                 return
             self._add(wished, now)
             self._remove_stale(wished)
@@ -184,9 +188,9 @@ class Netlink:
             self._put_route(route, table)
 
     def _remove_stale(self, wished: Routing) -> None:
-        families = self._families()
-        tables = {(family, names.ROUTE_TABLE): wished.routes for family in families}
-        tables |= {(family, table): () for family in families for table in self._led_to(family)}
+        rules = {family: rtdump.rules(family) for family in self._families()}
+        tables = {(family, names.ROUTE_TABLE): wished.routes for family in rules}
+        tables |= {(family, rule.table): () for family in rules for rule in rules[family] if is_lane(rule)}
         tables |= {(lane.family, lane.table): lane.routes for lane in wished.lanes}
         found = [(table, each) for family, table in tables for each in rtdump.table_routes(family, table)]
         stale = [(table, each) for table, each in found if as_ours(each) not in tables[each.route.dst.version, table]]
@@ -195,8 +199,8 @@ class Netlink:
                 self._drop_route(each, table)
         wanted = Counter([our_rule(family) for family in wished.rules] + [shut_rule(family) for family in wished.shut])
         wanted += Counter(rule for lane in wished.lanes for rule in lane_rules(lane))
-        for family in families:
-            for rule in filter(is_ours, rtdump.rules(family)):
+        for held in rules.values():
+            for rule in filter(is_ours, held):
                 if wanted[rule]:
                     wanted[rule] -= 1
                 else:
@@ -204,10 +208,6 @@ class Netlink:
         for table, each in stale:
             if each.kind == UNREACHABLE:
                 self._drop_route(each, table)
-
-    def _led_to(self, family: int) -> set[int]:
-        """The tables of users' own to which rules lead."""
-        return {rule.table for rule in rtdump.rules(family) if rule.table in names.LANE_TABLES}
 
     def _put_route(self, route: Route, table: int) -> None:
         kind: dict[str, Any] = {"type": "unreachable"}

@@ -40,7 +40,7 @@ def lane_of(family: int, table: int, rules: Iterable[PolicyRule], routes: Iterab
     """What rules and routes of such a table are there, as `Routing` shows it. Something wrong among them, or something
     twice, makes it another than any that is wished.
     """
-    found = [rule for rule in rules if rule.table == table and rule.action == rtdump.TO_TABLE]
+    found = [rule for rule in rules if rule.table == table and is_lane(rule)]
     users = sorted(rule.uids[0] for rule in found if rule.uids is not None)
     links = [rule.oif for rule in found if rule.oif]
     sources = sorted((rule.src for rule in found if rule.src is not None), key=int)
@@ -53,10 +53,15 @@ def _rule(family: int, priority: int, action: int, table: int) -> PolicyRule:
     return PolicyRule(family, priority, action, rtdump.INVERT, table, names.FWMARK, names.FWMARK_MASK)
 
 
+def is_lane(rule: PolicyRule) -> bool:
+    """Whether a rule leads to a table that some users have to themselves."""
+    return rule.action == rtdump.TO_TABLE and rule.table in names.LANE_TABLES
+
+
 def is_ours(rule: PolicyRule) -> bool:
     """Whether a rule is one of ours, or a wrong copy of one: it leads to a table of ours, or shuts what ours shuts."""
     if rule.action == rtdump.TO_TABLE:
-        return rule.table == names.ROUTE_TABLE or rule.table in names.LANE_TABLES
+        return rule.table == names.ROUTE_TABLE or is_lane(rule)
     return rule.priority == names.SHUT_PRIORITY and (rule.mark, rule.mask) == (names.FWMARK, names.FWMARK_MASK)
 
 

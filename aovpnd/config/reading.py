@@ -207,7 +207,7 @@ def _read_settings_file(path: Path, layer: Layer, collected: _Collected) -> None
     others = tuple(entry for entry in entries if not (filters.FORM.is_of(entry) or users.FORM.is_of(entry)))
     found, wrong = settings.read(others, shown, layer)
     ruled, amiss = filters.read(entries, shown, layer)
-    people, strange = users.read(entries, shown, layer, passwd.users())
+    people, strange = users.read(entries, shown, layer, passwd.users)
     collected.settings += found
     collected.filters += ruled
     collected.people += people

@@ -6,7 +6,7 @@ only if it has a filter (`config.filters`). Of several files the strongest that 
 """
 
 import re
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from typing import Final
 
@@ -33,10 +33,9 @@ _LARGEST: Final = 4294967293
 
 @dataclass(frozen=True, slots=True)
 class Ruled:
-    """One user of a file, by the uid that passwd(5) says; None where it knows no such user."""
+    """One user of a file; ``user`` None where passwd(5) knows nobody of that name."""
 
     name: str
-    uid: int | None
     user: User | None
     file: str
     line: int
@@ -59,13 +58,16 @@ def is_key(name: str) -> bool:
 
 # -- one file ---------------------------------------------------------------------------------------------------------
 def read(
-    entries: Iterable[toml.Value], file: str, layer: Layer, there: dict[str, int]
+    entries: Iterable[toml.Value], file: str, layer: Layer, there: Callable[[], dict[str, int]]
 ) -> tuple[list[Ruled], list[Finding]]:
-    """The users of one file, and what is wrong with them; good only when nothing is an error."""
+    """The users of one file, and what is wrong with them; good only when nothing is an error. Who is ``there`` is asked
+    for files that speak of anybody.
+    """
     reader = Reader(file)
     tables = FORM.read(entries, layer, reader)
-    ruled = [each for table in tables for each in _ruled(table, layer, reader, there)]
-    strangers = (each for each in ruled if each.uid is None)
+    known = there() if tables else {}
+    ruled = [each for table in tables for each in _ruled(table, layer, reader, known)]
+    strangers = (each for each in ruled if each.user is None)
     return ruled, [*reader.all, *map(_stranger, strangers)]
 
 
@@ -94,10 +96,10 @@ def _ruled(table: Table, layer: Layer, reader: Reader, there: dict[str, int]) ->
     if len(reader.all) > before or whom is None:
         return []
     made = (
-        (name, uid, User(name, uid, only, never or (), when or When.ALWAYS) if uid is not None else None)
+        (name, User(name, uid, only, never or (), when or When.ALWAYS) if uid is not None else None)
         for name, uid in whom
     )
-    return [Ruled(name, uid, user, reader.file, table.line, layer) for name, uid, user in made]
+    return [Ruled(name, user, reader.file, table.line, layer) for name, user in made]
 
 
 def _whom(value: object, there: dict[str, int]) -> tuple[str, int | None]:
@@ -131,7 +133,7 @@ def _when(value: object) -> When:
 # -- all files --------------------------------------------------------------------------------------------------------
 def merge(ruled: Iterable[Ruled]) -> Users:
     """Those in force, of all files from weak to strong: of several that speak of somebody, the last one."""
-    by_uid = {each.uid: each for each in ruled if each.uid is not None}
+    by_uid = {each.user.uid: each for each in ruled if each.user is not None}
     held = sorted(by_uid.values(), key=lambda each: each.name)
     return Users(
         tuple(each.user for each in held if each.user is not None),

@@ -41,11 +41,7 @@ def facts(config: Config, intent: Intent, snapshot: Snapshot, now: View) -> Fact
     for each in now.companions:
         others = (*own, *(a for name, theirs in of_companions.items() if name != each.spec.name for a in theirs))
         narrow = mtu.fit(each.spec, intent, snapshot, each.state, each.path).narrow
-        who = using.by_everybody(config, each.spec.name)
-        if each.private:
-            servers = dns.asked(each.spec, each.filters, ipv6=snapshot.ipv6)
-            who = using.by_owners(config, each.spec.name, servers)
-        companions += _companion(each, narrow, of_companions[each.spec.name], others, who)
+        companions += _companion(each, narrow, of_companions[each.spec.name], others, _use(config, snapshot, each))
     return Facts(
         endpoints=tuple(dict.fromkeys(_endpoints(now))),
         addresses=own,
@@ -62,12 +58,18 @@ def facts(config: Config, intent: Intent, snapshot: Snapshot, now: View) -> Fact
 
 def _host_only(snapshot: Snapshot, tunnel: Tunnel | None, companions: list[OfTunnel]) -> Iterator[HostOnly]:
     """Networks of guests; while no tunnel takes what they send, with all that they can reach."""
-    found = uplinks.host_only(snapshot)
-    takes = [each for each in (tunnel, *companions) if isinstance(each, Tunnel) and not each.use.owners]
-    own = {ip_network(address.interface.ip) for address in snapshot.addresses}
-    near = own.union(*(uplinks.on_link(snapshot, link.index) for link in found))
-    here = tuple(sorted(near, key=lambda net: (net.version, int(net.network_address), net.prefixlen)))
-    yield from (HostOnly(Device(link.index, link.name), None if takes else here) for link in found)
+    found, here = uplinks.host_only(snapshot), None
+    if not any(isinstance(each, Tunnel) and not each.use.owners for each in (tunnel, *companions)):
+        own = {ip_network(address.interface.ip) for address in snapshot.addresses}
+        here = uplinks.in_order(own.union(*(uplinks.on_link(snapshot, link.index) for link in found)))
+    yield from (HostOnly(Device(link.index, link.name), here) for link in found)
+
+
+def _use(config: Config, snapshot: Snapshot, each: Beside) -> Use:
+    """Who may use a companion."""
+    if not each.private:
+        return using.by_everybody(config, each.spec.name)
+    return using.by_owners(config, each.spec.name, dns.asked(each.spec, each.filters, ipv6=snapshot.ipv6))
 
 
 def _companion(

@@ -21,6 +21,8 @@ ERRORS: Final = (
 )
 """Unreachable, too big, time exceeded, parameter problem (RFC 792, RFC 4443)."""
 DNS_PORT: Final = 53
+DNS_PORTS: Final = (DNS_PORT, 853)
+"""In clear, and over TLS or QUIC."""
 _PROTOCOLS: Final = {4: Protocol.IP, 6: Protocol.IP6}
 
 

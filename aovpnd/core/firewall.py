@@ -16,6 +16,8 @@ from typing import Final, assert_never
 
 from aovpnd import names
 from aovpnd.core import filtering, guests, mtu, using
+from aovpnd.core.filtering import DNS_PORTS
+from aovpnd.core.guests import ANSWERS
 from aovpnd.core.permits import (
     DISCOVERY,
     Asks,
@@ -37,7 +39,6 @@ from aovpnd.ruleset import (
     LOOPBACK,
     Address,
     Chain,
-    Conntrack,
     Device,
     Element,
     Hook,
@@ -57,8 +58,6 @@ NO_STAMP: Final = Mark(0, names.STAMP)
 FWMARK: Final = Mark(names.FWMARK, names.FWMARK_MASK)
 GRANT: Final = SetRef(names.GRANT_SET)
 LOOK_UP: Final = SetRef(names.LOOK_UP_SET)
-DNS_PORTS: Final = (53, 853)
-ANSWERS: Final = (Conntrack.ESTABLISHED, Conntrack.RELATED)
 
 _BROADCAST: Final = (ip_network("255.255.255.255"),)
 _DHCPV6_SERVERS: Final = (ip_network("ff02::1:2"),)

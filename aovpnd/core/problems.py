@@ -33,7 +33,7 @@ def problems(config: Config, intent: Intent, snapshot: Snapshot, now: View) -> t
     return (
         *config.problems,
         *confirming.problems(intent),
-        *_choice(config, intent, now),
+        *_choice(config, intent, spec),
         *_tunnel(intent, snapshot, now),
         *ike.problems(snapshot, now),
         *sleep.problems(intent, snapshot, now),
@@ -57,11 +57,11 @@ def problems(config: Config, intent: Intent, snapshot: Snapshot, now: View) -> t
     )
 
 
-def _choice(config: Config, intent: Intent, now: View) -> list[Problem]:
+def _choice(config: Config, intent: Intent, spec: TunnelSpec | None) -> list[Problem]:
     if intent.wish is Wish.DISCONNECT:
         return []
-    if now.spec is not None:
-        return _missing(config, intent, now.spec)
+    if spec is not None:
+        return _missing(config, intent, spec)
     if not config.tunnels:
         hint = (
             "put a wg-quick file into the tunnels directory and run: aovpnctl connect; until then: aovpnctl allow-temp"

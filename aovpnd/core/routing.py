@@ -65,7 +65,7 @@ def _lanes(config: Config, now: View, each: Beside, near: set[Route], families: 
     place = tunnels.index(each.spec.name)
     if now.grant is not None or place >= len(names.LANE_TABLES):
         return
-    users = tuple(user.uid for user in using.owners(config, each.spec.name))
+    users = using.owners(config, each.spec.name)
     routes = near | set(_through(now, each.spec, each.state))
     for family in families:
         own = sorted((i.ip for i in each.spec.addresses if i.version == family), key=int)

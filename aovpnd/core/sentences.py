@@ -10,7 +10,7 @@ from typing import Final, assert_never
 
 from aovpnd.core.companions import is_connected
 from aovpnd.core.explain import OUTPUT, Explanation, Fate
-from aovpnd.core.firewall import DNS_PORTS
+from aovpnd.core.filtering import DNS_PORTS
 from aovpnd.core.permits import (
     DISCOVERY,
     Excluded,
@@ -245,12 +245,17 @@ def _stopped(picture: Picture, what: Explanation, link: str) -> Told:
     return Told(f"{what.to} is {verb}: {reason}", told.hint if told else "", told.origins if told else ())
 
 
+def _tunnel_by(picture: Picture, what: Explanation, link: str) -> str:
+    """The name of the tunnel whose link it would leave by."""
+    beside = picture.companion(link, what.way)
+    spec = beside.spec if beside is not None else picture.spec
+    return spec.name if spec is not None else ""
+
+
 def _not_for_the_user(picture: Picture, what: Explanation, link: str) -> Told | None:
     """The tunnel is there, and not for the one who sends."""
     user = next((user for user in picture.config.users if user.uid == what.to.uid), None)
-    beside = picture.companion(link, what.way)
-    spec = beside.spec if beside is not None else picture.spec
-    name = spec.name if spec is not None else ""
+    name = _tunnel_by(picture, what, link)
     if user is None or user.may_use(name):
         return None
     instead = f", who may use {user.only} alone" if user.only is not None else ""
@@ -260,9 +265,7 @@ def _not_for_the_user(picture: Picture, what: Explanation, link: str) -> Told | 
 
 def _filtered(picture: Picture, what: Explanation, link: str, verb: str) -> Told:
     """The tunnel carries it, and the tunnel's filters name it nowhere."""
-    beside = picture.companion(link, what.way)
-    spec = beside.spec if beside is not None else picture.spec
-    name = spec.name if spec is not None else ""
+    name = _tunnel_by(picture, what, link)
     text = f"{what.to} is {verb}: no filter of the tunnel {name} lets it out"
     is_locked = setting(name) in picture.config.locked
     hint = "a policy keeps it so" if is_locked else f'if it shall be: another [[filter]] with tunnel = "{name}"'

@@ -1,6 +1,7 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
 """Which links carry us outside, which stay on this host: read off a snapshot."""
 
+from collections.abc import Iterable
 from ipaddress import IPV6LENGTH, IPv6Address
 from typing import Final
 
@@ -85,10 +86,12 @@ def resolvers(snapshot: Snapshot, uplink: Uplink) -> tuple[Address, ...]:
 
 def on_link(snapshot: Snapshot, link: int) -> tuple[Network, ...]:
     """The prefixes of a link's own addresses, sorted."""
-    networks = {address.interface.network for address in snapshot.addresses if address.link == link}
-    return tuple(
-        sorted(networks, key=lambda network: (network.version, int(network.network_address), network.prefixlen))
-    )
+    return in_order({address.interface.network for address in snapshot.addresses if address.link == link})
+
+
+def in_order(networks: Iterable[Network]) -> tuple[Network, ...]:
+    """One order for networks of both families, so that equal sets are equal values."""
+    return tuple(sorted(networks, key=lambda net: (net.version, int(net.network_address), net.prefixlen)))
 
 
 def host_only(snapshot: Snapshot) -> tuple[Link, ...]:

@@ -12,18 +12,18 @@ from dataclasses import replace
 from ipaddress import ip_network
 from typing import Final
 
+from aovpnd.core.filtering import DNS_PORTS
 from aovpnd.model import Config
 from aovpnd.ruleset import L4, Address, Device, Match, Rule, Users, Verdict, by_family
-from aovpnd.users import Use, User, When
+from aovpnd.users import Use, When
 
 ROOT: Final = 0
 """Root may use every tunnel: it could be anybody."""
-_DNS_PORTS: Final = (53, 853)
 
 
-def owners(config: Config, tunnel: str) -> tuple[User, ...]:
-    """Those who have this tunnel and no other, in the order of their uids."""
-    return tuple(sorted((user for user in config.users if user.only == tunnel), key=lambda user: user.uid))
+def owners(config: Config, tunnel: str) -> tuple[int, ...]:
+    """The uids of those who have this tunnel and no other, in their order."""
+    return tuple(sorted(user.uid for user in config.users if user.only == tunnel))
 
 
 def private(config: Config, people: frozenset[int]) -> tuple[str, ...]:
@@ -41,7 +41,7 @@ def by_everybody(config: Config, tunnel: str) -> Use:
 
 def by_owners(config: Config, tunnel: str, servers: tuple[Address, ...]) -> Use:
     """Who may use one that some users have to themselves."""
-    return Use(owners=tuple(user.uid for user in owners(config, tunnel)), servers=servers)
+    return Use(owners=owners(config, tunnel), servers=servers)
 
 
 def leaving(device: Device, who: Use) -> Iterator[Rule]:
@@ -50,7 +50,7 @@ def leaving(device: Device, who: Use) -> Iterator[Rule]:
     """
     by_tunnel = Match(oif=device)
     for servers in by_family(tuple(map(ip_network, who.servers))):
-        dns = replace(by_tunnel, daddr=servers, l4=(L4.TCP, L4.UDP), dport=_DNS_PORTS)
+        dns = replace(by_tunnel, daddr=servers, l4=(L4.TCP, L4.UDP), dport=DNS_PORTS)
         yield Rule(dns, Verdict.ACCEPT, "its name servers, whoever asks: names have a program of their own")
     if who.owners:
         others = replace(by_tunnel, owner=Users((ROOT, *who.owners), others=True))

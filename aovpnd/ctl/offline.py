@@ -100,10 +100,11 @@ def _steps(arguments: Arguments) -> list[Step]:
     steps += [(f"table {family} {table}", remove_table, (family, table)) for family, table in TABLES]
     for version in ("4", "6"):
         steps += [(f"IPv{version} rule {rule[0]}", remove_rule, (version, *rule)) for rule in RULES]
-        steps += [(f"IPv{version} rules to table {table}", remove_lane, (version, table)) for table in _lanes(version)]
+        lanes = _lanes(version)
+        steps += [(f"IPv{version} rules to table {table}", remove_lane, (version, table)) for table in lanes]
         steps += [
             (f"IPv{version} routes of table {table}", remove_routes, (version, table))
-            for table in (str(names.ROUTE_TABLE), *_lanes(version))
+            for table in (str(names.ROUTE_TABLE), *lanes)
         ]
     kept = os.path.join(arguments.state_dir, names.RESOLV_CONF_SAVED)
     return [
@@ -192,19 +193,19 @@ def remove_rule(version: str, priority: int, action: tuple[str, ...]) -> str:
     """Delete our rule at a priority, and every copy of it; never somebody else's."""
     mark = f"{names.FWMARK:#x}/{names.FWMARK_MASK:#x}"
     command = (IP, f"-{version}", "rule", "delete", "pref", str(priority), "not", "fwmark", mark, *action)
-    result = NOT_THERE
-    for _ in range(MOST_COPIES):
-        if (again := _removed(_call(*command))) == NOT_THERE:
-            break
-        result = again
-    return result
+    return _until_gone(command, MOST_COPIES)
 
 
 def remove_lane(version: str, table: str) -> str:
     """Delete the rules that lead to a table that some users have to themselves."""
     command = (IP, f"-{version}", "rule", "delete", "pref", str(names.LANE_PRIORITY), "lookup", table)
+    return _until_gone(command, MOST_LANE_RULES)
+
+
+def _until_gone(command: tuple[str, ...], most: int) -> str:
+    """Remove one after the other, until there is none."""
     result = NOT_THERE
-    for _ in range(MOST_LANE_RULES):
+    for _ in range(most):
         if (again := _removed(_call(*command))) == NOT_THERE:
             break
         result = again

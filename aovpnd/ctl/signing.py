@@ -16,6 +16,7 @@ from aovpnd.ctl.asking import ask
 from aovpnd.ctl.reading import read
 from aovpnd.ctl.terminal import plain
 from aovpnd.errors import AovpndError, CommandRefused, StateError
+from aovpnd.shape import LONGEST_ANSWER, typed
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -29,7 +30,6 @@ ANSWER_S = 30.0
 LOOK_S = 0.2
 AGENT_LOOK_S = 1.0
 """How often the published status is looked at."""
-LONGEST_ANSWER = 512
 STANDARD_INPUT = 0
 ASK_PASSWORD = "/usr/bin/systemd-ask-password"  # noqa: S105 - a program
 CODES = ("sign-in-wanted", "sign-in-refused")
@@ -144,7 +144,7 @@ def _typed(prompt: str) -> str:
 
 
 def _judged(answer: str) -> str:
-    if not 0 < len(answer) <= LONGEST_ANSWER or not answer.isprintable():
+    if not typed(answer):
         text = "what was given is nothing, or not one line of text"
         hint = f"one line of at most {LONGEST_ANSWER} characters; nothing was tried"
         raise CommandRefused(text, hint=hint, code="answer-unfit")

@@ -171,7 +171,7 @@ def _settings(text: str) -> str:
     others = [entry for entry in entries if not any(form.is_of(entry) for form in lists)]
     read, found = settings.read(others, "aovpnd.toml", layer)
     ruled, amiss = filters.read(entries, "aovpnd.toml", layer)
-    people, strange = users.read(entries, "aovpnd.toml", layer, {"alice": 1000, "aovpnd-wg-go": 990})
+    people, strange = users.read(entries, "aovpnd.toml", layer, lambda: {"alice": 1000, "aovpnd-wg-go": 990})
     outcome = findings([*found, *amiss, *strange][:21], text)
     if outcome.startswith("refused"):
         return outcome

@@ -201,9 +201,9 @@ LEAVING: Final = (
     ),
     Mutant(
         "dns-over-tls-forgotten",
-        _FIREWALL,
-        "DNS_PORTS: Final = (53, 853)",
-        "DNS_PORTS: Final = (53,)",
+        "aovpnd/core/filtering.py",
+        "DNS_PORTS: Final = (DNS_PORT, 853)",
+        "DNS_PORTS: Final = (DNS_PORT,)",
         "DNS over TLS goes to the LAN",
         (NO_LEAK,),
     ),

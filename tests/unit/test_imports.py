@@ -207,7 +207,7 @@ PARTS: Final = (
     ),
     _part(
         "control",
-        "names errors links model tunnel orders destinations doors signin admission",
+        "names errors links model tunnel orders destinations doors signin admission shape",
         "it is given a submit(command): who asks must not reach what acts",
     ),
     _part("wake", "", "reasons to look again are words; what is looked at is the loop's business"),
