@@ -8,6 +8,7 @@ getty. `Terminal` is a pseudo-terminal, with somebody who reads and types.
 import contextlib
 import os
 import re
+import secrets
 import select
 import subprocess
 import time
@@ -113,6 +114,8 @@ def active_at_seat(container: Container) -> str:
 class Terminal:
     """A program on a terminal of its own; a context manager that hangs up."""
 
+    _container: Container
+    _unit: str
     _process: subprocess.Popen[bytes]
     _descriptor: int
     _text: str = ""
@@ -121,12 +124,13 @@ class Terminal:
     def open(cls, container: Container, account: Account, place: Place, *command: str) -> Self:
         """Start a program as somebody from somewhere, on a new terminal."""
         ours, theirs = os.openpty()
+        unit = f"lab-terminal-{secrets.token_hex(4)}.service"
         try:
-            words = [*container.prefix(), *asks(account, place), "--pty", "--", *command]
+            words = [*container.prefix(), *asks(account, place), "--pty", f"--unit={unit}", "--", *command]
             process = subprocess.Popen(words, stdin=theirs, stdout=theirs, stderr=theirs, start_new_session=True)
         finally:
             os.close(theirs)
-        return cls(process, ours)
+        return cls(container, unit, process, ours)
 
     def read_until(self, pattern: str, *, deadline_s: float = 20.0) -> str:
         """Wait until the terminal shows what a regular expression matches; return everything up to there."""
@@ -142,10 +146,12 @@ class Terminal:
         os.write(self._descriptor, f"{line}\n".encode())
 
     def enter_secret(self, line: str) -> None:
-        """Type a line that the terminal must not show. Typed before the echo is off, it is shown, and not taken."""
+        """Type a line that the terminal must not show, as soon as it would not: an agent that turns the echo off
+        throws away what was typed before, or the half of it.
+        """
+        wait_for("the echo to be off", self._hides)
         self.enter(line)
-        while line in self.read_until("\n"):
-            self.enter(line)
+        assert line not in self.read_until("\n")
 
     def finish(self, *, deadline_s: float = 20.0) -> tuple[int, str]:
         """Wait for the program's end; return its exit status and what the terminal showed since the last look."""
@@ -155,6 +161,11 @@ class Terminal:
         with contextlib.suppress(subprocess.TimeoutExpired):
             return self._process.wait(max(0.1, end - time.monotonic())), self._text
         raise LabError(f"the program on the terminal does not end; it shows: {self._text!r}")
+
+    def _hides(self) -> bool:
+        """Whether what is typed is not shown, by the unit's own terminal (ours has systemd-run between)."""
+        path = self._container.check("systemctl", "show", "--value", "--property=TTYPath", self._unit).strip()
+        return "-echo" in self._container.check("stty", "-a", "-F", path).split()
 
     def _read(self, wait_s: float) -> bool:
         """Read what is shown next; False at the end of the program or of the time."""

@@ -90,6 +90,7 @@ AllowedIPs = 10.9.0.2/32, fd00:9::2/128
             space.run("wg", "setconf", "gw0", "/dev/stdin", stdin=text)
             space.ip("addr add 10.9.0.1/24 dev gw0")
             space.ip("link set gw0 up")
+            wait_for("the gateway to listen", lambda: space.run("ss", "-Hlun", "sport = 51820").stdout)  # not at once
             spec = WireGuard(
                 name="home",
                 source="/etc/aovpnd/tunnels/home.conf",
