@@ -32,6 +32,10 @@ PATH: Final = re.compile(r"(/[A-Za-z0-9_]+)+")
 """An object path of the D-Bus specification, the root excepted."""
 RECORD: Final = "connectivity-check"
 CHECK: Final = "ConnectivityCheckEnabled"
+AGAIN_S: Final = (5.0, 300.0)
+"""After how long the check is tried again, the first time and at most: at a boot polkit may not be there yet."""
+NOT_THERE: Final = ("ServiceUnknown", "NameHasNoOwner", "UnknownProperty", "InvalidArgs")
+"""The errors of a bus without NetworkManager, and of one without the check."""
 
 
 class Networks:
@@ -45,6 +49,7 @@ class Networks:
         self._told: dict[str, str] = {}
         self._block = Block.UNKNOWN
         self._settled: Block | None = None
+        self._again_s = AGAIN_S[0]
 
     def look(self) -> None:
         """The line to the daemon went or came: look again, and tell a new one everything."""
@@ -73,6 +78,7 @@ class Networks:
 
     def _begin_anew(self) -> None:
         self._settled = None
+        self._again_s = AGAIN_S[0]
         self._look.set()
 
     def _changed(self, values: tuple[object, ...]) -> None:
@@ -87,18 +93,21 @@ class Networks:
 
     async def _tame(self) -> None:
         """Once for each state of the block, and for each start of NetworkManager: what somebody sets meanwhile is his
-        business.
+        business. What fails is no once.
         """
         block = self._block  # while NetworkManager answers, the daemon may publish another
         if block is self._settled or block is Block.UNKNOWN:
             return
-        check = await _check(self._bus)
-        owner = Owner.WE if self._record.exists() else Owner.NOT_WE
         try:
-            await self._perform(step(check, block, owner))
+            owner = Owner.WE if self._record.exists() else Owner.NOT_WE
+            await self._perform(step(await _check(self._bus), block, owner))
         except (BusError, OSError) as error:
-            log.warning("NetworkManager's connectivity check stays as it is: %s", error)
-        self._settled = block
+            log.warning("NetworkManager's connectivity check stays as it is for %.0f s: %s", self._again_s, error)
+            asyncio.get_running_loop().call_later(self._again_s, self._look.set)
+            self._again_s = min(2 * self._again_s, AGAIN_S[1])
+        else:
+            self._settled = block
+            self._again_s = AGAIN_S[0]
 
     async def _perform(self, what: Step) -> None:
         properties = Target(NAME, MANAGER.path, PROPERTIES)
@@ -119,7 +128,9 @@ class Networks:
 async def _check(bus: Bus) -> Check:
     try:
         return Check.ON if await read_property(bus, MANAGER, CHECK) is True else Check.OFF
-    except BusError:
+    except BusError as error:
+        if error.name.rpartition(".")[2] not in NOT_THERE:
+            raise
         return Check.ABSENT
 
 

@@ -209,7 +209,13 @@ class Booted:
     def wait_full(self) -> None:
         """Wait until NetworkManager takes the network for whole: a moment after aovpnd-bus has turned its check off."""
         full = ("nmcli", "networking", "connectivity")
-        wait_for("NetworkManager to report full", lambda: self.system.check(*full).strip() == "full")
+        try:
+            wait_for("NetworkManager to report full", lambda: self.system.check(*full).strip() == "full")
+        except LabError as error:
+            says = ("org.freedesktop.NetworkManager", "/org/freedesktop/NetworkManager")
+            shown = self.system.check("busctl", "introspect", "--no-pager", *says)
+            links = self.system.run("nmcli", "device").stdout
+            raise LabError(f"{error}\n{shown}\n{links}\n{self.describe()}") from None
 
     def until_works(self, watch: Watch) -> None:
         """Wait until it `works`, and then until every sender of a watch has tried again."""

@@ -5,10 +5,12 @@ import asyncio
 import contextlib
 from pathlib import Path
 
-from aovpnd.bus.calls import Target
+import pytest
+
+from aovpnd.bus import networks as module
+from aovpnd.bus.calls import BusError, Target
 from aovpnd.bus.connectivity import Block
 from aovpnd.bus.daemon import Line
-from aovpnd.bus.networks import Networks
 from tests.unit.test_bus import FakeBus
 
 
@@ -27,7 +29,7 @@ def test_block_that_goes_while_the_check_is_turned_off(tmp_path: Path) -> None:
                 return ()
             return ([],) if method == "GetDevices" else (checks[-1],)
 
-        networks = Networks(FakeBus(answers), Line(tmp_path, lambda: None), tmp_path)
+        networks = module.Networks(FakeBus(answers), Line(tmp_path, lambda: None), tmp_path)
         networks.blocked(Block.ON)
         runs = asyncio.create_task(networks.run())
         with contextlib.suppress(TimeoutError):
@@ -37,3 +39,34 @@ def test_block_that_goes_while_the_check_is_turned_off(tmp_path: Path) -> None:
 
     asyncio.run(play())
     assert checks == [True, False, True]
+
+
+@pytest.mark.parametrize("fails", ["Get", "Set"])
+def test_a_check_that_cannot_be_turned_off_yet(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, fails: str) -> None:
+    """At a boot NetworkManager may not answer in time, or polkit not be there that it asks: it is tried again."""
+    monkeypatch.setattr(module, "AGAIN_S", (0.01, 0.02))
+    monkeypatch.setattr(module, "PAUSE_S", 0.001)
+    failures, done = [1, 2, 3], asyncio.Event()
+
+    async def play() -> None:
+        async def answers(_: Target, method: str, arguments: tuple[object, ...]) -> tuple[object, ...]:
+            if method == fails and failures:
+                failures.pop()
+                raise BusError("not now", name="org.freedesktop.NetworkManager.PermissionDenied")
+            if method == "Set":
+                assert getattr(arguments[2], "value", None) is False
+                done.set()
+                return ()
+            return ([],) if method == "GetDevices" else (True,)
+
+        networks = module.Networks(FakeBus(answers), Line(tmp_path, lambda: None), tmp_path)
+        networks.blocked(Block.ON)
+        runs = asyncio.create_task(networks.run())
+        with contextlib.suppress(TimeoutError):
+            async with asyncio.timeout(20):
+                await done.wait()
+        runs.cancel()
+
+    asyncio.run(play())
+    assert done.is_set()
+    assert not failures
