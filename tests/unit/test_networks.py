@@ -14,30 +14,32 @@ from aovpnd.bus.daemon import Line
 from tests.unit.test_bus import FakeBus
 
 
+async def until(done: asyncio.Event, networks: module.Networks) -> None:
+    """Have it follow NetworkManager, with the block on, until ``done``, or for 20 s."""
+    networks.blocked(Block.ON)
+    runs = asyncio.create_task(networks.run())
+    with contextlib.suppress(TimeoutError):
+        async with asyncio.timeout(20):
+            await done.wait()
+    runs.cancel()
+
+
 def test_block_that_goes_while_the_check_is_turned_off(tmp_path: Path) -> None:
     """The answer to one state of the block settles that one alone: the check does not stay off for ever."""
     checks, done = [True], asyncio.Event()
 
-    async def play() -> None:
-        async def answers(_: Target, method: str, arguments: tuple[object, ...]) -> tuple[object, ...]:
-            if method == "Set":
-                checks.append(getattr(arguments[2], "value", None) is True)
-                if len(checks) == 2:  # the daemon publishes before NetworkManager has answered
-                    networks.blocked(Block.OFF)
-                if len(checks) == 3:
-                    done.set()
-                return ()
-            return ([],) if method == "GetDevices" else (checks[-1],)
+    async def answers(_: Target, method: str, arguments: tuple[object, ...]) -> tuple[object, ...]:
+        if method == "Set":
+            checks.append(getattr(arguments[2], "value", None) is True)
+            if len(checks) == 2:  # the daemon publishes before NetworkManager has answered
+                networks.blocked(Block.OFF)
+            if len(checks) == 3:
+                done.set()
+            return ()
+        return ([],) if method == "GetDevices" else (checks[-1],)
 
-        networks = module.Networks(FakeBus(answers), Line(tmp_path, lambda: None), tmp_path)
-        networks.blocked(Block.ON)
-        runs = asyncio.create_task(networks.run())
-        with contextlib.suppress(TimeoutError):
-            async with asyncio.timeout(20):
-                await done.wait()
-        runs.cancel()
-
-    asyncio.run(play())
+    networks = module.Networks(FakeBus(answers), Line(tmp_path, lambda: None), tmp_path)
+    asyncio.run(until(done, networks))
     assert checks == [True, False, True]
 
 
@@ -48,25 +50,16 @@ def test_a_check_that_cannot_be_turned_off_yet(tmp_path: Path, monkeypatch: pyte
     monkeypatch.setattr(module, "PAUSE_S", 0.001)
     failures, done = [1, 2, 3], asyncio.Event()
 
-    async def play() -> None:
-        async def answers(_: Target, method: str, arguments: tuple[object, ...]) -> tuple[object, ...]:
-            if method == fails and failures:
-                failures.pop()
-                raise BusError("not now", name="org.freedesktop.NetworkManager.PermissionDenied")
-            if method == "Set":
-                assert getattr(arguments[2], "value", None) is False
-                done.set()
-                return ()
-            return ([],) if method == "GetDevices" else (True,)
+    async def answers(_: Target, method: str, arguments: tuple[object, ...]) -> tuple[object, ...]:
+        if method == fails and failures:
+            failures.pop()
+            raise BusError("not now", name="org.freedesktop.NetworkManager.PermissionDenied")
+        if method == "Set":
+            assert getattr(arguments[2], "value", None) is False
+            done.set()
+            return ()
+        return ([],) if method == "GetDevices" else (True,)
 
-        networks = module.Networks(FakeBus(answers), Line(tmp_path, lambda: None), tmp_path)
-        networks.blocked(Block.ON)
-        runs = asyncio.create_task(networks.run())
-        with contextlib.suppress(TimeoutError):
-            async with asyncio.timeout(20):
-                await done.wait()
-        runs.cancel()
-
-    asyncio.run(play())
+    asyncio.run(until(done, module.Networks(FakeBus(answers), Line(tmp_path, lambda: None), tmp_path)))
     assert done.is_set()
     assert not failures
