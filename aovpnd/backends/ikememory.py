@@ -19,7 +19,8 @@ class Memory:
     to that number prove nothing of it; ``logged``: how long its log was when the last attempt began (``asked_at``,
     CLOCK_MONOTONIC); ``said``: why the attempt before it failed, which is true until another reason is known;
     ``given``: what a gateway gave last, and to which tunnel (its digest); ``asking``: the tunnel whose last attempt
-    used what a person had answered, ``refused`` why that one failed.
+    used what a person had answered, ``refused`` why that one failed; ``refusals``: how often charon itself has refused
+    to begin since it last did.
     """
 
     path: str = ""
@@ -33,6 +34,7 @@ class Memory:
     given: tuple[str, Given] | None = None
     asking: IPsec | None = None
     refused: Said | None = None
+    refusals: int = 0
 
     def last(self, digest: str, given: Given | None) -> Given | None:
         """What this tunnel is given now, or was last: between two SAs its servers stay, though none answers."""

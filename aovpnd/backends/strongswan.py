@@ -10,7 +10,7 @@ import contextlib
 import os
 import re
 import time
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import replace
 from functools import partial
 from ipaddress import ip_address, ip_interface
@@ -55,6 +55,7 @@ asks then: one question at a time (RFC 7296 section 2.3)."""
 _TRIES: Final = 4
 _TRY_S: Final = 0.25
 """How often, and how long each time, CHILD SAs are waited for once the link has its addresses."""
+_REFUSALS: Final = 3
 _GIVEN_S: Final = 2
 """How long a new SA waits for its name servers to be written down."""
 _LOG_BYTES: Final = 1 << 20
@@ -188,10 +189,26 @@ class StrongSwanBackend:
             self._netlink.ensure_addresses(link, spec.addresses)
         if state is LinkWish.UP:
             self._netlink.set_link(link, up=True)
-            if wish.path is not None:
-                self._provoke(link.name, spec, charon, wish.path.fingerprint())
-            elif link.kind != names.XFRM and spec.addresses:
-                _complete(charon, spec)
+            with self._replaced_if_it_refuses(link):
+                if wish.path is not None:
+                    self._provoke(link.name, spec, charon, wish.path.fingerprint())
+                elif link.kind != names.XFRM and spec.addresses:
+                    _complete(charon, spec)
+
+    @contextlib.contextmanager
+    def _replaced_if_it_refuses(self, link: Link) -> Iterator[None]:
+        """A charon that refuses `_REFUSALS` times to begin, whoever the gateway is, has a wrong picture of the machine;
+        nothing mends it but to begin anew.
+        """
+        memory = self._remembered(link.name)
+        try:
+            yield
+        except ToolError:
+            memory.refusals += 1
+            if memory.refusals >= _REFUSALS:
+                self.remove(link)
+            raise
+        memory.refusals = 0
 
     def remove(self, link: Link) -> None:
         """End the link's charon and its SAs, and delete the link; may be called twice."""

@@ -32,6 +32,9 @@ _LENGTH: Final = struct.Struct("!I")
 _NONSENSE: Final = (SessionException, EventUnknownException, DeserializationException)
 _SHAPELESS: Final = (struct.error, UnicodeError, KeyError, AttributeError, TypeError)
 """What the library stumbles over where an answer is not as it expects."""
+_WORK_S: Final = 0.5
+_WORK_LOOK_S: Final = 0.01
+"""How long, and how often, to look for an SA that charon is at work on: its list leaves that one out."""
 _MOST: Final = 64
 """SAs and addresses that are looked at."""
 
@@ -120,9 +123,18 @@ class Charon:
             return frozenset(_list(session.request("stats"), "plugins"))
 
     def sas(self) -> tuple[Sa, ...]:
-        """The IKE SAs that there are, in whatever state, the newest last."""
+        """The IKE SAs that there are, in whatever state, the newest last.
+
+        "noblock", since a token that signs for seconds would hold us up; but a tunnel whose SA is left out, for the
+        moment of a new key, looks as if it had none. How many there are is known, and they are waited for.
+        """
         with self._session() as session:
-            told = list(session.streamed_request("list-sas", "list-sa", {"noblock": "yes"}))
+            end = time.monotonic() + _WORK_S
+            while True:
+                told = list(session.streamed_request("list-sas", "list-sa", {"noblock": "yes"}))
+                if len(told) >= _total(session.request("stats")) or time.monotonic() >= end:
+                    break
+                time.sleep(_WORK_LOOK_S)
         found = [_sa(name, sa) for section in told for name, sa in section.items() if isinstance(sa, Mapping)]
         return tuple(sorted(found[:_MOST], key=lambda sa: sa.number))
 
@@ -196,6 +208,11 @@ def _text(section: Mapping[str, Any], key: str) -> str:
 def _number(section: Mapping[str, Any], key: str) -> int:
     text = _text(section, key)
     return int(text) if text.isascii() and text.isdigit() and len(text) <= 20 else 0  # noqa: PLR2004 - 64 bits
+
+
+def _total(stats: Mapping[str, Any]) -> int:
+    sas = stats.get("ikesas")
+    return _number(sas, "total") if isinstance(sas, Mapping) else 0
 
 
 def _list(section: Mapping[str, Any], key: str) -> list[str]:

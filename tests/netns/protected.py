@@ -57,6 +57,8 @@ PROVOKED: Final = "new handshake"
 EACH: Final = 3
 """How often every kind has to try before a silence says anything."""
 RATE: Final = 25.0
+_LOG: Final = 20_000
+"""Characters of each log that a failure shows."""
 
 
 def of_wireguard(why: str) -> pytest.MarkDecorator:
@@ -64,8 +66,9 @@ def of_wireguard(why: str) -> pytest.MarkDecorator:
     return pytest.mark.skipif(WAY is not None, reason=f"of WireGuard: {why}")
 
 
-VICI: Final = str(Place(Path(names.RUNTIME_DIR), f"{names.LINK_PREFIX}0").socket)
-"""The VICI socket of the laptop's charon, on the laptop."""
+CHARON: Final = Place(Path(names.RUNTIME_DIR), f"{names.LINK_PREFIX}0")
+"""Where the laptop's charon has its files, on the laptop."""
+VICI: Final = str(CHARON.socket)
 
 
 def names_of(kinds: tuple[SenderKind, ...]) -> set[str]:
@@ -292,6 +295,14 @@ class Protected:
     def problems(self) -> dict[str, str]:
         """The problems that status shows: code to text."""
         return {problem["code"]: problem["text"] for problem in self.lab.status()["problems"]}
+
+    def said(self) -> str:
+        """What the daemon, its charon and the gateway of IKE have said: for a test that failed and cannot be asked
+        again.
+        """
+        own = self.lab.host.run("cat", str(CHARON.log), check=False).stdout
+        logs = {"daemon": self.lab.daemon_log(), "charon": own, "gateway": self.world.ike.charon.log()}
+        return "\n".join(f"-- {who} --\n{log[-_LOG:]}" for who, log in logs.items())
 
     def daemon_pid(self) -> int | None:
         """The daemon's process, None while there is none."""

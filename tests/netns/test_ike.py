@@ -181,7 +181,7 @@ def trips(laptop: Protected) -> Trips:
             try:
                 made.found[way] = _trip(laptop, watch, way)
             except LabError as error:
-                made.found[way] = LabError(f"{error}; status: {laptop.problems()}")
+                made.found[way] = LabError(f"{error}; status: {laptop.problems()}\n{laptop.said()}")
             laptop.lab.ctl("disconnect")
     return made
 
@@ -252,7 +252,7 @@ def failures(laptop: Protected) -> tuple[Watch, dict[str, Told | LabError]]:
             try:
                 found[name] = _told(laptop, watch, name, failure.code)
             except LabError as error:
-                found[name] = LabError(f"{error}; status: {laptop.problems()}")
+                found[name] = LabError(f"{error}; status: {laptop.problems()}\n{laptop.said()}")
             finally:
                 failure.mends(laptop.world.ike)
                 laptop.lab.ctl("disconnect")

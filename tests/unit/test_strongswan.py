@@ -2,6 +2,7 @@
 """What the strongSwan backend makes of what it is told: which SA lives, what it has carried, who its resolvers are."""
 
 import os
+from contextlib import suppress
 from dataclasses import dataclass, field, replace
 from ipaddress import ip_address, ip_interface, ip_network
 from pathlib import Path
@@ -17,8 +18,10 @@ from aovpnd.backends.ikegiven import servers_in
 from aovpnd.backends.ikememory import Memory
 from aovpnd.backends.strongswan import StrongSwanBackend, _alive, _complete
 from aovpnd.backends.vici import Charon, Child, Sa
+from aovpnd.errors import ToolError
 from aovpnd.gateways import Path as WirePath
 from aovpnd.ipsec import Given, IkeVersion, Lease
+from aovpnd.links import ARPHRD_NONE, Link
 from tests.unit.test_charon_settings import PSK
 
 
@@ -183,6 +186,24 @@ def test_each_path_is_proved_anew(tmp_path: Path, monkeypatch: pytest.MonkeyPatc
 
     assert charon.asked == ["rekey 4", "rekey 4", "terminate 1", "initiate"]
     assert backend._remembered("aovpn0").floor == 4  # noqa: SLF001
+
+
+def test_a_charon_that_refuses_is_replaced(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """After the third time without one that went well in between; each refusal is told."""
+    backend = StrongSwanBackend(tmp_path, Netlink(), tmp_path)
+    link = Link(7, "aovpn0", "tun", ARPHRD_NONE)
+    removed: list[Link] = []
+    rounds: list[int] = []
+    monkeypatch.setattr(backend, "remove", removed.append)
+    for number, refuses in enumerate((True, True, False, True, True, True), 1):
+        with suppress(ToolError), backend._replaced_if_it_refuses(link):  # noqa: SLF001 - what it does about charon
+            rounds.append(number)
+            if refuses:
+                raise ToolError("charon refuses")
+            rounds.append(number)
+        assert removed == ([link] if number == 6 else [])
+
+    assert rounds == [1, 2, 3, 3, 4, 5, 6]
 
 
 # -- a CHILD SA for each family ----------------------------------------------------------------------------------------

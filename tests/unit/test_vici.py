@@ -4,6 +4,7 @@
 import socket
 import struct
 import threading
+import time
 from collections.abc import Callable, Iterator
 from contextlib import suppress
 from ipaddress import ip_address
@@ -104,12 +105,14 @@ def fake(tmp_path: Path) -> Iterator[Callable[[Answer], tuple[Charon, Fake]]]:
         each.close()
 
 
-def told(*sections: dict[str, Any]) -> Answer:
-    """Answer list-sas with these."""
+def told(*sections: dict[str, Any], total: int = 0) -> Answer:
+    """Answer list-sas with these, and that there are ``total``."""
 
     def answer(_fake: Fake, heard: bytes) -> bytes:
         if heard[0] in {3, 4}:  # registrations
             return packet(CONFIRM)
+        if b"stats" in heard:
+            return packet(RESPONSE, {"ikesas": {"total": str(total)}})
         return b"".join(packet(EVENT, section, "list-sa") for section in sections) + packet(RESPONSE)
 
     return answer
@@ -132,6 +135,32 @@ def test_sas(fake: Make) -> None:
         Sa("one", 7, True, *where, addresses, (child,), busy=True),
     )
     assert b"noblock" in heard.heard[1]
+
+
+def test_one_that_charon_works_on(fake: Make) -> None:
+    """It is in no list meanwhile, and is waited for; for ever it is not."""
+    looks = []
+
+    def answer(itself: Fake, heard: bytes) -> bytes | None:
+        looks.append(heard) if b"list-sas" in heard else None
+        return told(*([{"one": _SA}] if len(looks) > 3 else []), total=1)(itself, heard)
+
+    assert [sa.name for sa in fake(answer)[0].sas()] == ["one"]
+    assert len(looks) == 4
+
+    began = time.monotonic()
+    assert fake(told(total=1))[0].sas() == ()
+    assert time.monotonic() - began >= vici._WORK_S  # noqa: SLF001 - how long it waits
+
+
+@pytest.mark.parametrize("stats", [{}, {"ikesas": "many"}, {"ikesas": {"total": "-1"}}, {"ikesas": {"total": ["1"]}}])
+def test_nobody_knows_how_many(fake: Make, stats: dict[str, Any]) -> None:
+    """The list stands as it is, then."""
+
+    def answer(itself: Fake, heard: bytes) -> bytes | None:
+        return packet(RESPONSE, stats) if b"stats" in heard else told({"one": _SA})(itself, heard)
+
+    assert len(fake(answer)[0].sas()) == 1
 
 
 def test_connections(fake: Make) -> None:
