@@ -42,6 +42,12 @@ def share(report: Path, start: float, end: float) -> float:
     return len({sent for sent, heard in spoken if heard != _UNHEARD}) / len(said) if said else 0.0
 
 
+def lost(report: Path, start: float, end: float) -> int:
+    """How many packets were sent in a span of Unix time whose echo has not come."""
+    spoken = [(sent, heard) for sent, heard in _records(report) if start <= sent < end]
+    return len({sent for sent, _ in spoken} - {sent for sent, heard in spoken if heard != _UNHEARD})
+
+
 def first_heard(report: Path, since: float) -> float | None:
     """When the first echo came of what was sent after a moment (Unix times); None while none has."""
     return min((heard for sent, heard in _records(report) if sent >= since and heard != _UNHEARD), default=None)

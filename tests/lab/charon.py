@@ -211,6 +211,17 @@ def reauthenticate(host: Host, socket: str) -> None:
         _swanctl(host, socket, "--rekey", "--ike-id", str(sa.unique), "--reauth")
 
 
+def say_more(host: Host, settings: Path, socket: str) -> None:
+    """Have such a charon, logging to a file as its settings say, tell what it throws away of ESP (`unclaimed`)."""
+    host.run("sed", "-i", r"s/^\( *\)tls = 1$/&\n\1esp = 2/", str(settings))
+    _swanctl(host, socket, "--reload-settings")
+
+
+def unclaimed(log: str) -> int:
+    """How many packets of ESP it received, `say_more` given, that are of no SA it has."""
+    return log.count("inbound ESP packet does not belong to an installed SA")
+
+
 def _swanctl(host: Host, socket: str, *arguments: str, check: bool = True) -> str:
     return host.run("swanctl", *arguments, "--uri", f"unix://{socket}", chroot=True, check=check).stdout
 

@@ -12,16 +12,15 @@ import pytest
 
 from aovpnd import names
 from tests.lab import charon, plan
-from tests.lab.call import arrivals, gap, share
+from tests.lab.call import arrivals, gap, lost
 from tests.lab.charon import Sa
 from tests.lab.ike import IkeGateway, Way
 from tests.lab.ike_client import FAST, account, install
 from tests.lab.process import SLOW, wait_for
-from tests.netns.protected import ORDINARY, VICI, WAY, Protected
+from tests.netns.protected import CHARON, ORDINARY, VICI, WAY, Protected
 from tests.netns.test_roaming import downloading, talking
 
 pytestmark = pytest.mark.root
-"""VICI of our charon."""
 
 
 @pytest.fixture(scope="module")
@@ -95,7 +94,12 @@ def test_daemon_is_killed_and_adopts(laptop: Protected) -> None:
 
 @pytest.mark.parametrize("renewed", ["child_rekey", "rekey", "reauth"])
 def test_keys_are_renewed_without_a_gap(laptop: Protected, renewed: str) -> None:
-    """New keys of ESP, of IKE, and a new authentication, at their time: no packet of a call is lost."""
+    """New keys of ESP, of IKE, and a new authentication, at their time: no packet of a call is lost.
+
+    But those that a gateway sends by its new SA before we have read the answer that makes it ours: who answers IKE_AUTH
+    may do so at once (RFC 7296 section 1.2), and charon counts what it cannot open yet.
+    """
+    charon.say_more(laptop.lab.host, CHARON.settings, VICI)
     if renewed != "reauth":  # which may not come that often by itself
         write(laptop, settings={renewed: "10s"})
         wait_for("the new settings", lambda: laptop.works() and not laptop.problems(), deadline_s=20)
@@ -104,17 +108,20 @@ def test_keys_are_renewed_without_a_gap(laptop: Protected, renewed: str) -> None
         sa = sa_of(laptop.world.ike)
         return sa.unique, max(sa.children)
 
+    def too_early() -> int:
+        return charon.unclaimed(laptop.lab.host.out("cat", str(CHARON.log)))
+
     with laptop.nothing_leaves(ORDINARY), talking(laptop) as call:
-        start, was = time.time(), generations()
+        start, was, before = time.time(), generations(), too_early()
         if renewed == "reauth":
             charon.reauthenticate(laptop.lab.host, VICI)
         wait_for("new keys", lambda: generations() != was, deadline_s=25, poll_s=0.2)
         end = time.time()
         wait_for("the call behind it", lambda: arrivals(call)[-1] > end + 1, deadline_s=10)
-        heard, silence = share(call, start, end), gap(call, start, end)
-    print(f"{renewed}: {heard:.2%} of the call came back, longest silence {silence * 1000:.0f} ms")
+        missed, silence, unread = lost(call, start, end), gap(call, start, end), too_early() - before
+    print(f"{renewed}: {missed} packets lost, {unread} came too early, longest silence {silence * 1000:.0f} ms")
 
-    assert heard == 1.0
+    assert missed <= (unread if renewed == "reauth" else 0)
     conf = laptop.lab.host.out("cat", names.RESOLV_CONF)
     assert [line for line in conf.splitlines() if line.startswith("nameserver")], (
         "the name servers went with the old SA"
