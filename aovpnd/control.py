@@ -15,8 +15,8 @@ desktop's services know::
     > {"v": 1, "command": "woke"}
     > {"v": 1, "command": "name-networks", "names": {"wlan0": "CoffeeShop"}}        for people to read
 
-What tunnels ask people for (`signin`) is between root and the daemon: aovpnd-bus hears and says nothing of it.
-"sign-in" has the answers by the numbers of their rounds; nothing repeats them, however wrong the line is::
+What tunnels ask people for (`signin`): "sign-in" has the answers by the numbers of their rounds; nothing repeats them,
+however wrong the line is::
 
     > {"v": 1, "command": "questions"}
     > {"v": 1, "command": "sign-in", "name": "office", "answers": {"1": "..."}}
@@ -376,11 +376,9 @@ class Control:
             command = parse(line)
             if peer is Peer.BUS and isinstance(command, AllowTemporary | SetBlock):
                 command = replace(command, by=Door.BUS)
-            if not isinstance(command, SignIn | Questions):
-                return await self._submit(command)
-            if peer is not Peer.ROOT:
-                return CommandRefused("only root may sign in", hint="sudo aovpnctl sign-in", code="root-only")
-            return await self._desk(command)
+            if isinstance(command, SignIn | Questions):
+                return await self._desk(command)
+            return await self._submit(command)
         except AovpndError as error:
             return error
 

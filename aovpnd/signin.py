@@ -104,7 +104,7 @@ def refused(spec: IPsec, said: Said) -> Said:
 
 
 def _hint(spec: IPsec) -> str:
-    return f"sudo aovpnctl sign-in {spec.name}"
+    return f"aovpnctl sign-in {spec.name}"
 
 
 def _gateways(spec: IPsec) -> str:

@@ -21,6 +21,7 @@ class Action(StrEnum):
     DISCONNECT = "org.aovpnd1.disconnect"
     UNBLOCK = "org.aovpnd1.unblock"
     IMPORT = "org.aovpnd1.import"
+    SIGN_IN = "org.aovpnd1.sign-in"
 
 
 ACTIONS: Final[Mapping[str, tuple[Action, ...]]] = {
@@ -37,6 +38,8 @@ ACTIONS: Final[Mapping[str, tuple[Action, ...]]] = {
     "Block": (Action.UNBLOCK,),
     "Confirm": (Action.UNBLOCK,),
     "Reload": (Action.IMPORT,),
+    "Questions": (Action.SIGN_IN,),  # they name accounts
+    "SignIn": (Action.SIGN_IN,),
 }
 """Every method, and the actions that its caller must all be authorised for. A method that is not here is nobody's."""
 
@@ -52,6 +55,7 @@ WORDS: Final[Mapping[Action, tuple[str, str]]] = {
     Action.DISCONNECT: ("disconnecting", _ADMINISTRATOR),
     Action.UNBLOCK: ("changing the block", _ADMINISTRATOR),
     Action.IMPORT: ("reading another configuration", _ADMINISTRATOR),
+    Action.SIGN_IN: ("signing in", _SITTING),
 }
 """What each action is, and whom it is for, where the administrator has made no rule."""
 

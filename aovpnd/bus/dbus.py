@@ -26,6 +26,7 @@ from gi.repository import Gio, GLib
 from pydbus.generic import signal
 from pydbus.registration import ObjectRegistration, ObjectWrapper
 
+from aovpnd.bus import sealed
 from aovpnd.bus.calls import (
     CALL_TIMEOUT_S,
     DRIVER,
@@ -282,7 +283,16 @@ class _Wrapper(ObjectWrapper):  # type: ignore[misc] # pydbus has no types
         else:
             flags = invocation.get_message().get_flags()
             interactive = bool(flags & Gio.DBusMessageFlags.ALLOW_INTERACTIVE_AUTHORIZATION)
-            call = Call(sender, method, tuple(parameters.unpack()), interactive)
+            try:
+                arguments = sealed.arguments(parameters, invocation.get_message().get_unix_fd_list())
+            except CommandRefused as error:
+                self._refuse(invocation, error)
+                return
+            except Exception:  # a call without an answer would be in hand for ever
+                log.exception("%s cannot be read", method)
+                self._refuse(invocation, AovpndError("internal error", hint="journalctl -u aovpnd-bus"))
+                return
+            call = Call(sender, method, arguments, interactive)
             signature = f"({''.join(self.outargs[f'{interface}.{method}'])})"
             self.glib.spawn(self._answer(call, signature, invocation))
 
@@ -337,6 +347,7 @@ class _Gate:
             message.get_sender() or "",
             message.get_serial(),
             0 if body is None else body.get_size(),
+            message.get_num_unix_fds(),
             wants_answer=not message.get_flags() & Gio.DBusMessageFlags.NO_REPLY_EXPECTED,
         )
         match turn:

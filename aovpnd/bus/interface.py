@@ -68,6 +68,21 @@ XML: Final = f"""
     <method name="Reload">
       <arg name="text" type="s" direction="out"/>
     </method>
+    <!-- What tunnels ask people for and nobody has given yet, as JSON: a table with "questions", of which each has
+         "tunnel", "place", "text", "gateway", and "wanted": the tunnel waits for it. polkit: org.aovpnd1.sign-in -->
+    <method name="Questions">
+      <arg name="text" type="s" direction="out"/>
+      <arg name="json" type="s" direction="out"/>
+    </method>
+    <!-- Give a tunnel all that it asks for. The answers are a JSON table by their places, in a sealed memfd
+         (F_SEAL_SHRINK, F_SEAL_GROW, F_SEAL_WRITE): never in the message. JSON comes back, a table with "tried":
+         whether the gateway is asked now. polkit: org.aovpnd1.sign-in -->
+    <method name="SignIn">
+      <arg name="tunnel" type="s" direction="in"/>
+      <arg name="answers" type="h" direction="in"/>
+      <arg name="text" type="s" direction="out"/>
+      <arg name="json" type="s" direction="out"/>
+    </method>
     <!-- The status as JSON: the document of "aovpnctl status" as JSON. Everybody may read it. -->
     <method name="Status">
       <arg name="json" type="s" direction="out"/>

@@ -15,7 +15,7 @@ from typing import Final
 from aovpnd.bus import access, polkit, translate
 from aovpnd.bus.calls import Bus, BusError, Call, uid_of
 from aovpnd.bus.translate import Request
-from aovpnd.bus.turns import ROOT, Pace, Places
+from aovpnd.bus.turns import REFUSED, ROOT, Pace, Places
 from aovpnd.errors import AovpndError, CommandRefused
 
 log = logging.getLogger("aovpnd.bus")
@@ -40,6 +40,7 @@ class Manager:
         self._places = Places()
         self._pace = Pace()
         self._door = asyncio.Semaphore(TO_THE_DAEMON)
+        self._desk = asyncio.Semaphore(1)  # a key's password keeps the daemon's loop for a good part of a second
 
     async def handle(self, call: Call) -> tuple[object, ...]:
         """Carry a call out; raises `AovpndError` with what to tell the caller."""
@@ -62,14 +63,22 @@ class Manager:
         who = f"{user} ({call.sender})"
         try:
             await self._authorise(call, uid)
-            async with self._door:
+            async with self._desk if call.method == "SignIn" else self._door:
                 said = await self._ask(translate.on_behalf(line, user))
-            answer = translate.answer(call.method, said)
+            answer = self._read(call, uid, said)
         except AovpndError as error:
             log.info("%s for %s: %s", call.method, who, error.code)
             raise
         log.info("%s for %s: done", call.method, who)
         return answer
+
+    def _read(self, call: Call, uid: int, said: bytes) -> tuple[object, ...]:
+        try:
+            return translate.answer(call.method, said)
+        except CommandRefused:
+            if call.method == "SignIn":
+                self._pace.wait_s(uid, time.monotonic(), REFUSED)  # whoever guesses waits for his next turn
+            raise
 
     async def _authorise(self, call: Call, uid: int) -> None:
         if uid == ROOT:

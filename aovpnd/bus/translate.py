@@ -12,6 +12,7 @@ from typing import Any, Final
 from aovpnd import names
 from aovpnd.absence import without_daemon
 from aovpnd.bus.calls import Call
+from aovpnd.bus.sealed import Sealed
 from aovpnd.errors import AovpndError, CommandRefused, DaemonUnreachable
 from aovpnd.shape import fits, moment
 
@@ -50,6 +51,19 @@ def _allow(seconds: object = 0, reason: object = "") -> Request:
     return {"command": "allow-temp", "duration_s": seconds or None, "reason": reason}
 
 
+def _answers(given: Sealed) -> dict[str, str]:
+    """What is in them the daemon looks at."""
+    try:
+        found = json.loads(given.text)
+        if not isinstance(found, dict) or not all(isinstance(answer, str) for answer in found.values()):
+            raise ValueError  # noqa: TRY301 - as below
+    except (ValueError, RecursionError):
+        raise CommandRefused(
+            "the answers are no table of texts in JSON", hint='{"1": "…"}, by rounds', code="bad-request"
+        ) from None
+    return found
+
+
 _REQUESTS: Final[Mapping[str, Callable[..., Request]]] = {
     "AllowTemporaryAccess": _allow,
     "OpenPortal": lambda seconds: _allow(seconds, PORTAL),
@@ -61,6 +75,8 @@ _REQUESTS: Final[Mapping[str, Callable[..., Request]]] = {
     "Unblock": lambda: {"command": "unblock"},
     "Confirm": lambda: {"command": "confirm"},
     "Reload": lambda: {"command": "reload"},
+    "Questions": lambda: {"command": "questions"},
+    "SignIn": lambda name, answers: {"command": "sign-in", "name": name, "answers": _answers(answers)},
 }
 
 
@@ -72,6 +88,8 @@ def user_name(name: str, uid: int) -> str:
 # -- answers ----------------------------------------------------------------------------------------------------------
 OPENS: Final = frozenset({"AllowTemporaryAccess", "OpenPortal"})
 """Methods that also return when the window ends."""
+TELLS: Final = frozenset({"Questions", "SignIn"})
+"""Methods that also return JSON."""
 
 
 def answer(method: str, line: bytes) -> tuple[object, ...]:
@@ -89,6 +107,8 @@ def answer(method: str, line: bytes) -> tuple[object, ...]:
         raise CommandRefused("the daemon's answer cannot be understood", hint=hint, code="protocol") from None
     if method == "Explain":
         return text, round(until * MICROSECONDS), data
+    if method in TELLS:
+        return text, data
     return (text, round(until * MICROSECONDS)) if method in OPENS else (text,)
 
 

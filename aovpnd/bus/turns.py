@@ -13,6 +13,8 @@ from typing import Final
 
 LARGEST: Final = 8192
 """Bytes of a call's arguments; the longest honest one, a reason of 1000 four-byte characters, has half of it."""
+DESCRIPTORS: Final = 1
+"""As many as any method takes: all that wait lie open here, and a process has a thousand."""
 IN_HAND_EACH: Final = 8
 """Unanswered calls of one connection."""
 IN_HAND: Final = 2048
@@ -20,13 +22,15 @@ IN_HAND: Final = 2048
 ROOT: Final = 0
 PLACES_EACH: Final = 16
 """Commands of one user that may wait for polkit, a person or the daemon at once."""
-PLACES: Final = 64
+PLACES: Final = 80
 """Commands of all; a user who has none waiting always has a place. Each is a call of ours that waits for its answer,
 and the bus lets us have 128 of these (max_replies_per_connection): beyond it nobody could be asked about anything."""
 PER_S: Final = 20.0
 """Commands of one user in a second, in the long run: each may cost polkit's time, and the daemon a pass."""
 BURST: Final = 100.0
 """And at once, after a pause."""
+REFUSED: Final = 20.0
+"""What an answer counts that the daemon refuses: a wrong password of a key takes it a good part of a second."""
 
 
 class Turn(StrEnum):
@@ -46,15 +50,15 @@ class Turns:
     _in_hand: dict[str, set[int]] = field(default_factory=dict)
     _count: int = 0
 
-    def arrives(self, sender: str, serial: int, size: int, *, wants_answer: bool) -> Turn:
-        """Judge a call of ``size`` bytes; what is taken is in hand from now on.
+    def arrives(self, sender: str, serial: int, size: int, descriptors: int = 0, *, wants_answer: bool) -> Turn:
+        """Judge a call of ``size`` bytes with so many descriptors; what is taken is in hand from now on.
 
         One that wants no answer is none of ours: all that a method here does is to be answered, and of such calls the
         bus itself lets anybody send any number.
         """
         if not wants_answer:
             return Turn.IGNORE
-        if size > LARGEST:
+        if size > LARGEST or descriptors > DESCRIPTORS:
             return Turn.TOO_LONG
         mine = self._in_hand.get(sender, set())
         if serial in mine:  # a refusal would be taken for the answer to the first one
@@ -107,14 +111,14 @@ class Pace:
     _left: dict[int, tuple[float, float]] = field(default_factory=dict)
     """Tokens, and when there were so many."""
 
-    def wait_s(self, uid: int, now: float) -> float:
+    def wait_s(self, uid: int, now: float, cost: float = 1.0) -> float:
         """How long a command that arrives ``now`` (seconds of any steady clock) must wait."""
         if uid == ROOT:
             return 0.0
         for other in [other for other, (left, at) in self._left.items() if left + (now - at) * PER_S >= BURST]:
             del self._left[other]
         left, at = self._left.get(uid, (BURST, now))
-        left += (now - at) * PER_S - 1.0
+        left += (now - at) * PER_S - cost
         self._left[uid] = (left, now)
         return max(0.0, -left / PER_S)
 

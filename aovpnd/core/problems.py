@@ -159,7 +159,7 @@ def _why_left(left: Left, spec: TunnelSpec, intent: Intent, now: View) -> Proble
             return Problem("gateway-silent", Severity.WARNING, text, hint)
         case Why.UNSIGNED:
             text = f"{spec.name}: its gateway ({_where(spec)}) asks for what nobody has given, or refuses it; {instead}"
-            return Problem("sign-in-wanted", Severity.WARNING, text, f"sudo aovpnctl sign-in {spec.name}")
+            return Problem("sign-in-wanted", Severity.WARNING, text, f"aovpnctl sign-in {spec.name}")
         case Why.DEAD_EXIT:
             text = f"the gateway of {spec.name} ({_where(spec)}) answers but leads nowhere; {instead}"
             hint = "its own way to the internet is broken: tell whoever runs it; it is tried again by itself"

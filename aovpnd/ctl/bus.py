@@ -39,6 +39,8 @@ METHODS = {
     "unblock": "Unblock",
     "confirm": "Confirm",
     "reload": "Reload",
+    "questions": "Questions",
+    "sign-in": "SignIn",
 }
 """The commands of the control socket, and the methods that do the same."""
 
@@ -74,7 +76,7 @@ def _call(command: str, fields: Mapping[str, Any]) -> dict[str, Any]:
         raise DaemonUnreachable(text, hint="try sudo", code="bus-unreachable") from None
     signature, values = _arguments(command, fields)
     try:
-        answer = bus.call_sync(
+        answer, _ = bus.call_with_unix_fd_list_sync(
             names.BUS_NAME,
             names.BUS_PATH,
             INTERFACE,
@@ -83,6 +85,7 @@ def _call(command: str, fields: Mapping[str, Any]) -> dict[str, Any]:
             None,
             Gio.DBusCallFlags.ALLOW_INTERACTIVE_AUTHORIZATION | Gio.DBusCallFlags.NO_AUTO_START,
             PATIENCE_MS,
+            _beside(command, fields),
             None,
         )
     except GLib.Error as error:
@@ -92,9 +95,33 @@ def _call(command: str, fields: Mapping[str, Any]) -> dict[str, Any]:
     return _answered(*answer.unpack())
 
 
-def _answered(text: str, until_us: int = 0, data: str = "null") -> dict[str, Any]:
+def _beside(command: str, fields: Mapping[str, Any]) -> object:
+    """The descriptors that go with a call: what nobody who watches the bus may see, in a sealed file of memory."""
+    if command != "sign-in":
+        return None
+    import fcntl
     import json
 
+    from gi.repository import Gio
+
+    descriptor = os.memfd_create("aovpnd-answers", os.MFD_CLOEXEC | os.MFD_ALLOW_SEALING)
+    try:
+        os.write(descriptor, json.dumps(fields["answers"]).encode())
+        seals = fcntl.F_SEAL_SHRINK | fcntl.F_SEAL_GROW | fcntl.F_SEAL_WRITE | fcntl.F_SEAL_SEAL
+        fcntl.fcntl(descriptor, fcntl.F_ADD_SEALS, seals)
+        descriptors = Gio.UnixFDList.new()
+        descriptors.append(descriptor)  # a copy
+    finally:
+        os.close(descriptor)
+    return descriptors
+
+
+def _answered(text: str, *more: object) -> dict[str, Any]:
+    """From what a method returns: a text, and where it has them, the end of a window and JSON."""
+    import json
+
+    until_us = more[0] if more and isinstance(more[0], int) else 0
+    data = more[-1] if more and isinstance(more[-1], str) else "null"
     try:
         answer = {"text": text, "expires_at": until_us / 1_000_000 if until_us else None, "data": json.loads(data)}
         if not fits(answer["expires_at"], (moment, None)):
@@ -115,6 +142,8 @@ def _arguments(command: str, fields: Mapping[str, Any]) -> tuple[str, tuple[Any,
             return "(us)", (seconds, _encodable(fields.get("reason") or ""))
         case "connect":
             return "(s)", (_encodable(fields.get("name") or ""),)
+        case "sign-in":
+            return "(sh)", (_encodable(fields["name"]), 0)
         case "explain":
             return "(s)", (_encodable(fields.get("destination") or ""),)
         case _:

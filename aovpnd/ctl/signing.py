@@ -2,7 +2,7 @@
 """``aovpnctl sign-in``: ask a person for what tunnels ask for, hand it to the daemon, and say what the gateway said.
 
 Nothing that is typed is shown, kept or repeated: it goes from the terminal (or standard input, or systemd's agents)
-into one line on the control socket.
+into one line on the control socket, or beside the bus.
 """
 
 from __future__ import annotations
@@ -38,8 +38,8 @@ CODES = ("sign-in-wanted", "sign-in-refused")
 def run(arguments: Arguments) -> int:
     """Sign in, to one tunnel or to all that wait for it."""
     timeout_s = _seconds(arguments.value("--timeout"))
-    _require_root(arguments.runtime_dir)
     if arguments.has("--agent"):
+        _require_root(arguments.runtime_dir)
         _for_ever(arguments, timeout_s)
     questions = _questions(arguments.runtime_dir, arguments.argument)
     if not questions:
@@ -68,15 +68,13 @@ def _seconds(span: str | None) -> float:
 
 
 def _require_root(runtime_dir: str) -> None:
-    """Before anybody types anything: whoever is not root is not listened to."""
+    """Systemd's questions lie where root alone writes; a user's would be asked in vain, again and again."""
     try:
         owner = os.stat(os.path.join(runtime_dir, names.CONTROL_SOCKET)).st_uid
-    except FileNotFoundError:
-        return  # whoever asks the daemon says that there is none
     except OSError:
         owner = 0
     if os.geteuid() not in {0, owner}:
-        raise CommandRefused("only root may sign in", hint="try sudo", code="root-only")
+        raise CommandRefused("only root may have systemd ask", hint="without --agent, or try sudo", code="root-only")
 
 
 def _questions(runtime_dir: str, tunnel: str | None) -> dict[str, list[dict[str, Any]]]:
@@ -168,11 +166,11 @@ def _asked_by_systemd(prompt: str) -> str | None:
 # -- signing in -------------------------------------------------------------------------------------------------------
 def _sign_in(runtime_dir: str, tunnel: str, answers: dict[str, str], timeout_s: float) -> str:
     """What to say of it. `CommandRefused` when the gateway refuses, `AovpndError` when it does not answer."""
-    deadline = time.monotonic() + timeout_s
     answer = ask(runtime_dir, "sign-in", name=tunnel, answers=answers)
     if not (isinstance(answer["data"], dict) and answer["data"].get("tried") is True):
         return plain(answer["text"])
     problem: dict[str, Any] | None = None
+    deadline = time.monotonic() + timeout_s
     while time.monotonic() < deadline:
         try:
             document = read(runtime_dir).document

@@ -76,6 +76,7 @@ TABLE: Final = {
     "org.aovpnd1.disconnect": Row(("Disconnect",), Word.ADMINISTRATOR, Word.ADMINISTRATOR),
     "org.aovpnd1.unblock": Row(("Unblock", "Block", "Confirm"), Word.ADMINISTRATOR, Word.ADMINISTRATOR),
     "org.aovpnd1.import": Row(("Reload",), Word.ADMINISTRATOR, Word.ADMINISTRATOR),
+    "org.aovpnd1.sign-in": Row(("Questions", "SignIn"), Word.YES, Word.NO),
 }
 FREE: Final = ("Status",)
 """What everybody may."""

@@ -19,6 +19,7 @@ ARGUMENTS: Final[dict[str, tuple[str, list[object]]]] = {
     "OpenPortal": ("(u)", [60]),
     "Connect": ("(s)", ["home"]),
     "Explain": ("(s)", [""]),
+    "SignIn": ("(sh)", ["home", 0]),
 }
 SESSIONS: Final = {Who.ACTIVE: "active", Who.INACTIVE: "inactive", Who.REMOTE: "remote"}
 AGENTS: Final = {Polkit.DEFAULTS: "none", Polkit.WRONG: "wrong", Polkit.CLOSED: "dismiss"}
@@ -51,6 +52,7 @@ def scene() -> Iterator[Stage]:
     with stage() as built:
         built.daemon.publish(scenes.CONNECTED)
         built.daemon.answer = Answer("done", 5.0, {})
+        built.daemon.desk_answer = Answer("done", data={"tried": True})
         yield built
 
 
@@ -82,7 +84,7 @@ def test_page_file_and_program_say_the_same() -> None:
 
 def test_whole_table(scene: Stage) -> None:
     """Every method, by every caller, with every polkit: what each is told, and that the daemon hears of what is done
-    and of nothing else. All of it: ten methods, six callers, twelve polkits.
+    and of nothing else. All of it: thirteen methods, six callers, twelve polkits.
     """
     assert scene.polkit is not None
     minds = scene.polkit.minds

@@ -1,6 +1,7 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
 """An IKE tunnel on a whole Debian: charon in a unit of its own, which the daemon starts, adopts and makes anew."""
 
+import contextlib
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Final
@@ -9,9 +10,12 @@ import pytest
 
 from aovpnd import names
 from tests.container.booted import TUNNEL, Booted
+from tests.lab.container import ALICE
 from tests.lab.ike import Way
 from tests.lab.ike_client import FAST, account
+from tests.lab.people import Place, run_as
 from tests.lab.process import wait_for
+from tests.netns.protected import Watch
 
 pytestmark = [pytest.mark.container, pytest.mark.root, pytest.mark.slow]
 
@@ -22,6 +26,8 @@ CAP_NET_ADMIN: Final = 1 << 12
 KEYS: Final = "/etc/aovpnd/keys"
 PLACE: Final = "/run/aovpnd/charon/aovpn0"
 DEBIANS: Final = "strongswan.service"
+MONITOR: Final = "lab-monitor"
+MONITORED: Final = "/run/lab-monitored"
 AGENT: Final = "asks-people.service"
 REPLY: Final = "/usr/lib/systemd/systemd-reply-password"
 
@@ -126,17 +132,29 @@ def test_the_machines_own_charon(office: Booted) -> None:
     assert system.main_pid(CHARON) == before
 
 
-def test_systemds_agents_ask(office: Booted) -> None:
-    """A tunnel whose password nobody has given is closed; ``aovpnctl sign-in --agent`` has systemd ask for it, whoever
-    answers by systemd's own protocol brings it up, and the question shows no secret.
-    """
-    system, secret = office.system, office.world.ike.password
-    text = system.check("cat", OFFICE)
+@contextlib.contextmanager
+def _asking(office: Booted) -> Iterator[Watch]:
+    """The office's tunnel waits for alice's password, and nothing leaves; as before in the end."""
+    system, text = office.system, office.system.check("cat", OFFICE)
     with office.net.nothing_leaves() as watch:
         system.write(OFFICE, text.replace('password_file = "keys/alice"', 'password = { ask = "once" }'), 0o600)
         try:
             system.check("systemctl", "reload", names.UNIT)
             watch.until("a problem", lambda: "sign-in-wanted" in {each["code"] for each in office.status()["problems"]})
+            yield watch
+        finally:
+            system.write(OFFICE, text, 0o600)
+            system.check("systemctl", "reload", names.UNIT)
+    _wait_carried_by(office, "office")
+
+
+def test_systemds_agents_ask(office: Booted) -> None:
+    """A tunnel whose password nobody has given is closed; ``aovpnctl sign-in --agent`` has systemd ask for it, whoever
+    answers by systemd's own protocol brings it up, and the question shows no secret.
+    """
+    system, secret = office.system, office.world.ike.password
+    with _asking(office) as watch:
+        try:
             system.check("systemd-run", "--quiet", f"--unit={AGENT}", "aovpnctl", "sign-in", "--agent")
             asked = wait_for("systemd's question", lambda: system.shell("cat /run/systemd/ask-password/ask.* || true"))
             assert "Message=password of alice, for office (" in asked
@@ -147,6 +165,28 @@ def test_systemds_agents_ask(office: Booted) -> None:
             assert secret not in system.check("journalctl", "--no-pager", "--output=export")
         finally:
             system.run("systemctl", "stop", AGENT)
-            system.write(OFFICE, text, 0o600)
-            system.check("systemctl", "reload", names.UNIT)
-    _wait_carried_by(office, "office")
+
+
+def test_whoever_sits_there_signs_in(office: Booted) -> None:
+    """An ordinary user, over the real bus, with the real polkit's leave and that of aovpnd-bus's confinement; neither
+    whoever watches the bus nor the journal sees what he typed. From afar he is refused.
+    """
+    system, secret = office.system, office.world.ike.password
+    words = ("aovpnctl", "sign-in", "--stdin")
+    with _asking(office) as watch:
+        refused = run_as(system, ALICE, Place.AFAR, *words, stdin=f"{secret}\n")
+        assert (refused.returncode, "polkit says no" in refused.stderr) == (1, True)
+        output = f"--property=StandardOutput=file:{MONITORED}"
+        system.check("systemd-run", "--quiet", f"--unit={MONITOR}", output, "busctl", "monitor", "org.aovpnd1")
+        try:
+            look = ("busctl", "call", "org.aovpnd1", "/org/aovpnd1", "org.aovpnd1.Manager", "Status")
+            wait_for("the monitor", lambda: system.check(*look) and "Member=Status" in system.check("cat", MONITORED))
+            done = run_as(system, ALICE, Place.SEAT, *words, stdin=f"{secret}\n")
+            assert (done.returncode, done.stdout, done.stderr) == (0, "signed in: the tunnel office is up\n", "")
+            office.until_works(watch)
+            wait_for("the call", lambda: "Member=SignIn" in system.check("cat", MONITORED))
+            assert secret not in system.check("cat", MONITORED)
+            assert secret not in system.check("journalctl", "--no-pager", "--output=export")
+        finally:
+            system.run("systemctl", "stop", MONITOR)
+            system.run("rm", MONITORED)

@@ -18,6 +18,7 @@ from aovpnd.bus.calls import BusError, Call, Cancel, Match, Reply, uid_of
 from aovpnd.bus.calls import Target as Place
 from aovpnd.bus.manager import Manager
 from aovpnd.bus.networks import Networks
+from aovpnd.bus.sealed import Sealed
 from aovpnd.bus.sleep import Sleep
 from aovpnd.ctl import arguments, asking
 from aovpnd.ctl import bus as ctl_bus
@@ -268,6 +269,7 @@ def _called(case: tuple[str, int, str, int, list[Any]]) -> str:
         "OpenPortal": (seconds % 2**32,),
         "Connect": (text,),
         "Explain": (text,),
+        "SignIn": (text, Sealed(text)),
     }
     uid %= 2**32
     bus: Any = Bus(uid, *verdicts[:3], uid)
@@ -461,7 +463,7 @@ TARGETS: Final = (
     Target(
         "bus-answer",
         "answers on the control socket, as aovpnd-bus reads them",
-        tuple((answer, method) for answer in ANSWERS for method in ("Connect", "Explain", "OpenPortal")),
+        tuple((answer, method) for answer in ANSWERS for method in ("Connect", "Explain", "OpenPortal", "SignIn")),
         _answered_bus,
         Mutator((*_JSON, *METHODS)),
     ),

@@ -3,10 +3,11 @@
 
 from typing import Final
 
-from tests.mutants.mutant import CONTROL, SIGNIN, Mutant
+from tests.mutants.mutant import SEALED, SIGNIN, TURNS, Mutant
 
 _DESK: Final = "aovpnd/signin.py"
 _IPSEC: Final = "aovpnd/ipsec.py"
+_SEALED: Final = "aovpnd/bus/sealed.py"
 
 SIGNING: Final = (
     Mutant(
@@ -50,11 +51,27 @@ SIGNING: Final = (
         (SIGNIN,),
     ),
     Mutant(
-        "anybody-signs-in",
-        "aovpnd/control.py",
-        "if peer is not Peer.ROOT:",
-        "if peer is None:",
-        "aovpnd-bus, or whoever takes it over, signs in as somebody else",
-        (CONTROL,),
+        "anything-is-sealed",
+        _SEALED,
+        'os.pread(descriptor, LIMIT + 1, 0) if sealed else b""',
+        "os.pread(descriptor, LIMIT + 1, 0)",
+        "what somebody cuts or changes meanwhile is read",
+        (SEALED,),
+    ),
+    Mutant(
+        "answers-in-the-log",
+        _SEALED,
+        "text: str = field(repr=False)",
+        "text: str",
+        "whoever prints a call prints a password",
+        (SEALED,),
+    ),
+    Mutant(
+        "many-descriptors",
+        "aovpnd/bus/turns.py",
+        "if size > LARGEST or descriptors > DESCRIPTORS:",
+        "if size > LARGEST:",
+        "calls that wait keep all the files open that a process may have",
+        (TURNS,),
     ),
 )

@@ -104,7 +104,7 @@ def test_asked_refused_and_signed_in(laptop: Protected, name: str) -> None:
 
         wrong = sign_in(laptop, name, WRONG)
         assert (wrong.returncode, attempts(laptop) - start) == (1, 1), f"{wrong.stderr}{laptop.said()}"
-        assert f"sudo aovpnctl sign-in {name}" in wrong.stderr
+        assert f"aovpnctl sign-in {name}" in wrong.stderr
         assert "refuses the user or the password" in told(laptop, "sign-in-refused")
         stays_quiet(laptop)
 

@@ -8,7 +8,6 @@ import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
-from functools import partial
 from pathlib import Path
 
 from aovpnd.adapters.publish import Runtime
@@ -16,7 +15,7 @@ from aovpnd.clock import Clock
 from aovpnd.control import Control
 from aovpnd.errors import AovpndError
 from aovpnd.orders import Answer, Command, Question
-from aovpnd.signin import Desk
+from aovpnd.signin import Desk, Questions, SignIn
 from tests.unit.scenes import NOW, Scene
 
 
@@ -26,11 +25,13 @@ class FakeDaemon:
 
     runtime: Runtime
     answer: Answer | AovpndError = field(default_factory=lambda: Answer("done"))
-    asked: list[Command | Question] = field(default_factory=list)
+    asked: list[Command | Question | SignIn | Questions] = field(default_factory=list)
     may_answer: threading.Event = field(default_factory=threading.Event)
     """Cleared: it hears commands, and does not answer yet."""
 
     desk: Desk = field(default_factory=Desk)
+    desk_answer: Answer | None = None
+    """Said to whoever asks or answers, where a test does not care for tunnels; what was asked is in ``asked`` then."""
 
     def __post_init__(self) -> None:
         self.may_answer.set()
@@ -56,6 +57,13 @@ class FakeDaemon:
             raise self.answer
         return self.answer
 
+    async def at_the_desk(self, asks: SignIn | Questions) -> Answer:
+        """As the real one's."""
+        if self.desk_answer is None:
+            return await self.desk.serve(self.submit, asks)
+        self.asked.append(asks)
+        return self.desk_answer
+
 
 @contextmanager
 def fake_daemon(directory: Path, *, uid: int | None = None, bus_uid: int | None = None) -> Iterator[FakeDaemon]:
@@ -65,8 +73,7 @@ def fake_daemon(directory: Path, *, uid: int | None = None, bus_uid: int | None 
     runtime = Runtime(directory)
     daemon = FakeDaemon(runtime)
     root = os.getuid() if uid is None else uid
-    serve = partial(daemon.desk.serve, daemon.submit)
-    control = Control(runtime.control_socket, daemon.submit, uid=root, bus_uid=bus_uid, desk=serve)
+    control = Control(runtime.control_socket, daemon.submit, uid=root, bus_uid=bus_uid, desk=daemon.at_the_desk)
     loop = asyncio.new_event_loop()
     thread = threading.Thread(target=loop.run_forever, name="fake daemon")
     thread.start()

@@ -20,6 +20,7 @@ from aovpnd.bus.connectivity import Block, Check, Owner, Step, block_of, step
 from aovpnd.bus.interface import INTERFACE, XML
 from aovpnd.bus.manager import Manager
 from aovpnd.bus.networks import spell
+from aovpnd.bus.sealed import Sealed
 from aovpnd.bus.turns import PLACES_EACH
 from aovpnd.control import parse
 from aovpnd.ctl import bus as ctl
@@ -36,6 +37,8 @@ from aovpnd.orders import (
     Reload,
     SetBlock,
 )
+from aovpnd.signin import Questions, SignIn
+from aovpnd.tunnel import Secret
 from tests.unit import scenes
 from tests.unit.imports import ROOT
 
@@ -51,6 +54,7 @@ DEFAULTS: Final = {
     "org.aovpnd1.disconnect": ("auth_admin", "auth_admin", "auth_admin"),
     "org.aovpnd1.unblock": ("auth_admin", "auth_admin", "auth_admin"),
     "org.aovpnd1.import": ("auth_admin", "auth_admin", "auth_admin"),
+    "org.aovpnd1.sign-in": ("no", "no", "yes"),
 }
 
 
@@ -152,9 +156,15 @@ def test_bus_policy_lets_one_user_have_the_name() -> None:
         ("Unblock", (), SetBlock(Wall.OFF)),
         ("Confirm", (), Confirm()),
         ("Reload", (), Reload()),
+        ("Questions", (), Questions()),
+        ("SignIn", ("home", Sealed('{"1": "a word"}')), SignIn("home", ((1, Secret("a word")),))),
+        ("SignIn", ("home", Sealed('{"9": "a word"}')), None),
+        ("SignIn", ("../home", Sealed('{"1": "a word"}')), None),
     ],
 )
-def test_method_is_a_command(method: str, arguments: tuple[object, ...], command: Command | Explain | None) -> None:
+def test_method_is_a_command(
+    method: str, arguments: tuple[object, ...], command: Command | Explain | Questions | SignIn | None
+) -> None:
     """Each method is one line for the daemon, which parses it as strictly as root's."""
     line = json.dumps(translate.on_behalf(translate.request(Call(":1.5", method, arguments)), "alice")).encode()
 
@@ -187,6 +197,7 @@ def test_answers_become_values() -> None:
     assert translate.answer("AllowTemporaryAccess", line) == ("temporary access is open", 5_123_250_000)
     question = b'{"ok": true, "text": "no", "expires_at": null, "data": {"passes": false}}'
     assert translate.answer("Explain", question) == ("no", 0, '{"passes": false}')
+    assert translate.answer("SignIn", question) == ("no", '{"passes": false}')
     assert translate.answer("Connect", b'{"ok": true, "text": "connecting", "expires_at": null}') == ("connecting",)
 
 

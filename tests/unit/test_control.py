@@ -398,8 +398,8 @@ def test_what_opens_carries_its_door(tmp_path: Path, monkeypatch: pytest.MonkeyP
     ]
 
 
-def test_what_is_asked_for_is_roots(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """aovpnd-bus hears of no question and brings no answer; root does, and the loop hears of neither here."""
+def test_what_is_asked_for_is_the_desks(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Root and aovpnd-bus ask and answer alike, a third user is not heard; the loop hears of neither here."""
     root, bus = 0, 64001
     who = [bus]
     monkeypatch.setattr(control, "peer_uid", lambda _: who[0])
@@ -409,7 +409,7 @@ def test_what_is_asked_for_is_roots(tmp_path: Path, monkeypatch: pytest.MonkeyPa
     )
 
     async def scene(_: Control, __: Daemon, path: Path) -> None:
-        for peer, code in ((bus, "root-only"), (root, "nothing-asked")):
+        for peer, code in ((bus, "nothing-asked"), (root, "nothing-asked"), (4711, "not-authorised")):
             who[0] = peer
             assert [(await ask(path, line))[0]["code"] for line in lines] == [code, code]
 

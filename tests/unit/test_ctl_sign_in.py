@@ -26,9 +26,7 @@ from tests.unit.test_signin import EACH, ONCE, PASSWORD
 
 HOME: Final = replace(ONCE, name="home")
 TRIED: Final = Answer("signing in to home", data={"tried": True})
-REFUSED: Final = Problem(
-    "sign-in-refused", Severity.ERROR, "home: the gateway refuses it", "sudo aovpnctl sign-in home"
-)
+REFUSED: Final = Problem("sign-in-refused", Severity.ERROR, "home: the gateway refuses it", "aovpnctl sign-in home")
 
 
 @pytest.fixture
@@ -95,7 +93,7 @@ def test_the_gateways_refusal_is_told(
     assert main(["sign-in", "--stdin"]) == 1
     out, err = capfd.readouterr()
     assert "home: the gateway refuses it" in err
-    assert "sudo aovpnctl sign-in home" in err
+    assert "aovpnctl sign-in home" in err
     assert PASSWORD not in out + err
 
 
@@ -134,13 +132,13 @@ def test_both_at_once(capfd: pytest.CaptureFixture[str]) -> None:
     assert "either" in capfd.readouterr().err
 
 
-def test_others_than_root_are_not_asked_anything(
+def test_others_than_root_have_no_agents(
     daemon: FakeDaemon, monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]
 ) -> None:
-    """Nobody types a password that then is not taken."""
+    """They would ask for ever, and nobody would see it."""
     monkeypatch.setattr(os, "geteuid", lambda: 4711)
-    assert main(["sign-in"]) == 1
-    assert "only root may sign in" in capfd.readouterr().err
+    assert main(["sign-in", "--agent"]) == 1
+    assert "only root may have systemd ask" in capfd.readouterr().err
     assert daemon.asked == []
 
 

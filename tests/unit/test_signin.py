@@ -333,7 +333,7 @@ def test_the_next_tunnel_carries_meanwhile() -> None:
     assert (alone.carrier, stays.carrier, moves.carrier) == (None, None, OTHER.name)
     told = problems(both, replace(intent, gateways=left), scene, view(both, replace(intent, gateways=left), scene))
     (problem,) = (each for each in told if each.code == SIGN_IN_WANTED)
-    assert problem.hint == f"sudo aovpnctl sign-in {TUNNEL.name}"
+    assert problem.hint == f"aovpnctl sign-in {TUNNEL.name}"
 
 
 def test_a_companion_is_tried_anew() -> None:

@@ -5,6 +5,7 @@ import pytest
 
 from aovpnd.bus.turns import (
     BURST,
+    DESCRIPTORS,
     IN_HAND,
     IN_HAND_EACH,
     LARGEST,
@@ -46,12 +47,13 @@ def test_calls_in_hand_are_bounded() -> None:
 
 
 def test_odd_calls_are_not_taken() -> None:
-    """What wants no answer, what is too long, and what has the number of another one."""
+    """What wants no answer, what is too long or has too many descriptors, and what has the number of another one."""
     turns = Turns()
 
     assert turns.arrives(":1.1", 1, 10, wants_answer=False) is Turn.IGNORE
     assert turns.arrives(":1.1", 1, LARGEST + 1, wants_answer=True) is Turn.TOO_LONG
-    assert turns.arrives(":1.1", 1, LARGEST, wants_answer=True) is Turn.TAKE
+    assert turns.arrives(":1.1", 1, 10, DESCRIPTORS + 1, wants_answer=True) is Turn.TOO_LONG
+    assert turns.arrives(":1.1", 1, LARGEST, DESCRIPTORS, wants_answer=True) is Turn.TAKE
     assert turns.arrives(":1.1", 1, 10, wants_answer=True) is Turn.IGNORE
     assert len(turns) == 1
 
