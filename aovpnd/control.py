@@ -77,8 +77,9 @@ Desk = Callable[[SignIn | Questions], Awaitable[Answer]]
 """The same for what people are asked for (`signin`)."""
 
 VERSION: Final = 1
-LINE_LIMIT: Final = 4096
-"""Bytes of a request with its line end; the longest honest one, a reason in four-byte characters, has about 1000."""
+LINE_LIMIT: Final = 32768
+"""Bytes of a request with its line end; the longest honest one has `MOST_ANSWERS` answers of characters of which JSON
+spells each in 12."""
 CONNECTIONS: Final = 32
 """Clients of one user at once: every command is one line, more is a mistake in a loop. aovpnd-bus can use up its own
 alone, and not root's."""

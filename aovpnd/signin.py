@@ -1,11 +1,12 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
 """Secrets that people are asked for: what is asked, and the one place where answers are kept, in memory alone.
 
-The desk stands between who answers (the control socket, in the loop's thread) and who needs it (strongSwan's backend,
-in the worker's). What decides, `core`, learns only that somebody has signed in. An answer belongs to a tunnel as it was
-when it was given: of one whose file has changed, it is forgotten.
+The desk stands between who answers (the control socket, in a thread each, since a key's password is slow to judge) and
+who needs it (strongSwan's backend, in the worker's). What decides, `core`, learns only that somebody has signed in. An
+answer belongs to a tunnel as it was when it was given: of one whose file has changed, it is forgotten.
 """
 
+import asyncio
 import threading
 from collections.abc import Awaitable, Callable, Iterable, Mapping
 from dataclasses import dataclass, field, replace
@@ -128,6 +129,11 @@ Unlock = Callable[[Locked, tuple[str, ...], Secret], Secret]
 """A private key, by its password and in front of its certificates; `CommandRefused` when it is another one."""
 
 
+def _differ(name: str) -> CommandRefused:
+    text = f"something else is asked for by {name} than was answered"
+    return CommandRefused(text, hint=f"aovpnctl sign-in {name}", code="answers-differ")
+
+
 def _cannot(*_: object) -> Secret:
     raise CommandRefused("private keys cannot be opened here", code="answers-differ")
 
@@ -166,14 +172,22 @@ class Desk:
         they are not those that are missing, or a key has another password.
         """
         with self._lock:
-            known = self._tunnels.get(name)
-            if known is None:
-                raise CommandRefused(f"nothing is asked for by {name}", hint="aovpnctl tunnels", code="nothing-asked")
-            if answers.keys() != {each.place for each in known.missing()}:
-                text = f"something else is asked for by {name} than was answered"
-                raise CommandRefused(text, hint=f"aovpnctl sign-in {name}", code="answers-differ")
-            known.answers |= {place: self._opened(known.spec, place, answer) for place, answer in answers.items()}
+            spec = self._asking(name, answers).spec
+        opened = {place: self._opened(spec, place, answer) for place, answer in answers.items()}  # which is slow
+        with self._lock:
+            known = self._asking(name, answers)
+            if known.spec != spec:
+                raise _differ(name)
+            known.answers |= opened
             known.wanted = False
+
+    def _asking(self, name: str, answers: Mapping[int, Secret]) -> _Tunnel:
+        known = self._tunnels.get(name)
+        if known is None:
+            raise CommandRefused(f"nothing is asked for by {name}", hint="aovpnctl tunnels", code="nothing-asked")
+        if answers.keys() != {each.place for each in known.missing()}:
+            raise _differ(name)
+        return known
 
     async def serve(self, submit: Submit, asks: SignIn | Questions) -> Answer:
         """Say what is missing, or keep what was answered: the loop hears only that somebody has signed in."""
@@ -181,7 +195,7 @@ class Desk:
             case Questions():
                 return Answer("what is asked for", data={"questions": self.questions()})
             case SignIn(name, answers):
-                self.take(name, dict(answers))
+                await asyncio.to_thread(self.take, name, dict(answers))
                 return await submit(SignedIn(name))
             case _:
                 assert_never(asks)

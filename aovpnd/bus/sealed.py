@@ -12,8 +12,8 @@ from typing import Final, Protocol
 
 from aovpnd.errors import CommandRefused
 
-LIMIT: Final = 4096
-"""Bytes; more than the daemon takes in a line, so that it can say itself what is wrong."""
+LIMIT: Final = 32768
+"""Bytes; as many as the daemon takes in a line."""
 SEALS: Final = fcntl.F_SEAL_SHRINK | fcntl.F_SEAL_GROW | fcntl.F_SEAL_WRITE
 
 
@@ -64,7 +64,9 @@ def read(descriptor: int) -> Sealed:
     try:
         sealed = fcntl.fcntl(descriptor, fcntl.F_GET_SEALS) & SEALS == SEALS
         data = os.pread(descriptor, LIMIT + 1, 0) if sealed else b""
-        if not 0 < len(data) <= LIMIT:
+        if len(data) > LIMIT:
+            raise CommandRefused("what was handed over is too long", hint=f"at most {LIMIT} bytes", code="bad-request")
+        if not data:
             raise _unfit()
         return Sealed(data.decode("utf-8"))
     except (OSError, UnicodeDecodeError):  # EINVAL: it is none that can be sealed
@@ -72,5 +74,5 @@ def read(descriptor: int) -> Sealed:
 
 
 def _unfit() -> CommandRefused:
-    hint = f"memfd_create(2) with F_SEAL_SHRINK, F_SEAL_GROW and F_SEAL_WRITE, at most {LIMIT} bytes of UTF-8"
+    hint = "memfd_create(2) with F_SEAL_SHRINK, F_SEAL_GROW and F_SEAL_WRITE, and UTF-8 in it"
     return CommandRefused("what was handed over is no sealed text", hint=hint, code="bad-request")

@@ -104,15 +104,18 @@ def _beside(command: str, fields: Mapping[str, Any]) -> object:
 
     from gi.repository import Gio
 
-    descriptor = os.memfd_create("aovpnd-answers", os.MFD_CLOEXEC | os.MFD_ALLOW_SEALING)
+    seals = fcntl.F_SEAL_SHRINK | fcntl.F_SEAL_GROW | fcntl.F_SEAL_WRITE | fcntl.F_SEAL_SEAL
+    descriptors = Gio.UnixFDList.new()
     try:
-        os.write(descriptor, json.dumps(fields["answers"]).encode())
-        seals = fcntl.F_SEAL_SHRINK | fcntl.F_SEAL_GROW | fcntl.F_SEAL_WRITE | fcntl.F_SEAL_SEAL
-        fcntl.fcntl(descriptor, fcntl.F_ADD_SEALS, seals)
-        descriptors = Gio.UnixFDList.new()
-        descriptors.append(descriptor)  # a copy
-    finally:
-        os.close(descriptor)
+        descriptor = os.memfd_create("aovpnd-answers", os.MFD_CLOEXEC | os.MFD_ALLOW_SEALING)
+        try:
+            os.write(descriptor, json.dumps(fields["answers"]).encode())
+            fcntl.fcntl(descriptor, fcntl.F_ADD_SEALS, seals)
+            descriptors.append(descriptor)  # a copy
+        finally:
+            os.close(descriptor)
+    except OSError as error:
+        raise AovpndError(f"the answers cannot be handed over: {error.strerror}", hint="or try sudo") from None
     return descriptors
 
 

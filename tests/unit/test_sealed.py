@@ -2,6 +2,7 @@
 """What comes beside the bus: only what is sealed is read, and nobody prints it."""
 
 import fcntl
+import json
 import os
 from pathlib import Path
 
@@ -9,7 +10,10 @@ import pytest
 
 from aovpnd.bus import sealed, translate
 from aovpnd.bus.calls import Call
+from aovpnd.control import LINE_LIMIT
 from aovpnd.errors import CommandRefused
+from aovpnd.shape import LONGEST_ANSWER
+from aovpnd.signin import MOST_ANSWERS
 
 
 @pytest.mark.parametrize("given", ["a word", '["a word"]', '{"1": ["a word"]}', '"a word"', "[" * 4000])
@@ -47,10 +51,19 @@ def test_only_sealed_texts_are_read(written: bytes, seals: int, taken: bool) -> 
         if taken:
             assert sealed.read(descriptor) == sealed.Sealed(written.decode())
             return
-        with pytest.raises(CommandRefused, match="no sealed text"):
+        with pytest.raises(CommandRefused, match=r"no sealed text|too long"):
             sealed.read(descriptor)
     finally:
         os.close(descriptor)
+
+
+def test_longest_answers() -> None:
+    """As many as a tunnel can ask for, of characters that JSON spells longest, as our programs write them."""
+    answers = {str(place): "\U0001f511" * LONGEST_ANSWER for place in range(1, MOST_ANSWERS + 1)}
+    line = json.dumps({"v": 1, "command": "sign-in", "name": "n" * 64, "answers": answers, "by": "x" * 300})
+
+    assert len(json.dumps(answers)) <= sealed.LIMIT
+    assert len(line) < LINE_LIMIT
 
 
 def test_pipes_are_not_waited_for(tmp_path: Path) -> None:

@@ -4,6 +4,7 @@
 import asyncio
 import json
 import logging
+import threading
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field, replace
 from pathlib import Path
@@ -469,6 +470,39 @@ def test_an_encrypted_key(base: Path) -> None:
     assert key.startswith("-----BEGIN PRIVATE KEY-----")
     assert name_of(given) == name_of(spec)
     assert key not in f"{given!r}{desk!r}{answers!r}"
+
+
+def test_a_slow_password_holds_nobody_up(base: Path) -> None:
+    """While a key's password is judged, the loop and the backend go on; of a tunnel that changes meanwhile, no key is
+    kept.
+    """
+    spec, _ = parse_file(LOCKED, base)
+    assert spec is not None
+    begun, judged = threading.Event(), threading.Event()
+
+    def unlock(key: Locked, chain: tuple[str, ...], password: Secret) -> Secret:
+        begun.set()
+        assert judged.wait(timeout=30)
+        return _unlock(key, chain, password)
+
+    desk = Desk(unlock)
+    desk.expect((spec,))
+
+    async def tried(_: SignedIn) -> Answer:
+        return Answer("tried")
+
+    async def play() -> object:
+        signing = asyncio.create_task(desk.serve(tried, SignIn("home", ((1, Secret(KEY_PASSWORD)),))))
+        await asyncio.to_thread(begun.wait, 30)
+        assert desk.fetch(spec) is None
+        desk.expect((replace(spec, networks=()),))
+        judged.set()
+        with pytest.raises(CommandRefused) as refusal:
+            await signing
+        return refusal.value.code
+
+    assert asyncio.run(play()) == "answers-differ"
+    assert [each["tunnel"] for each in desk.questions()] == ["home"]
 
 
 @pytest.mark.parametrize(
