@@ -5,6 +5,7 @@ Its D-Bus interface is the one of NetworkManager 1.42 and 1.52. Without NetworkM
 """
 
 import asyncio
+import contextlib
 import logging
 import re
 from pathlib import Path
@@ -32,8 +33,8 @@ PATH: Final = re.compile(r"(/[A-Za-z0-9_]+)+")
 """An object path of the D-Bus specification, the root excepted."""
 RECORD: Final = "connectivity-check"
 CHECK: Final = "ConnectivityCheckEnabled"
-AGAIN_S: Final = (5.0, 300.0)
-"""After how long the check is tried again, the first time and at most: at a boot polkit may not be there yet."""
+AGAIN_S: Final = (5.0, 10.0, 20.0, 40.0, 80.0, 160.0, 300.0)
+"""After how long the check is tried again: at a boot polkit may not be there yet. The last one is repeated."""
 NOT_THERE: Final = ("ServiceUnknown", "NameHasNoOwner", "UnknownProperty", "InvalidArgs")
 """The errors of a bus without NetworkManager, and of one without the check."""
 
@@ -49,7 +50,8 @@ class Networks:
         self._told: dict[str, str] = {}
         self._block = Block.UNKNOWN
         self._settled: Block | None = None
-        self._again_s = AGAIN_S[0]
+        self._failed = 0
+        """How often in a row the check could not be seen to."""
 
     def look(self) -> None:
         """The line to the daemon went or came: look again, and tell a new one everything."""
@@ -70,7 +72,9 @@ class Networks:
             await self._bus.subscribe(match, self._changed)
         self._look.set()
         while True:
-            await self._look.wait()
+            pause_s = AGAIN_S[min(self._failed, len(AGAIN_S)) - 1] if self._failed else None
+            with contextlib.suppress(TimeoutError):
+                await asyncio.wait_for(self._look.wait(), pause_s)
             self._look.clear()
             await self._tell(await names(self._bus))
             await self._tame()
@@ -78,7 +82,7 @@ class Networks:
 
     def _begin_anew(self) -> None:
         self._settled = None
-        self._again_s = AGAIN_S[0]
+        self._failed = 0
         self._look.set()
 
     def _changed(self, values: tuple[object, ...]) -> None:
@@ -102,12 +106,10 @@ class Networks:
             owner = Owner.WE if self._record.exists() else Owner.NOT_WE
             await self._perform(step(await _check(self._bus), block, owner))
         except (BusError, OSError) as error:
-            log.warning("NetworkManager's connectivity check stays as it is for %.0f s: %s", self._again_s, error)
-            asyncio.get_running_loop().call_later(self._again_s, self._look.set)
-            self._again_s = min(2 * self._again_s, AGAIN_S[1])
+            self._failed += 1
+            log.warning("NetworkManager's connectivity check stays as it is for the moment: %s", error)
         else:
-            self._settled = block
-            self._again_s = AGAIN_S[0]
+            self._settled, self._failed = block, 0
 
     async def _perform(self, what: Step) -> None:
         properties = Target(NAME, MANAGER.path, PROPERTIES)

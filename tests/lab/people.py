@@ -87,7 +87,11 @@ def from_afar(container: Container, account: Account) -> Iterator[None]:
     script = _FROM_AFAR.replace("UID", str(account.uid))
     container.check("systemd-run", "--quiet", "--collect", f"--unit={unit}", "--", "python3", "-I", "-c", script)
     try:
-        wait_for(f"{account.name} from afar", lambda: "yes" in remote_sessions(container))
+        try:
+            wait_for(f"{account.name} from afar", lambda: "yes" in remote_sessions(container))
+        except LabError as error:
+            said = container.run("journalctl", "--no-pager", "-n", "60", "-u", unit, "-u", "systemd-logind").stdout
+            raise LabError(f"{error}\n{said}\n{container.run('loginctl', 'list-sessions').stdout}") from None
         yield
     finally:
         container.run("systemctl", "stop", unit)
