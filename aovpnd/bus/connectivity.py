@@ -6,6 +6,10 @@ routes a worse metric.
 """
 
 from enum import StrEnum
+from typing import Final
+
+LIMITED: Final = 3
+"""NM_CONNECTIVITY_LIMITED."""
 
 
 class Check(StrEnum):
@@ -46,6 +50,16 @@ def step(check: Check, block: Block, owner: Owner) -> Step:
     if block is Block.OFF and check is not Check.ABSENT and owner is Owner.WE:
         return Step.TURN_ON
     return Step.LEAVE
+
+
+def is_outdated(connectivity: object, primary: object) -> bool:
+    """Whether NetworkManager, with its check off, still calls a machine with a default route limited.
+
+    It guesses once, when a link has come up, by whether there is such a route then; one that comes a moment later
+    changes nothing (nm-device.c, `concheck_update_state`, 1.42 to 1.52). ``connectivity`` and ``primary`` are its
+    properties Connectivity (NMConnectivityState) and PrimaryConnection ("/": no link has a default route).
+    """
+    return connectivity == LIMITED and primary != "/"
 
 
 def block_of(phase: str) -> Block:

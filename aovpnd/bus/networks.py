@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import Final, TypeGuard
 
 from aovpnd.bus.calls import PROPERTIES, Bus, BusError, Match, Target, Typed, only, owner_changes, read_property
-from aovpnd.bus.connectivity import Block, Check, Owner, Step, step
+from aovpnd.bus.connectivity import Block, Check, Owner, Step, is_outdated, step
 from aovpnd.bus.daemon import Line
 
 log = logging.getLogger("aovpnd.bus")
@@ -77,7 +77,7 @@ class Networks:
                 await asyncio.wait_for(self._look.wait(), pause_s)
             self._look.clear()
             await self._tell(await names(self._bus))
-            await self._tame()
+            await self._see_to_the_check()
             await asyncio.sleep(PAUSE_S)
 
     def _begin_anew(self) -> None:
@@ -86,14 +86,25 @@ class Networks:
         self._look.set()
 
     def _changed(self, values: tuple[object, ...]) -> None:
-        """A device of ours has another access point, or there are other devices; bit rates and scans are no news."""
+        """A device of ours has another access point, or there are other devices, or another way to the internet; bit
+        rates and scans are no news.
+        """
         changed = values[1] if len(values) > 1 and isinstance(values[1], dict) else {}
-        if {"ActiveAccessPoint", "Devices", "AllDevices"} & changed.keys():
+        if {"ActiveAccessPoint", "Devices", "AllDevices", "Connectivity", "PrimaryConnection"} & changed.keys():
             self._look.set()
 
     async def _tell(self, found: dict[str, str]) -> None:
         if found != self._told and await self._line.report({"command": "name-networks", "names": found}):
             self._told = found
+
+    async def _see_to_the_check(self) -> None:
+        try:
+            await self._tame()
+            done = await self._is_right()
+        except (BusError, OSError) as error:
+            log.warning("NetworkManager's connectivity check stays as it is for the moment: %s", error)
+            done = False
+        self._failed = 0 if done else self._failed + 1
 
     async def _tame(self) -> None:
         """Once for each state of the block, and for each start of NetworkManager: what somebody sets meanwhile is his
@@ -102,14 +113,29 @@ class Networks:
         block = self._block  # while NetworkManager answers, the daemon may publish another
         if block is self._settled or block is Block.UNKNOWN:
             return
+        owner = Owner.WE if self._record.exists() else Owner.NOT_WE
+        await self._perform(step(await _check(self._bus), block, owner))
+        self._settled = block
+
+    async def _is_right(self) -> bool:
+        """Whether, with the check off by us, NetworkManager calls a network whole that is; it is asked to look again
+        where not.
+        """
+        if self._settled is not Block.ON or not self._record.exists() or not await self._is_outdated():
+            return True
+        await self._bus.call(MANAGER, "CheckConnectivity")
+        return not await self._is_outdated()
+
+    async def _is_outdated(self) -> bool:
+        if await _check(self._bus) is not Check.OFF:  # somebody wants it: its findings are his business
+            return False
         try:
-            owner = Owner.WE if self._record.exists() else Owner.NOT_WE
-            await self._perform(step(await _check(self._bus), block, owner))
-        except (BusError, OSError) as error:
-            self._failed += 1
-            log.warning("NetworkManager's connectivity check stays as it is for the moment: %s", error)
-        else:
-            self._settled, self._failed = block, 0
+            connectivity = await read_property(self._bus, MANAGER, "Connectivity")
+            return is_outdated(connectivity, await read_property(self._bus, MANAGER, "PrimaryConnection"))
+        except BusError as error:
+            if error.name.rpartition(".")[2] not in NOT_THERE:
+                raise
+            return False
 
     async def _perform(self, what: Step) -> None:
         properties = Target(NAME, MANAGER.path, PROPERTIES)

@@ -305,6 +305,8 @@ NM: Final = "org.freedesktop.NetworkManager"
 NM_PATH: Final = "/org/freedesktop/NetworkManager"
 TYPES: Final = {
     "ConnectivityCheckEnabled": "b",
+    "Connectivity": "u",
+    "PrimaryConnection": "o",
     "DeviceType": "u",
     "Interface": "s",
     "ActiveAccessPoint": "o",
@@ -320,7 +322,11 @@ class NetworkManager(Service):
         super().__init__(loop, address, NM)
         self._kept = kept
         self.properties: dict[str, dict[str, Any]] = {
-            NM_PATH: {"ConnectivityCheckEnabled": not kept.exists()},
+            NM_PATH: {
+                "ConnectivityCheckEnabled": not kept.exists(),
+                "Connectivity": 4,
+                "PrimaryConnection": f"{NM_PATH}/ActiveConnection/1",
+            },
             f"{NM_PATH}/Devices/1": {"DeviceType": 1, "Interface": "eth0"},
             f"{NM_PATH}/Devices/2": {"DeviceType": 2, "Interface": "wlan0", "ActiveAccessPoint": "/"},
         }
@@ -346,7 +352,7 @@ class NetworkManager(Service):
     @staticmethod
     def _xml(interface: str, methods: str = "") -> str:
         owners = {
-            NM: ("ConnectivityCheckEnabled",),
+            NM: ("ConnectivityCheckEnabled", "Connectivity", "PrimaryConnection"),
             f"{NM}.Device": ("DeviceType", "Interface"),
             f"{NM}.Device.Wireless": ("ActiveAccessPoint",),
             f"{NM}.AccessPoint": ("Ssid",),

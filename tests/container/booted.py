@@ -206,11 +206,14 @@ class Booted:
             seen = [self.net.address_outside(family) for family in (4, 6)]
             raise LabError(f"{error}; seen outside: {seen}\n{self.status()}\n{self.describe()}") from None
 
+    def connectivity(self) -> str:
+        """What NetworkManager takes the network for."""
+        return self.system.check("nmcli", "networking", "connectivity").strip()
+
     def wait_full(self) -> None:
         """Wait until NetworkManager takes the network for whole: a moment after aovpnd-bus has turned its check off."""
-        full = ("nmcli", "networking", "connectivity")
         try:
-            wait_for("NetworkManager to report full", lambda: self.system.check(*full).strip() == "full")
+            wait_for("NetworkManager to report full", lambda: self.connectivity() == "full")
         except LabError as error:
             says = ("org.freedesktop.NetworkManager", "/org/freedesktop/NetworkManager")
             shown = self.system.check("busctl", "introspect", "--no-pager", *says)

@@ -88,6 +88,25 @@ def test_network_manager_reports_full(laptop: Booted) -> None:
     laptop.wait_full()
 
 
+def test_default_route_that_comes_later(laptop: Booted) -> None:
+    """NetworkManager guesses once, as a link comes up, whether its network is whole, and never again by itself; it is
+    asked to, so that a default route which comes a moment later leaves no desktop with a question mark.
+    """
+    system, link = laptop.system, "wlan0"
+    never = ("ipv4.never-default", "ipv6.never-default")
+    words = [word for setting in never for word in (setting, "yes")]
+    laptop.wait_full()
+    try:
+        system.check("nmcli", "connection", "modify", link, *words)
+        system.check("nmcli", "connection", "up", link)
+        wait_for("no default route", lambda: laptop.connectivity() != "full")
+    finally:
+        system.check("nmcli", "connection", "modify", link, *(word.replace("yes", "no") for word in words))
+        system.check("nmcli", "device", "reapply", link)
+    laptop.wait_full()
+    laptop.wait_works()
+
+
 # -- systemd-networkd --------------------------------------------------------------------------------------------------
 
 
