@@ -256,6 +256,7 @@ KEYS: Final = {
 }
 """Every setting there is, by its dotted name."""
 _TABLES: Final = sorted({key.partition(".")[0] for key in KEYS})
+_HEADS: Final = {**{name: f"[{name}]" for name in _TABLES}, "filter": "[[filter]]", "user": "[[user]]"}
 
 
 # -- one file ---------------------------------------------------------------------------------------------------------
@@ -301,9 +302,8 @@ def _unknown(name: str) -> UnfitError:
         if known:
             return UnfitError(f"{quoted(name)} stands in no table", f"write [{known[0].partition('.')[0]}] above it")
     close = difflib.get_close_matches(name, KEYS, 1) if "." in name else []
-    close = close or [f"[{table}]" for table in difflib.get_close_matches(name, _TABLES, 1)]
-    there = known or [f"[{name}]" for name in _TABLES]
-    hint = f"did you mean {close[0]}?" if close else f"there are: {', '.join(there)}"
+    close = close or [_HEADS[head] for head in difflib.get_close_matches(name, _HEADS, 1)]
+    hint = f"did you mean {close[0]}?" if close else f"there are: {', '.join(known or _HEADS.values())}"
     return UnfitError(f"{quoted(name)} is no setting", hint)
 
 

@@ -6,7 +6,7 @@ only if it has a filter (`config.filters`). Of several files the strongest that 
 """
 
 import re
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
 from typing import Final
 
@@ -67,8 +67,19 @@ def read(
     tables = FORM.read(entries, layer, reader)
     known = there() if tables else {}
     ruled = [each for table in tables for each in _ruled(table, layer, reader, known)]
+    for first, again in _twice(ruled):
+        hint = f"write all that is said of him into one of the two tables; the other one is in line {first.line}"
+        reader.fault(again.line, f"{quoted(again.name)} is named by another table as well", hint, f"{TABLE}.name")
     strangers = (each for each in ruled if each.user is None)
     return ruled, [*reader.all, *map(_stranger, strangers)]
+
+
+def _twice(ruled: Iterable[Ruled]) -> Iterator[tuple[Ruled, Ruled]]:
+    """Those of whom a second table speaks, by whatever name: one of the two would count for nothing."""
+    first: dict[int, Ruled] = {}
+    for each in ruled:
+        if each.user is not None and first.setdefault(each.user.uid, each).line != each.line:
+            yield first[each.user.uid], each
 
 
 def _stranger(each: Ruled) -> Finding:
@@ -109,6 +120,8 @@ def _whom(value: object, there: dict[str, int]) -> tuple[str, int | None]:
     text = plain.text(value)
     if _NAME.fullmatch(text) is None:
         raise UnfitError(f"{quoted(text)} is no user's name", "a name of passwd(5), or a number")
+    if text not in there and text.isdecimal():
+        raise UnfitError(f"this machine has no user called {quoted(text)}", f"a number stands without quotes: {text}")
     return text, _fit(text, there[text], there) if text in there else None
 
 
@@ -146,10 +159,11 @@ def strays(ruled: Iterable[Ruled], tunnels: frozenset[str]) -> list[Finding]:
     """What is said of tunnels that are not there."""
     hint = f"there are: {', '.join(sorted(tunnels)) or 'none'}"
     return [
-        Finding(each.file, f"there is no tunnel called '{name}'", hint, each.line, f"{TABLE}.only", Severity.WARNING)
-        for each in ruled
+        Finding(each.file, f"there is no tunnel called '{name}'", hint, each.line, f"{TABLE}.{key}", Severity.WARNING)
+        for each in {(each.file, each.line): each for each in ruled if each.user is not None}.values()
         if each.user is not None
-        for name in (each.user.only, *each.user.never)
+        for key, named in (("only", (each.user.only,)), ("never", each.user.never))
+        for name in named
         if name is not None and name not in tunnels
     ]
 

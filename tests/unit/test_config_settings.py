@@ -215,8 +215,9 @@ BAD = {
     "[tunel]": "1: 'tunel' is no setting (did you mean [tunnel]?)",
     "[nothing]": (
         "1: 'nothing' is no setting (there are: [dbus], [endpoint], [exclude], [health], [ike], [lan], "
-        "[temporary_access], [tunnel])"
+        "[temporary_access], [tunnel], [[filter]], [[user]])"
     ),
+    "[[users]]": "1: 'users' is no setting (did you mean [[user]]?)",
     "tunnel = 3": "1: 'tunnel' is a table, not a value (write [tunnel] on a line of its own)",
     "[endpoint]\nresolver = '9.9.9.9'": f"2: endpoint.resolver: '9.9.9.9' is no resolver ({TLS})",
     "[endpoint]\nresolver = 'tls://9.9.9.9'": f"2: endpoint.resolver: 'tls://9.9.9.9' is no resolver ({TLS})",

@@ -91,6 +91,9 @@ WRONG: Final = {
     ),
     "a table": ('[user]\nname = "alice"\n', 1, "user: is a list of tables"),
     "misspelt": (ALICE + 'onyl = "home"\n', 4, "'onyl' is no key of [[user]]"),
+    "quoted number": ('[[user]]\nname = "1000"\nonly = "work"\n', 2, "this machine has no user called '1000'"),
+    "two tables": (ALICE + ALICE.replace("only", "never"), 4, "user.name: 'alice' is named by another table as well"),
+    "two tables, by number": (ALICE + '[[user]]\nname = 1000\nnever = "home"\n', 4, "'1000' is named by another table"),
     "twice": ('[[user]]\nname = ["bob", "bob"]\nonly = "work"\n', 2, "user.name: something stands twice in the list"),
 }
 
@@ -137,6 +140,14 @@ def test_a_tunnel_that_is_not_there(files: Files) -> None:
     assert files.load().users == (User("alice", 1000, only="wrok"),)
     [finding] = check((), files.etc, files.state, files.vendor)
     assert (finding.severity, finding.line, finding.reason) == (Severity.WARNING, 1, "there is no tunnel called 'wrok'")
+
+
+def test_each_stray_is_told_once(files: Files) -> None:
+    """By the key that names it, however many users are meant."""
+    files.write("etc/aovpnd.toml", '[[user]]\nname = ["alice", "bob"]\nnever = ["home", "wrok"]\n')
+
+    [finding] = check((), files.etc, files.state, files.vendor)
+    assert (finding.key, finding.reason) == ("user.never", "there is no tunnel called 'wrok'")
 
 
 def test_users_cannot_choose(files: Files) -> None:
