@@ -12,6 +12,7 @@ from typing import Final
 
 from aovpnd.filters import Filter
 from aovpnd.tunnel import Endpoint, Interface
+from aovpnd.users import EVERYBODY, Use
 
 
 @dataclass(frozen=True, slots=True)
@@ -142,8 +143,8 @@ class Trial:
 
 @dataclass(frozen=True, slots=True)
 class Made:
-    """The tunnel link that was verified last: identity and whole configuration, and what its tunnel's filters let
-    through. As long as it is just that, and the next tunnel lets through the same, it may be given the next
+    """The tunnel link that was verified last: identity and whole configuration, what its tunnel's filters let through,
+    and whose programs. As long as it is just that, and the next tunnel lets through the same, it may be given the next
     configuration in place.
     """
 
@@ -153,6 +154,7 @@ class Made:
     digest: str
     addresses: frozenset[Interface]
     filters: tuple[Filter, ...] = ()
+    use: Use = EVERYBODY
 
 
 @dataclass(frozen=True, slots=True)

@@ -188,6 +188,8 @@ def _transport_words(match: Match) -> Iterable[str]:
     for word, ports in (("sport", match.sport), ("dport", match.dport)):
         if ports:
             yield f"{header} {word} {_alternatives(map(str, ports))}"
+    if match.begins:
+        yield "tcp flags syn"
 
 
 def _device_words(side: str, device: Device | None, ref: SetRef | None) -> Iterable[str]:

@@ -233,6 +233,8 @@ class Match:
     sport: tuple[Port, ...] = ()
     dport: tuple[Port, ...] = ()
     icmp_type: tuple[int, ...] = ()  # ICMPv6's; ICMP's where ``l4`` says so
+    begins: bool = False
+    """The first packet of a TCP connection, or the answer to it: those with the flag SYN."""
     hop_limit: int | None = None
     ct: tuple[Conntrack, ...] = ()
     flow: Flow | None = None
@@ -249,6 +251,8 @@ class Match:
         if (self.sport or self.dport) and not set(self.l4) & {L4.TCP, L4.UDP}:
             msg = "a port needs a protocol: mark and protocol and address and port (facts T7)"
             raise ValueError(msg)
+        if self.begins and self.l4 != (L4.TCP,):
+            raise ValueError("TCP alone has connections that begin")
         if any(_overlap(ports) for ports in (self.sport, self.dport)):
             msg = "ports of one rule are in their order, and none is there twice: nft takes no set that overlaps"
             raise ValueError(msg)

@@ -44,7 +44,8 @@ class Sweep:
 
     ``inside`` are the addresses of the tunnel, of the loopback and of host-only networks; ``own`` all of the machine's:
     what it says to itself leaves by no link. ``beside`` pairs an uplink's address with a network that it may reach
-    beside the tunnel. ``barred`` pairs a user with an address of a tunnel that is not for him.
+    beside the tunnel. ``barred`` pairs a user with an address of a tunnel that is not for him, ``alone`` an address of
+    a tunnel that some users have to themselves with those users.
     """
 
     why: tuple[str, ...]
@@ -52,10 +53,11 @@ class Sweep:
     own: frozenset[Address]
     beside: frozenset[tuple[Address, Network]] = frozenset()
     barred: frozenset[tuple[int, Address]] = frozenset()
+    alone: frozenset[tuple[Address, frozenset[int]]] = frozenset()
 
     def closes(self, socket: Socket) -> bool:
         """Whether a socket has to go."""
-        if (socket.uid, socket.local) in self.barred:
+        if (socket.uid, socket.local) in self.barred or self._is_others(socket):
             return socket.remote not in self.own | self.inside
         return not (
             socket.local.is_loopback
@@ -65,3 +67,7 @@ class Sweep:
             or (socket.transport is Transport.UDP and socket.port in OWN_BUSINESS)
             or any(socket.local == own and socket.remote in prefix for own, prefix in self.beside)
         )
+
+    def _is_others(self, socket: Socket) -> bool:
+        """Whether it is on an address of somebody else's own tunnel. Root may be there."""
+        return any(socket.local == own and socket.uid not in {0, *users} for own, users in self.alone)

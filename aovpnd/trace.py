@@ -43,6 +43,8 @@ class Packet:
     sport: int = 0
     dport: int = 0
     icmp_type: int = 0
+    begins: bool = False
+    """Whether it has TCP's flag SYN."""
     hop_limit: int = 64
     mark: int = 0
     ct: Conntrack | None = None
@@ -131,6 +133,7 @@ def _applies(ruleset: Ruleset, match: Match, packet: Packet, now: float) -> bool
         and (not match.sport or is_among(packet.sport, match.sport))
         and (not match.dport or is_among(packet.dport, match.dport))
         and (not match.icmp_type or (packet.l4 in (match.l4 or (L4.ICMPV6,)) and packet.icmp_type in match.icmp_type))
+        and (not match.begins or packet.begins)
         and (match.hop_limit is None or packet.hop_limit == match.hop_limit)
         and (not match.ct or packet.ct in match.ct)
         and (match.flow is None or match.flow is packet.flow)

@@ -36,7 +36,7 @@ def facts(config: Config, intent: Intent, snapshot: Snapshot, now: View) -> Fact
     if now.spec is not None and now.state is not None:
         narrow = mtu.fit(now.spec, intent, snapshot, now.state, now.path).narrow
         others = tuple(address for theirs in of_companions.values() for address in theirs)
-        tunnel = Tunnel(_device(now.state), narrow, now.filters, others, using.by_everybody(config, now.spec.name))
+        tunnel = Tunnel(_device(now.state), narrow, now.filters, others, now.use)
     companions: list[OfTunnel] = []
     for each in now.companions:
         others = (*own, *(a for name, theirs in of_companions.items() if name != each.spec.name for a in theirs))

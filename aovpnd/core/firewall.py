@@ -91,7 +91,12 @@ def compile(permits: tuple[Permit, ...]) -> Ruleset:  # noqa: A001 - the word of
             ),
             Chain("input", (*arriving, *_INPUT_END), Hook.INPUT, names.PRIORITY_FILTER),
             Chain("forward", (*guests.forwarded(permits), _FORWARD_END), Hook.FORWARD, names.PRIORITY_FILTER),
-            Chain("output", (*map(_unstamped, leaving), _OUTPUT_END), Hook.OUTPUT, names.PRIORITY_FILTER),
+            Chain(
+                "output",
+                (*using.nobodys(permits, STAMP), *map(_unstamped, leaving), _OUTPUT_END),
+                Hook.OUTPUT,
+                names.PRIORITY_FILTER,
+            ),
             Chain(
                 "postrouting",
                 (_CLEAR, *_transformed(permits), *map(_irrefutable, leaving), _LAST_END),
@@ -196,7 +201,7 @@ def _by_the_tunnel(permit: Tunnel) -> Iterable[Rule]:
     for family in by_family(tuple(map(ip_network, permit.others))):
         yield Rule(replace(by_tunnel, saddr=family), Verdict.DROP, "another tunnel's address leaves by that one")
     yield from mtu.clamped(by_tunnel, permit.narrow)
-    yield from using.leaving(permit.device, permit.use)
+    yield from using.leaving(permit.device, permit.use, permit.filters)
     if permit.filters:
         yield from filtering.leaving(permit.device, permit.filters)
     else:

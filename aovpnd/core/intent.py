@@ -265,7 +265,7 @@ def _gateways(intent: Intent, seen: View, snapshot: Snapshot) -> Gateways:
     """Remember the link as it was verified, and let fail-over look."""
     made = intent.gateways.made
     if seen.spec is not None and seen.state is not None and is_configured(seen.spec, seen.state, snapshot):
-        made = as_made(seen.state, seen.filters)
+        made = as_made(seen.state, seen.filters, seen.use)
     elif seen.state is None:
         made = None
     return failover.settle(replace(intent.gateways, made=made), intent, seen, snapshot.now)

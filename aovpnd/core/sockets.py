@@ -5,6 +5,7 @@ from dataclasses import replace
 from typing import Final
 
 from aovpnd.confirmation import Standing
+from aovpnd.core import using
 from aovpnd.core.beside import excluded, lans
 from aovpnd.core.view import View
 from aovpnd.links import Side, sides
@@ -21,7 +22,9 @@ def sweep(config: Config, intent: Intent, snapshot: Snapshot, now: View) -> Swee
     That state is where the uplinks lead and what addresses the tunnel has. So sockets are swept when the daemon starts,
     when the block comes back or a window closes (`forget`), and when an uplink goes, comes or is another one. Not while
     the block may undo itself: who was logged in over the network finds that connection again. And when it changes who
-    may use which tunnel: what a user has by one that is not for him any more is closed.
+    may use which tunnel, also because one that carried for everybody is somebody's own again: what a user has by one
+    that is not for him any more is closed. Its last data would leave by that one otherwise, when its program closes it:
+    what has no program has no user.
     """
     if now.phase in _OPEN:
         return None
@@ -31,7 +34,9 @@ def sweep(config: Config, intent: Intent, snapshot: Snapshot, now: View) -> Swee
     addresses = frozenset(interface.ip for spec in tunnels for interface in spec.addresses)
     networks = (f"{uplink.link.index} {uplink.network}" for uplink in now.uplinks)
     users = (f"{user.uid} {user}" for user in config.users)
-    why = (*networks, *sorted(map(str, addresses)), config.lan.value, *map(str, config.exclude), *users)
+    alone = tuple(each.spec for each in now.companions if each.private)
+    settings = (config.lan.value, *map(str, config.exclude), *users, *(f"{spec.name} alone" for spec in alone))
+    why = (*networks, *sorted(map(str, addresses)), *settings)
     if why == intent.swept:
         return None
     return Sweep(
@@ -58,6 +63,9 @@ def sweep(config: Config, intent: Intent, snapshot: Snapshot, now: View) -> Swee
             for user in config.users
             for interface in spec.addresses
             if not user.may_use(spec.name)
+        ),
+        alone=frozenset(
+            (interface.ip, frozenset(using.owners(config, spec.name))) for spec in alone for interface in spec.addresses
         ),
     )
 

@@ -29,6 +29,7 @@ from aovpnd.model import (
 )
 from aovpnd.orders import LoadRuleset
 from aovpnd.ruleset import Address
+from aovpnd.users import EVERYBODY, Use
 
 _HALF: Final = 1
 """Prefix length of ``0.0.0.0/1``: files with two halves mean everything."""
@@ -54,6 +55,8 @@ class View:
     """The ruleset cannot be loaded and is not there: routing alone has to keep the machine shut."""
     filters: tuple[Filter, ...] = ()
     """The chosen tunnel's."""
+    use: Use = EVERYBODY
+    """Who may use it."""
     order: tuple[TunnelSpec, ...] = ()
     trial: "Beside | None" = None
     """A better tunnel that is asked whether it is back: it may shake hands and do nothing else. Its ``spec`` has no
@@ -93,11 +96,12 @@ def view(config: Config, intent: Intent, snapshot: Snapshot) -> View:
         reach = endpoints.reach(spec, intent.hosts, snapshot, found)
         spec = concrete(spec, intent, snapshot, reach)
     filters = config.filters_of(spec.name) if spec is not None else ()
+    use = using.by_everybody(config, spec.name) if spec is not None else EVERYBODY
     standing = _standing(config, intent, snapshot, found, spec)
     # What stands beside keeps its link, although it may have carried a moment ago.
     links = [own_tunnel(each, snapshot) for each in standing]
     rest = replace(snapshot, tunnels=tuple(state for state in snapshot.tunnels if state not in links))
-    state = own_tunnel(spec, rest, intent.gateways.made, filters)
+    state = own_tunnel(spec, rest, intent.gateways.made, filters, use)
     link_name = state.link.name if state is not None else free_link_name(rest)
     companions = _companions(config, intent, list(zip(standing, links, strict=True)), snapshot, found, link_name)
     path = path_of(spec, state, snapshot, found)
@@ -131,6 +135,7 @@ def view(config: Config, intent: Intent, snapshot: Snapshot) -> View:
         reach,
         sealed,
         filters=filters,
+        use=use,
         order=candidates,
         trial=_trial(config, intent, snapshot, found, taken),
         companions=companions,
@@ -221,28 +226,33 @@ def given(spec: TunnelSpec, snapshot: Snapshot) -> TunnelSpec:
 
 
 def own_tunnel(
-    spec: TunnelSpec | None, snapshot: Snapshot, made: Made | None = None, filters: tuple[Filter, ...] = ()
+    spec: TunnelSpec | None,
+    snapshot: Snapshot,
+    made: Made | None = None,
+    filters: tuple[Filter, ...] = (),
+    use: Use = EVERYBODY,
 ) -> TunnelState | None:
     """The link that carries this tunnel's key and nothing else; the name alone proves nothing (facts T3).
 
     Where there is none, the one that was verified a moment ago and is still just as it was ``made``: it carried what
     the tunnel's file said before it was changed, or the tunnel that is being left. It is given the new configuration in
-    place, so that packets wait for it, and no program is refused. Where other ``filters`` held for it than now, it is
-    not: until it has the new configuration, it would carry to the old tunnel's end what only the new one may carry.
+    place, so that packets wait for it, and no program is refused. Where other ``filters`` held for it than now, or
+    others' programs may ``use`` it, it is not: until it has the new configuration, it would carry to the old tunnel's
+    end what only the new one may carry.
     """
     if spec is None:
         return None
     ours = [state for state in snapshot.tunnels if is_tunnel_shaped(state.link)]
     right = next((state for state in ours if is_configured(spec, state, snapshot)), None)
-    return right or next((state for state in ours if made is not None and as_made(state, filters) == made), None)
+    return right or next((state for state in ours if made is not None and as_made(state, filters, use) == made), None)
 
 
-def as_made(state: TunnelState, filters: tuple[Filter, ...]) -> Made | None:
+def as_made(state: TunnelState, filters: tuple[Filter, ...], use: Use) -> Made | None:
     """What a link is, as it would be remembered; None for one that is not configured, or has not our mark."""
     if state.digest is None or state.fwmark != names.FWMARK:
         return None
     link = state.link
-    return Made(link.index, link.name, link.kind, state.digest, frozenset(state.addresses), filters)
+    return Made(link.index, link.name, link.kind, state.digest, frozenset(state.addresses), filters, use)
 
 
 def _trial(

@@ -291,13 +291,13 @@ LEAVING: Final = (
         "clamp-behind-the-verdict",
         _FIREWALL,
         """    yield from mtu.clamped(by_tunnel, permit.narrow)
-    yield from using.leaving(permit.device, permit.use)
+    yield from using.leaving(permit.device, permit.use, permit.filters)
     if permit.filters:
         yield from filtering.leaving(permit.device, permit.filters)
     else:
         yield Rule(by_tunnel, Verdict.ACCEPT, "the verified tunnel: index and name and kind")
 """,
-        """    yield from using.leaving(permit.device, permit.use)
+        """    yield from using.leaving(permit.device, permit.use, permit.filters)
     if permit.filters:
         yield from filtering.leaving(permit.device, permit.filters)
     else:

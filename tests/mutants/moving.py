@@ -13,7 +13,7 @@ MOVING: Final = (
     Mutant(
         "any-link-is-made",
         _VIEW,
-        "if made is not None and as_made(state, filters) == made), None)",
+        "if made is not None and as_made(state, filters, use) == made), None)",
         "if made is not None), None)",
         "whatever somebody made of our link is taken for the tunnel while a file changes",
         (FAILOVER, NO_LEAK),

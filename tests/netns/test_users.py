@@ -5,14 +5,18 @@ another's, whatever becomes of either tunnel; and nothing leaves in clear.
 
 import os
 import signal
+import socket
+import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any, Final
 
 import pytest
 
 from tests.lab import plan
+from tests.lab.enter import WORLD_DIR
 from tests.lab.process import wait_for
 from tests.lab.sites import Gateway
 from tests.netns.protected import Protected
@@ -79,6 +83,46 @@ try:
 except ConnectionRefusedError:
     print("refused")
 """
+
+
+_FURTHER: Final = """
+import socket, sys
+to, port = sys.argv[1], int(sys.argv[2])
+with socket.socket(socket.AF_INET, socket.SOCK_STREAM, socket.IPPROTO_MPTCP) as held:
+    held.connect((to, port))
+    while True:
+        held.sendall(b"x")
+        held.recv(1)
+"""
+"""For as long as it lives. The kernel opens further paths to what addresses the other end tells."""
+_BACK: Final = """
+import socket, sys, threading
+def answer(peer):
+    while said := peer.recv(65536):
+        print(len(said), flush=True)
+        peer.sendall(said[:1])
+with socket.socket(socket.AF_INET, socket.SOCK_STREAM, int(sys.argv[2])) as waiting:
+    waiting.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+    waiting.bind(("", int(sys.argv[1])))
+    waiting.listen()
+    print("waiting", flush=True)
+    while True:
+        threading.Thread(target=answer, args=(waiting.accept()[0],), daemon=True).start()
+"""
+_LAST: Final = """
+import os, socket, sys, time
+with socket.create_connection((sys.argv[1], int(sys.argv[2])), 5) as held:
+    print("held", flush=True)
+    while not os.path.exists(sys.argv[3]):
+        time.sleep(0.05)
+    held.setblocking(False)
+    try:
+        held.send(b"the last of it" * 1000)
+    except OSError:
+        pass
+print("closed", flush=True)
+"""
+"""Sends its last when it is told to, and closes."""
 
 
 @dataclass(slots=True)
@@ -184,7 +228,7 @@ def test_a_socket_that_is_bound_to_a_link_gets_nowhere(divided: Divided) -> None
         host.run("kill", "-STOP", str(daemon))
         for chain in ("output", "postrouting"):
             listed = host.out("nft", "-a", "list", "chain", "inet", "aovpnd", chain).splitlines()
-            handles = [line.rpartition(" ")[2] for line in listed if "skuid" in line]
+            handles = [line.rpartition(" ")[2] for line in listed if "skuid" in line and "mark set" not in line]
             assert len(handles) == 2
             for handle in handles:
                 host.run("nft", "delete", "rule", "inet", "aovpnd", chain, "handle", handle)
@@ -193,7 +237,7 @@ def test_a_socket_that_is_bound_to_a_link_gets_nowhere(divided: Divided) -> None
         host.run("kill", "-CONT", str(daemon))
         divided.laptop.lab.kill_daemon()
     # What the killed one has published may be read once more: the rules themselves have to be back.
-    wait_for("the rules", lambda: host.out("nft", "list", "table", "inet", "aovpnd").count("skuid") == 4, deadline_s=40)
+    wait_for("the rules", lambda: host.out("nft", "list", "table", "inet", "aovpnd").count("skuid") == 6, deadline_s=40)
     wait_for("both tunnels", divided.both, deadline_s=40, poll_s=0.1)
 
 
@@ -206,6 +250,80 @@ def test_kernel_answers_by_the_tunnel_it_was_asked_by(divided: Divided) -> None:
         done = divided.own.host.run("python3", "-c", _KNOCK, str(address))
         assert done.stdout.strip() == "refused"
         divided.own.host.run("ping", "-c", "1", "-W", "5", str(address))
+
+
+@pytest.mark.skipif(not Path("/proc/sys/net/mptcp").exists(), reason="this kernel speaks no MPTCP")
+def test_what_the_kernel_opens_for_her_goes_nowhere_else(divided: Divided) -> None:
+    """Further paths of MPTCP are opened by a socket that has no file, as root: nobody's. Of alice's connection nothing
+    comes out at the office, from where the other end could tell who else she is; without the rule it does.
+    """
+    host, far, port = divided.laptop.lab.host, divided.laptop.world.internet, 8098
+    host.run("ip", "mptcp", "limits", "set", "subflow", "2", "add_addr_accepted", "2")
+    far.run("ip", "mptcp", "limits", "set", "subflow", "2", "add_addr_accepted", "2")
+    far.run("ip", "mptcp", "endpoint", "add", str(plan.ECHO4), "signal")
+    waiting = far.spawn("python3", "-c", _BACK, str(port), str(socket.IPPROTO_MPTCP), log="mptcp")
+    wait_for("who waits", lambda: "waiting" in (far.dir / "mptcp.log").read_text())
+
+    def opened() -> int:
+        return int(next(line.split()[1] for line in host.out("nstat", "-asz", "MPTcpExtMPJoinSynTx").splitlines()[1:]))
+
+    def further_path_comes_out() -> bool:
+        divided.look()
+        before = opened()
+        held = host.spawn("python3", "-c", _FURTHER, str(plan.WEB4), str(port), log="further", uid=ALICE)
+        try:
+            wait_for("a further path", lambda: opened() > before)
+            assert divided.both()  # what was sent before has come out by now
+        finally:
+            held.kill()
+            held.wait()
+        return str(plan.ECHO4) in came_out(divided.office)
+
+    (daemon,) = host.pids_of("aovpnd")
+    try:
+        assert not further_path_comes_out()
+        host.run("kill", "-STOP", str(daemon))
+        listed = host.out("nft", "-a", "list", "chain", "inet", "aovpnd", "output").splitlines()
+        for handle in [line.rpartition(" ")[2] for line in listed if "tcp flags syn reject" in line]:
+            host.run("nft", "delete", "rule", "inet", "aovpnd", "output", "handle", handle)
+        assert further_path_comes_out()
+    finally:
+        host.run("kill", "-CONT", str(daemon))
+        waiting.kill()
+        waiting.wait()
+        far.run("ip", "mptcp", "endpoint", "flush")
+        divided.laptop.lab.kill_daemon()
+    wait_for("both tunnels", divided.both, deadline_s=40, poll_s=0.1)
+
+
+def test_others_last_data_when_it_is_hers_again(divided: Divided) -> None:
+    """While hers carries for everybody, carol connects by it. When it is alice's alone again, carol's connection is
+    closed, and what carol's program has still to send comes out nowhere.
+    """
+    lab, far, port = divided.laptop.lab, divided.laptop.world.internet, 8097
+    waiting = far.spawn("python3", "-c", _BACK, str(port), str(socket.IPPROTO_TCP), log="last-of-it")
+    said, held, now = far.dir / "last-of-it.log", lab.host.dir / "last.log", WORLD_DIR / "now"
+    try:
+        wait_for("who waits", lambda: "waiting" in said.read_text())
+        lab.ctl("connect", "hers")
+        wait_for("hers to carry", lambda: divided.seen_as(CAROL) == str(divided.own.place.wan4), deadline_s=30)
+        lab.host.spawn("python3", "-c", _LAST, str(plan.WEB4), str(port), str(now), log="last", uid=CAROL)
+        wait_for("carol's connection", lambda: "held" in held.read_text())
+        lab.ctl("connect", "office")
+        wait_for("both tunnels", divided.both, deadline_s=30, poll_s=0.1)
+        now.touch()
+        wait_for("carol's program to end", lambda: "closed" in held.read_text(), deadline_s=20)
+        divided.look()
+        end = time.monotonic() + 4.0
+        wait_for("the kernel to try again", lambda: time.monotonic() > end, deadline_s=10)
+        assert said.read_text().split() == ["waiting"]
+        assert str(plan.WEB4) not in came_out(divided.own)
+    finally:
+        now.unlink(missing_ok=True)
+        waiting.kill()
+        waiting.wait()
+        lab.ctl("connect", "office")
+    wait_for("both tunnels", divided.both, deadline_s=30, poll_s=0.1)
 
 
 @contextmanager

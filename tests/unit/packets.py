@@ -246,9 +246,16 @@ def _filtered() -> Iterator[Packet]:
 
 
 def _of_users() -> Iterator[Packet]:
-    """What programs of users send, root's among them; all other packets here have no socket."""
+    """What programs of users send, root's among them; all other packets here have no socket. Of those, what begins a
+    connection stands beside what does not.
+    """
+    yield packet(EVERYBODY4, L4.TCP, 443, begins=True)
+    yield packet(EVERYBODY6, L4.TCP, 443, begins=True)
+    yield packet(EVERYBODY4, L4.TCP, 443, begins=True, mark=names.STAMP)
+    yield packet(EVERYBODY4, L4.UDP, 443, mark=names.STAMP)
     for owner in (0, ALICE, BOB, CAROL, 1003):
         yield packet(EVERYBODY4, L4.TCP, 443, owner=owner)
+        yield packet(EVERYBODY4, L4.TCP, 443, owner=owner, begins=True)
         yield packet(EVERYBODY6, L4.TCP, 443, owner=owner)
         yield packet(EVERYBODY4, L4.TCP, 443, owner=owner, saddr=ADDRESS_M4)
         yield packet("192.168.1.7", L4.TCP, 445, owner=owner)

@@ -11,7 +11,7 @@ from aovpnd.filters import Direction, Filter
 from aovpnd.gateways import Gateways, Left, Trial, Why
 from aovpnd.model import Block, Config, Intent, Lan, Wish
 from aovpnd.ruleset import L4
-from aovpnd.users import User, When
+from aovpnd.users import Use, User, When
 from tests.unit.small_companions import (
     GIVEN_M,
     IKE_MGMT,
@@ -23,7 +23,7 @@ from tests.unit.small_companions import (
     base_of,
     given_to,
 )
-from tests.unit.small_world import DEFAULT4, DEFAULT6, GRANTS, LANS, NOW, UPLINKS, WORK, filtered, state_of
+from tests.unit.small_world import DEFAULT4, DEFAULT6, GRANTS, LANS, MADE, NOW, UPLINKS, WORK, filtered, state_of
 
 ALICE, BOB, CAROL = 1000, 1001, 1002
 SERVER_M: Final = "10.99.0.1"
@@ -34,7 +34,9 @@ _WHILE: Final = replace(_ALONE, when=When.LOGGED_IN)
 _NEVER: Final = User("bob", BOB, never=("work",))
 _CARRIED: Final = User("bob", BOB, only="work")
 _ONE: Final = Config((OWN, WORK), prefer=("work",), users=(_ALONE,))
+_LEFT: Final = (Left("work", Why.SILENT, NOW - 9, NOW + 30),)
 _OUT: Final = (Filter(Direction.OUT, (ip_network("203.0.113.80"),), (L4.TCP,), (443,)),)
+_ASK: Final = Filter(Direction.OUT, (ip_network(SERVER_M),), (L4.UDP,), (53,))
 _WISHES: Final[Intents] = {
     "alice alone": (_ONE, Intent()),
     "alice alone, disconnected": (_ONE, Intent(wish=Wish.DISCONNECT)),
@@ -51,17 +53,30 @@ _WISHES: Final[Intents] = {
         Intent(),
     ),
     "alice alone, with filters": (filtered(_ONE, "mgmt", _OUT), Intent()),
+    "alice alone, with filters that let names out": (filtered(_ONE, "mgmt", (*_OUT, _ASK)), Intent()),
     "alice alone, filters on the other": (filtered(_ONE, "work", _OUT), Intent()),
     "alice alone by IKE": (replace(_ONE, tunnels=(_IKE, WORK)), Intent()),
     "alice alone with what is on trial": (
         replace(_ONE, prefer=("mgmt", "work")),
-        Intent(gateways=Gateways("work", (Left("work", Why.SILENT, NOW - 9, NOW + 30),), Trial("mgmt", NOW - 1))),
+        Intent(gateways=Gateways("work", _LEFT, Trial("mgmt", NOW - 1))),
     ),
     "alice while she is logged in": (replace(_ONE, users=(_WHILE,)), Intent()),
     "two have one": (replace(_ONE, users=(_ALONE, User("carol", CAROL, only="mgmt"))), Intent()),
     "alice has one, and bob the one that carries": (replace(_ONE, users=(_ALONE, _CARRIED)), Intent()),
     "bob never": (replace(_ONE, users=(_NEVER,)), Intent()),
     "bob never, alice alone": (replace(_ONE, users=(_ALONE, _NEVER)), Intent()),
+    "bob never, moved on from there": (
+        replace(_ONE, prefer=("work", "mgmt"), users=(_NEVER,)),
+        Intent(gateways=Gateways("mgmt", _LEFT, made=replace(MADE, use=Use(barred=(BOB,))))),
+    ),
+    "bob never what it moved on to": (
+        replace(_ONE, prefer=("work", "mgmt"), users=(User("bob", BOB, never=("mgmt",)),)),
+        Intent(gateways=Gateways("mgmt", _LEFT, made=MADE)),
+    ),
+    "bob never either, moved on": (
+        replace(_ONE, prefer=("work", "mgmt"), users=(User("bob", BOB, never=("work", "mgmt")),)),
+        Intent(gateways=Gateways("mgmt", _LEFT, made=replace(MADE, use=Use(barred=(BOB,))))),
+    ),
     "bob never what stands for everybody": (
         replace(_ONE, tunnels=(MGMT, WORK), companions=("mgmt",), users=(User("bob", BOB, never=("mgmt", "gone")),)),
         Intent(),

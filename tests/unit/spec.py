@@ -27,13 +27,14 @@ from tests.unit.spec_companions import Companion, at_large, elsewhere, of_device
 from tests.unit.spec_filters import is_let_in, is_let_out, is_named_out
 from tests.unit.spec_guests import is_told_at_once, reached
 from tests.unit.spec_setup import NONE, is_dhcp, is_dhcp_out, is_discovery_out, is_error, is_link_setup_in, is_redirect
-from tests.unit.spec_users import Whose, barred, is_private, is_refused, wanted_alone
+from tests.unit.spec_users import Whose, barred, is_nobodys, is_private, is_refused, wanted_alone
 
 
 class Way(Enum):
     """How a packet crosses the machine."""
 
     OUT = "sent by a socket of ours"
+    AGAIN = "the same, judged once more behind other programs' hooks"
     IN = "for us"
     FORWARD = "through us"
 
@@ -138,7 +139,7 @@ def read(world: World) -> Reading:
 
 
 def _whose(world: World, chosens: Iterable[Device], beside: Iterable[Companion]) -> Iterator[Whose]:
-    """Who may use the chosen tunnel, and those beside it; what has filters nobody asks names of but its users."""
+    """Who may use the chosen tunnel, and those beside it."""
     config, chosen = world.config, chosen_tunnel(world)
     own = {tunnel.name: tunnel for tunnel, _ in companions_of(world)}
     if chosen is not None:
@@ -149,7 +150,7 @@ def _whose(world: World, chosens: Iterable[Device], beside: Iterable[Companion])
             yield Whose(each.device, frozenset(), barred(config.users, each.name), NONE)
         elif each.device is not None:
             servers = {s for s in _servers(world, own[each.name]) if s.version == 4 or world.snapshot.ipv6}
-            yield Whose(each.device, users, frozenset(), frozenset(servers) if not each.filters else NONE)
+            yield Whose(each.device, users, frozenset(), frozenset(servers))
 
 
 def _transforming(world: World, tunnel: TunnelSpec | None, carrying: list[TunnelState]) -> frozenset[Address]:
@@ -337,8 +338,8 @@ def _is_shaped(link: Link) -> bool:
 def _is_chosens(world: World, link: Link) -> bool:
     """Of the chosen tunnel: name, index, kind and configuration are all as they must be.
 
-    Where there is none, the link that was verified a moment ago, still just as it was then, and with the same filters;
-    but never one that a companion has.
+    Where there is none, the link that was verified a moment ago, still just as it was then, with the same filters and
+    users; but never one that a companion has.
     """
     tunnel, beside = chosen_tunnel(world), companions_of(world)
     if tunnel is None or not _is_shaped(link):
@@ -346,7 +347,7 @@ def _is_chosens(world: World, link: Link) -> bool:
     free = [s for s in world.snapshot.tunnels if not any(_is_companions(world, *each, s) for each in beside)]
     own = inner(world, tunnel)
     verified = [state for state in free if _is_as_its_file_says(world, tunnel, own, state)]
-    states = verified or [state for state in free if _is_as_verified_before(world, state)]
+    states = verified or [state for state in free if _is_as_verified_before(world, tunnel, state)]
     return any(
         (state.link.index, state.link.name, state.link.kind) == (link.index, link.name, link.kind) for state in states
     )
@@ -360,13 +361,13 @@ def _is_as_its_file_says(world: World, tunnel: TunnelSpec, own: Iterable[Interfa
     return same_keys and shaped and (waits or set(state.addresses) == addresses)
 
 
-def _is_as_verified_before(world: World, state: TunnelState) -> bool:
+def _is_as_verified_before(world: World, tunnel: TunnelSpec, state: TunnelState) -> bool:
     made = world.intent.gateways.made
     return made is not None and (
         (state.link.index, state.link.name, state.link.kind) == (made.index, made.name, made.kind)
-        and state.fwmark == names.FWMARK
-        and (state.digest, set(state.addresses)) == (made.digest, set(made.addresses))
-        and made.filters == _filters(world, chosen_tunnel(world))
+        and (state.fwmark, state.digest, set(state.addresses)) == (names.FWMARK, made.digest, set(made.addresses))
+        and made.filters == _filters(world, tunnel)
+        and frozenset(made.use.barred) == barred(world.config.users, tunnel.name)
     )
 
 
@@ -460,8 +461,9 @@ def allowed(reading: Reading, packet: Packet, way: Way, at: float) -> bool:
     if reading.phase is Phase.UNBLOCKED:
         return True
     match way:
-        case Way.OUT:
-            return _may_leave(reading, packet, at)
+        case Way.OUT | Way.AGAIN:
+            begins = way is Way.OUT and is_nobodys(reading.whose, packet)
+            return not begins and _may_leave(reading, packet, at)
         case Way.IN:
             return _may_come_in(reading, packet)
         case Way.FORWARD:
@@ -493,9 +495,8 @@ def _may_leave(reading: Reading, packet: Packet, at: float) -> bool:
         )
     if packet.saddr in _elsewhere(reading, None):
         return False
-    if is_dhcp_out(packet) or is_discovery_out(packet, reading.near) or _is_handshake(reading, packet):
-        return True
-    if _is_look_up(reading, packet, at):
+    ours = _is_handshake(reading, packet) or _is_look_up(reading, packet, at)
+    if ours or is_dhcp_out(packet) or is_discovery_out(packet, reading.near):
         return True
     by_grant = reading.grant is not None and packet.oif == reading.grant and at < reading.granted_until
     if _is_dns(packet):

@@ -46,6 +46,21 @@ def is_refused(whose: Iterable[Whose], packet: Packet) -> bool:
     return False
 
 
+def is_nobodys(whose: Iterable[Whose], packet: Packet) -> bool:
+    """Whether it begins a connection of which nobody is known, by a tunnel that is not for everybody; by somebody's
+    own, also any UDP. The kernel makes such sockets for programs.
+    """
+    return any(
+        each.device == packet.oif
+        and packet.owner is None
+        and (
+            (bool(each.alone or each.barred) and packet.l4 is L4.TCP and packet.begins)
+            or (bool(each.alone) and packet.l4 is L4.UDP)
+        )
+        for each in whose
+    )
+
+
 def is_private(whose: Iterable[Whose], device: Device | None) -> bool:
     """Whether a link is that of somebody's own tunnel."""
     return any(each.device == device and each.alone for each in whose)

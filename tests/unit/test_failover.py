@@ -14,6 +14,7 @@ from aovpnd.gateways import Gateways, Left, Trial, Why
 from aovpnd.model import Config, LinkWish, Phase
 from aovpnd.orders import CloseSockets, Connect, EnsureTunnel, LoadRuleset, RemoveTunnel
 from aovpnd.tunnel import Endpoint, Secret
+from aovpnd.users import EVERYBODY
 from tests.unit.small_world import ENDPOINT4, ENDPOINT6, HOME, ROTATED, WORK, state_of, tunnel
 from tests.unit.world import Laptop
 
@@ -436,6 +437,6 @@ def test_what_is_not_configured_is_not_remembered() -> None:
     """A link without keys, or without our mark, is nobody's former self: nothing is given to it in place."""
     state = state_of(WORK)
 
-    assert as_made(state, ()) is not None
-    assert as_made(replace(state, digest=None), ()) is None
-    assert as_made(replace(state, fwmark=0), ()) is None
+    assert as_made(state, (), EVERYBODY) is not None
+    assert as_made(replace(state, digest=None), (), EVERYBODY) is None
+    assert as_made(replace(state, fwmark=0), (), EVERYBODY) is None

@@ -55,7 +55,7 @@ PARTS: Final = (
     _part("filters", "links ruleset", "what somebody wrote of a tunnel; what becomes of packets is core's", PURE),
     _part(
         "gateways",
-        "links ruleset filters tunnel",
+        "links ruleset filters tunnel users",
         "what is remembered of tunnels is values; what follows is core's",
         PURE,
     ),

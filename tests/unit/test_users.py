@@ -2,6 +2,7 @@
 """Users with tunnels to themselves: which of them stand, where packets are led, who is kept out, who is asked names."""
 
 from dataclasses import replace
+from ipaddress import ip_address, ip_network
 from typing import Any, Final
 
 import pytest
@@ -12,20 +13,25 @@ from aovpnd.core.decide import decide
 from aovpnd.core.picture import Picture
 from aovpnd.destinations import parse
 from aovpnd.dns import DnsState, Mechanism
-from aovpnd.gateways import Role
+from aovpnd.filters import Direction, Filter
+from aovpnd.gateways import Gateways, Role
 from aovpnd.model import Block, Config, Phase
 from aovpnd.orders import AllowTemporary, Explain, SetBlock
 from aovpnd.render import render
 from aovpnd.routes import Lane
-from aovpnd.ruleset import Users
+from aovpnd.ruleset import L4, Device, Hook, Owner, Users, Verdict
+from aovpnd.sockets import Socket, Transport
+from aovpnd.trace import verdict
 from aovpnd.users import User, When
+from tests.unit.packets import packet
 from tests.unit.small_companions import MGMT
-from tests.unit.small_users import ALICE, BOB, OWN
-from tests.unit.small_world import WORK
+from tests.unit.small_users import ALICE, BOB, OWN, SERVER_M
+from tests.unit.small_world import WORK, filtered
 from tests.unit.test_companions import connected, problems, routes, tunnels
 from tests.unit.world import Laptop
 
 ALONE: Final = User("alice", ALICE, only="mgmt")
+ANYBODY: Final = str(Owner.ANYBODY)
 ONE: Final = Config((OWN, WORK), prefer=("work",), users=(ALONE,))
 
 
@@ -44,7 +50,9 @@ def ways(machine: Laptop, lane: Lane) -> dict[str, str | None]:
 def rules(machine: Laptop) -> list[str]:
     """The lines of our table that are about users."""
     assert machine.snapshot.ruleset is not None
-    return [line.strip() for line in render(machine.snapshot.ruleset).split("\n") if "skuid" in line]
+    return [
+        line.strip() for line in render(machine.snapshot.ruleset).split("\n") if "skuid" in line and ANYBODY not in line
+    ]
 
 
 # -- side by side -----------------------------------------------------------------------------------------------------
@@ -82,6 +90,76 @@ def test_who_is_kept_out() -> None:
     assert machine.snapshot.ruleset is not None
     forward = machine.snapshot.ruleset.chain("forward").rules
     assert {rule.match.oif.name for rule in forward if rule.match.oif is not None} <= {"aovpn0", "docker0", "virbr0"}
+
+
+def test_what_is_nobodys_begins_nothing() -> None:
+    """A socket that the kernel has made for a program names nobody: it opens no connection by a tunnel that is not for
+    all, and sends no UDP by somebody's own. What goes on, such as the end of a connection, is let through.
+    """
+    machine = connected(replace(ONE, users=(ALONE, User("bob", BOB, never=("work",)))))
+    table = machine.snapshot.ruleset
+    assert table is not None
+
+    def passes(link: str, **more: Any) -> bool:
+        index = next(link_.index for link_ in machine.snapshot.links if link_.name == link)
+        sent = packet("203.0.113.80", dport=443, oif=Device(index, link, "wireguard"), **more)
+        return verdict(table, Hook.OUTPUT, sent)[0] is Verdict.ACCEPT
+
+    for link, owner in (("aovpn0", 1003), ("aovpn1", ALICE)):
+        assert passes(link, l4=L4.TCP, begins=True, owner=owner)
+        assert passes(link, l4=L4.TCP)
+        assert not passes(link, l4=L4.TCP, begins=True)
+        assert not passes(link, l4=L4.TCP, begins=True, mark=names.STAMP)
+    assert passes("aovpn0", l4=L4.UDP)
+    assert not passes("aovpn1", l4=L4.UDP)
+    free = connected(Config((OWN, WORK), prefer=("work",)))
+    assert free.snapshot.ruleset is not None
+    assert not any(rule.match.begins for rule in free.snapshot.ruleset.chain("output").rules)
+
+
+def test_names_as_far_as_filters_let_them() -> None:
+    """Others may ask her name servers no more than she."""
+    ask = Filter(Direction.OUT, (ip_network(SERVER_M),), (L4.UDP,), (53,))
+    machine = connected(filtered(ONE, "mgmt", (ask,)))
+    assert machine.snapshot.ruleset is not None
+    lines = [line for line in render(machine.snapshot.ruleset).split("\n") if "whoever asks" in line]
+
+    assert len(lines) == 2  # at output and at the last look
+    assert all("ip daddr 10.99.0.1 udp dport 53 accept" in line for line in lines)
+
+
+def test_who_is_kept_out_while_another_is_left() -> None:
+    """The link that carried the one is not taken along by those who may use the other alone: until it is given the new
+    configuration, it leads to the old one's end.
+    """
+    bob = User("bob", BOB, never=("work",))
+    machine = connected(Config((OWN, WORK), prefer=("work", "mgmt"), users=(bob,)))
+    assert rules(machine)
+    moved = replace(machine.intent, gateways=replace(machine.intent.gateways, carrier="mgmt"))
+
+    for users, taken in (((bob,), False), ((replace(bob, never=("work", "mgmt")),), True)):
+        config = replace(machine.config, users=users)
+        table = decide(config, moved, machine.snapshot).ruleset
+        assert table is not None
+        assert any(rule.match.oif and rule.match.oif.name == "aovpn0" for rule in table.chain("output").rules) is taken
+
+
+def test_others_connections_by_her_tunnel_are_closed() -> None:
+    """Those from when it carried for everybody: what is left of one that its program closes would be nobody's. Hers and
+    root's stay.
+    """
+    machine = connected(replace(ONE, prefer=("mgmt", "work")))
+    was = machine.intent.swept
+    machine.config = ONE
+    desired = decide(ONE, replace(machine.intent, gateways=Gateways()), machine.snapshot)
+    assert desired.sweep is not None
+    assert desired.sweep.why != was
+
+    own = OWN.addresses[0].ip
+    for uid, closed in ((ALICE, False), (BOB, True), (0, False)):
+        there = Socket(Transport.TCP, own, 40000, ip_address("203.0.113.80"), uid=uid)
+        assert desired.sweep.closes(there) is closed
+    assert not desired.sweep.closes(Socket(Transport.TCP, own, 40000, own, uid=BOB))
 
 
 def test_behind_it_nothing() -> None:
