@@ -9,6 +9,7 @@ that carries for a while, because nobody is logged in, keeps link and session wh
 from collections.abc import Iterator
 from dataclasses import replace
 
+from aovpnd import names
 from aovpnd.clock import Clock
 from aovpnd.core import endpoints, health, lookups, mtu, using
 from aovpnd.core.endpoints import Reach
@@ -160,6 +161,10 @@ def _refused(each: Beside) -> str:
 def _alone(config: Config, intent: Intent, snapshot: Snapshot, now: View) -> Iterator[Problem]:
     carrier, standing = choose(config, intent), {each.spec.name for each in now.companions}
     alone = using.private(config, snapshot.people)
+    for name in using.lanes(config)[len(names.LANE_TABLES) :]:
+        if name in alone:
+            text = f"nothing leads the users of {name} there: {len(names.LANE_TABLES)} tunnels have users of their own"
+            yield Problem("companion-unfit", Severity.WARNING, text, "no more can be named by only in [[user]]")
     for name in (*config.companions, *alone):
         spec = config.tunnel(name)
         if name in standing or (carrier is not None and name == carrier.name):

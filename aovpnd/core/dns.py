@@ -15,7 +15,7 @@ from aovpnd.core.view import View, carries_everything
 from aovpnd.dns import Dns, Mechanism, Scope
 from aovpnd.filters import Filter, lets_out
 from aovpnd.ipsec import IPsec, TunnelSpec, called
-from aovpnd.model import Problem, Severity, Snapshot
+from aovpnd.model import Config, Problem, Severity, Snapshot
 from aovpnd.ruleset import L4, Address
 
 MOST: Final = 8
@@ -89,6 +89,22 @@ def problems_beside(snapshot: Snapshot, now: View) -> Iterator[Problem]:
         if servers_of(each.spec, ipv6=snapshot.ipv6) and (search or routes):
             text = f"names in {', '.join((*search, *routes)[:3])} are not asked of {each.spec.name}'s servers"
             yield Problem("companion-names", Severity.INFO, text, "systemd-resolved alone can ask by domain")
+
+
+def problems_of_users(config: Config, snapshot: Snapshot, now: View) -> Iterator[Problem]:
+    """Users who are kept from the tunnel whose servers everybody is told to ask. A resolver that asks for all is nobody
+    whom that concerns.
+    """
+    told = dns(snapshot, now) if snapshot.dns.by and Mechanism.RESOLVED not in snapshot.dns.by else None
+    if told is None or now.spec is None or any(server.is_loopback for server in told.servers):
+        return
+    kept = [user.name for user in config.users if not user.may_use(now.spec.name)]
+    if kept:
+        whom = f"{', '.join(kept[:3])}{' and others' if kept[3:] else ''}"
+        text = f"programs of {whom} find no names: they ask {now.spec.name}'s servers, and that tunnel is not for them"
+        yield Problem(
+            "user-names", Severity.WARNING, text, "systemd-resolved asks for everybody; so does a resolver here"
+        )
 
 
 def _filtered(snapshot: Snapshot, spec: TunnelSpec | None, filters: tuple[Filter, ...]) -> list[Problem]:

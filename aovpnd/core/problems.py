@@ -39,6 +39,7 @@ def problems(config: Config, intent: Intent, snapshot: Snapshot, now: View) -> t
         *sleep.problems(intent, snapshot, now),
         *dns.problems(snapshot, spec, now.filters),
         *dns.problems_beside(snapshot, now),
+        *dns.problems_of_users(config, snapshot, now),
         *_path(intent, snapshot, now),
         *_left(intent, now),
         *companions.problems(config, intent, snapshot, now),

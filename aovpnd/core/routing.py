@@ -61,8 +61,7 @@ def _through(now: View, spec: TunnelSpec | None, state: TunnelState | None) -> I
 
 def _lanes(config: Config, now: View, each: Beside, near: set[Route], families: tuple[int, ...]) -> Iterator[Lane]:
     """What somebody's own tunnel leads to, as if it carried; in a window there is nothing to be led past."""
-    tunnels = sorted({user.only for user in config.users if user.only is not None})
-    place = tunnels.index(each.spec.name)
+    place = using.lanes(config).index(each.spec.name)
     if now.grant is not None or place >= len(names.LANE_TABLES):
         return
     users = using.owners(config, each.spec.name)

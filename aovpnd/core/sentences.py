@@ -120,6 +120,7 @@ def _through_the_tunnel(picture: Picture, what: Explanation, link: str) -> Told:
     spec = beside.spec if beside is not None else picture.spec
     name, endpoints = (spec.name, spec.endpoints) if spec is not None else (link, ())
     origins = (
+        *_of_the_user(picture, what),
         *_networks(spec, lambda text: route is not None and ip_network(text, strict=False) == route.dst),
         *_gateways(spec),
         *_filters(picture, name, lambda number, _: number == what.named_by),
@@ -198,7 +199,7 @@ def _because_of_a_companion(picture: Picture, what: Explanation) -> Told | None:
     if beside is None:
         return None
     text = f"the tunnel {beside.spec.name} is not up yet, and what it carries leaves by no other"
-    return Told(text, "", _networks(beside.spec))
+    return Told(text, "", (*_of_the_user(picture, what), *_networks(beside.spec)))
 
 
 def _because_of_the_phase(picture: Picture, to: Destination) -> Told:
@@ -291,6 +292,12 @@ def _reason(what: Explanation) -> str:
 # -- where it is written ----------------------------------------------------------------------------------------------
 def _settings(config: Config, key: str) -> tuple[Origin, ...]:
     return tuple(origin for origin in config.origins if origin.key == key)
+
+
+def _of_the_user(picture: Picture, what: Explanation) -> tuple[Origin, ...]:
+    """Where it is said that he has a tunnel to himself, if that is what led him."""
+    users = (user for user in picture.config.users if what.way.by is By.USERS and user.uid == what.to.uid)
+    return tuple(origin for user in users for origin in _settings(picture.config, user_setting(user.name)))
 
 
 _Fits = Callable[[str], bool]

@@ -37,6 +37,11 @@ def private(config: Config, people: frozenset[int]) -> tuple[str, ...]:
     return tuple(sorted({name for name in wanted if name is not None and name not in config.companions}))
 
 
+def lanes(config: Config) -> tuple[str, ...]:
+    """The tunnels that are somebody's only one, in the order of their route tables; there may be more than those."""
+    return tuple(sorted({user.only for user in config.users if user.only is not None}))
+
+
 def by_everybody(config: Config, tunnel: str) -> Use:
     """Who may use a tunnel that carries, or stands beside, for everybody."""
     return Use(barred=tuple(sorted(user.uid for user in config.users if not user.may_use(tunnel))))

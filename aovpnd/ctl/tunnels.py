@@ -40,12 +40,18 @@ def run(arguments: Arguments) -> int:
 
 
 def table(tunnels: list[dict[str, Any]], to: Style) -> list[str]:
-    """One row per tunnel; the chosen one has a star, and its role in words as the others."""
-    rows: list[tuple[str, ...]] = [("", "NAME", "ROLE", "STATE", "ENDPOINT", "LINK")]
+    """One row per tunnel; the chosen one has a star, and its role in words as the others. Where some are somebody's
+    alone, whose.
+    """
+    owned = any(tunnel["users"] for tunnel in tunnels)
+    rows: list[tuple[str, ...]] = [("", "NAME", "ROLE", "STATE", "ENDPOINT", "LINK", *(("FOR",) if owned else ()))]
     for tunnel in tunnels:
         star = "*" if tunnel["role"] == "chosen" else ""
-        rows.append((star, *(plain(tunnel[key] or "-") for key in ("name", "role", "state", "endpoint", "link"))))
-    widths = [max(len(row[column]) for row in rows) for column in range(6)]
+        alone = tunnel["role"] != "chosen" and tunnel["users"]
+        whose = (plain(", ".join(tunnel["users"])) if alone else "-",) if owned else ()
+        told = (plain(tunnel[key] or "-") for key in ("name", "role", "state", "endpoint", "link"))
+        rows.append((star, *told, *whose))
+    widths = [max(len(row[column]) for row in rows) for column in range(len(rows[0]))]
     shown = []
     for number, row in enumerate(rows):
         cells = [f"{cell:<{width}}" for cell, width in zip(row, widths, strict=True)]

@@ -142,6 +142,18 @@ def test_a_tunnel_that_is_not_there(files: Files) -> None:
     assert (finding.severity, finding.line, finding.reason) == (Severity.WARNING, 1, "there is no tunnel called 'wrok'")
 
 
+def test_one_tunnel_too_many(files: Files) -> None:
+    """There are no more route tables for tunnels of users' own than sixteen; the check says which one has none."""
+    for number in range(17):
+        files.write(f"etc/tunnels/t{number:02}.conf", SMALLEST).chmod(0o600)
+    text = "".join(f'[[user]]\nname = {2000 + number}\nonly = "t{number:02}"\n' for number in range(17))
+    files.write("etc/aovpnd.toml", text)
+
+    [finding] = check((), files.etc, files.state, files.vendor)
+    assert (finding.line, finding.key) == (49, "user.only")
+    assert "more than 16 tunnels that are somebody's own" in finding.reason
+
+
 def test_each_stray_is_told_once(files: Files) -> None:
     """By the key that names it, however many users are meant."""
     files.write("etc/aovpnd.toml", '[[user]]\nname = ["alice", "bob"]\nnever = ["home", "wrok"]\n')

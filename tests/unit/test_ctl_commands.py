@@ -2,6 +2,7 @@
 """``aovpnctl``'s command line, its orders to the daemon, and the exit status of every outcome."""
 
 import contextlib
+import io
 import json
 import os
 import re
@@ -19,6 +20,8 @@ import pytest
 from aovpnd.ctl import orders
 from aovpnd.ctl.__main__ import main
 from aovpnd.ctl.arguments import COMMANDS, COMMON, Arguments, HelpWanted, UsageError, parse
+from aovpnd.ctl.terminal import plain, style
+from aovpnd.ctl.tunnels import table
 from aovpnd.errors import AovpndError, CommandRefused, StateError
 from aovpnd.model import Block
 from aovpnd.orders import AllowTemporary, Answer, CancelTemporary, Command, Confirm, Connect, Disconnect, SetBlock
@@ -340,6 +343,18 @@ def test_tunnels(daemon: FakeDaemon, capsys: pytest.CaptureFixture[str]) -> None
     )
     assert main(["tunnels", "--json"]) == 0
     assert [tunnel["name"] for tunnel in json.loads(capsys.readouterr().out)] == ["home", "work"]
+
+
+def test_tunnels_of_users() -> None:
+    """Where one is somebody's alone, it says whose; not of the one that carries for everybody."""
+    home = {"name": "home", "role": "chosen", "state": "connected", "endpoint": None, "link": "aovpn0"}
+    work = {**home, "name": "work", "role": "companion", "link": "aovpn1"}
+    told = [{**home, "users": ["bob"]}, {**work, "users": ["alice", "x\x1b[1m"]}]
+
+    head, *rows = table(told, style(io.StringIO()))
+    assert head.endswith(" LINK   FOR")
+    assert [row.split()[-1] for row in rows] == ["-", plain("x\x1b[1m")]
+    assert "alice, " in rows[1]
 
 
 def test_no_tunnels(daemon: FakeDaemon, capsys: pytest.CaptureFixture[str]) -> None:

@@ -15,7 +15,7 @@ from aovpnd.destinations import parse
 from aovpnd.dns import DnsState, Mechanism
 from aovpnd.filters import Direction, Filter
 from aovpnd.gateways import Gateways, Role
-from aovpnd.model import Block, Config, Phase
+from aovpnd.model import Block, Config, Origin, Phase
 from aovpnd.orders import AllowTemporary, Explain, SetBlock
 from aovpnd.render import render
 from aovpnd.routes import Lane
@@ -47,6 +47,12 @@ def ways(machine: Laptop, lane: Lane) -> dict[str, str | None]:
     return {str(r.dst): None if r.link is None else links[r.link] for r in found}
 
 
+def problems_of(machine: Laptop) -> dict[str, str]:
+    """What is wrong now, by code."""
+    found = decide(machine.config, machine.intent, machine.snapshot).problems
+    return {problem.code: problem.text for problem in found}
+
+
 def rules(machine: Laptop) -> list[str]:
     """The lines of our table that are about users."""
     assert machine.snapshot.ruleset is not None
@@ -75,7 +81,7 @@ def test_alice_has_a_tunnel_to_herself() -> None:
     assert (four.table, four.users, four.link_name) == (names.LANE_TABLES[0], (ALICE,), "aovpn1")
     assert (list(map(str, four.sources)), list(map(str, six.sources))) == (["10.99.0.2"], ["fd99::2"])
     assert (ways(machine, four), ways(machine, six)) == ({"0.0.0.0/0": "aovpn1"}, {"::/0": "aovpn1"})
-    assert not problems(machine)
+    assert set(problems(machine)) == {"user-names"}  # this machine's programs ask by themselves
 
 
 def test_who_is_kept_out() -> None:
@@ -292,6 +298,30 @@ def test_wishes_are_companions() -> None:
     assert wishes == {"work": Role.CARRIES, "mgmt": Role.COMPANION}
 
 
+def test_names_of_those_who_may_not_ask() -> None:
+    """Where programs ask by themselves, those of users who are kept from the tunnel that is asked find no names."""
+    machine = connected(replace(ONE, users=(ALONE, User("bob", BOB, never=("work",)))))
+    for by, is_told in (((Mechanism.FILE,), True), ((Mechanism.RESOLVED,), False), ((), False)):
+        machine.snapshot = replace(machine.snapshot, dns=DnsState(by=by))
+        assert ("user-names" in problems_of(machine)) is is_told
+    machine.snapshot = replace(machine.snapshot, dns=DnsState(by=(Mechanism.FILE,)))
+    text = problems_of(machine)["user-names"]
+    assert text == "programs of alice, bob find no names: they ask work's servers, and that tunnel is not for them"
+    machine.config = replace(machine.config, users=())
+    assert "user-names" not in problems_of(machine)
+
+
+def test_more_tunnels_than_tables() -> None:
+    """Whoever's comes last in the alphabet is told; nobody leads him anywhere, and he is kept from the others."""
+    many = tuple(User(f"u{number}", 2000 + number, only=f"a{number:02}") for number in range(16))
+    machine = connected(replace(ONE, users=(ALONE, *many)))
+
+    [problem] = (p for p in decide(machine.config, machine.intent, machine.snapshot).problems if "mgmt" in p.text)
+    assert problem.code == "companion-unfit"
+    assert problem.text == "nothing leads the users of mgmt there: 16 tunnels have users of their own"
+    assert lanes(machine) == {}
+
+
 # -- what is said of it -----------------------------------------------------------------------------------------------
 def told(machine: Laptop, to: str) -> str:
     """What `aovpnctl explain` says first."""
@@ -310,6 +340,12 @@ def test_explained_for_each() -> None:
     assert told(machine, f"{BOB}@203.0.113.80") == (
         f"{BOB}@203.0.113.80:443/tcp is refused at once: the tunnel work is not for bob"
     )
+    written = (Origin("user.alice", "only mgmt", "/etc/aovpnd/aovpnd.toml", 3),)
+    machine.config = replace(config, origins=written)
+    seen = Picture(machine.config, machine.intent, machine.snapshot, machine.settle())
+    data = answer(Explain(parse(f"{ALICE}@203.0.113.80")), seen).data
+    assert data is not None
+    assert {"file": written[0].file, "line": 3, "key": "user.alice", "value": "only mgmt"} in data["origins"]  # type: ignore[operator]
     for whom in ("", "1003@"):
         assert told(machine, f"{whom}203.0.113.80").endswith("leaves through the tunnel work (aovpn0)")
 
