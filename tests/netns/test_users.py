@@ -292,7 +292,8 @@ def test_what_the_kernel_opens_for_her_goes_nowhere_else(divided: Divided) -> No
         waiting.kill()
         waiting.wait()
         far.run("ip", "mptcp", "endpoint", "flush")
-        divided.laptop.lab.kill_daemon()
+    chain = ("nft", "list", "chain", "inet", "aovpnd", "output")
+    wait_for("the rules", lambda: host.out(*chain).count("tcp flags syn reject") == 2, deadline_s=40)
     wait_for("both tunnels", divided.both, deadline_s=40, poll_s=0.1)
 
 
