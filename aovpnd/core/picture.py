@@ -32,13 +32,14 @@ class Picture:
         """The chosen tunnel, with the addresses of its gateways as far as they are known."""
         return self.view.spec
 
-    def companion(self, link: str, found: Way) -> Beside | None:
+    def companion(self, link: str, found: Way, uid: int | None = None) -> Beside | None:
         """The tunnel beside the chosen one that has a link, or would have it if it were up: its networks are closed
         until then; those of a user's own, to that user.
         """
         standing, route, own = self.view.companions, found.route, found.by is By.USERS
+        his = next((user.only for user in self.config.users if user.uid == uid), None) if own else None
         by_link = (each for each in standing if each.state is not None and each.link_name == link)
-        able = (each for each in standing if each.private is own)
+        able = (each for each in standing if each.private is own and (not own or each.spec.name == his))
         closed = (each for each in able if route is not None and not route.link and route.dst in each.spec.prefixes)
         return next(by_link, None) or next(closed, None)
 

@@ -195,11 +195,20 @@ def _because_of_the_lan(picture: Picture, to: Destination, near: Uplink) -> Told
 
 def _because_of_a_companion(picture: Picture, what: Explanation) -> Told | None:
     """It is for a tunnel beside the chosen one, and for no other."""
-    beside = picture.companion("", what.way)
+    beside = picture.companion("", what.way, what.to.uid)
     if beside is None:
-        return None
+        return _because_of_ones_own(picture, what)
     text = f"the tunnel {beside.spec.name} is not up yet, and what it carries leaves by no other"
     return Told(text, "", (*_of_the_user(picture, what), *_networks(beside.spec)))
+
+
+def _because_of_ones_own(picture: Picture, what: Explanation) -> Told | None:
+    """It is for no tunnel that this user may use."""
+    user = next((user for user in picture.config.users if user.uid == what.to.uid), None)
+    if what.way.by is not By.USERS or user is None or user.only is None:
+        return None
+    text = f"the tunnel {user.only} does not carry it, and {user.name} may use no other"
+    return Told(text, "", (*_of_the_user(picture, what), *_networks(picture.config.tunnel(user.only))))
 
 
 def _because_of_the_phase(picture: Picture, to: Destination) -> Told:

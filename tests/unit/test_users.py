@@ -361,6 +361,20 @@ def test_explained_while_it_is_down() -> None:
     assert "the tunnel work is not up yet" in told(machine, "9.9.9.9")
 
 
+def test_explained_what_ones_own_does_not_carry() -> None:
+    """Each is told of his own tunnel, never of the other's or of the one that carries."""
+    narrow = replace(OWN, peers=(replace(OWN.peers[0], allowed=(ip_network("10.99.0.0/16"),)),))
+    machine = connected(replace(ONE, tunnels=(narrow, WORK)))
+    assert told(machine, f"{ALICE}@9.9.9.9").endswith("the tunnel mgmt does not carry it, and alice may use no other")
+
+    machine = connected(Config((OWN, WORK), users=(ALONE, User("bob", BOB, only="work"))))
+    machine.fails_for = {"mgmt", "work"}
+    for link in {lane.link_name for lane in machine.snapshot.routing.lanes}:
+        machine.lose_link(link)
+    for uid, name in ((ALICE, "mgmt"), (BOB, "work")):
+        assert f"the tunnel {name} is not up yet" in told(machine, f"{uid}@9.9.9.9")
+
+
 def test_users_of_a_rule() -> None:
     """Nobody, or who cannot be, makes no rule: it would be about everybody."""
     for uids in ((), (-1,), (1 << 32,)):
