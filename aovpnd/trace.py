@@ -54,7 +54,7 @@ class Packet:
     tagged: Protocol | None = None
     origin: Origin = Origin.ROUTED
     owner: Owner | int | None = None
-    """Whose socket it is from, by uid; ``ANYBODY`` is somebody who is not root."""
+    """Whose socket it is from, by uid; ``ANYBODY`` is somebody who is not root, and whom no rule names."""
     ppp: int = 0
     """The protocol inside a PPPoE session."""
     sa: Address | None = None
@@ -150,7 +150,7 @@ def _owner_matches(wanted: Owner | Users | None, owner: Owner | int | None) -> b
     if wanted is None or owner is None:
         return wanted is None
     if isinstance(wanted, Users):
-        return isinstance(owner, int) and (owner in wanted.uids) is not wanted.others
+        return (owner in wanted.uids) is not wanted.others if isinstance(owner, int) else wanted.others
     return wanted in {Owner.ROOT if owner == 0 else owner, Owner.ANYBODY}
 
 

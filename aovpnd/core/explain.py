@@ -34,7 +34,7 @@ from aovpnd.links import ARPHRD_ETHER, Link
 from aovpnd.model import Copies, Desired, GuardState, Snapshot
 from aovpnd.render import render_rule
 from aovpnd.routes import Route
-from aovpnd.ruleset import L4, Device, Framing, Hook, Protocol, Ruleset, Verdict
+from aovpnd.ruleset import L4, Device, Framing, Hook, Owner, Protocol, Ruleset, Verdict
 from aovpnd.trace import Packet, Step, trace
 
 IPV4: Final = 4
@@ -135,7 +135,7 @@ def packet_to(to: Destination, found: Way, link: Link) -> Packet:
         dport=to.port or 0,
         icmp_type=ECHO_REQUEST if to.number in {1, 58} else 0,
         framing=Framing.ETHERNET if link.arphrd == ARPHRD_ETHER else Framing.OTHER,
-        owner=to.uid,
+        owner=to.uid if to.uid is not None else Owner.ANYBODY,
     )
 
 

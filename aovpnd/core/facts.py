@@ -36,7 +36,7 @@ def facts(config: Config, intent: Intent, snapshot: Snapshot, now: View) -> Fact
     if now.spec is not None and now.state is not None:
         narrow = mtu.fit(now.spec, intent, snapshot, now.state, now.path).narrow
         others = tuple(address for theirs in of_companions.values() for address in theirs)
-        tunnel = Tunnel(_device(now.state), narrow, now.filters, others, now.use)
+        tunnel = Tunnel(_device(now.state), narrow, now.filters, others, now.use, own)
     companions: list[OfTunnel] = []
     for each in now.companions:
         others = (*own, *(a for name, theirs in of_companions.items() if name != each.spec.name for a in theirs))
@@ -78,7 +78,7 @@ def _companion(
     """What a companion may: the same as the tunnel that carries."""
     yield from map(Handshake, dict.fromkeys(each.spec.endpoints))
     if each.state is not None:
-        yield Tunnel(_device(each.state), narrow, each.filters, others, who)
+        yield Tunnel(_device(each.state), narrow, each.filters, others, who, own)
         yield from _transformed(each.spec, each.state)
     if own:
         yield TunnelAddresses(own)

@@ -88,6 +88,7 @@ class Tunnel:
 
     ``narrow``: bytes of the largest packet that passes in one piece, where the link itself cannot be told so little.
     ``others``: addresses of other tunnels, which this one neither shows nor is asked for. ``use``: whose programs may.
+    ``own``: its own addresses, which alone what is nobody's may bear where it is not for all.
     """
 
     device: Device
@@ -95,6 +96,7 @@ class Tunnel:
     filters: tuple[Filter, ...] = ()
     others: tuple[Address, ...] = ()
     use: Use = EVERYBODY
+    own: tuple[Address, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)

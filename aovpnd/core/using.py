@@ -55,7 +55,8 @@ def by_owners(config: Config, tunnel: str, servers: tuple[Address, ...]) -> Use:
 def nobodys(permits: Iterable[Permit], known: Mark) -> Iterator[Rule]:
     """For the head of output: by a tunnel that is not for all, no connection begins of which nobody is known. Sockets
     that the kernel makes for a program (SMC, MPTCP's further paths, RxRPC) have no file, so that no rule on users is
-    about them, and they go where the program has bound its own. Of a tunnel that is somebody's own, no UDP either.
+    about them, and they go where the program has bound its own. Of a tunnel that is somebody's own, no UDP either. What
+    is left of a connection whose program has closed it is nobody's as well: it goes by the tunnel that it began by.
 
     A rule can ask who it is, but not whether it is nobody: who is known is marked, by a bit that the last look clears.
     Guests' packets do not come by here.
@@ -71,6 +72,10 @@ def nobodys(permits: Iterable[Permit], known: Mark) -> Iterator[Rule]:
             yield Rule(replace(unknown, l4=(L4.TCP,), begins=True), Verdict.REJECT, why)
             if each.use.owners:
                 yield Rule(replace(unknown, l4=(L4.UDP,)), Verdict.REJECT, why)
+            for own in by_family(tuple(map(ip_network, each.own))):
+                rest = "what is nobody's and bears the tunnel's own address: an answer, or the end of a connection"
+                yield Rule(replace(by_tunnel, saddr=own), Verdict.CONTINUE, rest, set_mark=known)
+            yield Rule(unknown, Verdict.DROP, "what is nobody's has begun elsewhere")
 
 
 def leaving(device: Device, who: Use, filters: tuple[Filter, ...]) -> Iterator[Rule]:

@@ -43,6 +43,14 @@ DIVIDING: Final = (
         (NO_LEAK, USERS),
     ),
     Mutant(
+        "nobodys-from-elsewhere",
+        _USING,
+        "            yield Rule(unknown, Verdict.DROP,",
+        "            yield Rule(unknown, Verdict.CONTINUE,",
+        "what is left of a connection beside the tunnels leaves by the tunnel to which its program has bound it",
+        (NO_LEAK, USERS),
+    ),
+    Mutant(
         "known-by-a-mark-of-ones-own",
         _USING,
         '            yield Rule(by_tunnel, Verdict.CONTINUE, "the bit is ours here", set_mark=Mark(0, known.mask))\n',

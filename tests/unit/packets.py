@@ -249,6 +249,10 @@ def _of_users() -> Iterator[Packet]:
     """What programs of users send, root's among them; all other packets here have no socket. Of those, what begins a
     connection stands beside what does not.
     """
+    for saddr in (ADDRESS_M4, TUNNEL_ADDRESS4):
+        yield packet(EVERYBODY4, L4.TCP, 443, saddr=saddr)
+        yield packet(EVERYBODY4, L4.TCP, 443, saddr=saddr, begins=True)
+        yield packet(EVERYBODY4, L4.UDP, 443, saddr=saddr)
     yield packet(EVERYBODY4, L4.TCP, 443, begins=True)
     yield packet(EVERYBODY6, L4.TCP, 443, begins=True)
     yield packet(EVERYBODY4, L4.TCP, 443, begins=True, mark=names.STAMP)

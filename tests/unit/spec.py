@@ -462,8 +462,8 @@ def allowed(reading: Reading, packet: Packet, way: Way, at: float) -> bool:
         return True
     match way:
         case Way.OUT | Way.AGAIN:
-            begins = way is Way.OUT and is_nobodys(reading.whose, packet)
-            return not begins and _may_leave(reading, packet, at)
+            own = _elsewhere(reading, None) - _elsewhere(reading, packet.oif)
+            return not (way is Way.OUT and is_nobodys(reading.whose, packet, own)) and _may_leave(reading, packet, at)
         case Way.IN:
             return _may_come_in(reading, packet)
         case Way.FORWARD:

@@ -46,16 +46,19 @@ def is_refused(whose: Iterable[Whose], packet: Packet) -> bool:
     return False
 
 
-def is_nobodys(whose: Iterable[Whose], packet: Packet) -> bool:
-    """Whether it begins a connection of which nobody is known, by a tunnel that is not for everybody; by somebody's
-    own, also any UDP. The kernel makes such sockets for programs.
+def is_nobodys(whose: Iterable[Whose], packet: Packet, own: frozenset[Address]) -> bool:
+    """Whether it begins a connection of which nobody is known, by a tunnel that is not for everybody, or is of one that
+    began elsewhere, and so does not bear its ``own`` address; by somebody's own, also any UDP. The kernel makes such
+    sockets for programs.
     """
     return any(
         each.device == packet.oif
+        and bool(each.alone or each.barred)
         and packet.owner is None
         and (
-            (bool(each.alone or each.barred) and packet.l4 is L4.TCP and packet.begins)
+            (packet.l4 is L4.TCP and packet.begins)
             or (bool(each.alone) and packet.l4 is L4.UDP)
+            or packet.saddr not in own
         )
         for each in whose
     )

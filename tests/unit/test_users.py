@@ -100,7 +100,8 @@ def test_who_is_kept_out() -> None:
 
 def test_what_is_nobodys_begins_nothing() -> None:
     """A socket that the kernel has made for a program names nobody: it opens no connection by a tunnel that is not for
-    all, and sends no UDP by somebody's own. What goes on, such as the end of a connection, is let through.
+    all, and sends no UDP by somebody's own. What goes on, such as the end of a connection, is let through with the
+    tunnel's own address alone: one that began beside it goes not there.
     """
     machine = connected(replace(ONE, users=(ALONE, User("bob", BOB, never=("work",)))))
     table = machine.snapshot.ruleset
@@ -108,12 +109,15 @@ def test_what_is_nobodys_begins_nothing() -> None:
 
     def passes(link: str, **more: Any) -> bool:
         index = next(link_.index for link_ in machine.snapshot.links if link_.name == link)
-        sent = packet("203.0.113.80", dport=443, oif=Device(index, link, "wireguard"), **more)
+        own = ip_address("10.64.0.2" if link == "aovpn0" else "10.99.0.2")
+        sent = packet("203.0.113.80", dport=443, oif=Device(index, link, "wireguard"), **{"saddr": own, **more})
         return verdict(table, Hook.OUTPUT, sent)[0] is Verdict.ACCEPT
 
     for link, owner in (("aovpn0", 1003), ("aovpn1", ALICE)):
         assert passes(link, l4=L4.TCP, begins=True, owner=owner)
         assert passes(link, l4=L4.TCP)
+        assert not passes(link, l4=L4.TCP, saddr=ip_address("192.168.1.23"))
+        assert passes(link, l4=L4.TCP, saddr=ip_address("192.168.1.23"), owner=owner)
         assert not passes(link, l4=L4.TCP, begins=True)
         assert not passes(link, l4=L4.TCP, begins=True, mark=names.STAMP)
     assert passes("aovpn0", l4=L4.UDP)
