@@ -87,8 +87,7 @@ class Tunnel:
     """Everything by the verified tunnel; where it has ``filters``, what they name, and answers to it.
 
     ``narrow``: bytes of the largest packet that passes in one piece, where the link itself cannot be told so little.
-    ``others``: addresses of other tunnels, which this one neither shows nor is asked for. ``use``: whose programs may.
-    ``own``: its own addresses, which alone what is nobody's may bear where it is not for all.
+    ``others``: addresses of others, neither shown nor asked for here; ``own``: its own. ``use``: whose programs may.
     """
 
     device: Device
@@ -121,8 +120,7 @@ class TunnelAddresses:
 class HostOnly:
     """Everything between the host and a network of its own guests.
 
-    ``here``: while no tunnel takes guests' packets, all that they can reach, networks of guests and this machine; None:
-    they are routed.
+    ``here``: while no tunnel takes what they send, all that they can reach; None: it is routed.
     """
 
     device: Device

@@ -85,8 +85,8 @@ ACCOMPANYING: Final = (
     Mutant(
         "companion-without-filters",
         "aovpnd/core/facts.py",
-        "yield Tunnel(_device(each.state), narrow, each.filters, others, who)",
-        "yield Tunnel(_device(each.state), narrow, (), others, who)",
+        "yield Tunnel(_device(each.state), narrow, each.filters, others, who, own)",
+        "yield Tunnel(_device(each.state), narrow, (), others, who, own)",
         "what is for the management's host alone goes to everybody behind it",
         (NO_LEAK,),
     ),
