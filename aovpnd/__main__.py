@@ -27,7 +27,7 @@ from aovpnd.config.findings import UnfitError
 from aovpnd.control import Control
 from aovpnd.daemon import RESYNC_S, Daemon
 from aovpnd.errors import AovpndError, CommandRefused, StateError, SystemFault
-from aovpnd.gateways import Gateways
+from aovpnd.gateways import Gateways, Rested
 from aovpnd.ipsec import Locked
 from aovpnd.lock import holder
 from aovpnd.messages import Entry, Message
@@ -115,6 +115,7 @@ async def _run(options: argparse.Namespace, runtime: Runtime) -> None:
         intent=replace(
             state.recall(clock()),
             proved=runtime.proved(),
+            rested=runtime.rested(),
             gateways=Gateways(seed=secrets.randbits(32)),  # no two machines wait alike
         ),
         resync_s=systemd.watchdog_s() or RESYNC_S,
@@ -136,7 +137,7 @@ async def _run(options: argparse.Namespace, runtime: Runtime) -> None:
         systemd.notify("STOPPING=1")
         log.info("stopped; the block stays as it is loaded", extra=Entry(Message.STOPPED, "").extra)
         await control.close()
-        runtime.close()
+        runtime.end()
 
 
 def _uid_of(user: str) -> int | None:
@@ -184,9 +185,15 @@ def _publisher(
         if desired.phase is Phase.CONNECTED and intent.provoked is not None:
             runtime.prove(intent.provoked.path.fingerprint())
             _keep(state, intent)
+        runtime.rest(_rested(intent))
         runtime.publish(status.document(config, intent, snapshot, desired))
 
     return publish
+
+
+def _rested(intent: Intent) -> Rested | None:
+    rest = intent.rest
+    return Rested(rest.path.fingerprint(), rest.tries) if rest is not None and rest.path is not None else None
 
 
 def _keep(state: State, intent: Intent) -> None:

@@ -25,19 +25,11 @@ from aovpnd.core.plan import diff, due, is_vital
 from aovpnd.core.sightless import sightless
 from aovpnd.destinations import Destination, Routed
 from aovpnd.errors import AovpndError, CommandRefused, SystemFault
+from aovpnd.gateways import Rouse
 from aovpnd.inquiries import Finding, Inquiry, Unanswered
 from aovpnd.messages import Entry, Message, printable
 from aovpnd.model import Config, Desired, Intent, Snapshot
-from aovpnd.orders import (
-    Action,
-    Answer,
-    Command,
-    Connect,
-    LoadRuleset,
-    Question,
-    Refusal,
-    Reload,
-)
+from aovpnd.orders import Action, Answer, Command, Connect, LoadRuleset, Question, Refusal, Reload
 from aovpnd.wake import Wake
 
 log = logging.getLogger("aovpnd")
@@ -71,6 +63,9 @@ class System(Protocol):
     def routes(self, asked: tuple[Destination, ...]) -> dict[Destination, Routed]:
         """What the kernel says of the ways there, where it says anything. Sends nothing."""
 
+    def is_over(self, rouse: Rouse) -> bool:
+        """Whether a tunnel's rest has ended."""
+
     def inquire(self, inquiry: Inquiry) -> Finding:
         """Find something out. Runs in a thread of its own, beside all else, and ends by itself within its deadline."""
 
@@ -81,6 +76,8 @@ class _Pending:
     answer: "asyncio.Future[Answer]"
 
 
+_Passed = tuple[bool, float | None, Rouse | None]
+"""Of a pass: whether anything was done, seconds until time alone changes the answer, and what else does unheard."""
 _Said = Answer | Refusal | Question
 """What a pass has for who asked: a question is answered from what it saw at its end."""
 
@@ -164,7 +161,7 @@ class Daemon:
         try:
             while True:
                 reason = self.wake.take()
-                busy, wake_at = await self._guarded_pass(reason)
+                busy, wake_at, rouse = await self._guarded_pass(reason)
                 if self._stopping and not busy:
                     return
                 passes = passes + 1 if busy else 0
@@ -173,25 +170,27 @@ class Daemon:
                     _say(Entry(Message.NOT_SETTLING, text))
                     fight = SystemFault("the system does not settle", hint="is another program changing it too?")
                     self._fail_pending(fight)
-                    busy, wake_at, passes = False, FIGHT_PAUSE_S, 0
+                    busy, wake_at, rouse, passes = False, FIGHT_PAUSE_S, None, 0
                 if busy:
                     self.wake.again(reason)
-                await self._sleep(wake_at)
+                await self._sleep(wake_at, rouse)
         finally:
             self._fail_pending(SystemFault("the daemon is stopping", hint="the block stays as it is loaded"))
             self._worker.shutdown(wait=False, cancel_futures=True)
             self._inquirers.shutdown(wait=False, cancel_futures=True)
 
-    async def _sleep(self, seconds: float | None) -> None:
+    async def _sleep(self, seconds: float | None, rouse: Rouse | None) -> None:
         self._ring_in(seconds)
         limit = self._resync_s if seconds is None else min(max(seconds, 0.0), self._resync_s)
-        try:
-            async with asyncio.timeout(limit):
-                await self.wake.event.wait()
-        except TimeoutError:
-            return
+        await self.wake.wait(limit, None if rouse is None else rouse.every_s, partial(self._is_roused, rouse))
 
-    async def _guarded_pass(self, reason: str) -> tuple[bool, float | None]:
+    async def _is_roused(self, rouse: Rouse | None) -> bool:
+        try:
+            return rouse is not None and await self._in_worker(partial(self._system.is_over, rouse))
+        except SystemFault:
+            return True  # a whole look says what is wrong
+
+    async def _guarded_pass(self, reason: str) -> "_Passed":
         """One pass; whatever goes wrong in it, the block stays as loaded and the next pass comes."""
         try:
             result = await self._pass(reason)
@@ -201,7 +200,7 @@ class Daemon:
             self._complain(Entry(Message.SYSTEM_UNREADABLE, text), None if fault is error else error)
             self._fail_pending(fault)
             self._tell(*sightless(*(self._told or self._unseen()), fault))
-            return False, FIGHT_PAUSE_S
+            return False, FIGHT_PAUSE_S, None
         self._complaints.pop(Message.SYSTEM_UNREADABLE, None)
         self._alive()
         return result
@@ -227,8 +226,8 @@ class Daemon:
             self._complaints[entry.message] = entry.text
             _say(entry, defect)
 
-    async def _pass(self, reason: str) -> tuple[bool, float | None]:
-        """Look, decide, do. Returns whether anything was done, and seconds until time alone changes the answer."""
+    async def _pass(self, reason: str) -> "_Passed":
+        """Look, decide, do."""
         snapshot = await self._look()
         self._learn()
         self._intent = memory.settle(self._config, self._intent, snapshot)
@@ -257,7 +256,7 @@ class Daemon:
             if fault is None:
                 self._inquire(desired.inquiries)
         wake_in = None if desired.wake_at is None else desired.wake_at - now
-        return bool(actions), wake_in if told else min(UNTOLD_S, wake_in or UNTOLD_S)
+        return bool(actions), wake_in if told else min(UNTOLD_S, wake_in or UNTOLD_S), desired.rouse
 
     async def _look(self) -> Snapshot:
         """What is, and who altered our table, if it is altered and we had loaded it."""

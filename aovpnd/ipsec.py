@@ -309,6 +309,13 @@ def called(spec: TunnelSpec) -> Called:
     return _OUR_TOML if isinstance(spec, IPsec) else _WG_QUICK
 
 
+def restless(spec: TunnelSpec) -> str:
+    """Why a tunnel cannot rest, in words; "" where it can."""
+    if isinstance(spec, WireGuard) and any(peer.keepalive_s for peer in spec.peers):
+        return "its file has PersistentKeepalive, which never rests"
+    return ""
+
+
 def backend_of(spec: TunnelSpec) -> str:
     """The word in status for what will carry a tunnel."""
     return IKE_BACKEND if isinstance(spec, IPsec) else "wireguard"

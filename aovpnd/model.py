@@ -14,7 +14,22 @@ from aovpnd.confirmation import NEEDLESS, Confirmation, Logins
 from aovpnd.dns import UNTOUCHED, Dns, DnsState
 from aovpnd.doors import Openers, WhileConnected
 from aovpnd.filters import Filter
-from aovpnd.gateways import FRESH, Companion, Doubt, Gateways, Heard, Path, PathMtu, Provoked, Role
+from aovpnd.gateways import (
+    FRESH,
+    Companion,
+    Doubt,
+    Gateways,
+    Heard,
+    Moved,
+    Path,
+    PathMtu,
+    Provoked,
+    Rest,
+    Rested,
+    Role,
+    Rouse,
+    Shake,
+)
 from aovpnd.inquiries import BUILT_IN_ENDPOINT, EndpointPolicy, Host, Inquiry, OpenLookUp
 from aovpnd.ipsec import Given, Said, TunnelSpec
 from aovpnd.links import Link
@@ -65,13 +80,17 @@ class Origin:
 
 @dataclass(frozen=True, slots=True)
 class Config:
-    """What was written, validated: the orders, who stands beside whichever tunnel carries, whom to ``probe``."""
+    """What was written, validated: the orders, who stands beside whichever tunnel carries, who rests while nobody sends
+    and after how long, whom to ``probe``.
+    """
 
     tunnels: tuple[TunnelSpec, ...] = ()
     prefer: tuple[str, ...] = ()
     by_kind: tuple[tuple[str, tuple[str, ...]], ...] = ()
     device: tuple[str, ...] | None = None
     companions: tuple[str, ...] = ()
+    on_demand: tuple[str, ...] = ()
+    rest_after_s: int = 300
     chosen: str | None = None
     probe: tuple[Endpoint, ...] = ()
     temporary_access: TemporaryAccessPolicy = TemporaryAccessPolicy()
@@ -116,8 +135,9 @@ class PeerState:
 @dataclass(frozen=True, slots=True)
 class TunnelState:
     """A link of ours as it is; ``digest`` as its tunnel's, None when it is not (yet) configured. What programs have put
-    into it, sent or not, and got out of it, its own counters say, of all tunnels that it has carried. Of IKE: what it
-    was ``given``, and what charon ``said`` when there is no SA.
+    into it, sent or not, and got out of it, its own counters say, of all tunnels that it has carried; ``tries`` counts
+    the packets put into it, also those it refused. Of IKE: what it was ``given``, and what charon ``said`` when there
+    is no SA.
     """
 
     link: Link
@@ -129,6 +149,7 @@ class TunnelState:
     peers: tuple[PeerState, ...] = ()
     put_bytes: int = 0
     got_bytes: int = 0
+    tries: int = 0
     given: Given | None = None
     said: Said | None = None
 
@@ -270,6 +291,9 @@ class Intent:
     connected_at: float | None = None
     counted_from: tuple[int, int] = (0, 0)  # the link's counters then, bytes received and sent
     proved: str = ""
+    moved: Moved | None = None
+    rest: Rest | None = None
+    rested: Rested | None = None  # of the daemon before us
     hosts: tuple[Host, ...] = ()
     look_up: OpenLookUp | None = None
     failures: tuple[Failure, ...] = ()
@@ -299,6 +323,7 @@ class Phase(StrEnum):
     OFFLINE = "offline"
     CONNECTING = "connecting"
     CONNECTED = "connected"
+    RESTING = "resting"
     TEMPORARY_ACCESS = "temporary-access"
     UNBLOCKED = "unblocked"
 
@@ -332,7 +357,9 @@ class LinkWish(StrEnum):
 
 @dataclass(frozen=True, slots=True)
 class TunnelWish:
-    """One tunnel as it should be. A ``path`` asks for a fresh handshake over it; None leaves the session alone."""
+    """One tunnel as it should be. A ``path`` asks for a fresh session over it, with a handshake now, or not before a
+    packet wants it; None leaves the session alone.
+    """
 
     spec: TunnelSpec
     link_name: str
@@ -340,6 +367,7 @@ class TunnelWish:
     path: Path | None = None
     mtu: int = 1420  # of the link, bytes
     role: Role = Role.CARRIES
+    shake: Shake = Shake.NOW
 
 
 @dataclass(frozen=True, slots=True)
@@ -362,3 +390,4 @@ class Desired:
     problems: tuple[Problem, ...] = ()
     inquiries: tuple[Inquiry, ...] = ()
     wake_at: float | None = None
+    rouse: Rouse | None = None

@@ -13,6 +13,7 @@ import os
 import socket
 import struct
 from collections.abc import Iterable, Iterator
+from dataclasses import dataclass
 from enum import IntEnum, StrEnum
 from types import TracebackType
 from typing import Final, Self
@@ -51,7 +52,7 @@ _ATTRIBUTE: Final = struct.Struct("=HH")  # rtattr: length, type
 _IFINFO: Final = struct.Struct("=BxHiII")  # ifinfomsg: family, device type, index, flags, change mask
 _IFSTATS: Final = struct.Struct("=BxxxII")  # if_stats_msg: family, index, filter mask
 _LINK_64: Final = 1  # IFLA_STATS_LINK_64, also the bit of the filter mask
-_COUNTERS: Final = struct.Struct("=4Q")  # rtnl_link_stats64: packets received and sent, bytes received and sent
+_COUNTERS: Final = struct.Struct("=8Q")  # rtnl_link_stats64: packets, bytes, errors, dropped; each received and sent
 _U32: Final = struct.Struct("=I")
 _S32: Final = struct.Struct("=i")
 
@@ -200,19 +201,30 @@ def dump_links() -> tuple[Link, ...]:
     return tuple(sorted(map(parse_link, found), key=lambda link: link.index))
 
 
-def transferred(link: int) -> tuple[int, int]:
-    """Bytes that programs have got out of a link, and put into it, since it was made; none of one that is gone."""
+@dataclass(frozen=True, slots=True)
+class Transferred:
+    """Bytes that programs have got out of a link, and put into it, since it was made; and the packets that they tried
+    to put into it, those included that nobody took: a tunnel without a session takes none.
+    """
+
+    got_bytes: int = 0
+    put_bytes: int = 0
+    tries: int = 0
+
+
+def transferred(link: int) -> Transferred:
+    """What has gone through a link; nothing through one that is gone."""
     try:
         found = dump(RTM_GETSTATS, _IFSTATS.pack(socket.AF_UNSPEC, link, _LINK_64), RTM_NEWSTATS, NLM_F_ACK)
     except NetlinkError as error:
         if isinstance(error.__cause__, OSError) and error.__cause__.errno == errno.ENODEV:
-            return 0, 0
+            return Transferred()
         raise
     counters = [attributes(payload, _IFSTATS.size).get(_LINK_64, b"") for payload in found]
     if len(counters) != 1:
         raise NetlinkError(f"rtnetlink: {len(counters)} answers about the counters of link {link}")
-    _, _, got, put = unpack(_COUNTERS, counters[0])
-    return got, put
+    _, packets, got, put, _, errors, _, dropped = unpack(_COUNTERS, counters[0])
+    return Transferred(got, put, packets + errors + dropped)
 
 
 def parse_link(payload: bytes) -> Link:

@@ -13,6 +13,7 @@ from typing import Final
 from aovpnd import __version__
 from aovpnd.clock import Clock
 from aovpnd.confirmation import Standing
+from aovpnd.gateways import Role
 from aovpnd.ipsec import TunnelSpec, backend_of
 from aovpnd.links import uplink_kind
 from aovpnd.model import (
@@ -124,7 +125,7 @@ def _tunnel(spec: TunnelSpec, users: list[str], intent: Intent, snapshot: Snapsh
         "users": users,
         "role": "companion" if beside is not None else _role(spec, wish, intent, desired),
         "link": state.link.name if state is not None else None,
-        "state": "down" if wish is None else "connecting" if at is None else "connected",
+        "state": _standing(wish, desired) if at is None else "connected",
         "endpoint": _endpoint(spec if wish is None else wish.spec, state),
         "since": None if at is None else rfc3339(snapshot.now.wall_at(at)),
         "last_handshake": rfc3339(state.handshake_wall) if state is not None and state.handshake_wall else None,
@@ -134,6 +135,12 @@ def _tunnel(spec: TunnelSpec, users: list[str], intent: Intent, snapshot: Snapsh
         "_counted_from": list(memory.counted_from if wish is not None else (0, 0)),
         "_handshake_wall": state.handshake_wall if state is not None else None,
     }
+
+
+def _standing(wish: TunnelWish | None, desired: Desired) -> str:
+    """How a tunnel is that is not connected."""
+    rests = wish is not None and wish.role is Role.CARRIES and desired.phase is Phase.RESTING
+    return "down" if wish is None else "resting" if rests else "connecting"
 
 
 def _role(spec: TunnelSpec, wish: TunnelWish | None, intent: Intent, desired: Desired) -> str:

@@ -8,6 +8,7 @@ from ipaddress import IPv4Address
 from pathlib import Path
 from typing import assert_never
 
+from aovpnd import rtnl
 from aovpnd.adapters import sockets
 from aovpnd.adapters.clocks import SteadyClock, clock
 from aovpnd.adapters.dns import NameService
@@ -22,6 +23,7 @@ from aovpnd.adapters.state import State
 from aovpnd.backends.tunnels import Tunnels
 from aovpnd.destinations import Destination, Routed
 from aovpnd.errors import NetlinkError, NftError
+from aovpnd.gateways import Rouse
 from aovpnd.inquiries import Finding, Inquiry, LookUp, MeasurePath, ProbeTunnel
 from aovpnd.links import Link
 from aovpnd.logins import logins
@@ -128,6 +130,10 @@ class System:
             with suppress(NetlinkError):
                 found[to] = look_up(to)
         return found
+
+    def is_over(self, rouse: Rouse) -> bool:
+        """Whether a tunnel's rest has ended. `NetlinkError` when nobody can tell."""
+        return rtnl.transferred(rouse.link).tries != rouse.tries
 
     def inquire(self, inquiry: Inquiry) -> Finding:
         """Find something out; called from any thread, several at once. `SystemFault` when nothing can be."""

@@ -5,6 +5,8 @@ something a hundred times a second.
 
 import asyncio
 from collections import deque
+from collections.abc import Awaitable, Callable
+from contextlib import suppress
 from dataclasses import dataclass, field
 from functools import partial
 from typing import Final
@@ -60,6 +62,20 @@ class Wake:
         self.event.clear()
         reasons, self.reasons = self.reasons, []
         return ", ".join(reasons) or "time"
+
+    async def wait(self, seconds: float, every_s: float | None, look: Callable[[], Awaitable[bool]]) -> None:
+        """Until somebody calls, the time is over, or a ``look``, which is taken ``every_s``, shows that it is."""
+        loop = asyncio.get_running_loop()
+        end = loop.time() + seconds
+        while True:
+            left = end - loop.time()
+            with suppress(TimeoutError):
+                async with asyncio.timeout(left if every_s is None else min(left, every_s)):
+                    await self.event.wait()
+            if self.event.is_set() or loop.time() >= end or every_s is None:
+                return None
+            if await look():
+                return self.now("traffic")
 
     def _because(self, reason: str) -> None:
         if reason not in self.reasons:

@@ -18,6 +18,7 @@ from typing import Final
 
 from aovpnd import names, regular, vouch
 from aovpnd.errors import AlreadyRunning, StateError
+from aovpnd.gateways import Rested
 
 BOOT_ID: Final = Path("/proc/sys/kernel/random/boot_id")
 """Changes with every boot (random(4)): tells a status file that outlived its boot."""
@@ -27,6 +28,8 @@ _ROOM: Final = "is its file system full, or read-only? See: df /run"
 PRIVATE_MODE: Final = 0o600
 _FINGERPRINT: Final = 64
 """Letters of a fingerprint that are read: twice as many as one has, so that a longer one fits nothing."""
+_DIGITS: Final = 24
+"""And of a counter of 64 bits, with the blank before it."""
 
 
 class Runtime:
@@ -41,6 +44,7 @@ class Runtime:
         self._fds: list[int] = []
         self._last = b""
         self._proved = ""
+        self._resting: Rested | None = None
         try:
             directory.mkdir(mode=DIRECTORY_MODE, parents=True, exist_ok=True)
             _judge(directory)
@@ -103,6 +107,42 @@ class Runtime:
             return regular.read(self.directory / names.PATH_FILE, _FINGERPRINT).decode("ascii")
         except (OSError, ValueError):
             return ""
+
+    def rest(self, resting: Rested | None) -> None:
+        """Keep that the tunnel rests, or that it does not, for a daemon that comes after one that was killed.
+        `StateError` when that fails.
+        """
+        if resting == self._resting:
+            return
+        place = self.directory / names.REST_FILE
+        try:
+            if resting is None:
+                place.unlink(missing_ok=True)
+            else:
+                replace_file(place, f"{resting.path} {resting.tries}\n".encode(), PRIVATE_MODE)
+        except OSError as error:
+            raise StateError(f"cannot write {place}: {error.strerror or error}", hint=_ROOM) from error
+        self._resting = resting
+
+    def end(self) -> None:
+        """Let go, after an end that was asked for: whoever comes next begins with a tunnel that shows that it works."""
+        with suppress(StateError):
+            self.rest(None)
+        self.close()
+
+    def rested(self) -> Rested | None:
+        """What a daemon that was killed has kept; None where it is not just as it was written. What is there from now
+        on, this daemon writes.
+        """
+        place = self.directory / names.REST_FILE
+        try:
+            path, tries = regular.read(place, _FINGERPRINT + _DIGITS).decode("ascii").split()
+            self._resting = Rested(path, int(tries))
+        except (OSError, ValueError):
+            with suppress(OSError):
+                place.unlink(missing_ok=True)
+            self._resting = None
+        return self._resting
 
     def close(self) -> None:
         """Let go. The status file stays as it is: without the lock nobody believes it. May be called twice."""

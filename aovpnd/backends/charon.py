@@ -98,7 +98,8 @@ charon-systemd {{
 
 class Place:
     """Where a link's charon has its files: what we write is out of its reach, and what it writes is in ``own``, which
-    is its user's under systemd. ``given`` holds what a gateway gave, one file for each IKE SA.
+    is its user's under systemd. ``given`` holds what a gateway gave, one file for each IKE SA; ``kept`` what it gave
+    a tunnel that rests.
     """
 
     def __init__(self, runtime_dir: Path, link: str) -> None:
@@ -106,6 +107,7 @@ class Place:
         self.directory = self.all / link
         self.settings = self.directory / "strongswan.conf"
         self.stand_in = self.directory / "stand-in"
+        self.kept = self.directory / "kept"
         self.own = self.directory / "own"
         self.socket = self.own / "vici"
         self.log = self.own / "log"

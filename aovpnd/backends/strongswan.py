@@ -21,15 +21,15 @@ from aovpnd import names, regular, rtnl
 from aovpnd.adapters import sysctl
 from aovpnd.adapters.netlink import Netlink
 from aovpnd.adapters.pathmtu import known_to_kernel
-from aovpnd.backends import charonlog
+from aovpnd.backends import charonlog, ikegiven, ikesas
 from aovpnd.backends.charon import Place, children_of, missing, name_of, requests, settings
-from aovpnd.backends.ikegiven import servers_in
 from aovpnd.backends.ikememory import Memory
 from aovpnd.backends.ikepeople import People
-from aovpnd.backends.linkshape import ensure_sysctls, find, find_ours, is_local
+from aovpnd.backends.linkshape import ensure_sysctls, find, find_ours
 from aovpnd.backends.userspace import Program, UserspaceProcess, wait
 from aovpnd.backends.vici import Charon, Child, Sa
 from aovpnd.errors import NetlinkError, SystemFault, ToolError
+from aovpnd.gateways import Shake
 from aovpnd.ipsec import IKE_BACKEND, Given, IPsec
 from aovpnd.links import ARPHRD_NONE, Link, is_tunnel_shaped
 from aovpnd.model import LinkWish, PeerState, TunnelState, TunnelWish
@@ -52,9 +52,8 @@ _MOVE_S: Final = 3.0
 _NOTICE_S: Final = 1.0
 """How long charon is given to see that the SA's address went. What it asks before goes nowhere, and holds up what it
 asks then: one question at a time (RFC 7296 section 2.3)."""
-_TRIES: Final = 4
-_TRY_S: Final = 0.25
-"""How often, and how long each time, CHILD SAs are waited for once the link has its addresses."""
+_END_S: Final = 1.0
+"""How long an SA may take to end, while its gateway is told."""
 _REFUSALS: Final = 3
 _GIVEN_S: Final = 2
 """How long a new SA waits for its name servers to be written down."""
@@ -85,7 +84,9 @@ class StrongSwanBackend:
         return Place(self._runtime_dir, link)
 
     def _remembered(self, link: str) -> Memory:
-        return self._memory.setdefault(link, Memory())
+        if link not in self._memory:
+            self._memory[link] = Memory(given=ikegiven.kept(self._place(link).kept))
+        return self._memory[link]
 
     # -- what is ------------------------------------------------------------------------------------------------------
     def observe(self, links: Iterable[Link], addresses: Iterable[LinkAddress]) -> tuple[TunnelState, ...]:
@@ -114,7 +115,7 @@ class StrongSwanBackend:
         endpoint = Endpoint(ip_address(found[2]), int(found[3])) if found[2] is not None else None
         memory = self._remembered(link.name)
         rx_bytes, tx_bytes = memory.bytes_of(sas)
-        sa, child = _alive(sas)
+        sa, child = ikesas.alive(sas)
         given = self._given(link.name, sa, child)
         shaken = None
         if child is not None and given is not None and child.number > memory.floor and _has(addresses, given):
@@ -124,7 +125,7 @@ class StrongSwanBackend:
         if shaken is not None:
             self._people.succeeded(charon, memory)
         said = self._people.said(memory, charonlog.read(self._log(link.name))) if shaken is None else None
-        got, put = rtnl.transferred(link.index)
+        moved = rtnl.transferred(link.index)
         return TunnelState(
             link,
             IKE_BACKEND,
@@ -133,10 +134,11 @@ class StrongSwanBackend:
             names.FWMARK,
             addresses,
             (peer,),
-            put,
-            got,
-            memory.last(digest, given),
-            said,
+            put_bytes=moved.put_bytes,
+            got_bytes=moved.got_bytes,
+            tries=moved.tries,
+            given=memory.last(digest, given),
+            said=said,
         )
 
     def _given(self, link: str, sa: Sa | None, child: Child | None) -> Given | None:
@@ -151,7 +153,7 @@ class StrongSwanBackend:
     def _servers(self, link: str, number: int) -> tuple[Address, ...] | None:
         """Those of an IKE SA; one that came by new keys (RFC 7296 section 2.18) has those of the one before."""
         written = sorted(self._place(link).all_given().items(), reverse=True)
-        found = (servers_in(path) for sa, path in written if sa <= number)
+        found = (ikegiven.servers_in(path) for sa, path in written if sa <= number)
         return next((servers for servers in found if servers is not None), None)
 
     def _log(self, link: str) -> str:
@@ -190,10 +192,12 @@ class StrongSwanBackend:
         if state is LinkWish.UP:
             self._netlink.set_link(link, up=True)
             with self._replaced_if_it_refuses(link):
-                if wish.path is not None:
+                if wish.path is not None and wish.shake is Shake.WANTED:
+                    self._rest(link.name, spec, charon, wish.path.fingerprint())
+                elif wish.path is not None:
                     self._provoke(link.name, spec, charon, wish.path.fingerprint())
                 elif link.kind != names.XFRM and spec.addresses:
-                    _complete(charon, spec)
+                    ikesas.complete(charon, spec)
 
     @contextlib.contextmanager
     def _replaced_if_it_refuses(self, link: Link) -> Iterator[None]:
@@ -230,7 +234,7 @@ class StrongSwanBackend:
         place = self._place(name)
         try:
             place.make()
-            for old in (*place.all_given().values(), place.log):
+            for old in (*place.all_given().values(), place.kept, place.log):
                 old.unlink(missing_ok=True)
             kernel = self._netlink.create_link(name, names.XFRM, interface=_interface(name))
             place.write_settings(settings(name, place, kernel=kernel))
@@ -303,11 +307,16 @@ class StrongSwanBackend:
         """
         memory, now, name = self._remembered(link), time.monotonic(), name_of(spec)
         sas = [sa for sa in charon.sas() if sa.name == name]
-        sa, child = _alive(sas)
+        sa, child = ikesas.alive(sas)
         floor = max((child.number for sa in sas for child in sa.children), default=memory.floor)
         if path != memory.path:  # whatever stands proves nothing of it, a move that has just been made included
             memory.path, memory.floor, memory.moves = path, max(floor, memory.floor), False
-        if child is not None and not memory.moves and spec.mobike and wait(lambda: _has_moved(charon, name), _NOTICE_S):
+        if (
+            child is not None
+            and not memory.moves
+            and spec.mobike
+            and wait(lambda: ikesas.has_moved(charon, name), _NOTICE_S)
+        ):
             memory.floor, memory.asked_at, memory.moves = floor, now, True
             charon.rekey(child)
             return
@@ -325,6 +334,19 @@ class StrongSwanBackend:
         memory.logged = self._cut_log(link)
         if lacking is None and self._people.answer(memory, spec, charon, partial(self._requests, link)):
             charon.initiate(name, children_of(spec))
+
+    def _rest(self, link: str, spec: IPsec, charon: Charon, path: str) -> None:
+        """End the SA, of which the gateway is told, and keep what it gave, also for the daemon that comes next."""
+        memory, name = self._remembered(link), name_of(spec)
+        sas = [sa for sa in charon.sas() if sa.name == name]
+        memory.floor = max((child.number for sa in sas for child in sa.children), default=memory.floor)
+        memory.path, memory.moves, memory.said = path, False, None
+        if memory.given is not None:
+            ikegiven.keep(self._place(link).kept, *memory.given)
+        for sa in sas:
+            charon.terminate(sa)
+        wait(lambda: not any(sa.name == name for sa in charon.sas()), _END_S)
+        memory.logged = self._cut_log(link)
 
     def _requests(self, link: str, spec: IPsec) -> Iterable[tuple[str, Mapping[str, Any]]]:
         found = find(link)
@@ -359,41 +381,6 @@ def _interface(link: str) -> int:
 
 def _is_charons(link: Link) -> bool:
     return _TUN.fullmatch(link.name) is not None and link.kind == "tun" and link.arphrd == ARPHRD_NONE
-
-
-def _complete(charon: Charon, spec: IPsec) -> None:
-    """kernel-libipsec makes no CHILD SA before the link has its address, which the IKE SA has to bring first, and
-    charon sees it there a moment later: what is not made, of IKEv1 one of two, is asked for again.
-    """
-    for _ in range(_TRIES):
-        sa, lacking = _lacking(charon, spec)
-        if sa is None or not lacking:
-            return
-        if not sa.busy:
-            charon.initiate(name_of(spec), lacking)
-        wait(lambda: not _lacking(charon, spec)[1], _TRY_S)
-
-
-def _lacking(charon: Charon, spec: IPsec) -> tuple[Sa | None, tuple[str, ...]]:
-    """The IKE SA that lives, and the CHILD SAs that it should have and has not."""
-    sa, _ = _alive(charon.sas())
-    carrying = {child.name for child in sa.children if child.installed} if sa is not None else set()
-    return sa, tuple(name for name in children_of(spec) if name not in carrying)
-
-
-def _has_moved(charon: Charon, name: str) -> bool:
-    """Whether an SA's packets leave from an address that this machine has."""
-    sa, _ = _alive(sa for sa in charon.sas() if sa.name == name)
-    return sa is None or sa.local is None or is_local(sa.local)
-
-
-def _alive(sas: Iterable[Sa]) -> tuple[Sa | None, Child | None]:
-    """The newest IKE SA that is established, and the newest CHILD SA of it that carries."""
-    sa = next((sa for sa in reversed(tuple(sas)) if sa.established), None)
-    if sa is None:
-        return None, None
-    carrying = (child for child in sa.children if child.installed)
-    return sa, max(carrying, key=lambda child: child.number, default=None)
 
 
 def _has(addresses: tuple[Interface, ...], given: Given) -> bool:

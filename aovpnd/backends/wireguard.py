@@ -18,6 +18,7 @@ from aovpnd.backends.linkshape import ensure_sysctls, find, find_ours
 from aovpnd.backends.userspace import WIREGUARD_GO, UserspaceProcess, has_socket
 from aovpnd.backends.wgtool import Device, configuration, parse_dump
 from aovpnd.errors import NetlinkError, ToolError
+from aovpnd.gateways import Shake
 from aovpnd.links import Link, is_tunnel_shaped
 from aovpnd.model import LinkWish, PeerState, TunnelState, TunnelWish
 from aovpnd.routes import LinkAddress
@@ -115,7 +116,9 @@ class WireGuardBackend:
         self._netlink.ensure_addresses(link, spec.addresses)
         if state is LinkWish.UP:
             self._netlink.set_link(link, up=True)
-        if provokes:
+        if provokes and wish.shake is Shake.WANTED:
+            _set(link.name, spec, {})  # peers that are set anew have no session, and nothing to say by themselves
+        elif provokes:
             _provoke(link.name, spec, device if link.up else _look(link.name))
 
     def remove(self, link: Link) -> None:
@@ -147,8 +150,19 @@ def _state(link: Link, device: Device | None, addresses: tuple[Interface, ...]) 
     if device is None:
         return TunnelState(link, backend, None, None, 0, addresses)
     peers = tuple(replace(peer, path_mtu=_path_mtu(peer)) for peer in device.peers)
-    got, put = rtnl.transferred(link.index)
-    return TunnelState(link, backend, device.public_key, device.digest, device.fwmark, addresses, peers, put, got)
+    moved = rtnl.transferred(link.index)
+    return TunnelState(
+        link,
+        backend,
+        device.public_key,
+        device.digest,
+        device.fwmark,
+        addresses,
+        peers,
+        put_bytes=moved.put_bytes,
+        got_bytes=moved.got_bytes,
+        tries=moved.tries,
+    )
 
 
 def _path_mtu(peer: PeerState) -> int | None:

@@ -19,7 +19,7 @@ from aovpnd.config.findings import WEAK, Finding, finding_of, printable_path
 from aovpnd.config.settings import Layer, Setting, Settings
 from aovpnd.doors import Openers
 from aovpnd.errors import ConfigError, ToolError
-from aovpnd.ipsec import IPsec, TunnelSpec, Weak
+from aovpnd.ipsec import IPsec, TunnelSpec, Weak, restless
 from aovpnd.model import Config, Enabled, Lan, Origin, Problem, Severity, TemporaryAccessPolicy
 
 SETTINGS_FILE: Final = "aovpnd.toml"
@@ -107,6 +107,8 @@ def reload(previous: Config | None, config_dir: Path, state_dir: Path, vendor_di
         by_kind=effective.by_kind,
         device=effective.device,
         companions=effective.companions,
+        on_demand=effective.on_demand,
+        rest_after_s=effective.rest_after_s,
         chosen=effective.chosen,
         probe=effective.probe,
         temporary_access=effective.temporary_access,
@@ -146,7 +148,18 @@ def check(paths: Sequence[Path], config_dir: Path, state_dir: Path, vendor_dir: 
             if name not in known:
                 reason = f"there is no tunnel called '{name}'"
                 findings.append(Finding(origin.file, reason, hint, origin.line, origin.key))
+        findings += _restless(found, read_tunnels.good)
     return tuple(findings)
+
+
+def _restless(found: Settings, specs: tuple[TunnelSpec, ...]) -> Iterator[Finding]:
+    """Tunnels that should rest, and cannot."""
+    origins = {origin.key: origin for origin in found.origins}
+    where = origins[names.ON_DEMAND]
+    for spec in specs:
+        if spec.name in found.on_demand and (why := restless(spec)):
+            hint = f"take that out of it, or {spec.name} out of this list"
+            yield Finding(where.file, f"{spec.name} cannot rest: {why}", hint, where.line, where.key)
 
 
 def _wanted(found: Settings) -> Iterator[tuple[Origin, str]]:
@@ -155,6 +168,7 @@ def _wanted(found: Settings) -> Iterator[tuple[Origin, str]]:
     orders = {names.PREFER: (found.chosen or "",) if named else found.prefer}
     orders |= {f"tunnel.{kind}": order for kind, order in found.by_kind}
     orders |= {names.DEVICE: found.device or (), names.COMPANIONS: found.companions}
+    orders |= {names.ON_DEMAND: found.on_demand}
     for origin in found.origins:
         for name in orders.get(origin.key, ()):
             yield origin, name
@@ -225,6 +239,8 @@ def _settings_in_force(found: Settings | None, previous: Config | None) -> tuple
             by_kind=previous.by_kind,
             device=previous.device,
             companions=previous.companions,
+            on_demand=previous.on_demand,
+            rest_after_s=previous.rest_after_s,
             chosen=previous.chosen,
             probe=previous.probe,
             temporary_access=previous.temporary_access,

@@ -27,6 +27,8 @@ MAX_S: Final = 3600
 """No temporary access is longer than an hour, whatever the files say."""
 MAX_PER_HOUR: Final = 3
 """Nor are there more than three in any hour: with more, "temporary" would mean nothing."""
+REST_AFTER_S, REST_BOUNDS_S = 300, (5, 86400)
+"""After how long without a packet a tunnel on demand rests."""
 BUILT_IN: Final = "built-in"
 ALLOW_WEAK: Final = "ike.allow_weak"
 EXCLUDE: Final = "exclude.networks"
@@ -102,6 +104,8 @@ class Settings:
     by_kind: tuple[tuple[str, tuple[str, ...]], ...] = ()
     device: tuple[str, ...] | None = None
     companions: tuple[str, ...] = ()
+    on_demand: tuple[str, ...] = ()
+    rest_after_s: int = REST_AFTER_S
     chosen: str | None = None
     probe: tuple[Endpoint, ...] = ()
     temporary_access: TemporaryAccessPolicy = _BUILT_IN_POLICY
@@ -129,7 +133,7 @@ def _order(value: object) -> tuple[str, ...]:
 
 
 def _targets(value: object) -> tuple[Endpoint, ...]:
-    return _several(value, _target)
+    return _several(value, lambda each: values.target(plain.text(each)))
 
 
 def _several(value: object, parse: Callable[[object], _Item]) -> tuple[_Item, ...]:
@@ -138,25 +142,6 @@ def _several(value: object, parse: Callable[[object], _Item]) -> tuple[_Item, ..
     if not found:
         raise UnfitError("an empty list says nothing", "remove the line for the built-in value")
     return found
-
-
-def _target(value: object) -> Endpoint:
-    text = plain.text(value)
-    host, _, port = text.rpartition(":")
-    hint = 'write ADDRESS:PORT, "192.0.2.1:443" or "[2001:db8::1]:443"'
-    if host.startswith("[") and host.endswith("]"):
-        host = host[1:-1]
-    elif ":" in host:
-        raise UnfitError(f"{quoted(text)} is no address with a port", hint)
-    if not (port.isascii() and port.isdecimal() and len(port) <= 5 and 0 < int(port) < 1 << 16):  # noqa: PLR2004 - digits
-        raise UnfitError(f"{quoted(text)} is no address with a port", hint)
-    try:
-        address = ip_address(host)
-    except ValueError:
-        raise UnfitError(f"{quoted(text)} is no address with a port", hint) from None
-    if address.is_loopback or address.is_unspecified or address.is_multicast or address.is_link_local:
-        raise UnfitError(f"{quoted(text)} cannot be reached through a tunnel", "name a server on the other side")
-    return Endpoint(address, int(port))
 
 
 def _enabled(value: object) -> Enabled:
@@ -221,6 +206,10 @@ def _span(value: object) -> int:
     return plain.span(value, 1, MAX_S)
 
 
+def _rest_after(value: object) -> int:
+    return plain.span(value, *REST_BOUNDS_S)
+
+
 def _per_hour(value: object) -> int:
     hint = f"from 1 to {MAX_PER_HOUR}"
     if isinstance(value, int) and not isinstance(value, bool):
@@ -241,6 +230,8 @@ KEYS: Final = {
     **{f"tunnel.{kind}": Key(_order, "") for kind in KINDS},
     names.DEVICE: Key(lambda value: () if value == [] else _order(value), ""),
     names.COMPANIONS: Key(_order, ""),
+    names.ON_DEMAND: Key(_order, ""),
+    "tunnel.rest_after": Key(_rest_after, durations.render(REST_AFTER_S)),
     "temporary_access.enabled": Key(_enabled, "true"),
     "temporary_access.duration": Key(_span, "3min"),
     "temporary_access.max": Key(_span, "1h"),
@@ -346,6 +337,8 @@ def merge(settings: Iterable[Setting]) -> tuple[Settings, list[Finding]]:
         by_kind=tuple((kind, order) for kind in KINDS if (order := _value(chosen, f"tunnel.{kind}", _NOBODY))),
         device=_value(chosen, names.DEVICE, _NOBODY) if names.DEVICE in chosen else None,
         companions=_value(chosen, names.COMPANIONS, _NOBODY),
+        on_demand=_value(chosen, names.ON_DEMAND, _NOBODY),
+        rest_after_s=_value(chosen, "tunnel.rest_after", REST_AFTER_S),
         chosen=named[0] if isinstance(named, tuple) and isinstance(named[0], str) else None,
         probe=_value(chosen, "health.probe", ()),
         temporary_access=access,

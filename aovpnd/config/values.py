@@ -161,6 +161,25 @@ def endpoint(text: str) -> Endpoint | HostPort:
     return Endpoint(addr, number(port_text, 1, LARGEST_PORT))
 
 
+def target(text: str) -> Endpoint:
+    """Whom to ask through a tunnel: ADDRESS:PORT."""
+    host, _, port = text.rpartition(":")
+    hint = 'write ADDRESS:PORT, "192.0.2.1:443" or "[2001:db8::1]:443"'
+    if host.startswith("[") and host.endswith("]"):
+        host = host[1:-1]
+    elif ":" in host:
+        raise UnfitError(f"{quoted(text)} is no address with a port", hint)
+    if not (port.isascii() and port.isdecimal() and len(port) <= 5 and 0 < int(port) < 1 << 16):  # noqa: PLR2004 - digits
+        raise UnfitError(f"{quoted(text)} is no address with a port", hint)
+    try:
+        address = ip_address(host)
+    except ValueError:
+        raise UnfitError(f"{quoted(text)} is no address with a port", hint) from None
+    if address.is_loopback or address.is_unspecified or address.is_multicast or address.is_link_local:
+        raise UnfitError(f"{quoted(text)} cannot be reached through a tunnel", "name a server on the other side")
+    return Endpoint(address, int(port))
+
+
 def plain_prefix(text: str) -> str:
     """An address with or without prefix length; ipaddress would take netmasks and zones as well."""
     if _PREFIXED.fullmatch(text) is None:

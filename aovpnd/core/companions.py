@@ -99,14 +99,14 @@ def hosts(intent: Intent, seen: View, now: Clock) -> tuple[Host, ...]:
 
 
 def asking(config: Config, intent: Intent, seen: View, now: Clock) -> tuple[TunnelSpec, Reach] | None:
-    """Whose gateway's name may be looked up, one at a time: of the tunnel that carries, while it is not connected, and
-    of a companion while that needs none.
+    """Whose gateway's name may be looked up, one at a time: of the tunnel that carries, while it is not connected and
+    does not rest, and of a companion while that needs none.
     """
     if seen.sealed or intent.block is Block.OFF:
         return None
     able = [(each.spec, each.reach) for each in seen.companions if not is_connected(intent, each, now)]
-    connected = health.is_connected(intent, seen.state, seen.path, now)
-    if seen.spec is not None and seen.reach is not None and not connected:
+    needless = intent.rest is not None or health.is_connected(intent, seen.state, seen.path, now)
+    if seen.spec is not None and seen.reach is not None and not needless:
         able.insert(0, (seen.spec, seen.reach))
     wanting = (pair for pair in able if lookups.wanted(pair[0], intent, pair[1], seen.uplinks, config.endpoint))
     return next(wanting, able[0] if able else None)

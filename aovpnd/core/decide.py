@@ -5,6 +5,7 @@ Start reading here. Nothing in this file does anything; `plan.diff` says what to
 it. What is read off the world is in `view`, what may pass in `permits` and `firewall`, where it goes in `routing`.
 """
 
+from dataclasses import replace
 from typing import Final
 
 from aovpnd.core import (
@@ -18,6 +19,7 @@ from aovpnd.core import (
     health,
     lookups,
     mtu,
+    rest,
     sockets,
 )
 from aovpnd.core.facts import facts
@@ -25,7 +27,7 @@ from aovpnd.core.permits import Permit, permits
 from aovpnd.core.problems import problems
 from aovpnd.core.routing import routing
 from aovpnd.core.view import View, view
-from aovpnd.gateways import Role
+from aovpnd.gateways import Role, Shake
 from aovpnd.inquiries import Inquiry, ProbeTunnel
 from aovpnd.model import Config, Desired, GuardState, Intent, LinkWish, Phase, Snapshot, TunnelWish
 
@@ -65,6 +67,7 @@ def decide(config: Config, intent: Intent, snapshot: Snapshot) -> Desired:
         ),
         problems=problems(config, intent, snapshot, now),
         wake_at=_wake_at(config, intent, snapshot, now),
+        rouse=rest.rouse(intent, now),
     )
 
 
@@ -81,7 +84,7 @@ def _look_ups(now: View) -> tuple[Inquiry, ...]:
 
 def _probes(config: Config, intent: Intent, snapshot: Snapshot, now: View) -> tuple[Inquiry, ...]:
     """The probe through the tunnel, while what is seen of it leaves a doubt."""
-    if now.spec is None or now.state is None or now.path is None:
+    if now.spec is None or now.state is None or now.path is None or now.phase is Phase.RESTING:
         return ()
     in_doubt = health.must_probe(intent, now.state, now.path, snapshot.now)
     if not in_doubt and not failover.must_prove(intent.gateways, intent, now):
@@ -109,8 +112,11 @@ def _tunnels(intent: Intent, snapshot: Snapshot, now: View) -> tuple[TunnelWish,
     size = mtu.fit(now.spec, intent, snapshot, now.state, now.path).link
     if now.state is None or now.sealed:
         return (TunnelWish(now.spec, now.link_name, LinkWish.DOWN, mtu=size),)
-    shakes = now.state.link.up and health.must_provoke(intent, now.state, now.path, snapshot.now)
-    wish = TunnelWish(now.spec, now.link_name, LinkWish.UP, now.path if shakes else None, size)
+    wish = TunnelWish(now.spec, now.link_name, LinkWish.UP, mtu=size)
+    if now.state.link.up and intent.rest is not None:
+        wish = replace(wish, path=rest.wanted(intent, now.path), shake=Shake.WANTED)
+    elif now.state.link.up and health.must_provoke(intent, now.state, now.path, snapshot.now):
+        wish = replace(wish, path=now.path)
     return (wish, *_beside(intent, snapshot, now))
 
 
@@ -134,10 +140,11 @@ def _wake_at(config: Config, intent: Intent, snapshot: Snapshot, now: View) -> f
         moments.append(now.grant.expires_at)
     if now.spec is not None:
         moments += failover.next_look(intent.gateways, now, snapshot.now.boot)
-    if now.state is not None and now.path is not None:
+    if now.state is not None and now.path is not None and intent.rest is None:
         moments.append(health.next_look(intent, now.state, now.path, snapshot.now))
         look = mtu.next_look(intent, now.path, snapshot.now)
         moments += [look] if look is not None else []
+    moments += rest.moments(config, intent, now)
     moments += companions.moments(intent, now, snapshot.now)
     asking = companions.asking(config, intent, now, snapshot.now)
     if asking is not None:

@@ -47,6 +47,8 @@ def settle(gateways: Gateways, intent: Intent, seen: View, clock: Clock) -> Gate
     now = clock.boot
     if seen.spec is None:
         return replace(gateways, carrier=None, left=(), trial=None)
+    if intent.rest is not None:
+        return replace(gateways, trial=None, wayless_at=None)  # nobody asks, so nobody is silent
     gateways = _ways(_forget(gateways, seen, now), seen, now)
     if _is_nameless(intent, seen, _patience(gateways, seen, seen.spec)):
         return leave(replace(gateways, trial=None), seen, Why.NAMELESS, now)

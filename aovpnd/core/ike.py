@@ -23,7 +23,7 @@ def problems(snapshot: Snapshot, now: View) -> list[Problem]:
 
 def _said(now: View, spec: IPsec) -> Iterable[Problem]:
     said = now.state.said if now.state is not None else None
-    if said is not None and now.phase is not Phase.CONNECTED:
+    if said is not None and now.phase not in {Phase.CONNECTED, Phase.RESTING}:
         yield Problem(said.code, Severity.ERROR, f"{spec.name}: {said.text}", said.hint)
 
 

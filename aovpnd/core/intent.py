@@ -24,6 +24,7 @@ from aovpnd.core import (
     mtu,
     plan,
     problems,
+    rest,
     sleep,
     sockets,
     told,
@@ -31,7 +32,7 @@ from aovpnd.core import (
 from aovpnd.core.uplinks import uplinks
 from aovpnd.core.view import View, as_made, choose, is_configured, order, preferred, view
 from aovpnd.doors import Door, Openers, WhileConnected
-from aovpnd.gateways import Doubt, Gateways, Provoked, Role
+from aovpnd.gateways import Doubt, Gateways, Provoked, Role, Shake
 from aovpnd.inquiries import Finding, LookedUp, Measured, MeasurePath, ProbeTunnel, Reached, Unanswered
 from aovpnd.links import uplink_kind
 from aovpnd.model import (
@@ -121,7 +122,7 @@ def _connect(config: Config, intent: Intent, name: str | None) -> tuple[Intent, 
     if name is not None and key == names.DEVICE and name not in wanted_here:
         carries = f"the tunnel is {', then '.join(wanted_here)}" if wanted_here else "there is no tunnel"
         return intent, Refusal("nobody-logged-in", f"while nobody is logged in {carries}", f"log in, or change {key}")
-    wanted = replace(intent, wish=Wish.CONNECT, chosen=name)
+    wanted = replace(intent, wish=Wish.CONNECT, chosen=name, rest=None)
     if name is None and not order(config, wanted):  # there is no order to go back to
         wanted = replace(wanted, chosen=intent.chosen)
     if wanted.chosen != intent.chosen or intent.wish is Wish.DISCONNECT:
@@ -225,9 +226,10 @@ def settle(config: Config, intent: Intent, snapshot: Snapshot) -> Intent:
     if snapshot.culprit is not None:
         intent = replace(intent, removed_by=snapshot.culprit, removed_at=snapshot.now.boot)
     intent = _here(config, _take_over(config, intent, snapshot), snapshot)
+    intent = rest.settle(config, intent, view(config, intent, snapshot), snapshot.now)
     seen = view(config, intent, snapshot)
     intent = _listen(companions.settle(intent, seen, snapshot.now), seen, snapshot.now)
-    connected = health.is_connected(intent, seen.state, seen.path, snapshot.now)
+    connected = intent.rest is None and health.is_connected(intent, seen.state, seen.path, snapshot.now)
     intent = _connected(intent, seen, snapshot.now.boot) if connected else replace(intent, connected_at=None)
     intent = sleep.shaken(intent, seen, connected=connected)
     if connected and intent.provoked is not None:
@@ -273,7 +275,7 @@ def _gateways(intent: Intent, seen: View, snapshot: Snapshot) -> Gateways:
 
 def _look_up(config: Config, intent: Intent, seen: View, snapshot: Snapshot, *, connected: bool) -> Intent:
     """Whose turn it is of gateways' addresses, and whether a name has to be looked up."""
-    if seen.spec is not None and seen.reach is not None:
+    if seen.spec is not None and seen.reach is not None and intent.rest is None:
         if connected:
             hosts = endpoints.succeed(intent.hosts, seen.spec, seen.reach)
         else:
@@ -341,6 +343,8 @@ def performed(intent: Intent, action: Action, now: float) -> Intent:
         return replace(intent, swept=action.sweep.why)
     if isinstance(action, EnsureTunnel) and action.wish.role is not Role.CARRIES:
         return companions.performed(intent, action, now) if action.wish.role is Role.COMPANION else intent
+    if isinstance(action, EnsureTunnel) and action.wish.path is not None and action.wish.shake is Shake.WANTED:
+        return rest.performed(intent, action)
     if isinstance(action, EnsureTunnel) and action.wish.path is not None:
         provoked = health.provoked(intent.provoked, action.wish.path, now)
         if intent.provoked is not None and intent.provoked.path.tunnel != action.wish.path.tunnel:

@@ -191,7 +191,7 @@ def permits(phase: Phase, facts: Facts) -> tuple[Permit, ...]:
             return (*always, *look_up, *beside)
         case Phase.OFFLINE:
             return (*always, *handshakes, *tunnel, *own, *beside)
-        case Phase.CONNECTING | Phase.CONNECTED:
+        case Phase.CONNECTING | Phase.CONNECTED | Phase.RESTING:
             return (*always, *handshakes, *look_up, *tunnel, *own, *beside)
         case Phase.TEMPORARY_ACCESS:
             access = (facts.access,) if facts.access is not None else ()

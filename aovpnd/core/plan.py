@@ -12,7 +12,7 @@ from typing import Final, assert_never
 
 from aovpnd.confirmation import Standing
 from aovpnd.core.view import is_configured
-from aovpnd.gateways import Role
+from aovpnd.gateways import Role, Shake
 from aovpnd.ipsec import IPsec, TunnelSpec
 from aovpnd.model import Block, Copies, Desired, GuardState, LinkWish, Snapshot, TunnelState, TunnelWish
 from aovpnd.orders import (
@@ -114,7 +114,7 @@ def _tunnel_differs(wish: TunnelWish, state: TunnelState | None, snapshot: Snaps
     if state.link.up is not (wish.state is LinkWish.UP):
         return f"set {wish.state}"
     if wish.path is not None:
-        return "new handshake"
+        return "new handshake" if wish.shake is Shake.NOW else "rest"
     if state.link.mtu != wish.mtu:
         return f"MTU {wish.mtu} instead of {state.link.mtu}"
     return "endpoint was moved" if _has_strayed(wish.spec, state) else ""

@@ -132,6 +132,9 @@ def _through_the_tunnel(picture: Picture, what: Explanation, link: str) -> Told:
         is_up = is_connected(picture.intent, beside, picture.snapshot.now)
     if is_up:
         return Told(f"{what.to} leaves through the tunnel {name} ({link})", outside, origins)
+    if beside is None and picture.desired.phase is Phase.RESTING:
+        text = f"{what.to} leaves through the tunnel {name} ({link}), which rests, and connects when something is sent"
+        return Told(text, outside, origins)
     waiting = "there is no network" if picture.desired.phase is Phase.OFFLINE else "the gateway has not answered yet"
     text = f"{what.to} goes into the tunnel {name} ({link}) and waits there: {waiting}"
     return Told(text, outside, origins)
@@ -223,7 +226,7 @@ def _because_of_the_phase(picture: Picture, to: Destination) -> Told:
         case Phase.CONNECTING if spec is None or spec.carries(to.address):
             name = spec.name if spec is not None else ""
             return Told(f"the tunnel {name} is not up yet, and nothing leaves outside it", UNPLUG)
-        case Phase.CONNECTING | Phase.CONNECTED:
+        case Phase.CONNECTING | Phase.CONNECTED | Phase.RESTING:
             name = spec.name if spec is not None else ""
             hint = f"{called(spec).everything} sends everything through it" if spec is not None else ""
             text = f"the tunnel {name} does not carry it, and nothing leaves outside the tunnel"

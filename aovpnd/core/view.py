@@ -115,6 +115,8 @@ def view(config: Config, intent: Intent, snapshot: Snapshot) -> View:
         phase = Phase.OFFLINE
     elif spec is None:
         phase = Phase.BLOCKED
+    elif intent.rest is not None:
+        phase = Phase.RESTING
     elif health.is_connected(intent, state, path, snapshot.now):
         phase = Phase.CONNECTED
     else:

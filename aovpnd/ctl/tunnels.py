@@ -16,7 +16,7 @@ if TYPE_CHECKING:
     from aovpnd.ctl.arguments import Arguments
 
 DONE = 0
-COLOURS = {"connected": GREEN, "connecting": YELLOW}
+COLOURS = {"connected": GREEN, "resting": GREEN, "connecting": YELLOW}
 _STATE = 3
 """The column that is coloured."""
 

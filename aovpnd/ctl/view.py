@@ -16,6 +16,7 @@ if TYPE_CHECKING:
 INTERNET = {
     "connected": "through the tunnel only",
     "connecting": "blocked until the tunnel is up",
+    "resting": "through the tunnel only, which connects when something is sent",
     "offline": "no network; blocked until the tunnel is up",
     "blocked": "blocked",
     "unblocked": "open, nothing is protected (to put the block on: aovpnctl block)",
@@ -65,6 +66,8 @@ def _vpn(document: dict[str, Any], to: Style) -> str:
     tunnel = chosen(document)
     if document["phase"] == "connected":
         return to.paint("Connected", BOLD, GREEN)
+    if document["phase"] == "resting":
+        return to.paint("Resting", BOLD, GREEN)
     if tunnel is None or document["phase"] in {"offline", "unblocked"}:
         return to.paint("Disconnected", BOLD, RED)
     return to.paint("Paused" if tunnel["state"] == "connected" else "Connecting", BOLD, YELLOW)

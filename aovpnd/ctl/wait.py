@@ -21,6 +21,8 @@ NEVER = float("inf")
 LOOK_S = 0.1
 """How often the published file is looked at; a script that waits does so once."""
 CONNECTED = "connected"
+CARRYING = {CONNECTED, "resting"}
+"""A tunnel that rests connects when somebody sends: waiting sends nothing, and would never end."""
 
 
 def run(arguments: Arguments) -> int:
@@ -39,7 +41,7 @@ def run(arguments: Arguments) -> int:
 def _holds(wanted: str, reading: Reading) -> bool:
     """Connected is more than protected: nothing is, without a daemon that vouches for it."""
     document = reading.document
-    return bool(document["protected"]) and (wanted != CONNECTED or document["phase"] == CONNECTED)
+    return bool(document["protected"]) and (wanted != CONNECTED or document["phase"] in CARRYING)
 
 
 def _deadline(span: str | None) -> float:

@@ -16,6 +16,7 @@ from aovpnd.core import decide as deciding
 from aovpnd.daemon import Daemon
 from aovpnd.destinations import Destination, Routed
 from aovpnd.errors import CommandRefused, NftError, StateError, SystemFault
+from aovpnd.gateways import Rouse
 from aovpnd.inquiries import Finding, Inquiry, LookedUp, LookUp, Unanswered
 from aovpnd.links import ARPHRD_LOOPBACK, Link
 from aovpnd.model import Block, Config, Copies, Desired, GuardState, Intent, Phase, Snapshot
@@ -64,6 +65,8 @@ class World:
     answers: dict[Inquiry, Finding] = field(default_factory=dict)
     publish_fault: StateError | None = None
     ways: dict[Destination, Routed] = field(default_factory=dict)
+    tries: int = 0
+    looks: list[Rouse] = field(default_factory=list)
     may_answer: threading.Event = field(default_factory=threading.Event)
 
     def observe(self) -> Snapshot:
@@ -108,6 +111,11 @@ class World:
         if type(inquiry) in self.fails:
             raise self.fails[type(inquiry)]
         return self.answers[inquiry]
+
+    def is_over(self, rouse: Rouse) -> bool:
+        """Whether the counter that a rest watches has moved."""
+        self.looks.append(rouse)
+        return rouse.tries != self.tries
 
     def remember(self, intent: Intent) -> None:
         """Keep it, or fail as told."""

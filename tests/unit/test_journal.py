@@ -20,6 +20,7 @@ from aovpnd.daemon import Daemon
 from aovpnd.destinations import Destination, Routed
 from aovpnd.doors import WhileConnected
 from aovpnd.errors import NetlinkError, SystemFault
+from aovpnd.gateways import Rouse
 from aovpnd.inquiries import Finding, Inquiry, Unanswered
 from aovpnd.messages import Entry, Message, printable
 from aovpnd.model import (
@@ -395,6 +396,10 @@ class _Machine:
             self.laptop.apply(action)
         except FaultError as error:
             raise SystemFault(f"{error}\n{action.describe()}") from error
+
+    def is_over(self, rouse: Rouse) -> bool:
+        """Nobody sends."""
+        return rouse.tries < 0
 
     def remember(self, intent: Intent) -> None:
         """Nothing is kept."""

@@ -112,7 +112,7 @@ def _answers(found: Iterable[Situation | Accompanied]) -> Answers:
         desired = deciding.decide(world.config, world.intent, world.snapshot)
         reading = spec.read(world)
         is_tunnel = reading.phase is spec.Phase.TUNNEL
-        phases = {Phase.CONNECTING, Phase.CONNECTED} if is_tunnel else {Phase(reading.phase.value)}
+        phases = {Phase.CONNECTING, Phase.CONNECTED, Phase.RESTING} if is_tunnel else {Phase(reading.phase.value)}
         assert desired.phase in phases, situation
         assert (desired.guard is GuardState.HELD) is (desired.ruleset is not None), situation
         if reading.phase is not spec.Phase.UNBLOCKED:  # the other phases differ by their permits alone

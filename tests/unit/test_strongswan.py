@@ -16,7 +16,8 @@ from aovpnd.adapters.netlink import Netlink
 from aovpnd.backends.charon import Place, children_of, name_of
 from aovpnd.backends.ikegiven import servers_in
 from aovpnd.backends.ikememory import Memory
-from aovpnd.backends.strongswan import StrongSwanBackend, _alive, _complete
+from aovpnd.backends.ikesas import alive, complete
+from aovpnd.backends.strongswan import StrongSwanBackend
 from aovpnd.backends.vici import Charon, Child, Sa
 from aovpnd.errors import ToolError
 from aovpnd.gateways import Path as WirePath
@@ -36,16 +37,16 @@ def sa(number: int, *children: Child, established: bool = True) -> Sa:
 
 
 # -- which lives -------------------------------------------------------------------------------------------------------
-def test_alive() -> None:
+def testalive() -> None:
     """The newest that is established, and of its CHILD SAs the newest that carries."""
     old, new = sa(1, child(7)), sa(2, child(3), child(4), child(5, installed=False))
 
-    assert _alive(()) == (None, None)
-    assert _alive((sa(1, child(1), established=False),)) == (None, None)
-    assert _alive((old, new)) == (new, child(4))
-    assert _alive((old, sa(2, child(9), established=False))) == (old, child(7))
-    assert _alive((old, sa(3))) == (sa(3), None)
-    assert _alive((sa(3, child(5, installed=False)),))[1] is None
+    assert alive(()) == (None, None)
+    assert alive((sa(1, child(1), established=False),)) == (None, None)
+    assert alive((old, new)) == (new, child(4))
+    assert alive((old, sa(2, child(9), established=False))) == (old, child(7))
+    assert alive((old, sa(3))) == (sa(3), None)
+    assert alive((sa(3, child(5, installed=False)),))[1] is None
 
 
 def test_age_in_whole_seconds(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -241,7 +242,7 @@ def test_what_charon_did_not_make_is_asked_for_again() -> None:
     four, six = children_of(V1)
     charon = Late({four: 1, six: 3})
 
-    _complete(cast("Charon", charon), V1)
+    complete(cast("Charon", charon), V1)
 
     assert charon.asked == [(four, six), (six,), (six,)]
     assert charon.made == {four, six}
@@ -253,8 +254,8 @@ def test_a_gateway_that_never_makes_it_is_not_asked_for_ever() -> None:
     four, six = children_of(V1)
     charon, slow = Late({four: 1, six: 1000}), Late({four: 1, six: 1}, busy=True)
 
-    _complete(cast("Charon", charon), V1)
-    _complete(cast("Charon", slow), V1)
+    complete(cast("Charon", charon), V1)
+    complete(cast("Charon", slow), V1)
 
     assert charon.asked == [(four, six), (six,), (six,), (six,)]
     assert slow.asked == []
