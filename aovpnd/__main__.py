@@ -27,13 +27,14 @@ from aovpnd.config.findings import UnfitError
 from aovpnd.control import Control
 from aovpnd.daemon import RESYNC_S, Daemon
 from aovpnd.errors import AovpndError, CommandRefused, StateError, SystemFault
-from aovpnd.gateways import Gateways, Rested
+from aovpnd.gateways import Gateways
 from aovpnd.ipsec import Locked
 from aovpnd.lock import holder
 from aovpnd.messages import Entry, Message
 from aovpnd.model import Config, Desired, Intent, Phase, Snapshot
 from aovpnd.options import Parser
 from aovpnd.orders import Reload
+from aovpnd.resting import Rested
 from aovpnd.signin import Desk
 from aovpnd.system import System
 from aovpnd.tunnel import Secret

@@ -25,11 +25,11 @@ from aovpnd.core.plan import diff, due, is_vital
 from aovpnd.core.sightless import sightless
 from aovpnd.destinations import Destination, Routed
 from aovpnd.errors import AovpndError, CommandRefused, SystemFault
-from aovpnd.gateways import Rouse
 from aovpnd.inquiries import Finding, Inquiry, Unanswered
 from aovpnd.messages import Entry, Message, printable
 from aovpnd.model import Config, Desired, Intent, Snapshot
 from aovpnd.orders import Action, Answer, Command, Connect, LoadRuleset, Question, Refusal, Reload
+from aovpnd.resting import Rouse
 from aovpnd.wake import Wake
 
 log = logging.getLogger("aovpnd")

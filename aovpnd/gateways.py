@@ -69,16 +69,6 @@ class Heard:
 
 
 @dataclass(frozen=True, slots=True)
-class Moved:
-    """When anything last went through the tunnel's link, and its counters then, as in `TunnelState`."""
-
-    at: float
-    link: int
-    tries: int
-    got_bytes: int
-
-
-@dataclass(frozen=True, slots=True)
 class Rest:
     """A tunnel that rests until its link has counted more than ``tries`` packets: which one, by name and digest, on
     which link. ``path``: over which its session was given up, so that the next one proves it; None while it was not.
@@ -89,30 +79,6 @@ class Rest:
     link: int
     tries: int
     path: Path | None = None
-
-
-@dataclass(frozen=True, slots=True)
-class Rested:
-    """What is known of the rest of a daemon that died: the fingerprint of its path, and ``tries`` as in `Rest`."""
-
-    path: str
-    tries: int
-
-
-@dataclass(frozen=True, slots=True)
-class Rouse:
-    """What ends a rest: a link that has counted another number of packets than ``tries``; looked at so often."""
-
-    link: int
-    tries: int
-    every_s: float
-
-
-class Shake(StrEnum):
-    """When a tunnel whose session is given up shakes hands."""
-
-    NOW = "now"
-    WANTED = "when it is wanted"
 
 
 class Role(StrEnum):

@@ -20,20 +20,17 @@ from aovpnd.gateways import (
     Doubt,
     Gateways,
     Heard,
-    Moved,
     Path,
     PathMtu,
     Provoked,
     Rest,
-    Rested,
     Role,
-    Rouse,
-    Shake,
 )
 from aovpnd.inquiries import BUILT_IN_ENDPOINT, EndpointPolicy, Host, Inquiry, OpenLookUp
 from aovpnd.ipsec import Given, Said, TunnelSpec
 from aovpnd.links import Link
 from aovpnd.repairs import Failure, Repairs, RuleAhead
+from aovpnd.resting import Moved, Rested, Rouse, Shake
 from aovpnd.rollback import RolledBack
 from aovpnd.routes import UNROUTED, LinkAddress, Route, Routing
 from aovpnd.ruleset import Address, Network, Ruleset

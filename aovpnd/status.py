@@ -13,7 +13,6 @@ from typing import Final
 from aovpnd import __version__
 from aovpnd.clock import Clock
 from aovpnd.confirmation import Standing
-from aovpnd.gateways import Role
 from aovpnd.ipsec import TunnelSpec, backend_of
 from aovpnd.links import uplink_kind
 from aovpnd.model import (
@@ -125,7 +124,7 @@ def _tunnel(spec: TunnelSpec, users: list[str], intent: Intent, snapshot: Snapsh
         "users": users,
         "role": "companion" if beside is not None else _role(spec, wish, intent, desired),
         "link": state.link.name if state is not None else None,
-        "state": _standing(wish, desired) if at is None else "connected",
+        "state": _standing(wish, desired.phase if beside is None else None) if at is None else "connected",
         "endpoint": _endpoint(spec if wish is None else wish.spec, state),
         "since": None if at is None else rfc3339(snapshot.now.wall_at(at)),
         "last_handshake": rfc3339(state.handshake_wall) if state is not None and state.handshake_wall else None,
@@ -137,10 +136,9 @@ def _tunnel(spec: TunnelSpec, users: list[str], intent: Intent, snapshot: Snapsh
     }
 
 
-def _standing(wish: TunnelWish | None, desired: Desired) -> str:
-    """How a tunnel is that is not connected."""
-    rests = wish is not None and wish.role is Role.CARRIES and desired.phase is Phase.RESTING
-    return "down" if wish is None else "resting" if rests else "connecting"
+def _standing(wish: TunnelWish | None, phase: Phase | None) -> str:
+    """How a tunnel is that is not connected; the ``phase`` is about the one that carries."""
+    return "down" if wish is None else "resting" if phase is Phase.RESTING else "connecting"
 
 
 def _role(spec: TunnelSpec, wish: TunnelWish | None, intent: Intent, desired: Desired) -> str:

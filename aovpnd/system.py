@@ -8,7 +8,6 @@ from ipaddress import IPv4Address
 from pathlib import Path
 from typing import assert_never
 
-from aovpnd import rtnl
 from aovpnd.adapters import sockets
 from aovpnd.adapters.clocks import SteadyClock, clock
 from aovpnd.adapters.dns import NameService
@@ -23,7 +22,6 @@ from aovpnd.adapters.state import State
 from aovpnd.backends.tunnels import Tunnels
 from aovpnd.destinations import Destination, Routed
 from aovpnd.errors import NetlinkError, NftError
-from aovpnd.gateways import Rouse
 from aovpnd.inquiries import Finding, Inquiry, LookUp, MeasurePath, ProbeTunnel
 from aovpnd.links import Link
 from aovpnd.logins import logins
@@ -42,6 +40,7 @@ from aovpnd.orders import (
     MarkUnblocked,
     RemoveTunnel,
 )
+from aovpnd.resting import Rouse
 from aovpnd.signin import Desk
 
 
@@ -133,7 +132,7 @@ class System:
 
     def is_over(self, rouse: Rouse) -> bool:
         """Whether a tunnel's rest has ended. `NetlinkError` when nobody can tell."""
-        return rtnl.transferred(rouse.link).tries != rouse.tries
+        return self._tunnels().is_over(rouse)
 
     def inquire(self, inquiry: Inquiry) -> Finding:
         """Find something out; called from any thread, several at once. `SystemFault` when nothing can be."""

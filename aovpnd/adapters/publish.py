@@ -18,7 +18,7 @@ from typing import Final
 
 from aovpnd import names, regular, vouch
 from aovpnd.errors import AlreadyRunning, StateError
-from aovpnd.gateways import Rested
+from aovpnd.resting import Rested
 
 BOOT_ID: Final = Path("/proc/sys/kernel/random/boot_id")
 """Changes with every boot (random(4)): tells a status file that outlived its boot."""

@@ -29,10 +29,10 @@ from aovpnd.backends.linkshape import ensure_sysctls, find, find_ours
 from aovpnd.backends.userspace import Program, UserspaceProcess, wait
 from aovpnd.backends.vici import Charon, Child, Sa
 from aovpnd.errors import NetlinkError, SystemFault, ToolError
-from aovpnd.gateways import Shake
 from aovpnd.ipsec import IKE_BACKEND, Given, IPsec
 from aovpnd.links import ARPHRD_NONE, Link, is_tunnel_shaped
 from aovpnd.model import LinkWish, PeerState, TunnelState, TunnelWish
+from aovpnd.resting import Shake
 from aovpnd.routes import LinkAddress
 from aovpnd.ruleset import Address
 from aovpnd.signin import Desk

@@ -5,6 +5,7 @@ from collections.abc import Iterable
 from pathlib import Path
 from typing import assert_never
 
+from aovpnd import rtnl
 from aovpnd.adapters.netlink import Netlink
 from aovpnd.backends.linkshape import find
 from aovpnd.backends.strongswan import StrongSwanBackend
@@ -12,6 +13,7 @@ from aovpnd.backends.wireguard import WireGuardBackend
 from aovpnd.ipsec import IPsec
 from aovpnd.links import Link
 from aovpnd.model import TunnelState, TunnelWish
+from aovpnd.resting import Rouse
 from aovpnd.routes import LinkAddress
 from aovpnd.signin import Desk
 from aovpnd.tunnel import WireGuard
@@ -44,6 +46,12 @@ class Tunnels:
                 self._strongswan.ensure(wish)
             case _:
                 assert_never(wish.spec)
+
+    def is_over(self, rouse: Rouse) -> bool:
+        """Whether a tunnel's rest has ended: its link has counted another packet. `NetlinkError` when nobody can
+        tell.
+        """
+        return rtnl.transferred(rouse.link).tries != rouse.tries
 
     def remove(self, link: Link) -> None:
         """Delete a link, and end what is behind it; may be called twice."""

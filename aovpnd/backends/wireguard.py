@@ -18,9 +18,9 @@ from aovpnd.backends.linkshape import ensure_sysctls, find, find_ours
 from aovpnd.backends.userspace import WIREGUARD_GO, UserspaceProcess, has_socket
 from aovpnd.backends.wgtool import Device, configuration, parse_dump
 from aovpnd.errors import NetlinkError, ToolError
-from aovpnd.gateways import Shake
 from aovpnd.links import Link, is_tunnel_shaped
 from aovpnd.model import LinkWish, PeerState, TunnelState, TunnelWish
+from aovpnd.resting import Shake
 from aovpnd.routes import LinkAddress
 from aovpnd.tunnel import Interface, Peer, WireGuard
 

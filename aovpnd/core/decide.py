@@ -27,9 +27,10 @@ from aovpnd.core.permits import Permit, permits
 from aovpnd.core.problems import problems
 from aovpnd.core.routing import routing
 from aovpnd.core.view import View, view
-from aovpnd.gateways import Role, Shake
+from aovpnd.gateways import Role
 from aovpnd.inquiries import Inquiry, ProbeTunnel
 from aovpnd.model import Config, Desired, GuardState, Intent, LinkWish, Phase, Snapshot, TunnelWish
+from aovpnd.resting import Shake
 
 GUARD_LOOK_S: Final = 0.5
 """How soon to look whether a guard that is starting holds its tables."""

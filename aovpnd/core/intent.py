@@ -32,7 +32,7 @@ from aovpnd.core import (
 from aovpnd.core.uplinks import uplinks
 from aovpnd.core.view import View, as_made, choose, is_configured, order, preferred, view
 from aovpnd.doors import Door, Openers, WhileConnected
-from aovpnd.gateways import Doubt, Gateways, Provoked, Role, Shake
+from aovpnd.gateways import Doubt, Gateways, Provoked, Role
 from aovpnd.inquiries import Finding, LookedUp, Measured, MeasurePath, ProbeTunnel, Reached, Unanswered
 from aovpnd.links import uplink_kind
 from aovpnd.model import (
@@ -65,6 +65,7 @@ from aovpnd.orders import (
     SignedIn,
     Woke,
 )
+from aovpnd.resting import Shake
 
 HOUR_S: Final = 3600.0
 REASON_LENGTH: Final = 200

@@ -12,7 +12,7 @@ from typing import Final, assert_never
 
 from aovpnd.confirmation import Standing
 from aovpnd.core.view import is_configured
-from aovpnd.gateways import Role, Shake
+from aovpnd.gateways import Role
 from aovpnd.ipsec import IPsec, TunnelSpec
 from aovpnd.model import Block, Copies, Desired, GuardState, LinkWish, Snapshot, TunnelState, TunnelWish
 from aovpnd.orders import (
@@ -29,6 +29,7 @@ from aovpnd.orders import (
     RemoveTunnel,
 )
 from aovpnd.repairs import Failure
+from aovpnd.resting import Shake
 from aovpnd.tunnel import WireGuard
 
 FIRST_RETRY_S, LAST_RETRY_S = 0.2, 30.0

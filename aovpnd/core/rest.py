@@ -14,10 +14,11 @@ from typing import Final
 
 from aovpnd.clock import Clock
 from aovpnd.core.view import View
-from aovpnd.gateways import Moved, Path, Provoked, Rest, Rouse
+from aovpnd.gateways import Path, Provoked, Rest
 from aovpnd.ipsec import IKE_BACKEND, TunnelSpec, restless
 from aovpnd.model import Config, Intent, Phase, Problem, Severity, TunnelState
 from aovpnd.orders import EnsureTunnel
+from aovpnd.resting import Moved, Rouse
 
 IKE_LOOK_S: Final = 0.5
 """How often a resting link's counters are read where a packet waits for us: no person notices it, and two system calls

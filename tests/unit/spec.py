@@ -40,13 +40,13 @@ class Way(Enum):
 
 
 class Phase(Enum):
-    """As on the page, but for its last two lines, which allow the same packets."""
+    """As on the page, but for its last three lines, which allow the same packets."""
 
     UNBLOCKED = "unblocked"
     TEMPORARY_ACCESS = "temporary-access"
     OFFLINE = "offline"
     BLOCKED = "blocked"
-    TUNNEL = "connecting or connected"
+    TUNNEL = "resting, connected or connecting"
 
 
 @dataclass(frozen=True, slots=True)

@@ -16,7 +16,6 @@ from aovpnd.core import decide as deciding
 from aovpnd.daemon import Daemon
 from aovpnd.destinations import Destination, Routed
 from aovpnd.errors import CommandRefused, NftError, StateError, SystemFault
-from aovpnd.gateways import Rouse
 from aovpnd.inquiries import Finding, Inquiry, LookedUp, LookUp, Unanswered
 from aovpnd.links import ARPHRD_LOOPBACK, Link
 from aovpnd.model import Block, Config, Copies, Desired, GuardState, Intent, Phase, Snapshot
@@ -37,6 +36,7 @@ from aovpnd.orders import (
     Reload,
     SetBlock,
 )
+from aovpnd.resting import Rouse
 from aovpnd.routes import LinkAddress, Route, Routing
 
 LO = Link(1, "lo", arphrd=ARPHRD_LOOPBACK)

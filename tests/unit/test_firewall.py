@@ -156,6 +156,7 @@ TABLE: Final = {
     Phase.OFFLINE: {Loopback, LinkSetup, HostOnly, Lan, Excluded, Handshake, Tunnel, TunnelAddresses},
     Phase.CONNECTING: {Loopback, LinkSetup, HostOnly, Lan, Excluded, Handshake, LookUp, Tunnel, TunnelAddresses},
     Phase.CONNECTED: {Loopback, LinkSetup, HostOnly, Lan, Excluded, Handshake, LookUp, Tunnel, TunnelAddresses},
+    Phase.RESTING: {Loopback, LinkSetup, HostOnly, Lan, Excluded, Handshake, LookUp, Tunnel, TunnelAddresses},
     Phase.TEMPORARY_ACCESS: {
         *{Loopback, LinkSetup, HostOnly, Lan, Excluded},
         *{Handshake, LookUp, Tunnel, TunnelAddresses, TemporaryAccess},

@@ -59,6 +59,7 @@ PARTS: Final = (
         "what is remembered of tunnels is values; what follows is core's",
         PURE,
     ),
+    _part("resting", "", "when a tunnel rests is core's, and all that it takes is some numbers", PURE),
     _part("users", "links ruleset", "what somebody wrote of users; what becomes of packets is core's", PURE),
     _part(
         "routes", "links ruleset tunnel", "what stands in a routing table is values, shared by core and adapters", PURE
@@ -91,7 +92,7 @@ PARTS: Final = (
     _part(
         "model",
         "names errors clock links users routes ruleset filters tunnel ipsec dns doors gateways inquiries sockets"
-        " repairs rollback confirmation",
+        " repairs resting rollback confirmation",
         "the nouns that all share: whatever they imported, all would import",
         PURE,
     ),
@@ -123,7 +124,7 @@ PARTS: Final = (
     _part(
         "core",
         "names clock errors links users routes ruleset filters model tunnel ipsec dns doors gateways inquiries sockets"
-        " repairs orders rollback confirmation",
+        " repairs resting orders rollback confirmation",
         "decisions are pure: no clock, no logging, no input or output, so that a test can go through all of them",
         PURE,
     ),
@@ -178,7 +179,7 @@ PARTS: Final = (
     _part(
         "adapters",
         "names clock errors links routes ruleset render model tunnel dns inquiries sockets orders messages logs nftlib"
-        " rtnl lock resolvconf regular repairs rollback vouch clockfile confirmation",
+        " rtnl lock resolvconf regular repairs resting rollback vouch clockfile confirmation",
         "they observe and ensure; an adapter that imported core, config or daemon could decide",
     ),
     _part("adapters.routeget", "errors rtnl destinations", "one question to the kernel, and its answer"),
@@ -189,7 +190,7 @@ PARTS: Final = (
     ),
     _part(
         "backends",
-        "names errors links routes ruleset model tunnel ipsec orders adapters rtnl messages regular signin",
+        "names errors links routes ruleset model resting tunnel ipsec orders adapters rtnl messages regular signin",
         "one kind of tunnel each; whether there shall be one is decided in core, how it is shown to the user elsewhere",
     ),
     _part(
@@ -213,8 +214,8 @@ PARTS: Final = (
     _part("wake", "", "reasons to look again are words; what is looked at is the loop's business"),
     _part(
         "daemon",
-        "names clock errors links ruleset render model tunnel inquiries orders messages destinations wake core config"
-        " status",
+        "names clock errors links ruleset render model resting tunnel inquiries orders messages destinations wake core"
+        " config status",
         "adapters, backends and control are handed in, so that tests hand in fakes",
     ),
     _part(
@@ -277,7 +278,7 @@ PARTS: Final = (
     ),
     _part(
         "system",
-        "names errors links ruleset model tunnel ipsec destinations inquiries orders adapters backends nftlib"
+        "names errors links ruleset model resting tunnel ipsec destinations inquiries orders adapters backends nftlib"
         " confirmation logins signin",
         "it puts the adapters behind one door; it decides nothing, so it must not see core",
     ),

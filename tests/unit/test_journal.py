@@ -20,7 +20,6 @@ from aovpnd.daemon import Daemon
 from aovpnd.destinations import Destination, Routed
 from aovpnd.doors import WhileConnected
 from aovpnd.errors import NetlinkError, SystemFault
-from aovpnd.gateways import Rouse
 from aovpnd.inquiries import Finding, Inquiry, Unanswered
 from aovpnd.messages import Entry, Message, printable
 from aovpnd.model import (
@@ -49,6 +48,7 @@ from aovpnd.orders import (
     Reload,
     SetBlock,
 )
+from aovpnd.resting import Rouse
 from aovpnd.tunnel import Secret
 from tests.unit.imports import ROOT
 from tests.unit.small_world import HOME, WORK
