@@ -114,8 +114,9 @@ def _tunnels(intent: Intent, snapshot: Snapshot, now: View) -> tuple[TunnelWish,
     if now.state is None or now.sealed:
         return (TunnelWish(now.spec, now.link_name, LinkWish.DOWN, mtu=size),)
     wish = TunnelWish(now.spec, now.link_name, LinkWish.UP, mtu=size)
-    if now.state.link.up and intent.rest is not None:
-        wish = replace(wish, path=rest.wanted(intent, now.path), shake=Shake.WANTED)
+    if intent.rest is not None:
+        path = rest.wanted(intent, now.path) if now.state.link.up else None
+        wish = replace(wish, path=path, shake=Shake.WANTED) if path is not None else wish
     elif now.state.link.up and health.must_provoke(intent, now.state, now.path, snapshot.now):
         wish = replace(wish, path=now.path)
     return (wish, *_beside(intent, snapshot, now))

@@ -30,7 +30,7 @@ from aovpnd.inquiries import (
     Reached,
     Unanswered,
 )
-from aovpnd.ipsec import IKE_BACKEND, Given, IPsec
+from aovpnd.ipsec import IKE_BACKEND, Given, IPsec, Lease
 from aovpnd.links import ARPHRD_NONE, Link
 from aovpnd.model import (
     Block,
@@ -62,6 +62,7 @@ from aovpnd.orders import (
     Refusal,
     RemoveTunnel,
 )
+from aovpnd.resting import Shake
 from aovpnd.routes import LinkAddress, Route, Routing
 from aovpnd.ruleset import L4, Address, Device, Hook, Ruleset, Verdict
 from aovpnd.trace import Packet, verdict
@@ -135,6 +136,8 @@ class Laptop:
     """What gateways of IKE give."""
     charons: dict[str, Charon] = field(default_factory=dict)
     """By link name."""
+    lulled: dict[str, int] = field(default_factory=dict)
+    """WireGuard's links without a session, which shake hands with the next packet, and how many there were."""
 
     # -- the loop -----------------------------------------------------------------------------------------------------
     def look(self, command: Command | None = None, *, stop_after: int | None = None) -> tuple[Desired, int]:
@@ -289,7 +292,10 @@ class Laptop:
         addresses = tuple(a for a in spec.addresses if a.version == 4 or self.snapshot.ipv6)
         made = TunnelState(link, "kernel", spec.public_key, spec.digest(), names.FWMARK, addresses, peers)
         if old is not None:  # the link's own counters go on
-            made = replace(made, put_bytes=old.put_bytes, got_bytes=old.got_bytes)
+            made = replace(made, put_bytes=old.put_bytes, got_bytes=old.got_bytes, tries=old.tries)
+        if wish.path is not None:
+            self.lulled.pop(wish.link_name, None)
+            self.lulled |= {wish.link_name: made.tries} if wish.shake is Shake.WANTED else {}
         states[wish.link_name] = made
         self._replace_tunnels(tuple(states.values()))
 
@@ -309,7 +315,11 @@ class Laptop:
             shall = tuple(a for a in spec.addresses if a.version == 4 or self.snapshot.ipv6)
             state = replace(state, addresses=shall)
         up = wish.state is LinkWish.UP and old is not None and old.backend == IKE_BACKEND  # what is new stays down
-        if wish.path is not None and up:
+        if wish.path is not None and wish.shake is Shake.WANTED and up:
+            self.charons[wish.link_name] = Charon(spec.name)  # the SA goes, and what was given stays
+            peer = replace(state.peers[0], handshake_wall=None)
+            state = replace(state, peers=(peer,), given=over(state.given))
+        elif wish.path is not None and up:
             charon = self.charons.setdefault(wish.link_name, Charon(spec.name))
             charon.moves = state.handshake_wall is not None and not charon.moves
             charon.asked = True
@@ -357,6 +367,7 @@ class Laptop:
                     if any(self._may_shake(state, peer, way) for way in ways)
                     and state.link.up
                     and state.fwmark == names.FWMARK
+                    and state.tries != self.lulled.get(state.link.name)
                     else peer
                     for peer in state.peers
                 ),
@@ -373,7 +384,7 @@ class Laptop:
         (peer,) = state.peers
         if not state.link.up or not any(self._may_shake(state, peer, way) for way in ways):
             return state
-        given = state.given or self.gives
+        given = self.gives if state.given is None or state.given.lease is Lease.OVER else state.given
         state = replace(state, given=given)
         has = {a.ip for a in given.addresses} <= {a.ip for a in state.addresses}
         if not has or peer.handshake_wall is not None:
@@ -384,7 +395,7 @@ class Laptop:
     def _dpd(self, state: TunnelState, seconds: float) -> TunnelState:
         """Charon asks by itself whether the gateway lives."""
         charon = self.charons.get(state.link.name)
-        if charon is None or state.given is None:
+        if charon is None or state.given is None or state.given.lease is Lease.OVER:
             return state
         up = {link.index for link in self.snapshot.links if link.up and link.carrier}
         ways = [route.link for route in self.snapshot.main if route.dst.prefixlen == 0 and route.link in up]
@@ -436,6 +447,7 @@ class Laptop:
                 state,
                 peers=tuple(self._traffic(state, peer, seconds) for peer in state.peers),
                 put_bytes=state.put_bytes + (2000 if self.busy else 0),
+                tries=state.tries + (2 if self.busy else 0),
             )
             if state.link.up
             else state
@@ -536,6 +548,11 @@ class Laptop:
     def lets_out(self, packet: Packet) -> bool:
         """Whether the loaded ruleset lets a packet leave now."""
         return leaves(self.snapshot.ruleset, self.snapshot.now.boot, packet)
+
+
+def over(given: Given | None) -> Given | None:
+    """What was given with an SA that has ended."""
+    return replace(given, lease=Lease.OVER) if given is not None else None
 
 
 def leaves(table: Ruleset | None, now: float, packet: Packet) -> bool:
