@@ -17,6 +17,7 @@ from tests.mutants.leaving import LEAVING
 from tests.mutants.moving import MOVING
 from tests.mutants.mutant import Mutant
 from tests.mutants.naming import NAMING
+from tests.mutants.resting import RESTING
 from tests.mutants.roaming import ROAMING
 from tests.mutants.signing import SIGNING
 
@@ -33,6 +34,7 @@ MUTANTS: Final[tuple[Mutant, ...]] = (
     *NAMING,
     *MOVING,
     *KEYING,
+    *RESTING,
     *SIGNING,
     *JUDGING,
     *FIRST_BLOCK,

@@ -107,9 +107,9 @@ KEYING: Final = (
     ),
     Mutant(
         "asked-for-once",
-        "aovpnd/backends/strongswan.py",
-        "    for _ in range(_TRIES):\n        sa, lacking",
-        "    for _ in range(1):\n        sa, lacking",
+        "aovpnd/backends/ikesas.py",
+        "    for _ in range(_TRIES):\n        sa, absent",
+        "    for _ in range(1):\n        sa, absent",
         "of two families one stays without its tunnel",
         (STRONGSWAN,),
     ),

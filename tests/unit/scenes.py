@@ -115,6 +115,12 @@ CONNECTED: Final = Scene(
     replace(_SNAPSHOT, tunnels=(SHAKEN,)),
     Desired(Phase.CONNECTED, LOADED, None, tunnels=_WISHES, uplinks=(UPLINK,)),
 )
+RESTING: Final = Scene(
+    replace(_CONFIG, on_demand=("home",)),
+    Intent(),
+    replace(_SNAPSHOT, tunnels=(SILENT,)),
+    Desired(Phase.RESTING, LOADED, None, tunnels=_WISHES, uplinks=(UPLINK,)),
+)
 TEMPORARY_ACCESS: Final = Scene(
     Config(),
     Intent(grant=GRANT),
@@ -133,6 +139,7 @@ SCENES: Final = {
     "offline": OFFLINE,
     "connecting": CONNECTING,
     "connected": CONNECTED,
+    "resting": RESTING,
     "temporary-access": TEMPORARY_ACCESS,
     "unblocked": UNBLOCKED,
 }

@@ -70,6 +70,8 @@ def test_nothing_is_a_configuration(files: Files) -> None:
         "tunnel.mobile": ("", "built-in", None),
         "tunnel.device": ("", "built-in", None),
         "tunnel.companions": ("", "built-in", None),
+        "tunnel.on_demand": ("", "built-in", None),
+        "tunnel.rest_after": ("5min", "built-in", None),
         "temporary_access.enabled": ("true", "built-in", None),
         "temporary_access.duration": ("3min", "built-in", None),
         "temporary_access.max": ("1h", "built-in", None),
@@ -476,3 +478,39 @@ def test_manual_page_knows_every_key() -> None:
 
     assert [key for key in settings.KEYS if f"**{key.partition('.')[2]}** =" not in manual] == []
     assert [key for keys in wgquick.KEYS.values() for key in keys if f"**{key}**" not in manual] == []
+
+
+def test_on_demand(files: Files) -> None:
+    """Which tunnels rest, and after how long; by default none does. What cannot be is refused."""
+    assert (files.load().on_demand, files.load().rest_after_s) == ((), 300)
+    files.write("etc/aovpnd.toml", '[tunnel]\non_demand = "home"\nrest_after = "90s"\n')
+    assert (files.load().on_demand, files.load().rest_after_s) == (("home",), 90)
+    for span in ('"4s"', '"25h"', '"never"', "true"):
+        files.write("etc/aovpnd.toml", f"[tunnel]\nrest_after = {span}\n")
+        assert len(files.check("etc/aovpnd.toml")) == 1
+        assert "tunnel.rest_after" in files.check("etc/aovpnd.toml")[0]
+
+
+def test_contradiction_is_refused(files: Files) -> None:
+    """A keepalive never rests: check says where both stand. Without one there is nothing to say, and a tunnel that is
+    not there is named.
+    """
+    path = files.write("etc/tunnels/home.conf", SMALLEST + "PersistentKeepalive = 25\n")
+    path.chmod(0o600)
+    files.write("etc/aovpnd.toml", '[tunnel]\nprefer = "home"\non_demand = ["home"]\n')
+    (told,) = files.check()
+    assert told.startswith("etc/aovpnd.toml:3: tunnel.on_demand: home cannot rest")
+    path = files.write("etc/tunnels/home.conf", SMALLEST)
+    path.chmod(0o600)
+    assert files.check() == []
+    files.write("etc/aovpnd.toml", '[tunnel]\non_demand = ["gone"]\n')
+    assert ["'gone'" in told for told in files.check()] == [True]
+
+
+def test_broken_settings_keep_who_rests(files: Files) -> None:
+    """The last good settings hold as a whole."""
+    files.write("etc/aovpnd.toml", '[tunnel]\non_demand = "home"\nrest_after = "90s"\n')
+    good = files.load()
+    files.write("etc/aovpnd.toml", "[tunnel\n")
+    kept = files.load(good)
+    assert (kept.on_demand, kept.rest_after_s) == (("home",), 90)

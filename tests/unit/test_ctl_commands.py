@@ -385,6 +385,8 @@ def test_wait_ends_when_connected(daemon: FakeDaemon, capsys: pytest.CaptureFixt
     assert main(["wait", "--connected", "--timeout", "20", "--json"]) == 0
     timer.join()
     assert json.loads(capsys.readouterr().out) == {"ok": True, "connected": True}
+    daemon.publish(scenes.RESTING)  # it would connect for what anybody sends, and waiting sends nothing
+    assert main(["wait", "--connected", "--timeout", "1"]) == 0
     daemon.publish(scenes.BLOCKED)
     assert main(["wait", "--connected", "--timeout", "1"]) == 1
     assert capsys.readouterr().err == "aovpnctl: still not connected: blocked (aovpnctl status)\n"

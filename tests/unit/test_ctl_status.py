@@ -68,6 +68,11 @@ Connected for: 01:06:40
 Last handshake: 45 s ago
 Transferred: 1.2 MiB received, 340.0 KiB sent
 Internet: through the tunnel only""",
+    "resting": """\
+VPN: Resting
+Current network: Wi-Fi (wlan0)
+Tunnel: home, 203.0.113.1:51820
+Internet: through the tunnel only, which connects when something is sent""",
     "temporary-access": """\
 VPN: Disconnected
 Current network: Wi-Fi (wlan0)

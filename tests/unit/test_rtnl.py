@@ -391,3 +391,21 @@ def test_changes() -> None:
     assert rtnl.changes(message(16, b"") + message(25, b"") + message(99, b"")) == {Change.LINK, Change.ROUTE}
     assert rtnl.changes(message(32, b"") + b"\0") == {Change.OVERRUN}
     assert rtnl.changes(b"") == frozenset()
+
+
+def test_what_went_through_a_link(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Bytes by their direction; of packets also those that the link refused: they were meant to go. A link that is gone
+    has none, and an answer that is too short is an error.
+    """
+
+    def answers(*found: bytes) -> None:
+        head = struct.pack("=BxxxII", 0, 9, 1)
+        payloads = [head + rtnl.attribute(1, counters) for counters in found]
+        monkeypatch.setattr(rtnl, "dump", lambda *_: payloads)
+
+    answers(struct.pack("=24Q", 1, 20, 300, 4000, 50, 600, 7, 8, *range(16)))
+    assert rtnl.transferred(9) == rtnl.Transferred(got_bytes=300, put_bytes=4000, tries=20 + 600 + 8)
+    for wrong in ((), (b"short",)):
+        answers(*wrong)
+        with pytest.raises(NetlinkError):
+            rtnl.transferred(9)

@@ -41,6 +41,14 @@ AVAILABLE = {
 }
 
 
+def test_resting() -> None:
+    """At rest: protected, and neither connected nor without a link; a companion beside it is not meant."""
+    document = scenes.RESTING.document()
+    chosen = next(tunnel for tunnel in document["tunnels"] if tunnel["name"] == "home")
+    assert (document["phase"], document["protected"]) == ("resting", True)
+    assert (chosen["state"], chosen["role"], chosen["link"], chosen["since"]) == ("resting", "chosen", "aovpn0", None)
+
+
 def test_connected() -> None:
     """Connected: every key, with the types and units of the contract."""
     assert scenes.CONNECTED.document() == {

@@ -1,0 +1,75 @@
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""Weakenings of a rest: one that nobody can wake, one that is none, one that comes too early."""
+
+from typing import Final
+
+from tests.mutants.mutant import FIREWALL, NO_LEAK, REST, RTNL, Mutant
+
+_REST: Final = "aovpnd/core/rest.py"
+
+RESTING: Final = (
+    Mutant(
+        "rests-though-data-flows",
+        _REST,
+        "if before is None or replace(moved, at=before.at) != before:",
+        "if before is None:",
+        "a download ends with a session that is given up under it",
+        (REST,),
+    ),
+    Mutant(
+        "never-wakes",
+        _REST,
+        "rest.link == state.link.index and rest.tries == state.tries and not shaken",
+        "rest.link == state.link.index and not shaken",
+        "who sends waits for ever, and nobody knows for what",
+        (REST,),
+    ),
+    Mutant(
+        "restless-handshakes",
+        "aovpnd/core/decide.py",
+        "path=path, shake=Shake.WANTED)",
+        "path=path)",
+        "a tunnel at rest shakes hands on every network, and tells where the laptop is",
+        (REST,),
+    ),
+    Mutant(
+        "looks-names-up-at-rest",
+        "aovpnd/core/companions.py",
+        "needless = intent.rest is not None or ",
+        "needless = ",
+        "the next network hears the gateway's name although nobody sends",
+        (REST,),
+    ),
+    Mutant(
+        "left-at-rest",
+        "aovpnd/core/failover.py",
+        "if intent.rest is not None:",
+        "if intent.rest is not None and False:",
+        "a network without the gateway's family has the next tunnel called although nobody sends",
+        (REST,),
+    ),
+    Mutant(
+        "rests-unproved",
+        _REST,
+        "intent.rest is None and seen.phase is Phase.CONNECTED and",
+        "intent.rest is None and",
+        "a tunnel that never came up counts as one that would",
+        (REST,),
+    ),
+    Mutant(
+        "what-is-refused-wakes-nobody",
+        "aovpnd/rtnl.py",
+        "packets + errors + dropped",
+        "packets",
+        "the kernel's ESP refuses what is sent without an SA, so nothing would ever wake it",
+        (RTNL,),
+    ),
+    Mutant(
+        "open-at-rest",
+        "aovpnd/core/permits.py",
+        "case Phase.CONNECTING | Phase.CONNECTED | Phase.RESTING:",
+        "case Phase.CONNECTING | Phase.CONNECTED:",
+        "a rest has no rules of its own: the ruleset cannot be made",
+        (FIREWALL, REST, NO_LEAK),
+    ),
+)
