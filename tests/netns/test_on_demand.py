@@ -28,7 +28,7 @@ REST_S: Final = 5
 QUIET_S: Final = 32.0
 """Longer than DPD (2 s here), than what keeps a NAT's mapping (20 s), than WireGuard's keepalive (10 s) and what it
 repeats of a handshake (5 s)."""
-BESIDE: Final = (*PACKET, *(BY_NAME[name] for name in ("bound4", "bound6", "mdns4", "mdns6", "broadcast4")))
+BESIDE: Final = (*PACKET, *(BY_NAME[name] for name in ("bound4", "bound6", "mdns4", "mdns6")))
 """Senders whose packets go to the uplink, and never into the tunnel."""
 WAYS: Final = {"wireguard": None, "ike": Way.PSK}
 
