@@ -89,9 +89,7 @@ def wanted(intent: Intent, path: Path | None) -> Path | None:
 
 def performed(intent: Intent, action: EnsureTunnel) -> Intent:
     """The memory after the session was given up."""
-    if intent.rest is None:
-        return intent
-    rest = replace(intent.rest, path=action.wish.path)
+    rest = replace(intent.rest, path=action.wish.path) if intent.rest is not None else None
     return replace(intent, rest=rest, provoked=None, heard=None, returned=None)
 
 
