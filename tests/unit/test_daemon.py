@@ -65,7 +65,7 @@ class World:
     answers: dict[Inquiry, Finding] = field(default_factory=dict)
     publish_fault: StateError | None = None
     ways: dict[Destination, Routed] = field(default_factory=dict)
-    tries: int = 0
+    tries: int = 7
     looks: list[Rouse] = field(default_factory=list)
     may_answer: threading.Event = field(default_factory=threading.Event)
 
@@ -115,6 +115,8 @@ class World:
     def is_over(self, rouse: Rouse) -> bool:
         """Whether the counter that a rest watches has moved."""
         self.looks.append(rouse)
+        if Rouse in self.fails:
+            raise self.fails[Rouse]
         return rouse.tries != self.tries
 
     def remember(self, intent: Intent) -> None:
@@ -496,6 +498,31 @@ def test_reload_reads_the_configuration_with_the_last_good_one() -> None:
 
 # -- questions ---------------------------------------------------------------------------------------------------------
 QUESTION = LookUp("vpn.example.org", 2, "wlan0", (GATEWAY,))
+
+
+@pytest.mark.parametrize("fails", [False, True])
+def test_what_ends_a_rest_is_looked_at(monkeypatch: pytest.MonkeyPatch, *, fails: bool) -> None:
+    """While a tunnel rests its counter is read, and nothing else; another number, or none, is a reason for a pass."""
+
+    def decide(config: Config, intent: Intent, snapshot: Snapshot) -> Desired:
+        return replace(deciding.decide(config, intent, snapshot), rouse=Rouse(9, 7, 0.01))
+
+    monkeypatch.setattr("aovpnd.daemon.decide", decide)
+
+    async def scene(stage: Stage) -> None:
+        await stage.settled()
+        await until(lambda: len(stage.world.looks) > 1)
+        passes = len(stage.published)
+        await until(lambda: len(stage.world.looks) > 4)
+        assert len(stage.published) == passes
+        if fails:
+            stage.world.fails[Rouse] = SystemFault("no answer")
+        else:
+            stage.world.tries += 1
+        await until(lambda: len(stage.published) > passes)
+        stage.world.fails.clear()
+
+    play(scene)
 
 
 def _asks(monkeypatch: pytest.MonkeyPatch) -> list[Finding]:
