@@ -77,7 +77,9 @@ def pings(laptop: Protected, count: int, every_s: float) -> float | None:
     """Send one packet after the other through the tunnel; seconds until the first answer."""
     began = time.time()
     told = laptop.lab.host.run(
-        *("ping", "-D", "-n", "-W", "5", "-c", str(count), "-i", str(every_s), str(plan.WEB4)), check=False
+        *("ping", "-D", "-n", "-W", str(int(5 * SLOW)), "-c", str(count), "-i", str(every_s), str(plan.WEB4)),
+        check=False,
+        timeout_s=30 + 20 * SLOW,
     ).stdout
     answers = [float(line[1:].partition("]")[0]) for line in told.splitlines() if "bytes from" in line]
     return min(answers) - began if answers else None
@@ -92,7 +94,7 @@ def test_nothing_is_sent_at_rest_and_one_packet_wakes_it(laptop: Protected) -> N
         passes(QUIET_S)
         quiet = recorder.count(*OF_THE_TUNNEL)
         status = laptop.lab.status()
-        after_s = pings(laptop, 60, 0.1)
+        after_s = pings(laptop, int(60 * SLOW), 0.1)
         woken = recorder.count(*OF_THE_TUNNEL)
     print(f"at rest for {QUIET_S:.0f} s: {quiet} packets; first answer {after_s or -1:.3f} s after the first packet")
     (tunnel,) = status["tunnels"]
@@ -136,7 +138,7 @@ def test_roaming_at_rest_sends_nothing(laptop: Protected) -> None:
             passes(6)
         quiet = recorder.count(*OF_THE_TUNNEL)
         assert laptop.lab.status()["phase"] == "resting"
-        after_s = pings(laptop, 60, 0.1)
+        after_s = pings(laptop, int(60 * SLOW), 0.1)
         woken = recorder.count(*OF_THE_TUNNEL)
     print(f"two roams at rest: {quiet} packets; first answer {after_s or -1:.3f} s after the first packet")
 
@@ -161,7 +163,7 @@ def test_killed_at_rest(laptop: Protected) -> None:
 
     assert sum(counts[kind] for kind in OF_THE_TUNNEL) == 0
     assert servers(laptop) == before != []
-    assert pings(laptop, 60, 0.1) is not None
+    assert pings(laptop, int(60 * SLOW), 0.1) is not None
     rests(laptop)
 
 

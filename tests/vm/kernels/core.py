@@ -7,11 +7,11 @@ from typing import Final
 CORE: Final[Mapping[str, tuple[str, ...]]] = {
     "wireguard": (
         *("wireguard", "life", "tampering", "roaming", "access", "failover", "induced", "excluded", "filters"),
-        *("network", "dns", "names", "mtu", "bus", "first_block", "bad_input"),
+        *("network", "dns", "names", "mtu", "bus", "first_block", "bad_input", "on_demand"),
     ),
     "ipsec": (
         *("ike", "ike_life", "life", "tampering", "roaming", "access", "induced", "dns", "network", "bus"),
-        "soak_ike",
+        *("on_demand", "soak_ike"),
     ),
 }
 """By kind of tunnel (``inside.KINDS``): the names between ``test_`` and ``.py``, in the order in which they run. With
