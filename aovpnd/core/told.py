@@ -50,4 +50,4 @@ def _signed_in(config: Config, intent: Intent, name: str) -> tuple[Intent, Answe
     spec = choose(config, intent)
     if spec is None or spec.name != name:
         return intent, Answer(f"kept for {name}, and not tried now (aovpnctl connect {name})", data={"tried": False})
-    return (intent if intent.connected_at is not None else replace(intent, provoked=None)), trying
+    return (intent if intent.connected_at is not None else replace(intent, provoked=None, rest=None)), trying

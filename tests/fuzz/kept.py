@@ -9,12 +9,14 @@ from typing import Any, Final
 
 from aovpnd.adapters import dns_file, publish, resolvers
 from aovpnd.adapters.state import ADDRESSES_FILE, BUDGET_FILE, MOST_ADDRESSES, MOST_HOSTS, State
+from aovpnd.backends import ikegiven
 from aovpnd.clock import Clock
 from aovpnd.core import intent as memory
 from aovpnd.core.decide import decide
 from aovpnd.dns import Dns
+from aovpnd.ipsec import Lease
 from aovpnd.model import Config, Intent
-from aovpnd.names import PATH_FILE, RESOLV_CONF_MARK
+from aovpnd.names import PATH_FILE, RESOLV_CONF_MARK, REST_FILE
 from aovpnd.orders import AllowTemporary, CancelTemporary, Refusal
 from aovpnd.resolvconf import LARGEST, ResolvConf
 from aovpnd.tunnel import unfit
@@ -123,6 +125,29 @@ def _proved(content: bytes) -> str:
     return "none" if not proved else "some"
 
 
+# -- a rest -----------------------------------------------------------------------------------------------------------
+def _rest(content: bytes) -> str:
+    """A fingerprint and a number, or nothing; then the file is gone. Without a tunnel there is no rest to go on with."""
+    base = place("runtime")
+    put(base / REST_FILE, content)
+    runtime = object.__new__(publish.Runtime)
+    runtime.directory = base
+    rested = runtime.rested()
+    assert (base / REST_FILE).exists() is (rested is not None)
+    assert rested is None or len(rested.path) <= 88
+    intent = memory.settle(_WORLD.config, Intent(rested=rested), _SNAPSHOT)
+    assert (intent.rest, intent.rested) == (None, None)
+    return "none" if rested is None else "some"
+
+
+def _given(content: bytes) -> str:
+    """What a gateway gave, or nothing."""
+    put(path := place("charon") / "kept", content)
+    found = ikegiven.kept(path)
+    assert found is None or found[1].lease is Lease.OVER
+    return "none" if found is None else f"{len(found[1].addresses)} {len(found[1].dns)}"
+
+
 _BUDGETS: Final = tuple(
     {"boot_id": boot_id, "grants": [{"boot": 89_000.0, "wall": 1_699_999_000.0}] * 2}
     for boot_id in ("x", Path("/proc/sys/kernel/random/boot_id").read_text(encoding="ascii").strip())
@@ -159,6 +184,15 @@ TARGETS: Final = (
         _resolv_conf,
         Mutator((*_JSON_WORDS, "nameserver", "127.0.0.53", "fe80::1%x", RESOLV_CONF_MARK)),
         slice=500,
+    ),
+    Target("rest", "RUNTIME/rest", (b"0123456789abcdef0123456789abcdef 12345\n", b""), _rest, slice=1000),
+    Target(
+        "given-to-a-rest",
+        "RUNTIME/charon/LINK/kept",
+        (b'{"digest": "0123", "addresses": ["10.64.0.2/32", "fd64::2/128"], "dns": ["10.64.0.1"]}', b""),
+        _given,
+        Mutator(_JSON_WORDS),
+        slice=1000,
     ),
     Target("proved-path", "RUNTIME/path", (b"0123456789abcdef0123456789abcdef", b""), _proved, slice=1000),
 )

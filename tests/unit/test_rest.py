@@ -16,7 +16,7 @@ from aovpnd.gateways import Gateways, Left, Rest, Why
 from aovpnd.inquiries import Host
 from aovpnd.ipsec import Given, Lease
 from aovpnd.model import Config, Intent, Phase
-from aovpnd.orders import AllowTemporary, Connect, Disconnect, EnsureTunnel
+from aovpnd.orders import AllowTemporary, Connect, Disconnect, EnsureTunnel, SignedIn
 from aovpnd.resting import Rested, Shake
 from aovpnd.tunnel import HostPort
 from aovpnd.wake import Wake
@@ -263,10 +263,11 @@ def test_a_gateway_that_is_off_is_noticed_then(machine: Laptop) -> None:
     assert Shake.NOW in shakes(machine)
 
 
-@pytest.mark.parametrize("command", [Connect(), AllowTemporary(60)])
-def test_a_command_wakes_it(machine: Laptop, command: Connect | AllowTemporary) -> None:
-    """Who asks for the tunnel, or for the network, wants it now; and a window ends as it comes up."""
-    machine.settle(command)
+@pytest.mark.parametrize("command", [Connect(), AllowTemporary(60), SignedIn("")])
+def test_a_command_wakes_it(machine: Laptop, command: Connect | AllowTemporary | SignedIn) -> None:
+    """Who asks for the tunnel, or for the network, or signs in, wants it now; and a window ends as it comes up."""
+    (spec,) = machine.config.tunnels
+    machine.settle(SignedIn(spec.name) if isinstance(command, SignedIn) else command)
     machine.wait(3.0)
     assert (at(machine), machine.intent.grant) == (Phase.CONNECTED, None)
 
