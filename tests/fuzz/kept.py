@@ -127,7 +127,7 @@ def _proved(content: bytes) -> str:
 
 # -- a rest -----------------------------------------------------------------------------------------------------------
 def _rest(content: bytes) -> str:
-    """A fingerprint and a number, or nothing; then the file is gone. Without a tunnel there is no rest to go on with."""
+    """A fingerprint and a number, or nothing; then the file goes. Without a tunnel no rest goes on."""
     base = place("runtime")
     put(base / REST_FILE, content)
     runtime = object.__new__(publish.Runtime)

@@ -5,8 +5,10 @@ Of both kinds. Who is at rest is looked at from outside: what the recorder count
 roams, and what it counts when one packet wakes it.
 """
 
+import os
 import time
 from collections.abc import Iterator
+from pathlib import Path
 from typing import Final
 
 import pytest
@@ -67,6 +69,12 @@ def recorded(laptop: Protected) -> Recorder:
     return laptop.world.record(ike=plan.IKE_GATEWAYS if laptop.way is not None else ())
 
 
+def spent(laptop: Protected) -> float:
+    """Seconds of a processor that the daemon has used."""
+    fields = Path(f"/proc/{laptop.daemon_pid()}/stat").read_text(encoding="ascii").rpartition(")")[2].split()
+    return sum(map(int, fields[11:13])) / os.sysconf("SC_CLK_TCK")  # utime, stime: proc(5)
+
+
 def servers(laptop: Protected) -> list[str]:
     """The name servers that programs ask."""
     lines = laptop.lab.host.out("cat", names.RESOLV_CONF).splitlines()
@@ -91,12 +99,14 @@ def test_nothing_is_sent_at_rest_and_one_packet_wakes_it(laptop: Protected) -> N
     """
     before = servers(laptop)
     with recorded(laptop) as recorder:
+        before_s, seen = spent(laptop), time.monotonic()
         passes(QUIET_S)
         quiet = recorder.count(*OF_THE_TUNNEL)
+        used = (spent(laptop) - before_s) / (time.monotonic() - seen)
         status = laptop.lab.status()
         after_s = pings(laptop, int(60 * SLOW), 0.1)
         woken = recorder.count(*OF_THE_TUNNEL)
-    print(f"at rest for {QUIET_S:.0f} s: {quiet} packets; first answer {after_s or -1:.3f} s after the first packet")
+    print(f"at rest for {QUIET_S:.0f} s: {quiet} packets, {used:.2%} of a processor; first answer {after_s or -1:.3f} s after the first packet")
     (tunnel,) = status["tunnels"]
 
     assert quiet == 0
