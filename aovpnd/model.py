@@ -30,7 +30,7 @@ from aovpnd.inquiries import BUILT_IN_ENDPOINT, EndpointPolicy, Host, Inquiry, O
 from aovpnd.ipsec import Given, Said, TunnelSpec
 from aovpnd.links import Link
 from aovpnd.repairs import Failure, Repairs, RuleAhead
-from aovpnd.resting import Moved, Rested, Rouse, Shake
+from aovpnd.resting import Moved, Queue, Rested, Rouse, Shake
 from aovpnd.rollback import RolledBack
 from aovpnd.routes import UNROUTED, LinkAddress, Route, Routing
 from aovpnd.ruleset import Address, Network, Ruleset
@@ -147,6 +147,7 @@ class TunnelState:
     put_bytes: int = 0
     got_bytes: int = 0
     tries: int = 0
+    queue: Queue = Queue.OPEN
     given: Given | None = None
     said: Said | None = None
 

@@ -16,6 +16,13 @@ class Shake(StrEnum):
     WANTED = "when it is wanted"
 
 
+class Queue(StrEnum):
+    """Whether what programs put into a link goes on, or is kept until there is an SA."""
+
+    OPEN = "open"
+    HELD = "held"
+
+
 @dataclass(frozen=True, slots=True)
 class Rouse:
     """What ends a rest: a link that has counted another number of packets than ``tries``; looked at so often."""

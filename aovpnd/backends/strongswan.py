@@ -21,7 +21,7 @@ from aovpnd import names, regular, rtnl
 from aovpnd.adapters import sysctl
 from aovpnd.adapters.netlink import Netlink
 from aovpnd.adapters.pathmtu import known_to_kernel
-from aovpnd.backends import charonlog, ikegiven, ikesas
+from aovpnd.backends import charonlog, ikegiven, ikesas, plug
 from aovpnd.backends.charon import Place, children_of, missing, name_of, requests, settings
 from aovpnd.backends.ikememory import Memory
 from aovpnd.backends.ikepeople import People
@@ -32,7 +32,7 @@ from aovpnd.errors import NetlinkError, SystemFault, ToolError
 from aovpnd.ipsec import IKE_BACKEND, Given, IPsec
 from aovpnd.links import ARPHRD_NONE, Link, is_tunnel_shaped
 from aovpnd.model import LinkWish, PeerState, TunnelState, TunnelWish
-from aovpnd.resting import Shake
+from aovpnd.resting import Queue, Shake
 from aovpnd.routes import LinkAddress
 from aovpnd.ruleset import Address
 from aovpnd.signin import Desk
@@ -125,7 +125,7 @@ class StrongSwanBackend:
         if shaken is not None:
             self._people.succeeded(charon, memory)
         said = self._people.said(memory, charonlog.read(self._log(link.name))) if shaken is None else None
-        moved = rtnl.transferred(link.index)
+        moved, waits = rtnl.transferred(link.index), plug.waiting(link.index)
         return TunnelState(
             link,
             IKE_BACKEND,
@@ -136,7 +136,8 @@ class StrongSwanBackend:
             (peer,),
             put_bytes=moved.put_bytes,
             got_bytes=moved.got_bytes,
-            tries=moved.tries,
+            tries=moved.tries + (waits or 0),
+            queue=Queue.OPEN if waits is None else Queue.HELD,
             given=memory.last(digest, given),
             said=said,
         )
@@ -193,11 +194,18 @@ class StrongSwanBackend:
             self._netlink.set_link(link, up=True)
             with self._replaced_if_it_refuses(link):
                 if wish.path is not None and wish.shake is Shake.WANTED:
+                    plug.hold(link.index)
                     self._rest(link.name, spec, charon, wish.path.fingerprint())
                 elif wish.path is not None:
                     self._provoke(link.name, spec, charon, wish.path.fingerprint())
                 elif link.kind != names.XFRM and spec.addresses:
                     ikesas.complete(charon, spec)
+                if (
+                    wish.path is None
+                    and plug.waiting(link.index) is not None
+                    and ikesas.alive(charon.sas())[1] is not None
+                ):
+                    plug.release(link.index)
 
     @contextlib.contextmanager
     def _replaced_if_it_refuses(self, link: Link) -> Iterator[None]:
@@ -294,6 +302,7 @@ class StrongSwanBackend:
             return
         memory = self._remembered(link.name)
         if not all(name.startswith(spec.digest()) for name in loaded):
+            plug.drop(link.index)
             memory.said, memory.logged = None, self._cut_log(link.name)
             memory.asking = memory.refused = None
         for sa in charon.sas():
@@ -327,6 +336,9 @@ class StrongSwanBackend:
         for old in sas:
             charon.terminate(old)
         memory.floor, memory.asked_at, memory.moves = max(floor, memory.floor), now, False
+        memory.attempts += 1
+        if memory.attempts > 1 and (found := find(link)) is not None:
+            plug.drop(found.index)  # whoever sent it has long sent it again
         lacking = missing(spec, charon.plugins())
         # What the gateway has refused since anybody looked is not shown to it again.
         told = self._people.said(memory, charonlog.read(self._log(link)))
@@ -340,7 +352,7 @@ class StrongSwanBackend:
         memory, name = self._remembered(link), name_of(spec)
         sas = [sa for sa in charon.sas() if sa.name == name]
         memory.floor = max((child.number for sa in sas for child in sa.children), default=memory.floor)
-        memory.path, memory.moves, memory.said = path, False, None
+        memory.path, memory.moves, memory.said, memory.attempts = path, False, None, 0
         if memory.given is not None:
             ikegiven.keep(self._place(link).kept, *memory.given)
         for sa in sas:

@@ -5,8 +5,8 @@ from collections.abc import Iterable
 from pathlib import Path
 from typing import assert_never
 
-from aovpnd import rtnl
 from aovpnd.adapters.netlink import Netlink
+from aovpnd.backends import plug
 from aovpnd.backends.linkshape import find
 from aovpnd.backends.strongswan import StrongSwanBackend
 from aovpnd.backends.wireguard import WireGuardBackend
@@ -51,7 +51,7 @@ class Tunnels:
         """Whether a tunnel's rest has ended: its link has counted another packet. `NetlinkError` when nobody can
         tell.
         """
-        return rtnl.transferred(rouse.link).tries != rouse.tries
+        return plug.tries(rouse.link) != rouse.tries
 
     def remove(self, link: Link) -> None:
         """Delete a link, and end what is behind it; may be called twice."""

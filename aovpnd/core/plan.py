@@ -29,7 +29,7 @@ from aovpnd.orders import (
     RemoveTunnel,
 )
 from aovpnd.repairs import Failure
-from aovpnd.resting import Shake
+from aovpnd.resting import Queue, Shake
 from aovpnd.tunnel import WireGuard
 
 FIRST_RETRY_S, LAST_RETRY_S = 0.2, 30.0
@@ -116,6 +116,8 @@ def _tunnel_differs(wish: TunnelWish, state: TunnelState | None, snapshot: Snaps
         return f"set {wish.state}"
     if wish.path is not None:
         return "new handshake" if wish.shake is Shake.NOW else "rest"
+    if state.queue is Queue.HELD and state.handshake_wall is not None:
+        return "let go what waited"
     if state.link.mtu != wish.mtu:
         return f"MTU {wish.mtu} instead of {state.link.mtu}"
     return "endpoint was moved" if _has_strayed(wish.spec, state) else ""

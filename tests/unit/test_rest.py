@@ -17,7 +17,7 @@ from aovpnd.inquiries import Host
 from aovpnd.ipsec import Given, Lease
 from aovpnd.model import Config, Intent, Phase
 from aovpnd.orders import AllowTemporary, Connect, Disconnect, EnsureTunnel, SignedIn
-from aovpnd.resting import Rested, Shake
+from aovpnd.resting import Queue, Rested, Shake
 from aovpnd.tunnel import HostPort
 from aovpnd.wake import Wake
 from tests.unit.small_world import CORP, GIVEN, GIVEN_ANEW, HOME, NOW, WORK
@@ -239,6 +239,24 @@ def test_a_packet_wakes_it(machine: Laptop) -> None:
     assert at(machine) is Phase.CONNECTED
     # WireGuard has shaken hands by itself, and is not asked to forget the packet that waits.
     assert shakes(machine) == ([] if machine.config is CONFIGS["wireguard"] else [Shake.NOW])
+
+
+def test_what_waited_is_let_go() -> None:
+    """What an IKE tunnel is sent at rest waits, and goes as soon as there is an SA for it; not before, and once."""
+    machine = asleep(CONFIGS["ike"])
+    (state,) = machine.snapshot.tunnels
+    assert state.queue is Queue.HELD
+    machine.answers = False
+    send(machine)
+    machine.wait(3.0)
+    reasons = [action.reason for action in machine.done if isinstance(action, EnsureTunnel)]
+    assert "let go what waited" not in reasons
+    machine.answers = True
+    machine.wait(10.0)
+    reasons = [action.reason for action in machine.done if isinstance(action, EnsureTunnel)]
+    assert reasons.count("let go what waited") == 1
+    (state,) = machine.snapshot.tunnels
+    assert (state.queue, at(machine)) == (Queue.OPEN, Phase.CONNECTED)
 
 
 def test_a_packet_after_a_roam_wakes_it(machine: Laptop) -> None:

@@ -62,7 +62,7 @@ from aovpnd.orders import (
     Refusal,
     RemoveTunnel,
 )
-from aovpnd.resting import Shake
+from aovpnd.resting import Queue, Shake
 from aovpnd.routes import LinkAddress, Route, Routing
 from aovpnd.ruleset import L4, Address, Device, Hook, Ruleset, Verdict
 from aovpnd.trace import Packet, verdict
@@ -318,13 +318,15 @@ class Laptop:
         if wish.path is not None and wish.shake is Shake.WANTED and up:
             self.charons[wish.link_name] = Charon(spec.name)  # the SA goes, and what was given stays
             peer = replace(state.peers[0], handshake_wall=None)
-            state = replace(state, peers=(peer,), given=over(state.given))
+            state = replace(state, peers=(peer,), given=over(state.given), queue=Queue.HELD)
         elif wish.path is not None and up:
             charon = self.charons.setdefault(wish.link_name, Charon(spec.name))
             charon.moves = state.handshake_wall is not None and not charon.moves
             charon.asked = True
             peer = replace(state.peers[0], handshake_wall=None)
             state = replace(state, peers=(peer,), given=state.given if charon.moves else None)
+        elif state.peers[0].handshake_wall is not None:
+            state = replace(state, queue=Queue.OPEN)
         return replace(state, link=replace(state.link, up=up, mtu=wish.mtu))
 
     def _replace_tunnels(self, tunnels: tuple[TunnelState, ...]) -> None:
