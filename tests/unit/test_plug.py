@@ -10,7 +10,6 @@ from aovpnd import rtnl
 from aovpnd.backends import plug
 from aovpnd.errors import NetlinkError
 
-NEW, DELETE, GET = 36, 37, 38
 LINK = 9
 
 
@@ -46,6 +45,8 @@ class Kernel:
             case 37:
                 self.kind, self.length = "noqueue", 0
                 self.said.append("drop")
+            case _:
+                pass
         return []
 
 
@@ -59,7 +60,7 @@ def kernel(monkeypatch: pytest.MonkeyPatch) -> Kernel:
 
 
 def test_held_counted_and_released(kernel: Kernel) -> None:
-    """What waits counts among what programs tried, and so does what found no room; then it goes, and the queue with it."""
+    """What waits counts among what programs tried, and so does what found no room; then it goes, and the queue too."""
     assert (plug.waiting(LINK), plug.tries(LINK)) == (None, 70)
     assert plug.hold(LINK)
     assert (plug.waiting(LINK), plug.tries(LINK)) == (0, 70)
