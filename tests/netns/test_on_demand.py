@@ -132,8 +132,8 @@ def test_a_program_is_served(laptop: Protected) -> None:
 
 
 def test_one_single_packet(laptop: Protected) -> None:
-    """WireGuard keeps the packet that wakes it, until it has shaken hands. What wakes one of IKE is kept where the kernel
-    has a queue for that.
+    """WireGuard keeps the packet that wakes it, until it has shaken hands. What wakes one of IKE is kept where the
+    kernel has a queue for that.
     """
     keeps = laptop.way is None or " plug " in laptop.lab.host.out("tc", "qdisc", "show", "dev", LINK)
     after_s = pings(laptop, 1, 1)
