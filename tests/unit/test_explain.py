@@ -89,14 +89,6 @@ def connecting() -> Laptop:
     return made
 
 
-def resting() -> Laptop:
-    """Nobody sends by a tunnel on demand."""
-    machine = connected()
-    machine.config, machine.busy = replace(machine.config, on_demand=("office",), rest_after_s=60), False
-    machine.wait(120)
-    return machine
-
-
 def without_link() -> Laptop:
     """The tunnel's link cannot be made."""
     made = laptop()
@@ -248,15 +240,6 @@ ROWS: Final[tuple[tuple[Callable[[], Laptop], str, Fate, str], ...]] = (
         PUBLIC,
         Fate.TUNNEL,
         f"{PUBLIC}:443/tcp goes into the tunnel office (aovpn0) and waits there: the gateway has not answered yet",
-    ),
-    (
-        resting,
-        PUBLIC,
-        Fate.TUNNEL,
-        (
-            f"{PUBLIC}:443/tcp leaves through the tunnel office (aovpn0), which rests, and connects when something is "
-            "sent"
-        ),
     ),
     (
         offline,

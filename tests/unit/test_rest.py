@@ -8,15 +8,18 @@ from typing import Final
 
 import pytest
 
+from aovpnd import destinations
 from aovpnd.adapters.publish import Runtime
 from aovpnd.backends import ikegiven
+from aovpnd.core.answers import answer
 from aovpnd.core.decide import decide, permitted
+from aovpnd.core.picture import Picture
 from aovpnd.errors import ToolError
 from aovpnd.gateways import Gateways, Left, Rest, Why
 from aovpnd.inquiries import Host
 from aovpnd.ipsec import Given, Lease
 from aovpnd.model import Config, Intent, Phase
-from aovpnd.orders import AllowTemporary, Connect, Disconnect, EnsureTunnel, SignedIn
+from aovpnd.orders import AllowTemporary, Connect, Disconnect, EnsureTunnel, Explain, SignedIn
 from aovpnd.resting import Queue, Rested, Shake
 from aovpnd.tunnel import HostPort
 from aovpnd.wake import Wake
@@ -403,6 +406,18 @@ def test_what_was_given_is_kept(tmp_path: Path) -> None:
     assert ikegiven.kept(place) is None
     with pytest.raises(ToolError):
         ikegiven.keep(tmp_path / "kept" / "below", "digest", GIVEN_ANEW)
+
+
+def test_explain_says_that_it_rests(machine: Laptop) -> None:
+    """A packet goes the way that it would go."""
+    (spec,) = machine.config.tunnels
+    desired = machine.settle()
+    seen = Picture(machine.config, machine.intent, machine.snapshot, desired, ())
+    said = answer(Explain(destinations.parse("203.0.113.80")), seen)
+    assert said.text == (
+        f"203.0.113.80:443/tcp leaves through the tunnel {spec.name} (aovpn0), which rests, and connects when something"
+        " is sent"
+    )
 
 
 # -- small things ------------------------------------------------------------------------------------------------------
