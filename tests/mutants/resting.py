@@ -49,11 +49,11 @@ RESTING: Final = (
         (REST,),
     ),
     Mutant(
-        "rests-unproved",
+        "rests-in-a-pause",
         _REST,
-        "intent.rest is None and seen.phase is Phase.CONNECTED and",
-        "intent.rest is None and",
-        "a tunnel that never came up counts as one that would",
+        "        and seen.phase is Phase.CONNECTED\n",
+        "",
+        "a session is given up and asked for again without end, while its user has paused the tunnel",
         (REST,),
     ),
     Mutant(

@@ -14,11 +14,12 @@ from aovpnd.backends import ikegiven
 from aovpnd.core.answers import answer
 from aovpnd.core.decide import decide, permitted
 from aovpnd.core.picture import Picture
+from aovpnd.doors import WhileConnected
 from aovpnd.errors import ToolError
 from aovpnd.gateways import Gateways, Left, Rest, Why
 from aovpnd.inquiries import Host
 from aovpnd.ipsec import Given, Lease
-from aovpnd.model import Config, Intent, Phase
+from aovpnd.model import Config, Intent, Phase, TemporaryAccessPolicy
 from aovpnd.orders import AllowTemporary, Connect, Disconnect, EnsureTunnel, Explain, SignedIn
 from aovpnd.resting import Queue, Rested, Shake
 from aovpnd.tunnel import HostPort
@@ -145,6 +146,17 @@ def test_is_known_to_work_before_it_rests() -> None:
         machine.wait(1.0)
     machine.wait(REST_S - 10.0)
     assert at(machine) is Phase.CONNECTED  # a rest begins with the last packet or the connection, not before
+
+
+@pytest.mark.parametrize("name", CONFIGS)
+def test_does_not_rest_in_a_pause(name: str) -> None:
+    """Who has paused the tunnel finds it as it was."""
+    access = TemporaryAccessPolicy(while_connected=WhileConnected.PAUSE)
+    machine = connected(replace(CONFIGS[name], temporary_access=access))
+    machine.settle(AllowTemporary(600))
+    machine.done.clear()
+    machine.wait(5.0 * REST_S)
+    assert (at(machine), machine.intent.rest, shakes(machine)) == (Phase.TEMPORARY_ACCESS, None, [])
 
 
 # -- at rest -----------------------------------------------------------------------------------------------------------
