@@ -5,6 +5,7 @@ Where the kernel does ESP it refuses a packet without an SA, and the program hea
 drops it in silence. So what wakes a tunnel from its rest waits here. A kernel without plug does as it would without us.
 """
 
+import contextlib
 import struct
 from typing import Final
 
@@ -28,13 +29,10 @@ _QUEUE: Final = struct.Struct("=5I")  # gnet_stats_queue: length, bytes, dropped
 _PLUG: Final = "plug"
 
 
-def hold(link: int) -> bool:
-    """Keep what programs send from now on; False where the kernel cannot. May be called twice."""
-    try:
+def hold(link: int) -> None:
+    """Keep what programs send from now on, where the kernel can. May be called twice."""
+    with contextlib.suppress(NetlinkError):
         rtnl.dump(_NEW, _request(link) + _options(_BUFFER), _NEW, rtnl.NLM_F_ACK | _CREATE)
-    except NetlinkError:
-        return False
-    return waiting(link) is not None
 
 
 def waiting(link: int) -> int | None:

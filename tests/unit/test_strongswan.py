@@ -189,6 +189,32 @@ def test_each_path_is_proved_anew(tmp_path: Path, monkeypatch: pytest.MonkeyPatc
     assert backend._remembered("aovpn0").floor == 4  # noqa: SLF001
 
 
+def test_a_rest_ends_the_sa_and_keeps_what_was_given(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Its CHILD SAs prove nothing any more; addresses and name servers outlive the daemon. What waits in vain for a
+    second attempt is dropped, and only then.
+    """
+    dropped: list[int] = []
+    monkeypatch.setattr("aovpnd.backends.strongswan.wait", lambda _condition, _deadline_s: True)
+    monkeypatch.setattr("aovpnd.backends.strongswan.find", lambda name: Link(7, name, "xfrm", ARPHRD_NONE))
+    monkeypatch.setattr("aovpnd.backends.plug.drop", dropped.append)
+    now = [100.0]
+    monkeypatch.setattr("aovpnd.backends.strongswan.time.monotonic", lambda: now[0])
+    backend, charon = StrongSwanBackend(tmp_path, Netlink(), tmp_path), Asked()
+    gift = Given((ip_interface("10.64.0.2/32"),), (ip_address("10.64.0.1"),))
+    memory = backend._remembered("aovpn0")  # noqa: SLF001 - what is kept
+    memory.last(PSK.digest(), gift)
+    backend._rest("aovpn0", PSK, cast("Charon", charon), "home")  # noqa: SLF001
+    assert (charon.asked, memory.floor, memory.path) == (["terminate 1"], 4, "home")
+    after = StrongSwanBackend(tmp_path, Netlink(), tmp_path)._remembered("aovpn0")  # noqa: SLF001
+    assert after.last(PSK.digest(), None) == replace(gift, lease=Lease.OVER)
+    monkeypatch.setattr(charon, "sas", lambda: ())
+    for moment in (101.0, 110.0):
+        now[0] = moment
+        backend._provoke("aovpn0", PSK, cast("Charon", charon), "home")  # noqa: SLF001
+        assert dropped == ([7] if moment == 110.0 else [])
+    assert charon.asked == ["terminate 1", "initiate", "initiate"]
+
+
 def test_a_charon_that_refuses_is_replaced(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """After the third time without one that went well in between; each refusal is told."""
     backend = StrongSwanBackend(tmp_path, Netlink(), tmp_path)
@@ -233,7 +259,7 @@ class Late:
 @pytest.fixture
 def at_once(monkeypatch: pytest.MonkeyPatch) -> None:
     """Nothing is waited for."""
-    monkeypatch.setattr("aovpnd.backends.strongswan.wait", lambda condition, _deadline_s: condition())
+    monkeypatch.setattr("aovpnd.backends.ikesas.wait", lambda condition, _deadline_s: condition())
 
 
 @pytest.mark.usefixtures("at_once")
