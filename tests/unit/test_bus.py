@@ -247,7 +247,7 @@ def test_properties_are_the_status(scene: str) -> None:
     shown = json.loads(translate.public(document, scenes.NOW.boot + 6.0))
 
     assert (state.phase, state.protected) == (document["phase"], document["protected"])
-    assert state.tunnel == ("home" if scene in {"connected", "connecting", "offline"} else "")
+    assert state.tunnel == ("home" if scene in {"connected", "connecting", "offline", "resting"} else "")
     assert state.until_us == (5_176_000_000 if scene == "temporary-access" else 0)
     assert {shape.get("name") for shape in ET.fromstring(XML).iter("property")} == set(state.properties())
     assert "_" not in {key[0] for key in (*shown, *(key for tunnel in shown["tunnels"] for key in tunnel))}
