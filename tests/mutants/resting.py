@@ -65,6 +65,22 @@ RESTING: Final = (
         (RTNL,),
     ),
     Mutant(
+        "waits-for-ever",
+        "aovpnd/core/plan.py",
+        "if state.queue is Queue.HELD and state.handshake_wall is not None:",
+        "if state.queue is not Queue.HELD and state.queue is not Queue.OPEN:",
+        "what waits for the SA never goes, and nor does anything behind it",
+        (REST,),
+    ),
+    Mutant(
+        "let-go-too-early",
+        "aovpnd/core/plan.py",
+        "if state.queue is Queue.HELD and state.handshake_wall is not None:",
+        "if state.queue is Queue.HELD:",
+        "the kernel refuses what is let go before there is an SA, as if it had never waited",
+        (REST,),
+    ),
+    Mutant(
         "open-at-rest",
         "aovpnd/core/permits.py",
         "case Phase.CONNECTING | Phase.CONNECTED | Phase.RESTING:",
