@@ -28,7 +28,7 @@ OF_THE_TUNNEL: Final = (*SHAKEN, *CARRIED)
 """All that goes to a gateway."""
 LINK: Final = f"{names.LINK_PREFIX}0"
 REST_S: Final = 5
-QUIET_S: Final = 32.0
+QUIET_S: Final = 23.0
 """Longer than DPD (2 s here), than what keeps a NAT's mapping (20 s), than WireGuard's keepalive (10 s) and what it
 repeats of a handshake (5 s)."""
 BESIDE: Final = (*PACKET, *(BY_NAME[name] for name in ("bound4", "bound6", "mdns4", "mdns6")))
