@@ -17,7 +17,7 @@ _COMPUTE = ("tests/unit/", "tests/fuzz/")
 _LATER = tuple(f"tests/unit/test_{name}" for name in ("no_leak", "over_time", "convergence", "coverage"))
 _MACHINES = (
     *("tests/container/", "tests/bus/", "tests/neighbours/", "tests/vm/"),
-    *(f"tests/netns/test_{name}" for name in ("ike", "soak_ike", "companions", "on_demand")),
+    *(f"tests/netns/test_{name}" for name in ("ike", "soak_ike", "on_demand")),
 )
 _ASIDE = 15
 
