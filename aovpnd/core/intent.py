@@ -227,8 +227,10 @@ def settle(config: Config, intent: Intent, snapshot: Snapshot) -> Intent:
     if snapshot.culprit is not None:
         intent = replace(intent, removed_by=snapshot.culprit, removed_at=snapshot.now.boot)
     intent = _here(config, _take_over(config, intent, snapshot), snapshot)
-    intent = rest.settle(config, intent, view(config, intent, snapshot), snapshot.now)
-    seen = view(config, intent, snapshot)
+    seen, before = view(config, intent, snapshot), (intent.rest, intent.provoked)
+    intent = rest.settle(config, intent, seen, snapshot.now)
+    if (intent.rest, intent.provoked) != before:
+        seen = view(config, intent, snapshot)
     intent = _listen(companions.settle(intent, seen, snapshot.now), seen, snapshot.now)
     connected = intent.rest is None and health.is_connected(intent, seen.state, seen.path, snapshot.now)
     intent = _connected(intent, seen, snapshot.now.boot) if connected else replace(intent, connected_at=None)

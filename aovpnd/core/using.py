@@ -97,7 +97,7 @@ def _asked(
     servers: tuple[Address, ...], filters: tuple[Filter, ...]
 ) -> Iterator[tuple[tuple[Network, ...], tuple[L4, ...], tuple[int, ...]]]:
     """Name servers, of one family, and how they may be asked: as far as the tunnel's filters let anybody out."""
-    ways = [((l4,), (port,)) for l4 in (L4.TCP, L4.UDP) for port in DNS_PORTS] if filters else [(_DNS, DNS_PORTS)]
+    ways = [((l4,), (port,)) for l4 in _DNS for port in DNS_PORTS] if filters else [(_DNS, DNS_PORTS)]
     for l4, ports in ways:
         able = tuple(ip_network(server) for server in servers if lets_out(filters, server, l4[0], ports[0]))
         yield from ((family, l4, ports) for family in by_family(able))

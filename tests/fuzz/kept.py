@@ -111,13 +111,18 @@ def _saved(kind: str, text: str, mode: Any = 0o644) -> bytes:
     return json.dumps({"kind": kind, "text": text, "mode": mode}).encode()
 
 
+def _runtime(name: str, content: bytes) -> publish.Runtime:
+    """The runtime directory, as the next daemon finds it with that file."""
+    runtime = object.__new__(publish.Runtime)
+    runtime.directory = place("runtime")
+    put(runtime.directory / name, content)
+    return runtime
+
+
 # -- the path that was proved ---------------------------------------------------------------------------------------
 def _proved(content: bytes) -> str:
     """A fingerprint is compared and never shown; a file that is none proves nothing."""
-    base = place("runtime")
-    put(base / PATH_FILE, content)
-    runtime = object.__new__(publish.Runtime)
-    runtime.directory = base
+    runtime = _runtime(PATH_FILE, content)
     proved = runtime.proved()
     assert len(proved) <= 64, "a fingerprint has 32 letters"
     intent = memory.settle(_WORLD.config, Intent(proved=proved), _SNAPSHOT)
@@ -128,12 +133,9 @@ def _proved(content: bytes) -> str:
 # -- a rest -----------------------------------------------------------------------------------------------------------
 def _rest(content: bytes) -> str:
     """A fingerprint and a number, or nothing; then the file goes. Without a tunnel no rest goes on."""
-    base = place("runtime")
-    put(base / REST_FILE, content)
-    runtime = object.__new__(publish.Runtime)
-    runtime.directory = base
+    runtime = _runtime(REST_FILE, content)
     rested = runtime.rested()
-    assert (base / REST_FILE).exists() is (rested is not None)
+    assert (runtime.directory / REST_FILE).exists() is (rested is not None)
     assert rested is None or len(rested.path) <= 88
     intent = memory.settle(_WORLD.config, Intent(rested=rested), _SNAPSHOT)
     assert (intent.rest, intent.rested) == (None, None)

@@ -35,17 +35,23 @@ def arrivals(report: Path) -> list[float]:
     return [heard for _, heard in _records(report) if heard != _UNHEARD]
 
 
-def share(report: Path, start: float, end: float) -> float:
-    """The share of the packets of a span of Unix time whose echo has come; 0 when none was sent."""
+def _said_and_heard(report: Path, start: float, end: float) -> tuple[set[float], set[float]]:
+    """Of the packets of a span of Unix time: when they were sent, of all and of those whose echo has come."""
     spoken = [(sent, heard) for sent, heard in _records(report) if start <= sent < end]
     said = {sent for sent, heard in spoken if heard == _UNHEARD}
-    return len({sent for sent, heard in spoken if heard != _UNHEARD}) / len(said) if said else 0.0
+    return said, {sent for sent, heard in spoken if heard != _UNHEARD}
+
+
+def share(report: Path, start: float, end: float) -> float:
+    """The share of the packets of a span of Unix time whose echo has come; 0 when none was sent."""
+    said, heard = _said_and_heard(report, start, end)
+    return len(heard) / len(said) if said else 0.0
 
 
 def lost(report: Path, start: float, end: float) -> int:
     """How many packets were sent in a span of Unix time whose echo has not come."""
-    spoken = [(sent, heard) for sent, heard in _records(report) if start <= sent < end]
-    return len({sent for sent, _ in spoken} - {sent for sent, heard in spoken if heard != _UNHEARD})
+    said, heard = _said_and_heard(report, start, end)
+    return len(said - heard)
 
 
 def first_heard(report: Path, since: float) -> float | None:
