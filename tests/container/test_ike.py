@@ -180,7 +180,12 @@ def test_whoever_sits_there_signs_in(office: Booted) -> None:
         system.check("systemd-run", "--quiet", f"--unit={MONITOR}", output, "busctl", "monitor", "org.aovpnd1")
         try:
             look = ("busctl", "call", "org.aovpnd1", "/org/aovpnd1", "org.aovpnd1.Manager", "Status")
-            wait_for("the monitor", lambda: system.check(*look) and "Member=Status" in system.check("cat", MONITORED))
+
+            def watches() -> bool:
+                # systemd-run is through before the unit's program has begun, and with it the file of its output
+                return bool(system.check(*look)) and "Member=Status" in system.run("cat", MONITORED).stdout
+
+            wait_for("the monitor", watches)
             done = run_as(system, ALICE, Place.SEAT, *words, stdin=f"{secret}\n")
             assert (done.returncode, done.stdout, done.stderr) == (0, "signed in: the tunnel office is up\n", "")
             office.until_works(watch)
