@@ -34,6 +34,9 @@ def run(arguments: Arguments) -> int:
         except destinations.DestinationError as error:
             raise UsageError(f"{error} ({error.hint})") from error
     answer = ask(arguments.runtime_dir, "explain", destination=where)
+    if where is not None and where != arguments.argument:  # the daemon knows users by their numbers, people do not
+        number, name = (text.partition("@")[0] for text in (where, str(arguments.argument)))
+        answer["text"] = answer["text"].replace(f"{number}@", f"{name}@", 1)
     if not fits(answer["data"], OVERVIEW if where is None else EXPLAINED) or not is_shallow(answer["data"]):
         hint = "aovpnctl and aovpnd must be of the same release"
         raise AovpndError("the daemon's answer cannot be understood", hint=hint)

@@ -68,6 +68,19 @@ def test_refusal_in_words(daemon: FakeDaemon, capsys: pytest.CaptureFixture[str]
     assert shown[-2].endswith(": refused")
 
 
+def test_a_user_is_called_by_name(daemon: FakeDaemon, capsys: pytest.CaptureFixture[str]) -> None:
+    """The daemon is asked by number, and so is whoever has none; a person reads what he wrote."""
+    asked = Explain(destinations.parse(f"1@{PUBLIC}"))  # of every Debian
+    daemon.answer = answer(asked, picture(connected()))
+
+    for written in ("daemon", "1"):
+        assert main(["explain", f"{written}@{PUBLIC}"]) == 0
+        assert capsys.readouterr().out.startswith(f"{written}@{PUBLIC}:443/tcp leaves")
+    assert daemon.asked == [asked, asked]
+    assert main(["explain", f"nobody-here@{PUBLIC}"]) != 0
+    assert "no user of this machine" in capsys.readouterr().err
+
+
 def test_window_says_until_when(daemon: FakeDaemon, capsys: pytest.CaptureFixture[str]) -> None:
     """By the clock on the wall, with what is left."""
     said = answer(Explain(destinations.parse(PUBLIC)), picture(open_for_alice()))
