@@ -15,7 +15,7 @@ from dataclasses import dataclass, replace
 from typing import Final
 
 from aovpnd.clock import Clock
-from aovpnd.core import uplinks
+from aovpnd.core import esp, uplinks
 from aovpnd.core.filtering import may_ask
 from aovpnd.core.health import INITIATION_BYTES, KEEPALIVE_BYTES, PASSIVE_S, REKEY_S
 from aovpnd.filters import Filter, lets_out
@@ -30,9 +30,6 @@ USUAL: Final = 1500
 """Bytes that an uplink carries of which nothing is known."""
 OVERHEAD: Final = {IPV4: 60, IPV6: 80}
 """Bytes that WireGuard adds to a packet: IP header, 8 of UDP, 32 of its own."""
-ESP_OVERHEAD: Final = {IPV4: 104, IPV6: 124}
-"""Bytes that ESP in UDP adds at most: IP header, 8 of UDP, 8 of SPI and sequence number, an IV and padding of up to 16
-each, 2 of trailer, an ICV of up to 32 (RFC 4303, RFC 3948), and some room."""
 LEAST: Final = {IPV4: 576, IPV6: 1280}
 """What a link must carry (RFC 791; RFC 8200 section 5)."""
 MOST: Final = 65535 - OVERHEAD[IPV6]
@@ -78,7 +75,7 @@ def fit(spec: TunnelSpec, intent: Intent, snapshot: Snapshot, state: TunnelState
 
 
 def _adds(spec: TunnelSpec | None) -> dict[int, int]:
-    return ESP_OVERHEAD if isinstance(spec, IPsec) else OVERHEAD
+    return esp.adds(spec.esp_proposals) if isinstance(spec, IPsec) else OVERHEAD
 
 
 def _uplink_allows(spec: TunnelSpec | None, snapshot: Snapshot) -> int:

@@ -310,13 +310,17 @@ def test_what_charon_sends_nobody_counts() -> None:
 
 
 def test_esp_adds_more() -> None:
-    """The link's MTU leaves room for ESP in UDP, by the family of the outer packet where it is known."""
-    assert mtu.fit(HERE, Intent(), at_home(), None, None) == Fit(1376)
+    """The link's MTU leaves room for ESP in UDP, by the family of the outer packet where it is known, and by what the
+    proposals may come to.
+    """
+    assert mtu.fit(HERE, Intent(), at_home(), None, None) == Fit(1379)
+    quick = replace(HERE, esp_proposals=("aes256gcm16-x25519",))
+    assert mtu.fit(quick, Intent(), at_home(), None, None) == Fit(1415)
     told = replace(STATE, peers=(replace(STATE.peers[0], path_mtu=1404),))
-    assert mtu.fit(HERE, Intent(), at_home(told), told, PATH) == Fit(1300)
+    assert mtu.fit(HERE, Intent(), at_home(told), told, PATH) == Fit(1303)
     known = mtu.settle(SHOOK, at_home(told), HERE, told, PATH)
     assert known is not None
-    assert known.inner == 1300
+    assert known.inner == 1303
     assert mtu.fit(replace(HERE, mtu=1280), Intent(), at_home(), None, None) == Fit(1280)
 
 
