@@ -72,6 +72,10 @@ CHARON_TABLE: Final = 24944
 CHARON_PRIORITY: Final = 40000
 SHUT_PRIORITY: Final = 11
 """Behind it, while nothing may fall through to main: ``not fwmark FWMARK/FWMARK_MASK unreachable``."""
+LOOK_PRIORITY: Final = 12
+"""``fwmark MARK to GATEWAY lookup main``: the only way that charon finds, whose look-ups have that mark."""
+NO_LOOK_PRIORITY: Final = 13
+"""Behind it: ``fwmark MARK unreachable``."""
 CLOSED_METRIC: Final = 4294967294
 """Metric of the ``unreachable default`` that stands behind the tunnel's default for good; the worst but one that the
 kernel takes."""

@@ -26,10 +26,13 @@ from aovpnd.adapters.rtdump import FAMILIES, IPV4, IPV6, UNICAST, UNREACHABLE, P
 from aovpnd.adapters.rules import (
     ahead,
     as_ours,
+    astray_rule,
     is_lane,
+    is_look,
     is_ours,
     lane_of,
     lane_rules,
+    look_rules,
     our_rule,
     rule_arguments,
     shut_rule,
@@ -240,6 +243,23 @@ class Netlink:
     def _drop_rule(self, rule: PolicyRule) -> None:
         with self._asking(f"cannot remove the IPv{rule.family} rule {rule.priority}", forgive=_GONE) as iproute:
             iproute.rule("del", **rule_arguments(rule))
+
+    def lead(self, mark: int, gateway: Address | None) -> None:
+        """Have look-ups under a mark find the way to ``gateway``, as the main table has it, and to nowhere else; None
+        forgets the mark. Packets are to carry another one: whom charon believes to reach it would ask at once.
+        """
+        for family in self._families():
+            there = rtdump.rules(family)
+            others = [rule for rule in there if is_look(rule) and rule.mark != mark]
+            wanted = look_rules(family, mark, gateway) if gateway is not None else ()
+            astray = (astray_rule(family),) if wanted or others else ()
+            held = [rule for rule in there if (is_look(rule) and rule.mark == mark) or rule == astray_rule(family)]
+            for rule in (*astray, *wanted):
+                if rule not in held:
+                    self._put_rule(rule)
+            for rule in held:
+                if rule not in (*astray, *wanted):
+                    self._drop_rule(rule)
 
     # -- tunnel links, for the backends --------------------------------------------------------------------------------
     def create_link(self, name: str, kind: str, *, interface: int | None = None) -> bool:

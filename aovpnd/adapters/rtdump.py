@@ -51,11 +51,11 @@ _OUR_ROUTE: Final = frozenset(
 )
 """Attributes that a route has when we wrote it; any other makes it somebody else's."""
 
-_FRA_SRC, _FRA_PRIORITY, _FRA_FWMARK, _FRA_SUPPRESS_IFGROUP, _FRA_SUPPRESS_PREFIXLEN = 2, 6, 10, 13, 14
+_FRA_DST, _FRA_SRC, _FRA_PRIORITY, _FRA_FWMARK, _FRA_SUPPRESS_IFGROUP, _FRA_SUPPRESS_PREFIXLEN = 1, 2, 6, 10, 13, 14
 _FRA_TABLE, _FRA_FWMASK, _FRA_OIFNAME, _FRA_PAD, _FRA_UID_RANGE, _FRA_PROTOCOL = 15, 16, 17, 18, 20, 21
 _OUR_RULE: Final = frozenset(
     (_FRA_PRIORITY, _FRA_FWMARK, _FRA_FWMASK, _FRA_TABLE, _FRA_PROTOCOL, _FRA_PAD)  # what we write, and what follows
-) | {_FRA_SRC, _FRA_OIFNAME, _FRA_UID_RANGE, _FRA_SUPPRESS_IFGROUP, _FRA_SUPPRESS_PREFIXLEN}
+) | {_FRA_DST, _FRA_SRC, _FRA_OIFNAME, _FRA_UID_RANGE, _FRA_SUPPRESS_IFGROUP, _FRA_SUPPRESS_PREFIXLEN}
 _UIDS: Final = struct.Struct("=II")  # fib_rule_uid_range: first, last
 _OIF_DETACHED: Final = 0x10
 """FIB_RULE_OIF_DETACHED: the link that is named is not there just now."""
@@ -223,6 +223,7 @@ class PolicyRule:
     uids: tuple[int, int] | None = None
     oif: str = ""
     src: Address | None = None
+    dst: Address | None = None
     odd: bool = False
 
 
@@ -252,7 +253,11 @@ def parse_rule(payload: bytes, family: int) -> PolicyRule | None:
     suppresses = any(
         value(kind, _SUPPRESS_NOTHING) != _SUPPRESS_NOTHING for kind in (_FRA_SUPPRESS_IFGROUP, _FRA_SUPPRESS_PREFIXLEN)
     )
-    whole = src_length == 8 * _BYTES[family] and _FRA_SRC in found
+
+    def host(kind: int, length: int) -> Address | None:
+        return _address(found[kind], family) if length == 8 * _BYTES[family] and kind in found else None
+
+    src, dst = host(_FRA_SRC, src_length), host(_FRA_DST, dst_length)
     return PolicyRule(
         family=family,
         priority=value(_FRA_PRIORITY, 0),
@@ -263,8 +268,15 @@ def parse_rule(payload: bytes, family: int) -> PolicyRule | None:
         mask=value(_FRA_FWMASK, 0),
         uids=_uids(found[_FRA_UID_RANGE]) if _FRA_UID_RANGE in found else None,
         oif=rtnl.text(found.get(_FRA_OIFNAME, b"")),
-        src=_address(found[_FRA_SRC], family) if whole else None,
-        odd=bool(found.keys() - _OUR_RULE or dst_length or (src_length and not whole) or tos or suppresses),
+        src=src,
+        dst=dst,
+        odd=bool(
+            found.keys() - _OUR_RULE
+            or (dst_length and dst is None)
+            or (src_length and src is None)
+            or tos
+            or suppresses
+        ),
     )
 
 

@@ -11,7 +11,9 @@ from aovpnd.adapters import rtdump
 from aovpnd.adapters.rtdump import FAMILIES, PolicyRule, TableRoute
 from aovpnd.repairs import RuleAhead
 from aovpnd.routes import Lane, Route
+from aovpnd.ruleset import Address
 
+_WHOLE: Final = 0xFFFFFFFF
 _NOT_OURS: Final = 0
 """Link index by which `observe` shows a route of our table that says more than we ever write; no link has it."""
 
@@ -34,6 +36,29 @@ def lane_rules(lane: Lane) -> tuple[PolicyRule, ...]:
         replace(bare, oif=lane.link_name),
         *(replace(bare, src=source) for source in lane.sources),
     )
+
+
+def look_rules(family: int, mark: int, gateway: Address) -> tuple[PolicyRule, ...]:
+    """The rules by which look-ups under a mark find the way to one address, and to no other."""
+    bare = PolicyRule(family, names.NO_LOOK_PRIORITY, rtdump.ACT_UNREACHABLE, mark=mark, mask=_WHOLE)
+    if gateway.version != family:
+        return (bare,)
+    to_it = replace(bare, priority=names.LOOK_PRIORITY, action=rtdump.TO_TABLE, table=rtdump.MAIN_TABLE, dst=gateway)
+    return to_it, bare
+
+
+def is_look(rule: PolicyRule) -> bool:
+    """Whether a rule is one of those, of any mark and gateway."""
+    ours = rule.mark & names.FWMARK_MASK == names.FWMARK and rule.mask == _WHOLE
+    return ours and rule.priority in {names.LOOK_PRIORITY, names.NO_LOOK_PRIORITY}
+
+
+def astray_rule(family: int) -> PolicyRule:
+    """``fwmark FWMARK/FWMARK_MASK unreachable``, before the rule to what charon writes, which leaves out one mark only:
+    without a network, the tunnels' own packets go nowhere.
+    """
+    priority = names.CHARON_PRIORITY - 1
+    return PolicyRule(family, priority, rtdump.ACT_UNREACHABLE, mark=names.FWMARK, mask=names.FWMARK_MASK)
 
 
 def lane_of(family: int, table: int, rules: Iterable[PolicyRule], routes: Iterable[TableRoute]) -> Lane:
@@ -96,6 +121,5 @@ def rule_arguments(rule: PolicyRule) -> dict[str, Any]:
         arguments["uid_range"] = f"{rule.uids[0]}:{rule.uids[1]}"
     if rule.oif:
         arguments["oifname"] = rule.oif
-    if rule.src is not None:
-        arguments["src"] = str(rule.src)
+    arguments |= {key: str(host) for key, host in (("src", rule.src), ("dst", rule.dst)) if host is not None}
     return arguments

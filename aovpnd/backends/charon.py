@@ -82,8 +82,9 @@ charon-systemd {{
     socket-default {{
       fwmark = {fwmark:#x}
     }}
+    # Where it looks for ways to its gateway; to nobody else's addresses, nor to others of that gateway's, there is one.
     kernel-netlink {{
-      fwmark = !{fwmark:#x}/{mask:#x}
+      fwmark = !{look:#x}/0xffffffff
     }}
     kernel-libipsec {{
       allow_peer_ts = yes
@@ -142,8 +143,13 @@ def settings(link: str, place: Place, *, kernel: bool) -> str:
         log=place.log,
         socket=place.socket,
         fwmark=names.FWMARK,
-        mask=names.FWMARK_MASK,
+        look=look_mark(link),
     )
+
+
+def look_mark(link: str) -> int:
+    """The mark under which a link's charon looks for routes; no packet carries it (`adapters.netlink.Netlink.lead`)."""
+    return names.FWMARK + 1 + int(link.removeprefix(names.LINK_PREFIX))
 
 
 def name_of(spec: IPsec) -> str:

@@ -4,10 +4,14 @@
 The last reason that is known wins. What is not known says nothing here; that the gateway does not answer, others say.
 """
 
+import contextlib
+import os
 import re
 from collections.abc import Callable
+from pathlib import Path
 from typing import Final
 
+from aovpnd import regular
 from aovpnd.ipsec import Said
 from aovpnd.messages import printable
 
@@ -153,3 +157,27 @@ def _attempts(text: str) -> list[list[str]]:
             attempts.append([])
         attempts[-1].append(line)
     return attempts
+
+
+# -- the file, to which charon appends ---------------------------------------------------------------------------------
+_LARGEST: Final = 1 << 20
+_TAIL_BYTES: Final = 1 << 16
+
+
+def tail(path: Path, start: int) -> str:
+    """What stands in it from a byte on, or the end of that; empty where it cannot be read."""
+    with contextlib.suppress(OSError), regular.opened(path, follow=False) as log:
+        size = log.seek(0, os.SEEK_END)
+        log.seek(max(start, size - _TAIL_BYTES))
+        return log.read(_TAIL_BYTES).decode("utf-8", "replace")
+    return ""
+
+
+def cut(path: Path) -> int:
+    """How long it is now; one that has grown large begins anew."""
+    with contextlib.suppress(OSError), regular.opened(path, follow=False, write=True) as log:
+        size = log.seek(0, os.SEEK_END)
+        if size < _LARGEST:
+            return size
+        log.truncate(0)
+    return 0

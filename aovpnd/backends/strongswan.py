@@ -7,7 +7,6 @@ gateway that only the holder of the keys can have answered, which has made a CHI
 """
 
 import contextlib
-import os
 import re
 import time
 from collections.abc import Iterable, Iterator, Mapping
@@ -17,12 +16,12 @@ from ipaddress import ip_address, ip_interface
 from pathlib import Path
 from typing import Any, Final
 
-from aovpnd import names, regular, rtnl
+from aovpnd import names, rtnl
 from aovpnd.adapters import sysctl
 from aovpnd.adapters.netlink import Netlink
 from aovpnd.adapters.pathmtu import known_to_kernel
 from aovpnd.backends import charonlog, ikegiven, ikesas, plug
-from aovpnd.backends.charon import Place, children_of, missing, name_of, requests, settings
+from aovpnd.backends.charon import Place, children_of, look_mark, missing, name_of, requests, settings
 from aovpnd.backends.ikememory import Memory
 from aovpnd.backends.ikepeople import People
 from aovpnd.backends.linkshape import ensure_sysctls, find, find_ours
@@ -57,8 +56,6 @@ _END_S: Final = 1.0
 _REFUSALS: Final = 3
 _GIVEN_S: Final = 2
 """How long a new SA waits for its name servers to be written down."""
-_LOG_BYTES: Final = 1 << 20
-_TAIL_BYTES: Final = 1 << 16
 
 
 class StrongSwanBackend:
@@ -159,12 +156,7 @@ class StrongSwanBackend:
 
     def _log(self, link: str) -> str:
         """What charon has written since the last attempt began, or the end of it."""
-        path = self._place(link).log
-        with contextlib.suppress(OSError), regular.opened(path, follow=False) as log:
-            size = log.seek(0, os.SEEK_END)
-            log.seek(max(self._remembered(link).logged, size - _TAIL_BYTES))
-            return log.read(_TAIL_BYTES).decode("utf-8", "replace")
-        return ""
+        return charonlog.tail(self._place(link).log, self._remembered(link).logged)
 
     # -- what should be -----------------------------------------------------------------------------------------------
     def ensure(self, wish: TunnelWish) -> None:
@@ -182,6 +174,7 @@ class StrongSwanBackend:
             if link is not None:
                 self.remove(link)
             link, state = self._create(wish.link_name), LinkWish.DOWN
+        self._netlink.lead(look_mark(link.name), spec.endpoint.addr if spec.endpoint is not None else None)
         self._load(link, spec, charon)
         if state is LinkWish.DOWN:
             self._netlink.set_link(link, up=False)
@@ -225,6 +218,7 @@ class StrongSwanBackend:
     def remove(self, link: Link) -> None:
         """End the link's charon and its SAs, and delete the link; may be called twice."""
         self._process.stop(link.name)
+        self._netlink.lead(look_mark(link.name), None)
         self._netlink.delete_link(link)
         self._remove_stand_in(link.name)
         self._memory.pop(link.name, None)
@@ -303,7 +297,7 @@ class StrongSwanBackend:
         memory = self._remembered(link.name)
         if not all(name.startswith(spec.digest()) for name in loaded):
             plug.drop(link.index)
-            memory.said, memory.logged = None, self._cut_log(link.name)
+            memory.said, memory.logged = None, charonlog.cut(self._place(link.name).log)
             memory.asking = memory.refused = None
         for sa in charon.sas():
             charon.terminate(sa)
@@ -312,7 +306,7 @@ class StrongSwanBackend:
 
     def _provoke(self, link: str, spec: IPsec, charon: Charon, path: str) -> None:
         """Have the SA show itself alive on the present path, by new keys for its CHILD SA; where there is none, or it
-        does not within `_MOVE_S`, make a new one.
+        does not in time, make a new one: what it gives us may be other addresses, with which programs' connections end.
         """
         memory, now, name = self._remembered(link), time.monotonic(), name_of(spec)
         sas = [sa for sa in charon.sas() if sa.name == name]
@@ -343,7 +337,7 @@ class StrongSwanBackend:
         # What the gateway has refused since anybody looked is not shown to it again.
         told = self._people.said(memory, charonlog.read(self._log(link)))
         memory.said = lacking or told
-        memory.logged = self._cut_log(link)
+        memory.logged = charonlog.cut(self._place(link).log)
         if lacking is None and self._people.answer(memory, spec, charon, partial(self._requests, link)):
             charon.initiate(name, children_of(spec))
 
@@ -358,21 +352,12 @@ class StrongSwanBackend:
         for sa in sas:
             charon.terminate(sa)
         wait(lambda: not any(sa.name == name for sa in charon.sas()), _END_S)
-        memory.logged = self._cut_log(link)
+        memory.logged = charonlog.cut(self._place(link).log)
 
     def _requests(self, link: str, spec: IPsec) -> Iterable[tuple[str, Mapping[str, Any]]]:
         found = find(link)
         kernel = _interface(link) if found is not None and found.kind == names.XFRM else None
         return requests(spec, self._place(link), kernel)
-
-    def _cut_log(self, link: str) -> int:
-        """How long the log is now; one that has grown large begins anew (charon appends)."""
-        with contextlib.suppress(OSError), regular.opened(self._place(link).log, follow=False, write=True) as log:
-            size = log.seek(0, os.SEEK_END)
-            if size < _LOG_BYTES:
-                return size
-            log.truncate(0)
-        return 0
 
 
 def _program(runtime_dir: Path) -> Program:

@@ -100,6 +100,7 @@ def _steps(arguments: Arguments) -> list[Step]:
     steps += [(f"table {family} {table}", remove_table, (family, table)) for family, table in TABLES]
     for version in ("4", "6"):
         steps += [(f"IPv{version} rule {rule[0]}", remove_rule, (version, *rule)) for rule in RULES]
+        steps += [(f"IPv{version} rules of charon's look-ups", remove_looks, (version,))]
         lanes = _lanes(version)
         steps += [(f"IPv{version} rules to table {table}", remove_lane, (version, table)) for table in lanes]
         steps += [
@@ -107,9 +108,12 @@ def _steps(arguments: Arguments) -> list[Step]:
             for table in (str(names.ROUTE_TABLE), *lanes)
         ]
     kept = os.path.join(arguments.state_dir, names.RESOLV_CONF_SAVED)
+    links = _links()
+    resolved = links if os.path.exists(RESOLVECTL) else []
     return [
         *steps,
-        *((f"names of link {link} in systemd-resolved", revert_link, (link,)) for link in _links()),
+        *((f"link {link}", leave, (link,)) for link in links),
+        *((f"names of link {link} in systemd-resolved", revert_link, (link,)) for link in resolved),
         *((f"record {record} in resolvconf", remove_record, (record,)) for record in _records()),
         (names.RESOLV_CONF, give_back, (names.RESOLV_CONF, kept)),
     ]
@@ -123,9 +127,9 @@ def _lanes(version: str) -> list[str]:
 
 
 def _links() -> list[str]:
-    """The tunnels' links, where there is a resolved that may have been told of them."""
+    """The tunnels' links."""
     try:
-        found = os.listdir("/sys/class/net") if os.path.exists(RESOLVECTL) else []
+        found = os.listdir("/sys/class/net")
     except OSError:
         return []
     return sorted(link for link in found if re.fullmatch(rf"{names.LINK_PREFIX}\d{{1,3}}", link))
@@ -202,6 +206,18 @@ def remove_lane(version: str, table: str) -> str:
     return _until_gone(command, MOST_LANE_RULES)
 
 
+def remove_looks(version: str) -> str:
+    """Delete the rules by which charon finds its gateway and nobody else, and the one that they need."""
+    result = NOT_THERE
+    for priority in (names.LOOK_PRIORITY, names.NO_LOOK_PRIORITY, names.CHARON_PRIORITY - 1):
+        shown = _call(IP, f"-{version}", "rule", "show", "pref", str(priority)).stdout
+        for mark in re.findall(rf" fwmark ({names.FWMARK >> 24:#x}[0-9a-f]{{6}}(?:/{names.FWMARK_MASK:#x})?) ", shown):
+            command = (IP, f"-{version}", "rule", "delete", "pref", str(priority), "fwmark", mark)
+            if (again := _until_gone(command, MOST_COPIES)) != NOT_THERE:
+                result = again
+    return result
+
+
 def _until_gone(command: tuple[str, ...], most: int) -> str:
     """Remove one after the other, until there is none."""
     result = NOT_THERE
@@ -218,6 +234,11 @@ def remove_routes(version: str, table: str) -> str:
     if not shown.stdout.strip():
         return NOT_THERE
     return _removed(_call(IP, f"-{version}", "route", "flush", "table", table))
+
+
+def leave(link: str) -> str:
+    """Say that a tunnel's link is still there; what made it, charon or wireguard-go, may be there as well."""
+    return f"stays, with no route to it (to take it away: ip link delete dev {link})"
 
 
 def revert_link(link: str) -> str:

@@ -3,12 +3,28 @@
 
 from typing import Final
 
-from tests.mutants.mutant import CORE_IKE, NO_LEAK, STRONGSWAN, Mutant
+from tests.mutants.mutant import CORE_ESP, CORE_IKE, NO_LEAK, RTNL, STRONGSWAN, Mutant
 
 _IPSEC: Final = "aovpnd/ipsec.py"
 _VIEW: Final = "aovpnd/core/view.py"
 
 KEYING: Final = (
+    Mutant(
+        "charon-finds-anybody",
+        "aovpnd/adapters/rules.py",
+        "    return to_it, bare\n",
+        "    return (to_it,)\n",
+        "between two networks charon asks for its gateway where that is not, and the tunnel is made anew",
+        (RTNL,),
+    ),
+    Mutant(
+        "esp-adds-too-little",
+        "aovpnd/core/esp.py",
+        "_AEAD_ADDS: Final = 8 + 3",
+        "_AEAD_ADDS: Final = 8",
+        "the largest packets of an IKE tunnel leave in two pieces, which many networks drop",
+        (CORE_ESP,),
+    ),
     Mutant(
         "every-gateway-at-once",
         _IPSEC,

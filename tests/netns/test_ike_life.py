@@ -4,6 +4,7 @@
 Senders of all kinds are on the laptop and a recorder on the far side. What happens to it under a flood is the soak's.
 """
 
+import re
 import time
 from collections.abc import Callable, Iterator
 from typing import Final
@@ -76,6 +77,8 @@ def test_moves_by_mobike(laptop: Protected) -> None:
     after = sa_of(laptop.world.ike)
 
     assert (after.unique, after.vips) == (before.unique, before.vips)
+    asked = re.findall(r"checking path \S+ - (\S+)\[", laptop.lab.host.out("cat", str(CHARON.log)))
+    assert set(asked) <= {str(plan.GATEWAY4)}, "elsewhere it is refused, and charon asks again after 2.5 s"
 
 
 def test_daemon_is_killed_and_adopts(laptop: Protected) -> None:

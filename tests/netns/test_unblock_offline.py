@@ -9,7 +9,7 @@ import sys
 import tempfile
 from collections.abc import Iterator
 from contextlib import closing, contextmanager
-from ipaddress import IPv4Network, IPv6Network
+from ipaddress import IPv4Network, IPv6Network, ip_address
 from pathlib import Path
 from typing import Final
 
@@ -18,6 +18,7 @@ import pytest
 from aovpnd import names
 from aovpnd.adapters.netlink import Netlink
 from aovpnd.adapters.publish import Runtime
+from aovpnd.backends.charon import look_mark
 from aovpnd.lock import Lock, holder
 from aovpnd.routes import Route, Routing
 from tests.lab.process import wait_for
@@ -94,8 +95,13 @@ def _load(space: Space, place: Path) -> None:
 
 
 def test_everything_of_ours_goes(space: Space, tmp_path: Path) -> None:
-    """Tables, the guard with its own, rules and routes of both families; what others made stays."""
+    """Tables, the guard with its own, rules and routes of both families; what others made stays, and so does a link,
+    which is said.
+    """
     _load(space, tmp_path)
+    space.ip("tuntap add aovpn0 mode tun")
+    with space.entered(), closing(Netlink()) as netlink:
+        netlink.lead(look_mark("aovpn0"), ip_address("198.51.100.1"))
     with _guard(space, tmp_path / "run") as guard:
         done = _unblock(space, tmp_path)
         assert guard.wait(10) == 0
@@ -111,10 +117,13 @@ def test_everything_of_ours_goes(space: Space, tmp_path: Path) -> None:
         "table netdev aovpnd_guard: was not there\n"
         "IPv4 rule 10: removed\n"
         "IPv4 rule 11: removed\n"
+        "IPv4 rules of charon's look-ups: removed\n"
         "IPv4 routes of table 24943: removed\n"
         "IPv6 rule 10: removed\n"
         "IPv6 rule 11: removed\n"
+        "IPv6 rules of charon's look-ups: removed\n"
         "IPv6 routes of table 24943: removed\n"
+        "link aovpn0: stays, with no route to it (to take it away: ip link delete dev aovpn0)\n"
         "/etc/resolv.conf: was not ours\n"
         "The block is off for good. To put it on: systemctl start aovpnd, then aovpnctl block\n"
     )
@@ -134,7 +143,7 @@ def test_nothing_to_remove_is_no_failure(space: Space, tmp_path: Path) -> None:
         done = _unblock(space, tmp_path, "--json")
         steps = json.loads(done.stdout)["steps"]
         assert done.returncode == 0
-        assert [step["result"] for step in steps] == [marker, "did not run", *["was not there"] * 10, "was not ours"]
+        assert [step["result"] for step in steps] == [marker, "did not run", *["was not there"] * 12, "was not ours"]
 
 
 def test_doubled_rules_all_go(space: Space, tmp_path: Path) -> None:

@@ -314,7 +314,7 @@ def test_esp_adds_more() -> None:
     proposals may come to.
     """
     assert mtu.fit(HERE, Intent(), at_home(), None, None) == Fit(1379)
-    quick = replace(HERE, esp_proposals=("aes256gcm16-x25519",))
+    quick = concrete(replace(CORP, esp_proposals=("aes256gcm16-x25519",)), (), IPV4_ALONE)
     assert mtu.fit(quick, Intent(), at_home(), None, None) == Fit(1415)
     told = replace(STATE, peers=(replace(STATE.peers[0], path_mtu=1404),))
     assert mtu.fit(HERE, Intent(), at_home(told), told, PATH) == Fit(1303)

@@ -16,6 +16,7 @@ from hypothesis import strategies as st
 from aovpnd import names, rtnl
 from aovpnd.adapters import rtdump, rules
 from aovpnd.adapters.rtdump import PolicyRule
+from aovpnd.backends.charon import look_mark
 from aovpnd.errors import NetlinkError
 from aovpnd.links import Link
 from aovpnd.repairs import RuleAhead
@@ -368,6 +369,40 @@ def test_rules_of_a_lane() -> None:
     }
     assert {(rule.priority, rule.table) for rule in led} == {(9, 24945)}
     assert rules.lane_of(4, 24945, tuple(reversed(led)), ()) == LANE
+
+
+def test_rules_of_look_ups() -> None:
+    """To one address by the main table, and for both families nowhere else; their mark tells them from others'."""
+    gateway, mark = ip_address("203.0.113.2"), look_mark("aovpn0")
+
+    to_it, nowhere = rules.look_rules(4, mark, gateway)
+    assert (to_it.dst, to_it.table, nowhere.dst, nowhere.action) == (
+        gateway,
+        rtdump.MAIN_TABLE,
+        None,
+        rtdump.ACT_UNREACHABLE,
+    )
+    assert to_it.priority < nowhere.priority
+    assert rules.look_rules(6, mark, gateway) == (replace(nowhere, family=6),)
+    assert all(map(rules.is_look, (to_it, nowhere)))
+    assert not any(
+        map(rules.is_look, (replace(nowhere, mark=mark & 0xFFFFFF), replace(to_it, priority=11), rules.shut_rule(4)))
+    )
+
+
+@pytest.mark.parametrize("dst", [None, "203.0.113.2", "203.0.112.0"])
+def test_to_one_address_or_to_a_network(dst: str | None) -> None:
+    """A rule to an address is read as that; one to a network says more than we ever write."""
+    length = {None: 0, "203.0.113.2": 32}.get(dst, 23)
+    more = (attribute(1, ip_address(dst).packed),) if dst is not None else ()
+    payload = struct.pack("=BBBBBBBBI", socket.AF_INET, length, 0, 0, 254, 0, 0, 1, 0) + b"".join(more)
+
+    read = rtdump.parse_rule(payload, 4)
+
+    assert read is not None
+    assert (str(read.dst) if read.dst is not None else None, read.odd) == (
+        (None, True) if length == 23 else (dst, False)
+    )
 
 
 @pytest.mark.parametrize("wrong", ["less", "twice", "priority", "mark", "range"])
