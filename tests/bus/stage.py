@@ -17,9 +17,11 @@ from typing import Any, Final
 
 from gi.repository import GLib
 
+from aovpnd.orders import Answer
 from tests.bus.private_bus import BUS_USER, PrivateBus
 from tests.bus.services import Login, Loop, NetworkManager, Polkit, Service
 from tests.lab.process import wait_for
+from tests.unit import scenes
 from tests.unit.fake_daemon import FakeDaemon, fake_daemon
 from tests.unit.imports import ROOT
 
@@ -148,6 +150,18 @@ class Stage:
         if manager:
             self.manager = NetworkManager(self.loop, self.bus.address, self.directory / "nm-check-off")
 
+    @property
+    def authority(self) -> Polkit:
+        """The stand-in of polkit."""
+        assert self.polkit is not None
+        return self.polkit
+
+    def forget(self) -> None:
+        """A polkit that is well and was asked nothing, and a daemon that was asked nothing either and will do all."""
+        self.authority.forget()
+        self.daemon.asked.clear()
+        self.daemon.answer = Answer("done", 5.0, {})
+
     def close_services(self) -> None:
         """All stand-ins die."""
         for service in (self.polkit, self.login, self.manager):
@@ -258,7 +272,7 @@ class Stage:
 
 @contextlib.contextmanager
 def stage(*, start: bool = True, **services: bool) -> Iterator[Stage]:
-    """A stage for as long as the block lasts; the services are those of `Stage.start_services`."""
+    """A stage for as long as the block lasts, whose daemon is connected; the services are `Stage.start_services`'."""
     # Not pytest's directory: other users must get to the socket of the bus.
     directory = Path(tempfile.mkdtemp(prefix="aovpnd-bus-test-"))
     directory.chmod(0o755)
@@ -272,6 +286,7 @@ def stage(*, start: bool = True, **services: bool) -> Iterator[Stage]:
         with fake_daemon(directory / "run", uid=root, bus_uid=BUS_USER) as daemon:
             built = Stage(directory, bus, Loop(), daemon)
             try:
+                daemon.publish(scenes.CONNECTED)
                 built.start_services(**services)
                 if start:
                     built.start()

@@ -11,7 +11,6 @@ from typing import Final
 
 from tests.bus.stage import AS_ROOT, USER, Stage, stage
 from tests.lab.process import wait_for
-from tests.unit import scenes
 
 BATCH: Final = 500
 LOST_BYTES: Final = 200
@@ -82,7 +81,6 @@ def main() -> int:
     parser.add_argument("--calls", type=int, default=100_000)
     options = parser.parse_args()
     with stage() as scene:
-        scene.daemon.publish(scenes.CONNECTED)
         cost = storm(scene, options.calls)
     print(f"{cost.calls} calls; median and 99th percentile in µs:")
     for what, (median, late) in {"status": cost.status_us, "command": cost.connect_us, "ping": cost.ping_us}.items():

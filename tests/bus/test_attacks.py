@@ -10,12 +10,11 @@ from gi.repository import Gio, GLib
 
 from aovpnd.bus.dbus import _Gate
 from aovpnd.bus.turns import Turns
-from aovpnd.orders import AllowTemporary, Answer, Connect, PrepareSleep
+from aovpnd.orders import AllowTemporary, Connect, PrepareSleep
 from tests.bus import flooder
-from tests.bus.services import Login, Polkit, Service
+from tests.bus.services import Login, Service
 from tests.bus.stage import AS_ROOT, DEADLINE_S, USER, Caller, Stage, others, stage
 from tests.lab.process import wait_for
-from tests.unit import scenes
 
 DRIVER: Final = {"name": "org.freedesktop.DBus", "path": "/org/freedesktop/DBus", "interface": "org.freedesktop.DBus"}
 EVERY_FLAG: Final = 7
@@ -28,28 +27,19 @@ KIBIBYTES: Final = 4096
 def scene() -> Iterator[Stage]:
     """One stage for this file, with logind."""
     with stage(login=True) as built:
-        built.daemon.publish(scenes.CONNECTED)
         yield built
 
 
 @pytest.fixture(autouse=True)
 def fresh(scene: Stage) -> None:
     """Each test begins with a polkit that is well, and a daemon that was asked nothing."""
-    mind(scene).forget()
-    scene.daemon.asked.clear()
-    scene.daemon.answer = Answer("done", 5.0, {})
+    scene.forget()
 
 
 @pytest.fixture(scope="module")
 def people(scene: Stage) -> tuple[Caller, ...]:
     """A program of every user that we can be."""
     return tuple(scene.caller(uid) for uid in dict.fromkeys((USER, *others())))
-
-
-def mind(scene: Stage) -> Polkit:
-    """The stand-in of polkit."""
-    assert scene.polkit is not None
-    return scene.polkit
 
 
 def logind(scene: Stage) -> Login:
@@ -60,7 +50,7 @@ def logind(scene: Stage) -> Login:
 
 def wait_asked(scene: Stage, count: int) -> None:
     """Wait until polkit was asked so often."""
-    wait_for("polkit to be asked", lambda: len(mind(scene).asked) >= count, deadline_s=DEADLINE_S, poll_s=0.01)
+    wait_for("polkit to be asked", lambda: len(scene.authority.asked) >= count, deadline_s=DEADLINE_S, poll_s=0.01)
 
 
 def order(method: str, signature: str = "()", *arguments: object, interactive: bool = False) -> dict[str, Any]:
@@ -75,7 +65,8 @@ def test_thousand_callers_vanish(scene: Stage, people: tuple[Caller, ...]) -> No
     """A thousand programs ask and hang up: half of them while polkit thinks, which then says yes to all, half at once
     (CVE-2021-3560). Nothing is done, and nothing is left: memory, descriptors, rules for signals, questions.
     """
-    mind(scene).minds.mode = "late"
+    authority = scene.authority
+    authority.minds.mode = "late"
     each, rounds = (4, 10) if AS_ROOT else (4, 125)
     connect: dict[str, Any] = {"vanish": True, "count": each, "method": "Connect", "signature": "(s)"}
     connect["arguments"] = ["home"]
@@ -92,10 +83,10 @@ def test_thousand_callers_vanish(scene: Stage, people: tuple[Caller, ...]) -> No
                     person.tell()
             assert [person.answer() for person in people] == [{"values": []}] * len(people)
             vanished += each * len(people)
-        wait_for("all to be cancelled", lambda: len(mind(scene).cancelled) >= len(mind(scene).asked), deadline_s=20)
-        mind(scene).say_yes()
-        mind(scene).asked.clear()
-        mind(scene).cancelled.clear()
+        wait_for("all to be cancelled", lambda: len(authority.cancelled) >= len(authority.asked), deadline_s=20)
+        authority.say_yes()
+        authority.asked.clear()
+        authority.cancelled.clear()
         if number == 0:
             before = (scene.resident_kib(), scene.descriptors(), scene.match_rules())
     assert vanished >= 1000
@@ -103,7 +94,7 @@ def test_thousand_callers_vanish(scene: Stage, people: tuple[Caller, ...]) -> No
     wait_for("nothing to be left", lambda: scene.match_rules() <= before[2], deadline_s=DEADLINE_S)
     wait_for("no line to the daemon to be left", lambda: scene.descriptors() <= before[1], deadline_s=DEADLINE_S)
     assert scene.resident_kib() - before[0] < KIBIBYTES
-    mind(scene).minds.mode = "normal"
+    scene.authority.minds.mode = "normal"
     assert people[0].code("Connect", "(s)", "home") == "done"
     assert scene.daemon.asked == [Connect("home")]
 
@@ -118,7 +109,7 @@ def test_permission_is_for_these_arguments(
     """Two calls of the same method by the same connection, one of them authorised: that one is carried out, as it was
     asked about.
     """
-    mind(scene).minds.mode = "late"
+    scene.authority.minds.mode = "late"
     caller = people[0]
     caller.crowd(
         order("AllowTemporaryAccess", "(us)", 60, "mine"),
@@ -126,7 +117,7 @@ def test_permission_is_for_these_arguments(
         together=True,
     )
     wait_asked(scene, 2)
-    mind(scene).say(*verdicts)
+    scene.authority.say(*verdicts)
     outcomes = caller.crowd_answers()
 
     carried = [ask for ask in scene.daemon.asked if isinstance(ask, AllowTemporary)]
@@ -138,13 +129,13 @@ def test_permission_is_for_these_arguments(
 
 def test_permission_is_for_this_method(scene: Stage, people: tuple[Caller, ...]) -> None:
     """While one call waits for polkit, the same program makes a graver one: polkit's yes to the first is none to it."""
-    mind(scene).minds.mode = "late"
+    scene.authority.minds.mode = "late"
     caller = people[0]
     caller.crowd(
         order("Connect", "(s)", "home"), order("Unblock"), order("AllowTemporaryAccess", "(us)", 1, ""), together=True
     )
     wait_asked(scene, 3)
-    mind(scene).say(*(asked.action == "org.aovpnd1.connect" for asked in mind(scene).asked))
+    scene.authority.say(*(asked.action == "org.aovpnd1.connect" for asked in scene.authority.asked))
 
     assert caller.crowd_answers() == ["done", "NotAuthorised", "NotAuthorised"]
     assert scene.daemon.asked == [Connect("home")]
@@ -157,17 +148,16 @@ def test_sender_cannot_be_forged(scene: Stage, people: tuple[Caller, ...]) -> No
     """A call that names another sender (root's connection, the bus, a service) is its real sender's: polkit is asked
     about that one, by unique bus name, and never about a process or a session.
     """
-    assert scene.polkit is not None
-    mind(scene).minds.mode = "no"
-    roots = scene.polkit.connection.get_unique_name()
+    scene.authority.minds.mode = "no"
+    roots = scene.authority.connection.get_unique_name()
     for sender in (roots, "org.freedesktop.DBus", "org.freedesktop.PolicyKit1"):
         people[0].tell(raw=True, sender=sender)
         name = people[0].answer()["values"][0]
         wait_asked(scene, 1)
-        (asked,) = mind(scene).asked
+        (asked,) = scene.authority.asked
         assert (asked.kind, asked.subject) == ("system-bus-name", {"name": name})
         assert name not in {sender, people[0].name}
-        mind(scene).asked.clear()
+        scene.authority.asked.clear()
     assert scene.daemon.asked == []
 
 
@@ -188,7 +178,6 @@ def test_forged_signals_are_ignored(scene: Stage) -> None:
     logind(scene).sleep(start=True)
     wait_for("the real one to be heard", lambda: scene.daemon.asked, deadline_s=DEADLINE_S)
     assert scene.daemon.asked == [PrepareSleep()]
-    assert scene.polkit is not None
     logind(scene).sleep(start=False)
     wait_for("sleep to be held back", lambda: logind(scene).held(), deadline_s=DEADLINE_S)
 
@@ -279,7 +268,7 @@ def test_odd_calls(scene: Stage, what: str) -> None:
     served. What the interface does not have never reaches the daemon.
     """
     path, interface, method, arguments, error = ODD[what]
-    mind(scene).minds.mode = "yes"
+    scene.authority.minds.mode = "yes"
     caller = Service(scene.loop, scene.bus.address, "")
     try:
         with pytest.raises(GLib.Error) as refused:
@@ -313,7 +302,7 @@ def test_five_hundred_at_once(scene: Stage, people: tuple[Caller, ...]) -> None:
     """Five hundred programs of all users ask at the same moment: whoever only reads is served; of those who command,
     some of every user are, and the others are told to come back.
     """
-    mind(scene).minds.mode = "yes"
+    scene.authority.minds.mode = "yes"
     each = 500 // len(people) + 1
     calls = ([order("Status"), order("Connect", "(s)", "home"), order("Status")] * each)[:each]
     for person in people:
@@ -332,7 +321,7 @@ def test_flood(scene: Stage, people: tuple[Caller, ...], kind: str) -> None:
     """While one program sends whatever the bus takes, another user disconnects and reads the status each time that he
     asks; aovpnd-bus does not grow, and afterwards it is as quick as before.
     """
-    mind(scene).minds.mode = "yes"
+    scene.authority.minds.mode = "yes"
     (ours,) = people[0].call("GetNameOwner", "(s)", "org.aovpnd1", **DRIVER)["values"]
     other = people[-1]
     assert other.code("Status") == "done"
@@ -347,13 +336,13 @@ def test_flood(scene: Stage, people: tuple[Caller, ...], kind: str) -> None:
 
 def test_flooders_are_told(scene: Stage, people: tuple[Caller, ...]) -> None:
     """A connection with eight calls in hand gets no ninth; its neighbour of the same user does."""
-    mind(scene).minds.mode = "late"
+    scene.authority.minds.mode = "late"
     people[0].crowd(*[order("Connect", "(s)", "home")] * 12, together=True)
     wait_asked(scene, 8)
     neighbour = scene.caller()
     assert neighbour.code("Status") == "done"
     neighbour.tell(**order("Connect", "(s)", "work"))
     wait_asked(scene, 9)
-    mind(scene).say(*[True] * 9)
+    scene.authority.say(*[True] * 9)
     assert Counter(people[0].crowd_answers()) == Counter({"done": 8, "Busy": 4})
     assert neighbour.answer() == {"values": ["done"]}

@@ -10,12 +10,10 @@ import pytest
 from aovpnd.bus.turns import PLACES_EACH
 from aovpnd.doors import Door
 from aovpnd.errors import CommandRefused
-from aovpnd.orders import AllowTemporary, Answer, Connect
+from aovpnd.orders import AllowTemporary, Connect
 from tests.bus.private_bus import BUS_USER
-from tests.bus.services import Polkit
 from tests.bus.stage import AS_ROOT, DEADLINE_S, USER, Caller, Stage, stage
 from tests.lab.process import wait_for
-from tests.unit import scenes
 
 NO, ASK, YES = "NotAuthorised", "AuthenticationRequired", "done"
 ARGUMENTS: Final[dict[str, tuple[object, ...]]] = {
@@ -30,8 +28,6 @@ ARGUMENTS: Final[dict[str, tuple[object, ...]]] = {
 def scene() -> Iterator[Stage]:
     """One stage for this file."""
     with stage() as built:
-        built.daemon.publish(scenes.CONNECTED)
-        built.daemon.answer = Answer("done", 5.0, {})
         yield built
 
 
@@ -40,11 +36,7 @@ def fresh(scene: Stage) -> None:
     """Each test begins with a polkit that is well, and a daemon that was asked nothing."""
     if scene.polkit is None:
         scene.start_services()
-    assert scene.polkit is not None
-    scene.polkit.minds.__init__()  # type: ignore[misc]
-    scene.polkit.asked.clear()
-    scene.daemon.asked.clear()
-    scene.daemon.answer = Answer("done", 5.0, {})
+    scene.forget()
 
 
 @pytest.fixture(scope="module")
@@ -53,15 +45,9 @@ def user(scene: Stage) -> Caller:
     return scene.caller()
 
 
-def mind(scene: Stage) -> Polkit:
-    """The stand-in of polkit."""
-    assert scene.polkit is not None
-    return scene.polkit
-
-
 def wait_asked(scene: Stage, count: int) -> None:
     """Wait until polkit was asked so often."""
-    wait_for("polkit to be asked", lambda: len(mind(scene).asked) >= count, deadline_s=DEADLINE_S, poll_s=0.01)
+    wait_for("polkit to be asked", lambda: len(scene.authority.asked) >= count, deadline_s=DEADLINE_S, poll_s=0.01)
 
 
 def ask(caller: Caller, method: str, *, interactive: bool = False) -> str:
@@ -73,28 +59,28 @@ def ask(caller: Caller, method: str, *, interactive: bool = False) -> str:
 def test_subject_is_the_bus_name(scene: Stage, user: Caller) -> None:
     """Polkit is asked by our process about the caller's unique name; the flags are the caller's own wish."""
     for interactive in (False, True):
-        mind(scene).asked.clear()
+        scene.authority.asked.clear()
         ask(user, "OpenPortal", interactive=interactive)
-        assert {(asked.kind, *asked.subject.items()) for asked in mind(scene).asked} == {
+        assert {(asked.kind, *asked.subject.items()) for asked in scene.authority.asked} == {
             ("system-bus-name", ("name", user.name))
         }
-        assert {asked.flags for asked in mind(scene).asked} == {int(interactive)}
-        assert [asked.action for asked in mind(scene).asked] == ["org.aovpnd1.portal", "org.aovpnd1.allow-temp"]
-        assert {asked.asker for asked in mind(scene).asked} != {user.name}
+        assert {asked.flags for asked in scene.authority.asked} == {int(interactive)}
+        assert [asked.action for asked in scene.authority.asked] == ["org.aovpnd1.portal", "org.aovpnd1.allow-temp"]
+        assert {asked.asker for asked in scene.authority.asked} != {user.name}
 
 
 def test_permission_is_for_one_call(scene: Stage, user: Caller) -> None:
     """The next call of the same program is asked about again, and so is every other argument."""
-    mind(scene).minds.agent = "right"
+    scene.authority.minds.agent = "right"
     assert ask(user, "AllowTemporaryAccess", interactive=True) == YES
-    mind(scene).minds.agent = "none"
+    scene.authority.minds.agent = "none"
     assert ask(user, "AllowTemporaryAccess", interactive=True) == ASK
-    assert len(mind(scene).asked) == 2
+    assert len(scene.authority.asked) == 2
 
 
 def test_person_is_named(scene: Stage, user: Caller) -> None:
     """The daemon is told for whom it opens, by the uid that the bus knows and not by what the caller says."""
-    mind(scene).minds.agent = "right"
+    scene.authority.minds.agent = "right"
     answer = user.call("AllowTemporaryAccess", "(us)", 60, "hotel portal", interactive=True)
 
     assert answer == {"values": ["done", 5_000_000]}
@@ -113,31 +99,31 @@ def test_refusal_of_the_daemon_is_the_answer(scene: Stage, user: Caller) -> None
 
 def test_too_many_at_once(scene: Stage, user: Caller) -> None:
     """One user's waiting calls are bounded; the rest is refused at once, and what is only read still is."""
-    mind(scene).minds.mode = "late"
+    scene.authority.minds.mode = "late"
     crowd = scene.caller()
     crowd.tell(vanish=True, count=60, method="Connect", signature="(s)", arguments=["home"])
     crowd.answer()
     wait_asked(scene, PLACES_EACH)
     assert ask(user, "Connect") == "Busy"
-    assert len(mind(scene).asked) == PLACES_EACH
+    assert len(scene.authority.asked) == PLACES_EACH
     assert ask(user, "Status") == YES
     crowd.tell()
     crowd.answer()
-    mind(scene).minds.mode = "normal"
+    scene.authority.minds.mode = "normal"
     wait_for("a place to come free", lambda: ask(user, "Connect") == YES, deadline_s=DEADLINE_S)
 
 
 def test_one_who_hesitates_blocks_nobody(scene: Stage, user: Caller) -> None:
     """While somebody's password is waited for, others are served."""
-    mind(scene).minds.mode = "late"
+    scene.authority.minds.mode = "late"
     slow = scene.caller()
     slow.tell(method="Connect", signature="(s)", arguments=["work"], interactive=True)
     wait_asked(scene, 1)
-    mind(scene).minds.mode = "normal"
+    scene.authority.minds.mode = "normal"
     assert ask(user, "Connect") == YES
     assert ask(user, "Status") == YES
     assert scene.daemon.asked == [Connect("home")]
-    mind(scene).say_yes()
+    scene.authority.say_yes()
     assert slow.answer() == {"values": ["done"]}
     assert scene.daemon.asked == [Connect("home"), Connect("work")]
 
@@ -172,7 +158,7 @@ def test_wrong_calls_are_refused(
 ) -> None:
     """What does not fit the interface is refused before anything of ours sees it."""
     assert user.code(method, signature, *arguments) == error
-    assert (mind(scene).asked, scene.daemon.asked) == ([], [])
+    assert (scene.authority.asked, scene.daemon.asked) == ([], [])
     assert ask(user, "Status") == YES
 
 
@@ -181,7 +167,7 @@ def test_long_strings_are_refused(scene: Stage, user: Caller, times: int) -> Non
     """Megabytes are refused, and change nothing for the next caller."""
     assert user.code("Connect", "(s)", "x", times=times) == "BadRequest"
     assert user.code("AllowTemporaryAccess", "(us)", 1, "x" * times if times < 10_000 else "y" * 70_000) == "BadRequest"
-    assert (mind(scene).asked, scene.daemon.asked) == ([], [])
+    assert (scene.authority.asked, scene.daemon.asked) == ([], [])
     assert ask(user, "Status") == YES
 
 

@@ -16,10 +16,8 @@ import pytest
 from aovpnd.doors import Door
 from aovpnd.errors import CommandRefused
 from aovpnd.orders import AllowTemporary, Answer, CancelTemporary, Connect, Explain
-from tests.bus.services import Polkit
 from tests.bus.stage import AS_ROOT, DEADLINE_S, USER, Stage, command_as, stage
 from tests.lab.process import wait_for
-from tests.unit import scenes
 
 pytestmark = pytest.mark.skipif(not AS_ROOT, reason="needs a user who is not the owner of the control socket")
 
@@ -39,22 +37,14 @@ wait
 def scene() -> Iterator[Stage]:
     """One stage for this file."""
     with stage() as built:
-        built.daemon.publish(scenes.CONNECTED)
         yield built
 
 
 @pytest.fixture(autouse=True)
 def fresh(scene: Stage) -> None:
     """Each test begins with a polkit that is well, and a daemon that was asked nothing."""
+    scene.forget()
     scene.daemon.answer = Answer("done")
-    scene.daemon.asked.clear()
-    mind(scene).minds.__init__()  # type: ignore[misc]
-
-
-def mind(scene: Stage) -> Polkit:
-    """The stand-in of polkit."""
-    assert scene.polkit is not None
-    return scene.polkit
 
 
 def ctl(
@@ -88,7 +78,7 @@ def test_order_goes_over_the_bus(scene: Stage) -> None:
 
 def test_window_with_a_password(scene: Stage) -> None:
     """A desktop's agent asks, and the end of the window is told as root is told."""
-    mind(scene).minds.agent = "right"
+    scene.authority.minds.agent = "right"
     scene.daemon.answer = Answer("temporary access is open", time.clock_gettime(time.CLOCK_BOOTTIME) + 60)
     status, out, err = said(ctl(scene, "allow-temp", "1min", "--reason", "portal", "--json"))
 
@@ -152,8 +142,8 @@ def test_explanation_crosses_whole(scene: Stage) -> None:
 )
 def test_refusals_read_well(scene: Stage, words: str, agent: str, session: str, text: str) -> None:
     """What polkit says no to is one line that says why, and what to do; exit status 1."""
-    mind(scene).minds.agent = agent
-    mind(scene).minds.others = session
+    scene.authority.minds.agent = agent
+    scene.authority.minds.others = session
 
     assert said(ctl(scene, *words.split())) == (1, "", f"aovpnctl: {text}\n")
     assert scene.daemon.asked == []
@@ -180,8 +170,8 @@ def test_agent_asks_in_the_terminal(scene: Stage, tmp_path: Path) -> None:
     agent = file.with_name("pkttyagent")
     agent.write_text(AGENT.format(file=file), encoding="ascii")
     agent.chmod(0o755)
-    mind(scene).minds.agent = "right"
-    mind(scene).minds.agent_is_there = file
+    scene.authority.minds.agent = "right"
+    scene.authority.minds.agent_is_there = file
     ours, theirs = pty.openpty()
     path = f"{agent.parent}:{os.environ['PATH']}"
     try:
@@ -206,7 +196,7 @@ def test_agent_asks_in_the_terminal(scene: Stage, tmp_path: Path) -> None:
 
 def test_without_polkit(scene: Stage) -> None:
     """Polkit's death is named, and root's way."""
-    mind(scene).minds.mode = "error"
+    scene.authority.minds.mode = "error"
 
     assert said(ctl(scene, "connect")) == (
         1,

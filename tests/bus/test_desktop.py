@@ -18,7 +18,6 @@ from tests.unit import scenes
 def scene() -> Iterator[Stage]:
     """One stage for each test, with logind and NetworkManager."""
     with stage(login=True, manager=True) as built:
-        built.daemon.publish(scenes.CONNECTED)
         wait_for("sleep to be held back", lambda: logind(built).held(), deadline_s=DEADLINE_S)
         yield built
 
@@ -202,7 +201,6 @@ def test_check_that_others_turned_off_stays_off() -> None:
     with stage(start=False) as scene:
         (scene.directory / "nm-check-off").touch()
         scene.start_services(polkit=False, manager=True)
-        scene.daemon.publish(scenes.CONNECTED)
         scene.start()
         network_manager(scene).join(b"Home")
         wait_told(scene, NameNetworks((("wlan0", "Home"),)))

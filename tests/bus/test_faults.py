@@ -13,7 +13,6 @@ from aovpnd.orders import Connect
 from tests.bus.stage import DEADLINE_S, Caller, Stage, stage
 from tests.bus.storm import is_bounded, storm
 from tests.lab.process import wait_for
-from tests.unit import scenes
 
 MEBIBYTE = 1024
 
@@ -22,7 +21,6 @@ MEBIBYTE = 1024
 def scene() -> Iterator[Stage]:
     """One stage for each test: they break it."""
     with stage() as built:
-        built.daemon.publish(scenes.CONNECTED)
         yield built
 
 

@@ -13,7 +13,6 @@ from aovpnd.tunnel import Secret
 from tests.bus.stage import AS_ROOT, DEADLINE_S, Caller, Stage, stage
 from tests.bus.test_ctl import ctl
 from tests.lab.process import wait_for
-from tests.unit import scenes
 from tests.unit.test_signin import ONCE, PASSWORD
 
 HOME: Final = replace(ONCE, name="home")
@@ -24,7 +23,6 @@ GIVEN: Final = f'{{"1": "{PASSWORD}"}}'
 def scene() -> Iterator[Stage]:
     """One stage for this file."""
     with stage() as built:
-        built.daemon.publish(scenes.CONNECTED)
         yield built
 
 
@@ -34,10 +32,8 @@ def fresh(scene: Stage) -> None:
     scene.daemon.desk.expect(())
     scene.daemon.desk.expect((HOME,))
     scene.daemon.desk.fetch(HOME)
+    scene.forget()
     scene.daemon.answer = Answer("signing in to home", data={"tried": True})
-    scene.daemon.asked.clear()
-    assert scene.polkit is not None
-    scene.polkit.minds.__init__()  # type: ignore[misc]
 
 
 @pytest.fixture(scope="module")
@@ -57,15 +53,13 @@ def test_a_user_signs_in(scene: Stage, tmp_path: object) -> None:
     assert (done.returncode, done.stdout, done.stderr) == (0, "signed in: the tunnel home is up\n", "")
     assert scene.daemon.asked == [SignedIn("home")]
     assert scene.daemon.desk.fetch(HOME) == {1: Secret(PASSWORD)}
-    assert scene.polkit is not None
-    assert [asked.action for asked in scene.polkit.asked[-2:]] == ["org.aovpnd1.sign-in"] * 2
+    assert [asked.action for asked in scene.authority.asked[-2:]] == ["org.aovpnd1.sign-in"] * 2
 
 
 @pytest.mark.skipif(not AS_ROOT, reason="needs a user who is not the owner of the control socket")
 def test_from_afar_he_is_not_asked(scene: Stage) -> None:
     """Whoever may not is told before he types anything."""
-    assert scene.polkit is not None
-    scene.polkit.minds.others = "remote"
+    scene.authority.minds.others = "remote"
     done = ctl(scene, "sign-in", "--stdin", stdin=subprocess.DEVNULL)
     assert (done.returncode, done.stderr) == (
         1,

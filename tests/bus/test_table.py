@@ -12,7 +12,6 @@ from aovpnd.orders import Answer
 from tests.bus import services
 from tests.bus.stage import AS_ROOT, USER, Caller, Stage, others, stage
 from tests.bus.table import ALLOW_TEMP, FREE, METHODS, POLKITS_WORD, PORTAL, TABLE, Outcome, Polkit, Who, expected, page
-from tests.unit import scenes
 
 ARGUMENTS: Final[dict[str, tuple[str, list[object]]]] = {
     "AllowTemporaryAccess": ("(us)", [60, "hotel portal"]),
@@ -50,8 +49,7 @@ def orders(polkit: Polkit) -> list[dict[str, object]]:
 def scene() -> Iterator[Stage]:
     """One stage for this file."""
     with stage() as built:
-        built.daemon.publish(scenes.CONNECTED)
-        built.daemon.answer = Answer("done", 5.0, {})
+        built.forget()
         built.daemon.desk_answer = Answer("done", data={"tried": True})
         yield built
 
@@ -86,8 +84,7 @@ def test_whole_table(scene: Stage) -> None:
     """Every method, by every caller, with every polkit: what each is told, and that the daemon hears of what is done
     and of nothing else. All of it: thirteen methods, six callers, twelve polkits.
     """
-    assert scene.polkit is not None
-    minds = scene.polkit.minds
+    minds = scene.authority.minds
     told: dict[tuple[str, Who, Polkit], str] = {}
 
     def note(who: Who, polkit: Polkit, words: list[str]) -> None:
@@ -114,7 +111,7 @@ def test_whole_table(scene: Stage) -> None:
     scene.daemon.asked.clear()
     for who, caller in silent.items():
         note(who, Polkit.SILENCE, caller.crowd_answers())
-    scene.polkit.close()
+    scene.authority.close()
     scene.polkit = None
     for who, caller in callers.items():
         note(who, Polkit.ABSENT, [caller.order(**order) for order in orders(Polkit.ABSENT)])
