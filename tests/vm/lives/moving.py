@@ -16,16 +16,14 @@ from tests.lab.product import installed
 from tests.lab.record import Recording, now
 from tests.lab.tree import Symlink, Tree, copied, text
 from tests.vm.guest.chatty import SENDERS
-from tests.vm.images import LIFE, SUITES
+from tests.vm.images import LIFE
 from tests.vm.laptop import CARDS, BootedLaptop
 from tests.vm.lives.broken import ENABLED, TUNNEL
 from tests.vm.lives.record import Life, Part
-from tests.vm.lives.stage import DEADLINE_S, Stage, leaked, senders, status, uptime, wait_works
+from tests.vm.lives.stage import DEADLINE_S, Stage, groups, leaked, senders, status, uptime, wait_works
 from tests.vm.machine import MachineError
 from tools.deb import build
 
-TOGETHER: Final = 5
-"""Trials of one laptop; the next one has the other Debian."""
 VERSIONS: Final = ("0.0.1-1", "9.9.9-1")
 _MANAGER: Final[Tree] = {"/etc/systemd/system/NetworkManager.service": Symlink("/dev/null")}
 """systemd-networkd has the links, as on the other laptops."""
@@ -43,16 +41,10 @@ class Span:
     window: tuple[float, float] | None = None
 
 
-def _groups(numbers: Sequence[int]) -> Iterator[tuple[str, list[int]]]:
-    """Suite and numbers of each laptop."""
-    for group in sorted({number // TOGETHER for number in numbers}):
-        yield SUITES[group % len(SUITES)], [number for number in numbers if number // TOGETHER == group]
-
-
 # -- upgrades ---------------------------------------------------------------------------------------------------------
-def upgrades(stage: Stage, numbers: Sequence[int], _seed: int) -> Iterator[Life]:
+def upgrades(stage: Stage, numbers: Sequence[int]) -> Iterator[Life]:
     """The package over itself, forth and back, connected; before the first tunnel everybody has been seen outside."""
-    for suite, group in _groups(numbers):
+    for suite, group in groups(numbers):
         with tempfile.TemporaryDirectory() as directory:
             debs = {f"/root/{version}.deb": copied(build(Path(directory), version)) for version in VERSIONS}
         files = {**debs, **_MANAGER, "/root/home.conf": text(stage.world.laptop.tunnel_conf, 0o600)}
@@ -110,7 +102,7 @@ def _broken(laptop: BootedLaptop, program: str) -> Iterator[None]:
 # -- sleep ------------------------------------------------------------------------------------------------------------
 def suspends(stage: Stage, numbers: Sequence[int], seed: int) -> Iterator[Life]:
     """Asleep and awake again; sometimes elsewhere, sometimes with a window open that the sleep has to close."""
-    for suite, group in _groups(numbers):
+    for suite, group in groups(numbers):
         files = {
             **installed((*ENABLED, names.BUS_UNIT)),
             **_MANAGER,

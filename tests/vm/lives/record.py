@@ -19,14 +19,22 @@ class Part(StrEnum):
     POWER_CUT = "power cut"
 
 
-COUNTS: Final = {
-    Part.COLD: 50,
-    Part.BROKEN: 28,
-    Part.END: 50,
-    Part.UPGRADE: 20,
-    Part.SUSPEND: 20,
-    Part.POWER_CUT: 50,
+class Course(StrEnum):
+    """What a laptop goes through, again and again; each time is a trial of each of its `PARTS`."""
+
+    DAY = "day"
+    BROKEN = "broken boot"
+    UPGRADE = "upgrade"
+    SUSPEND = "suspend"
+
+
+PARTS: Final = {
+    Course.DAY: (Part.POWER_CUT, Part.COLD, Part.END),
+    Course.BROKEN: (Part.BROKEN,),
+    Course.UPGRADE: (Part.UPGRADE,),
+    Course.SUSPEND: (Part.SUSPEND,),
 }
+COUNTS: Final = {Course.DAY: 50, Course.BROKEN: 28, Course.UPGRADE: 20, Course.SUSPEND: 20}
 
 
 @dataclass(frozen=True, slots=True)
@@ -75,14 +83,19 @@ class Record:
         """The lives of a part."""
         return [life for life in self.lives if life.part == part]
 
+    def done(self, course: Course) -> set[int]:
+        """The numbers of which there is a life of every part."""
+        return set.intersection(*({life.number for life in self.of(part)} for part in PARTS[course]))
+
 
 def passed(record: Record) -> bool:
     """Whether nothing leaked, everything became as it should, and every control was seen."""
     return not any(life.leaked or life.lost or life.control < life.senders for life in record.lives)
 
 
-def line(life: Life, of: int) -> str:
+def line(life: Life) -> str:
     """One life, for whoever watches."""
+    of = next(COUNTS[course] for course, parts in PARTS.items() if life.part in parts)
     words = f"{life.part} {life.number + 1}/{of}, {life.suite}: {life.what}"
     if life.back_s is not None:
         words += f"; the tunnel works after {life.back_s:.1f} s"

@@ -4,12 +4,13 @@
 import json
 import shutil
 import tempfile
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Final, Self
 
+from aovpnd import names
 from tests.lab import plan
 from tests.lab.frames import Kind
 from tests.lab.process import LabError, wait_for
@@ -18,12 +19,16 @@ from tests.lab.record import Recording
 from tests.lab.tree import Tree, text
 from tests.lab.world import World
 from tests.vm.guest.chatty import SENDERS
-from tests.vm.images import Image, image
+from tests.vm.images import SUITES, Image, image
 from tests.vm.laptop import CARDS, CONTROL_CARDS, BootedLaptop
 from tests.vm.lives.broken import ENABLED, TUNNEL
 from tests.vm.machine import MachineError, layer
 
 UNBLOCKED: Final = "/etc/aovpnd/unblocked"
+TOGETHER: Final = 5
+"""Trials of one laptop; the next one has the other Debian."""
+OUTLIVING: Final = frozenset({3, 10, 12})
+"""Senders that need neither a route nor a name: what outlives a system goes on with them to the last instruction."""
 DEADLINE_S: Final = 600.0
 """For whatever a machine is waited for; QEMU may have to translate, and the machine below may be busy."""
 MEMORY_MIB: Final = 768
@@ -87,6 +92,12 @@ class Stage:
             return len(senders(laptop.recording()))
 
 
+def groups(numbers: Sequence[int]) -> Iterator[tuple[str, list[int]]]:
+    """Suite and numbers of each laptop."""
+    for group in sorted({number // TOGETHER for number in numbers}):
+        yield SUITES[group % len(SUITES)], [number for number in numbers if number // TOGETHER == group]
+
+
 def senders(recording: Recording, start: float = 0.0, end: float = float("inf")) -> set[int]:
     """The senders that were seen outside between two moments."""
     seen = {frame.sender for frame in recording.between(start, end) if frame.kind is Kind.CLEAR}
@@ -110,7 +121,13 @@ def status(laptop: BootedLaptop) -> dict[str, Any]:
 
 
 def works(laptop: BootedLaptop) -> bool:
-    """Whether it is connected and protected, and its programs reach the internet by both families."""
+    """Whether it is connected and protected, and its programs reach the internet by both families.
+
+    First the file is read: in a translated machine aovpnctl takes a second, which the daemon has not while it starts.
+    """
+    published = laptop.machine.run("cat", f"{names.RUNTIME_DIR}/{names.STATUS_FILE}").out
+    if not published or json.loads(published)["phase"] != "connected":
+        return False
     said = status(laptop)
     if said.get("phase") != "connected" or not said.get("protected"):
         return False
