@@ -246,7 +246,7 @@ class Netlink:
 
     def lead(self, mark: int, gateway: Address | None) -> None:
         """Have look-ups under a mark find the way to ``gateway``, as the main table has it, and to nowhere else; None
-        forgets the mark. Packets are to carry another one: whom charon believes to reach it would ask at once.
+        forgets the mark. It is for whoever asks the kernel for routes (RTA_MARK, rtnetlink(7)); no packet carries it.
         """
         for family in self._families():
             there = rtdump.rules(family)

@@ -82,7 +82,7 @@ charon-systemd {{
     socket-default {{
       fwmark = {fwmark:#x}
     }}
-    # Where it looks for ways to its gateway; to nobody else's addresses, nor to others of that gateway's, there is one.
+    # Routes are looked up under a mark that leads to the gateway, and to none of its other addresses.
     kernel-netlink {{
       fwmark = !{look:#x}/0xffffffff
     }}

@@ -218,10 +218,10 @@ class StrongSwanBackend:
     def remove(self, link: Link) -> None:
         """End the link's charon and its SAs, and delete the link; may be called twice."""
         self._process.stop(link.name)
-        self._netlink.lead(look_mark(link.name), None)
         self._netlink.delete_link(link)
         self._remove_stand_in(link.name)
         self._memory.pop(link.name, None)
+        self._netlink.lead(look_mark(link.name), None)
 
     def _answers(self, link: str, charon: Charon) -> bool:
         if not self._process.runs(link):
