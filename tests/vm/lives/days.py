@@ -15,7 +15,7 @@ from tests.lab.tree import Tree, text
 from tests.vm.guest.chatty import SENDERS
 from tests.vm.images import SUITES
 from tests.vm.laptop import BootedLaptop
-from tests.vm.lives.record import Life, Part
+from tests.vm.lives.record import PARTS, Course, Life, Part
 from tests.vm.lives.stage import (
     DEADLINE_S,
     OUTLIVING,
@@ -80,28 +80,22 @@ class _Day:
 
 
 def days(stage: Stage, numbers: Sequence[int], seed: int) -> Iterator[Life]:
-    """The days of each laptop, until one goes wrong: another laptop does the rest when the run goes on. In the end the
-    same disk boots without the block, and is switched off in the same way.
+    """The days of each laptop, until one goes wrong: another laptop does the rest when the run goes on. First the same
+    laptop boots without the block, and is switched off in the same way.
     """
     for suite, group in groups(numbers):
         way = ENDS[group[0] // TOGETHER // len(SUITES) % len(ENDS)]
         files: Tree = {**stage.configured, "/root/work.conf": text(stage.world.laptop.tunnel_conf, 0o600)}
-        lives: list[Life] = []
+        seen, wrong = _control(stage, suite, files, way)
         with stage.disk(suite) as disk:
             for number in group:
                 random = Random(f"{seed} day {number}")
                 day = _Day.of(suite, number, way, random)
-                wrong = _live(stage, disk, files, day, way, random)
-                lives += [replace(life, lost=wrong) for life in day.lives]
+                wrong = wrong or _live(stage, disk, files, day, way, random)
+                yield from (replace(life, lost=wrong, control=seen[life.part]) for life in day.lives)
                 if wrong:
                     break
                 files = {}
-            try:
-                tried, outlived = _control(stage, suite, disk, way)
-            except (LabError, MachineError) as error:
-                tried, outlived = 0, 0
-                lives = [replace(life, lost=life.lost or f"its control: {error}") for life in lives]
-        yield from (replace(life, control=outlived if life.part == Part.END else tried) for life in lives)
 
 
 def _live(stage: Stage, disk: Path, files: Tree, day: _Day, way: Sequence[str], random: Random) -> str:
@@ -152,18 +146,23 @@ def _pause(seconds: float) -> None:
     wait_for("the instant", lambda: time.monotonic() >= over, deadline_s=seconds + 5, poll_s=0.01)
 
 
-def _control(stage: Stage, suite: str, disk: Path, way: Sequence[str]) -> tuple[int, int]:
-    """The same laptop without the block: how many of its senders were seen outside, and how many from the beginning of
-    its end on of those that need no route, which are the only ones that have a way then.
+def _control(stage: Stage, suite: str, files: Tree, way: Sequence[str]) -> tuple[dict[str, int], str]:
+    """The same laptop without the block: by part, how many of its senders were seen outside, of an end those that need
+    no route, which are the only ones that have a way then; and what went wrong.
     """
-    with stage.laptop(suite, {UNBLOCKED: text("")}, control=True, disk=disk) as laptop:
-        link = laptop.built_in()
-        laptop.wait_online(link, DEADLINE_S)
-        laptop.wait_tried(link, SENDERS, DEADLINE_S)
-        since = now()
-        switch_off(laptop, way)
-        recording = laptop.recording()
-    return len(senders(recording, end=since)), len(senders(recording, since) & OUTLIVING)
+    unblocked = {**files, UNBLOCKED: text("")}
+    try:
+        with stage.laptop(suite, unblocked, control=True) as laptop:
+            link = laptop.built_in()
+            laptop.wait_online(link, DEADLINE_S)
+            laptop.wait_tried(link, SENDERS, DEADLINE_S)
+            since = now()
+            switch_off(laptop, way)
+            recording = laptop.recording()
+    except (LabError, MachineError) as error:
+        return dict.fromkeys(PARTS[Course.DAY], 0), f"its control: {error}"
+    tried, outlived = len(senders(recording, end=since)), len(senders(recording, since) & OUTLIVING)
+    return {Part.POWER_CUT: tried, Part.COLD: tried, Part.END: outlived}, ""
 
 
 def switch_off(laptop: BootedLaptop, command: Sequence[str]) -> None:
