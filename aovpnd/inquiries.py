@@ -12,6 +12,7 @@ from dataclasses import dataclass
 from enum import StrEnum
 from typing import Final
 
+from aovpnd.pages import Page
 from aovpnd.ruleset import Address
 from aovpnd.tunnel import Endpoint
 
@@ -78,7 +79,24 @@ class MeasurePath:
         return f"measure what {self.link_name} carries"
 
 
-Inquiry = LookUp | ProbeTunnel | MeasurePath
+@dataclass(frozen=True, slots=True)
+class VisitPage:
+    """Whether a page behind the tunnel's gateway is there, or leads to another one where somebody has to sign in. Asked
+    over the tunnel's link alone, as is the page's name, of ``resolvers``; ``path`` is the fingerprint of the path.
+    """
+
+    link: int
+    link_name: str
+    path: str
+    page: Page
+    resolvers: tuple[Address, ...] = ()
+
+    def describe(self) -> str:
+        """One line for the log."""
+        return f"ask for a page through {self.link_name}"
+
+
+Inquiry = LookUp | ProbeTunnel | MeasurePath | VisitPage
 
 
 @dataclass(frozen=True, slots=True)
@@ -106,6 +124,14 @@ class Measured:
 
 
 @dataclass(frozen=True, slots=True)
+class Visited:
+    """The page is there, or ``wanted`` is the URL where somebody has to sign in with a browser before."""
+
+    inquiry: VisitPage
+    wanted: str | None = None
+
+
+@dataclass(frozen=True, slots=True)
 class Unanswered:
     """Nothing was found out, and why."""
 
@@ -114,7 +140,7 @@ class Unanswered:
     hint: str = ""
 
 
-Finding = LookedUp | Reached | Measured | Unanswered
+Finding = LookedUp | Reached | Measured | Visited | Unanswered
 
 
 # -- gateways by name ------------------------------------------------------------------------------------------------

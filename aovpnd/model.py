@@ -29,6 +29,7 @@ from aovpnd.gateways import (
 from aovpnd.inquiries import BUILT_IN_ENDPOINT, EndpointPolicy, Host, Inquiry, OpenLookUp
 from aovpnd.ipsec import Given, Said, TunnelSpec
 from aovpnd.links import Link
+from aovpnd.pages import Check, Visit
 from aovpnd.repairs import Failure, Repairs, RuleAhead
 from aovpnd.resting import Moved, Queue, Rested, Rouse, Shake
 from aovpnd.rollback import RolledBack
@@ -97,6 +98,7 @@ class Config:
     endpoint: EndpointPolicy = BUILT_IN_ENDPOINT
     filters: tuple[tuple[str, tuple[Filter, ...]], ...] = ()
     users: tuple[User, ...] = ()
+    sign_in: tuple[Check, ...] = ()
     origins: tuple[Origin, ...] = ()
     locked: frozenset[str] = frozenset()
     """Keys that a mandatory policy has set; what the user asks for does not change them."""
@@ -304,6 +306,7 @@ class Intent:
     shaken_wall: int | None = None  # what the wall clock showed at the last handshake that counted
     swept: tuple[str, ...] | None = None  # the state of things for which old sockets were closed (`Sweep.why`)
     path_mtu: PathMtu | None = None  # what was found out of the size of packets that the present path carries
+    visit: Visit | None = None  # what is known of the page of the tunnel that carries
     network_names: tuple[tuple[str, str], ...] = ()
     uplink_kind: str = ""  # of the uplink that carries, or of the last one that did
     logins: Logins = Logins.LOCAL

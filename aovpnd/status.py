@@ -130,10 +130,20 @@ def _tunnel(spec: TunnelSpec, users: list[str], intent: Intent, snapshot: Snapsh
         "last_handshake": rfc3339(state.handshake_wall) if state is not None and state.handshake_wall else None,
         "rx_bytes": max(state.got_bytes - memory.counted_from[0], 0) if state is not None else None,
         "tx_bytes": max(state.put_bytes - memory.counted_from[1], 0) if state is not None else None,
+        **_sign_in(spec, intent, desired),
         "_since_boot": at,
         "_counted_from": list(memory.counted_from if wish is not None else (0, 0)),
         "_handshake_wall": state.handshake_wall if state is not None else None,
     }
+
+
+def _sign_in(spec: TunnelSpec, intent: Intent, desired: Desired) -> Document:
+    """Whether somebody has to sign in with a browser before the gateway lets anything through, and where."""
+    visit = intent.visit
+    if visit is None or visit.check.tunnel != spec.name or desired.phase not in {Phase.CONNECTED, Phase.RESTING}:
+        return {"sign_in": None, "sign_in_url": None}
+    known = "wanted" if visit.wanted is not None else "done" if visit.done else None
+    return {"sign_in": known, "sign_in_url": visit.wanted}
 
 
 def _standing(wish: TunnelWish | None, phase: Phase | None) -> str:

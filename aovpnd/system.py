@@ -22,7 +22,7 @@ from aovpnd.adapters.state import State
 from aovpnd.backends.tunnels import Tunnels
 from aovpnd.destinations import Destination, Routed
 from aovpnd.errors import NetlinkError, NftError
-from aovpnd.inquiries import Finding, Inquiry, LookUp, MeasurePath, ProbeTunnel
+from aovpnd.inquiries import Finding, Inquiry, LookUp, MeasurePath, ProbeTunnel, VisitPage
 from aovpnd.links import Link
 from aovpnd.logins import logins
 from aovpnd.model import Copies, GuardState, Intent, Snapshot
@@ -145,6 +145,10 @@ class System:
                 from aovpnd.adapters.lookup import look_up  # noqa: PLC0415 - see LAZY in tests/unit/test_imports.py
 
                 return look_up(inquiry)
+            case VisitPage():
+                from aovpnd.adapters.page import visit  # noqa: PLC0415 - as the look-up's
+
+                return visit(inquiry)
             case _:
                 assert_never(inquiry)
 

@@ -17,6 +17,7 @@ from secrets import token_bytes
 from typing import Final
 
 from aovpnd import names
+from aovpnd.adapters.bound import tie
 from aovpnd.errors import SystemFault
 from aovpnd.inquiries import Finding, Measured, MeasurePath, Unanswered
 from aovpnd.ruleset import Address
@@ -115,7 +116,7 @@ def _open(inquiry: MeasurePath, target: Address, *, is_echo: bool) -> _Probe:
     family, icmp = (socket.AF_INET, socket.IPPROTO_ICMP) if is_ipv4 else (socket.AF_INET6, socket.IPPROTO_ICMPV6)
     sock = socket.socket(family, socket.SOCK_DGRAM | socket.SOCK_NONBLOCK | socket.SOCK_CLOEXEC, icmp if is_echo else 0)
     try:
-        sock.setsockopt(socket.SOL_SOCKET, socket.SO_BINDTODEVICE, inquiry.link_name.encode() + b"\0")
+        tie(sock, inquiry.link, inquiry.link_name)
         if is_ipv4:
             sock.setsockopt(socket.IPPROTO_IP, _IP_MTU_DISCOVER, _PMTUDISC_PROBE)
         else:

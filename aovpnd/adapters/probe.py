@@ -16,6 +16,7 @@ from contextlib import ExitStack
 from dataclasses import dataclass
 from typing import Final
 
+from aovpnd.adapters.bound import opened
 from aovpnd.inquiries import Finding, ProbeTunnel, Reached, Unanswered
 from aovpnd.ruleset import Address
 from aovpnd.tunnel import Endpoint
@@ -57,22 +58,8 @@ def probe(inquiry: ProbeTunnel) -> Finding:
     return Unanswered(inquiry, f"nothing behind {inquiry.link_name} answers")
 
 
-def _socket(inquiry: ProbeTunnel, addr: Address, kind: socket.SocketKind) -> socket.socket:
-    """A socket that can send by the tunnel's link alone. `OSError` when there is none, or another one by its name."""
-    family = socket.AF_INET if addr.version == 4 else socket.AF_INET6  # noqa: PLR2004 - IP versions
-    if socket.if_nametoindex(inquiry.link_name) != inquiry.link:
-        raise OSError(errno.ENODEV, "another link has taken the name")
-    sock = socket.socket(family, kind | socket.SOCK_NONBLOCK | socket.SOCK_CLOEXEC)
-    try:
-        sock.setsockopt(socket.SOL_SOCKET, socket.SO_BINDTODEVICE, inquiry.link_name.encode() + b"\0")
-    except BaseException:
-        sock.close()
-        raise
-    return sock
-
-
 def _connect(inquiry: ProbeTunnel, target: Endpoint) -> _Asked:
-    sock = _socket(inquiry, target.addr, socket.SOCK_STREAM)
+    sock = opened(inquiry.link, inquiry.link_name, target.addr, socket.SOCK_STREAM)
     code = sock.connect_ex((str(target.addr), target.port))
     if code not in {0, errno.EINPROGRESS}:
         sock.close()
@@ -81,7 +68,7 @@ def _connect(inquiry: ProbeTunnel, target: Endpoint) -> _Asked:
 
 
 def _ask(inquiry: ProbeTunnel, resolver: Address) -> _Asked:
-    sock = _socket(inquiry, resolver, socket.SOCK_DGRAM)
+    sock = opened(inquiry.link, inquiry.link_name, resolver, socket.SOCK_DGRAM)
     try:
         sock.connect((str(resolver), DNS_PORT))  # so that answers of nobody else are heard
         query = question(secrets.token_bytes(2), secrets.token_hex(8))

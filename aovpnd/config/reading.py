@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import Final, assert_never
 
 from aovpnd import names, passwd
-from aovpnd.config import files, filters, settings, toml, tunnels, users
+from aovpnd.config import files, filters, settings, sign_in, toml, tunnels, users
 from aovpnd.config.filters import Filters, Ruled
 from aovpnd.config.findings import WEAK, Finding, finding_of, printable_path
 from aovpnd.config.settings import Layer, Setting, Settings
@@ -74,6 +74,7 @@ class _Collected:
     settings: list[Setting] = field(default_factory=list)
     filters: list[Ruled] = field(default_factory=list)
     people: list[users.Ruled] = field(default_factory=list)
+    checked: list[sign_in.Checked] = field(default_factory=list)
     findings: list[Finding] = field(default_factory=list)
     unread: bool = False
 
@@ -95,6 +96,8 @@ def reload(previous: Config | None, config_dir: Path, state_dir: Path, vendor_di
     kept = _kept_tunnels(read_tunnels, previous, effective.weak)
     held, strays = _filters_in_force(collected, read_tunnels, kept, previous)
     people = users.kept(previous) if collected.unread else users.merge(collected.people)
+    checks = sign_in.kept(previous) if found is None else sign_in.merge(collected.checked)
+    strays += sign_in.strays(collected.checked, _names(read_tunnels) | {spec.name for spec in kept})
     problems = [finding.problem() for finding in (*collected.findings, *strays, *read_tunnels.findings)]
     problems += told
     problems += (_kept(f"tunnel {spec.name}: the last good version of {spec.source} is in force") for spec in kept)
@@ -118,8 +121,9 @@ def reload(previous: Config | None, config_dir: Path, state_dir: Path, vendor_di
         endpoint=effective.endpoint,
         filters=held.by_tunnel,
         users=people.users,
-        origins=(*effective.origins, *held.origins, *people.origins),
-        locked=effective.locked | held.locked | people.locked,
+        sign_in=checks.checks,
+        origins=(*effective.origins, *held.origins, *people.origins, *checks.origins),
+        locked=effective.locked | held.locked | people.locked | checks.locked,
         broken=(read_tunnels.broken - {spec.name for spec in kept}) | shut,
         problems=tuple(problems),
     )
@@ -141,6 +145,7 @@ def check(paths: Sequence[Path], config_dir: Path, state_dir: Path, vendor_dir: 
     if read_tunnels.readable:
         findings += filters.strays(collected.filters, _names(read_tunnels))
         findings += users.strays(collected.people, _names(read_tunnels))
+        findings += sign_in.strays(collected.checked, _names(read_tunnels))
     if found is not None and read_tunnels.readable:
         known = _names(read_tunnels)
         hint = f"there are: {', '.join(sorted(known)) or 'none'}"
@@ -218,14 +223,17 @@ def _read_settings_file(path: Path, layer: Layer, collected: _Collected) -> None
         collected.findings.append(finding_of(error))
         collected.unread |= may_filter and (text is None or filters.may_hold(text))
         return
-    others = tuple(entry for entry in entries if not (filters.FORM.is_of(entry) or users.FORM.is_of(entry)))
+    lists = (filters.FORM, users.FORM, sign_in.FORM)
+    others = tuple(entry for entry in entries if not any(form.is_of(entry) for form in lists))
     found, wrong = settings.read(others, shown, layer)
     ruled, amiss = filters.read(entries, shown, layer)
     people, strange = users.read(entries, shown, layer, passwd.users)
+    checked, unfit = sign_in.read(entries, shown, layer)
     collected.settings += found
     collected.filters += ruled
     collected.people += people
-    collected.findings += (*wrong, *amiss, *strange)
+    collected.checked += checked
+    collected.findings += (*wrong, *amiss, *strange, *unfit)
     amiss += [finding for finding in strange if finding.severity is Severity.ERROR]
     collected.unread |= may_filter and (bool(amiss) or (bool(wrong) and any(map(filters.may_be_meant, others))))
 
@@ -259,7 +267,7 @@ def _settings_in_force(found: Settings | None, previous: Config | None) -> tuple
 
 def _is_plain(key: str) -> bool:
     """Whether a key is a setting, and no list's."""
-    return not (filters.is_key(key) or users.is_key(key))
+    return not (filters.is_key(key) or users.is_key(key) or sign_in.is_key(key))
 
 
 def _kept(text: str) -> Problem:

@@ -247,7 +247,8 @@ KEYS: Final = {
 }
 """Every setting there is, by its dotted name."""
 _TABLES: Final = sorted({key.partition(".")[0] for key in KEYS})
-_HEADS: Final = {**{name: f"[{name}]" for name in _TABLES}, "filter": "[[filter]]", "user": "[[user]]"}
+_LISTS: Final = ("filter", "user", "sign_in")
+_HEADS: Final = {**{name: f"[{name}]" for name in _TABLES}, **{name: f"[[{name}]]" for name in _LISTS}}
 
 
 # -- one file ---------------------------------------------------------------------------------------------------------

@@ -9,6 +9,7 @@ from dataclasses import replace
 from typing import Final
 
 from aovpnd.core import (
+    browser,
     companions,
     confirming,
     dns,
@@ -65,6 +66,7 @@ def decide(config: Config, intent: Intent, snapshot: Snapshot) -> Desired:
             *_look_ups(now),
             *_probes(config, intent, snapshot, now),
             *_measurements(config, intent, snapshot, now),
+            *_visits(config, intent, snapshot, now),
         ),
         problems=problems(config, intent, snapshot, now),
         wake_at=_wake_at(config, intent, snapshot, now),
@@ -87,6 +89,8 @@ def _probes(config: Config, intent: Intent, snapshot: Snapshot, now: View) -> tu
     """The probe through the tunnel, while what is seen of it leaves a doubt."""
     if now.spec is None or now.state is None or now.path is None or now.phase is Phase.RESTING:
         return ()
+    if browser.explains(config, intent, now, snapshot.now):
+        return ()
     in_doubt = health.must_probe(intent, now.state, now.path, snapshot.now)
     if not in_doubt and not failover.must_prove(intent.gateways, intent, now):
         return ()
@@ -104,6 +108,12 @@ def _measurements(config: Config, intent: Intent, snapshot: Snapshot, now: View)
         return ()
     measure = mtu.inquiry(config, intent, snapshot, now.spec, now.state, now.path)
     return (measure,) if measure is not None else ()
+
+
+def _visits(config: Config, intent: Intent, snapshot: Snapshot, now: View) -> tuple[Inquiry, ...]:
+    """The page that says whether somebody has to sign in with a browser, when that is due."""
+    visit = browser.inquiry(config, intent, now, snapshot.now)
+    return (visit,) if visit is not None else ()
 
 
 def _tunnels(intent: Intent, snapshot: Snapshot, now: View) -> tuple[TunnelWish, ...]:
@@ -147,6 +157,7 @@ def _wake_at(config: Config, intent: Intent, snapshot: Snapshot, now: View) -> f
         look = mtu.next_look(intent, now.path, snapshot.now)
         moments += [look] if look is not None else []
     moments += rest.moments(config, intent, now)
+    moments += browser.moments(intent)
     moments += companions.moments(intent, now, snapshot.now)
     asking = companions.asking(config, intent, now, snapshot.now)
     if asking is not None:

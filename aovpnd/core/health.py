@@ -133,6 +133,17 @@ def doubt_of(intent: Intent) -> Doubt | None:
     return doubt if doubt is not None and provoked is not None and doubt.path == provoked.path.fingerprint() else None
 
 
+def doubted(intent: Intent, path: str, *, unanswered: int, answered: int) -> Doubt:
+    """One more probe of this path went the one way or the other; the next pass says when."""
+    before = intent.doubt if intent.doubt is not None and intent.doubt.path == path else None
+    return Doubt(
+        path,
+        None,
+        unanswered + (before.unanswered if before is not None and unanswered else 0),
+        answered + (before.answered if before is not None and answered else 0),
+    )
+
+
 def is_dead_end(intent: Intent) -> bool:
     """Whether the gateway shakes hands and leads nowhere."""
     doubt = doubt_of(intent)

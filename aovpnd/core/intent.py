@@ -14,6 +14,7 @@ from aovpnd import names
 from aovpnd.clock import Clock
 from aovpnd.confirmation import Standing
 from aovpnd.core import (
+    browser,
     companions,
     confirming,
     endpoints,
@@ -32,8 +33,18 @@ from aovpnd.core import (
 from aovpnd.core.uplinks import uplinks
 from aovpnd.core.view import View, as_made, choose, is_configured, order, preferred, view
 from aovpnd.doors import Door, Openers, WhileConnected
-from aovpnd.gateways import Doubt, Gateways, Provoked, Role
-from aovpnd.inquiries import Finding, LookedUp, Measured, MeasurePath, ProbeTunnel, Reached, Unanswered
+from aovpnd.gateways import Gateways, Provoked, Role
+from aovpnd.inquiries import (
+    Finding,
+    LookedUp,
+    Measured,
+    MeasurePath,
+    ProbeTunnel,
+    Reached,
+    Unanswered,
+    Visited,
+    VisitPage,
+)
 from aovpnd.links import uplink_kind
 from aovpnd.model import (
     Block,
@@ -238,11 +249,11 @@ def settle(config: Config, intent: Intent, snapshot: Snapshot) -> Intent:
     if connected and intent.provoked is not None:
         intent = replace(intent, provoked=replace(intent.provoked, attempts=0))
     intent = replace(intent, path_mtu=mtu.settle(intent, snapshot, seen.spec, seen.state, seen.path))
+    intent = replace(intent, visit=browser.settle(config, intent, seen, snapshot.now))
     intent = _look_up(config, intent, seen, snapshot, connected=connected)
     intent = sockets.forget(replace(intent, grant=_surviving(seen, connected=connected)), seen.phase)
     gateways = _gateways(intent, view(config, intent, snapshot), snapshot)
-    moved = gateways.carrier != intent.gateways.carrier  # what was doubted of this path was found out in another time
-    if moved:
+    if gateways.carrier != intent.gateways.carrier:  # what was doubted of this path was found out in another time
         intent = replace(intent, doubt=None, hosts=endpoints.afresh(intent.hosts))
     return replace(intent, gateways=gateways)
 
@@ -372,9 +383,13 @@ def learn(intent: Intent, finding: Finding) -> Intent:
     """The memory after a question was answered, or was not."""
     match finding:
         case Reached(inquiry):
-            return replace(intent, doubt=_doubt(intent, inquiry, unanswered=0, answered=1))
+            return replace(intent, doubt=health.doubted(intent, inquiry.path, unanswered=0, answered=1))
         case Unanswered(ProbeTunnel() as inquiry):
-            return replace(intent, doubt=_doubt(intent, inquiry, unanswered=1, answered=0))
+            if browser.wanted(intent, inquiry.path) is not None:
+                return intent  # nothing behind the gateway answers whoever has not signed in
+            return replace(intent, doubt=health.doubted(intent, inquiry.path, unanswered=1, answered=0))
+        case Visited(inquiry) | Unanswered(VisitPage() as inquiry):
+            return browser.learn(intent, inquiry, finding)
         case Measured(inquiry, size):
             return replace(intent, path_mtu=mtu.learn(intent.path_mtu, inquiry, size))
         case Unanswered(MeasurePath() as inquiry):
@@ -383,14 +398,3 @@ def learn(intent: Intent, finding: Finding) -> Intent:
             return lookups.learn(intent, finding)
         case _:
             assert_never(finding)
-
-
-def _doubt(intent: Intent, inquiry: ProbeTunnel, *, unanswered: int, answered: int) -> Doubt:
-    """One more probe of this path went the one way or the other; the next pass says when."""
-    before = intent.doubt if intent.doubt is not None and intent.doubt.path == inquiry.path else None
-    return Doubt(
-        inquiry.path,
-        None,
-        unanswered + (before.unanswered if before is not None and unanswered else 0),
-        answered + (before.answered if before is not None and answered else 0),
-    )

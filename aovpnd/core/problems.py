@@ -4,7 +4,21 @@
 from typing import Final, assert_never
 
 from aovpnd import names
-from aovpnd.core import beside, companions, confirming, dns, endpoints, failover, fights, health, ike, mtu, rest, sleep
+from aovpnd.core import (
+    beside,
+    browser,
+    companions,
+    confirming,
+    dns,
+    endpoints,
+    failover,
+    fights,
+    health,
+    ike,
+    mtu,
+    rest,
+    sleep,
+)
 from aovpnd.core.health import IN_VAIN
 from aovpnd.core.uplinks import carrying
 from aovpnd.core.view import View, carries_everything, named, preferred
@@ -38,6 +52,7 @@ def problems(config: Config, intent: Intent, snapshot: Snapshot, now: View) -> t
         *ike.problems(snapshot, now),
         *sleep.problems(intent, snapshot, now),
         *rest.problems(config, now),
+        *browser.problems(config, intent, now),
         *dns.problems(snapshot, spec, now.filters),
         *dns.problems_beside(snapshot, now),
         *dns.problems_of_users(config, snapshot, now),

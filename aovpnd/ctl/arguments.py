@@ -56,11 +56,11 @@ COMMANDS: dict[str, tuple[str, str, dict[str, tuple[str, str, str]]]] = {
     "export": ("NAME", "write out a tunnel's file, keys and all", {"--config-dir": CONFIG_DIR}),
     "sign-in": (
         "[NAME]",
-        "give the passwords that a tunnel asks for",
+        "give what a tunnel asks for, or sign in by browser",
         {
             "--stdin": (FLAG, "", "read them from standard input, one a line"),
             "--agent": (FLAG, "", "let systemd ask (console, splash), whenever due"),
-            "--timeout": (VALUE, "SPAN", "how long the gateway may take (default: 30s)"),
+            "--timeout": (VALUE, "SPAN", "how long it may take (default: 30s, browser: 10min)"),
         },
     ),
     "explain": (

@@ -1,5 +1,6 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""``aovpnctl sign-in``: ask a person for what tunnels ask for, hand it to the daemon, and say what the gateway said.
+"""``aovpnctl sign-in``: ask a person for what tunnels ask for, hand it to the daemon, and say what the gateway said; or
+send him to his browser (`browsing`).
 
 Nothing that is typed is shown, kept or repeated: it goes from the terminal (or standard input, or systemd's agents)
 into one line on the control socket, or beside the bus.
@@ -11,6 +12,7 @@ import os
 import time
 
 from aovpnd import durations, names
+from aovpnd.ctl import browsing
 from aovpnd.ctl.arguments import UsageError
 from aovpnd.ctl.asking import ask
 from aovpnd.ctl.reading import read
@@ -37,15 +39,16 @@ CODES = ("sign-in-wanted", "sign-in-refused")
 
 def run(arguments: Arguments) -> int:
     """Sign in, to one tunnel or to all that wait for it."""
-    timeout_s = _seconds(arguments.value("--timeout"))
+    given_s = _seconds(arguments.value("--timeout"))
+    timeout_s = ANSWER_S if given_s is None else given_s
     if arguments.has("--agent"):
         _require_root(arguments.runtime_dir)
         _for_ever(arguments, timeout_s)
-    questions = _questions(arguments.runtime_dir, arguments.argument)
-    if not questions:
+    pages, questions = _wanted(arguments.runtime_dir, arguments.argument)
+    if not pages and not questions:
         text = f"nothing is asked for by {arguments.argument}" if arguments.argument else "no tunnel waits for anything"
         raise CommandRefused(text, hint="aovpnctl status", code="nothing-asked")
-    said = []
+    said = [browsing.sign_in(arguments, tunnel, given_s) for tunnel in pages]
     for tunnel, asked in questions.items():
         answers = {str(each["place"]): _answer(arguments, tunnel, each) for each in asked}
         said.append(_sign_in(arguments.runtime_dir, tunnel, answers, timeout_s))
@@ -58,9 +61,9 @@ def run(arguments: Arguments) -> int:
     return DONE
 
 
-def _seconds(span: str | None) -> float:
+def _seconds(span: str | None) -> float | None:
     if span is None:
-        return ANSWER_S
+        return None
     try:
         return durations.parse(span)
     except ValueError as error:
@@ -75,6 +78,16 @@ def _require_root(runtime_dir: str) -> None:
         owner = 0
     if os.geteuid() not in {0, owner}:
         raise CommandRefused("only root may have systemd ask", hint="without --agent, or try sudo", code="root-only")
+
+
+def _wanted(runtime_dir: str, tunnel: str | None) -> tuple[dict[str, str], dict[str, list[dict[str, Any]]]]:
+    """The pages to sign in at, and the questions. Where a browser is wanted, the daemon is asked for questions only if
+    it says that there are any: whoever may open a page need not be one who may sign in.
+    """
+    document = read(runtime_dir).document
+    pages = browsing.pages(document, tunnel)
+    asks = not pages or (tunnel is None and any(problem["code"] in CODES for problem in document["problems"]))
+    return pages, _questions(runtime_dir, tunnel) if asks else {}
 
 
 def _questions(runtime_dir: str, tunnel: str | None) -> dict[str, list[dict[str, Any]]]:
@@ -191,10 +204,16 @@ def _is_of(problem: dict[str, Any], tunnel: str) -> bool:
 
 
 def _for_ever(arguments: Arguments, timeout_s: float) -> None:
-    """Ask whenever a tunnel waits for somebody; of what goes wrong the next question is the answer."""
+    """Ask whenever a tunnel waits for somebody; of what goes wrong the next question is the answer. A page to sign in at
+    is told, once: there is nobody here whose browser could be opened.
+    """
+    told = browsing.Told()
     while True:
         try:
-            problems = read(arguments.runtime_dir).document["problems"]
+            document = read(arguments.runtime_dir).document
+            for tunnel, url in told.news(browsing.pages(document, arguments.argument)).items():
+                print(browsing.sentence(tunnel, url), flush=True)
+            problems = document["problems"]
             if any(problem["code"] in CODES for problem in problems):
                 for tunnel, asked in _questions(arguments.runtime_dir, arguments.argument).items():
                     _by_agent(arguments, tunnel, asked, timeout_s)

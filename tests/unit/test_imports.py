@@ -61,6 +61,7 @@ PARTS: Final = (
     ),
     _part("resting", "", "when a tunnel rests is core's, and all that it takes is some numbers", PURE),
     _part("users", "links ruleset", "what somebody wrote of users; what becomes of packets is core's", PURE),
+    _part("pages", "links ruleset tunnel", "where a page is and what is known of it; what follows is core's", PURE),
     _part(
         "routes", "links ruleset tunnel", "what stands in a routing table is values, shared by core and adapters", PURE
     ),
@@ -85,14 +86,14 @@ PARTS: Final = (
     ),
     _part(
         "inquiries",
-        "links ruleset tunnel ipsec",
+        "links ruleset tunnel ipsec pages",
         "questions and answers are values; who asks is the loop's business",
         PURE,
     ),
     _part(
         "model",
         "names errors clock links users routes ruleset filters tunnel ipsec dns doors gateways inquiries sockets"
-        " repairs resting rollback confirmation",
+        " repairs resting rollback confirmation pages",
         "the nouns that all share: whatever they imported, all would import",
         PURE,
     ),
@@ -124,7 +125,7 @@ PARTS: Final = (
     _part(
         "core",
         "names clock errors links users routes ruleset filters model tunnel ipsec dns doors gateways inquiries sockets"
-        " repairs resting orders rollback confirmation",
+        " repairs resting orders rollback confirmation pages",
         "decisions are pure: no clock, no logging, no input or output, so that a test can go through all of them",
         PURE,
     ),
@@ -160,7 +161,7 @@ PARTS: Final = (
     ),
     _part(
         "config",
-        "names errors links users passwd ruleset filters model tunnel ipsec inquiries durations doors",
+        "names errors links users passwd ruleset filters model tunnel ipsec inquiries durations doors pages",
         "reading what somebody wrote decides nothing and changes nothing",
     ),
     _part(
@@ -179,7 +180,7 @@ PARTS: Final = (
     _part(
         "adapters",
         "names clock errors links routes ruleset render model tunnel dns inquiries sockets orders messages logs nftlib"
-        " rtnl lock resolvconf regular repairs resting rollback vouch clockfile confirmation",
+        " rtnl lock resolvconf regular repairs resting rollback vouch clockfile confirmation pages",
         "they observe and ensure; an adapter that imported core, config or daemon could decide",
     ),
     _part("adapters.routeget", "errors rtnl destinations", "one question to the kernel, and its answer"),
@@ -305,6 +306,10 @@ LIBRARIES: Final = {
 LAZY: Final = {
     ("aovpnd.nftlib", "nftables"): "a missing binding is an answer with a hint, and not a failure to start",
     ("aovpnd.adapters.systemd", "systemd"): "optional: where it is missing, nothing is said to anybody",
+    (
+        "aovpnd.system",
+        "aovpnd.adapters.page",
+    ): "as the look-up, and TLS and HTTP: only where a page is asked",
     ("aovpnd.system", "aovpnd.adapters.lookup"): "50 ms of dnspython at every start, also where no gateway has a name",
     ("aovpnd.config.credentials", "aovpnd.config.certificates"): "as much, also where no tunnel has a certificate",
     ("aovpnd.config.hosts", "idna"): "a quarter of a megabyte of tables for the few names in other scripts than ASCII",

@@ -29,6 +29,8 @@ from aovpnd.inquiries import (
     ProbeTunnel,
     Reached,
     Unanswered,
+    Visited,
+    VisitPage,
 )
 from aovpnd.ipsec import IKE_BACKEND, Given, IPsec, Lease
 from aovpnd.links import ARPHRD_NONE, Link
@@ -70,6 +72,8 @@ from tests.unit.small_world import CLOCK, DEFAULT4, DOCKER, ETH, GIVEN, LO, VETH
 
 MOST_PASSES: Final = 8
 """More than that without coming to rest is no convergence."""
+NO_PAGE: Final = "no page"
+"""What `Laptop.page` is where nobody answers."""
 SITES: Final = {"home": ("192.168.1.23/24", "192.168.1.1"), "cafe": ("10.9.0.23/16", "10.9.0.1")}
 
 
@@ -129,6 +133,10 @@ class Laptop:
     """Bytes inside the tunnel that the path carries; None when nobody there answers a measurement."""
     measured: list[float] = field(default_factory=list)
     """When the path was measured."""
+    page: str | None = None
+    """Where the gateway sends whoever asks for its page: None is nowhere, `NO_PAGE`: it does not answer."""
+    visited: list[float] = field(default_factory=list)
+    """When the page was asked for."""
     one_way: bool = False
     """Whether programs send only what nobody answers."""
     next_index: int = 50
@@ -187,6 +195,11 @@ class Laptop:
                 self.intent = memory.learn(self.intent, answer)
             case LookUp():
                 self._look_up(inquiry)
+            case VisitPage():
+                self.visited.append(self.snapshot.now.boot)
+                known = self.page != NO_PAGE
+                said = Visited(inquiry, self.page) if known else Unanswered(inquiry, "no answer")
+                self.intent = memory.learn(self.intent, said)
             case _:
                 assert_never(inquiry)
 
