@@ -74,9 +74,9 @@ class Check:
 class Visit:
     """What is known of a tunnel's page, in one session: over which path (its fingerprint), since when.
 
-    ``wanted``: the URL at which somebody is to sign in. So many ``times`` in a row it was answered alike, 0 while nothing
-    is known; ``vain``: so many questions since went unanswered. ``at`` the last one (None until the pass that learns of
-    its end), when ``tx_bytes`` was the count of what the tunnel had sent.
+    ``wanted``: the URL at which somebody is to sign in. So many ``times`` in a row it was answered alike, 0 while
+    nothing is known; ``vain``: so many questions since went unanswered. ``at`` the last one (None until the pass that
+    learns of its end), when ``tx_bytes`` was the count of what the tunnel had sent.
     """
 
     check: Check

@@ -204,8 +204,8 @@ def _is_of(problem: dict[str, Any], tunnel: str) -> bool:
 
 
 def _for_ever(arguments: Arguments, timeout_s: float) -> None:
-    """Ask whenever a tunnel waits for somebody; of what goes wrong the next question is the answer. A page to sign in at
-    is told, once: there is nobody here whose browser could be opened.
+    """Ask whenever a tunnel waits for somebody; of what goes wrong the next question is the answer. A page is told,
+    once: there is nobody here whose browser could be opened.
     """
     told = browsing.Told()
     while True:

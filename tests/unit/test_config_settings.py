@@ -217,7 +217,7 @@ BAD = {
     "[tunel]": "1: 'tunel' is no setting (did you mean [tunnel]?)",
     "[nothing]": (
         "1: 'nothing' is no setting (there are: [dbus], [endpoint], [exclude], [health], [ike], [lan], "
-        "[temporary_access], [tunnel], [[filter]], [[user]])"
+        "[temporary_access], [tunnel], [[filter]], [[user]], [[sign_in]])"
     ),
     "[[users]]": "1: 'users' is no setting (did you mean [[user]]?)",
     "tunnel = 3": "1: 'tunnel' is a table, not a value (write [tunnel] on a line of its own)",
