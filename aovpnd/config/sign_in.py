@@ -16,12 +16,14 @@ from aovpnd.config.ike_tables import Reader, Table
 from aovpnd.config.listed import Form
 from aovpnd.config.settings import Layer
 from aovpnd.model import Config, Origin, Severity
-from aovpnd.pages import LONGEST_URL, TABLE, Check, Page, Scheme, setting
+from aovpnd.pages import TABLE, Check, Page, Scheme, setting
 from aovpnd.ruleset import LARGEST_PORT, Address
 from aovpnd.tunnel import unfit
 
 MOST: Final = 64
 """More checks in one file are a mistake."""
+LONGEST: Final = 512
+"""Characters of a check: it is written by hand."""
 FORM: Final = Form(TABLE, ("tunnel", "check"), MOST, "one for each tunnel is enough")
 _PRINTABLE: Final = re.compile(r"[!-~]+")
 _LIKE: Final = 'write it like "http://10.8.0.1/" or "https://portal.example.com/"'
@@ -79,8 +81,8 @@ def _check(table: Table, reader: Reader) -> Check | None:
 def _page(value: object) -> Page:
     """A page by its URL (RFC 3986), of which nothing is left to be guessed."""
     text = plain.text(value)
-    if len(text) > LONGEST_URL:
-        raise UnfitError("is longer than a URL may be", f"at most {LONGEST_URL} characters")
+    if len(text) > LONGEST:
+        raise UnfitError("is longer than a check may be", f"at most {LONGEST} characters")
     try:
         parts = urlsplit(text)
         port = parts.port

@@ -46,20 +46,22 @@ def _is_fit(url: object) -> bool:
 
 
 class Told:
-    """What has been shown of each tunnel since it waits for a browser; lives as long as the command."""
+    """What has been shown of each tunnel since somebody was last seen to be in; lives as long as the command."""
 
     __slots__ = ("_shown",)
 
     def __init__(self) -> None:
         self._shown: dict[str, set[str]] = {}
 
-    def news(self, wanted: dict[str, str]) -> dict[str, str]:
-        """Those that were not shown yet. What only differs behind its ``?`` is the same page: such are new each time
-        that they are asked for.
+    def news(self, document: dict[str, Any], tunnel: str | None = None) -> dict[str, str]:
+        """Where to sign in, if it was not shown yet. What only differs behind its ``?`` is the same page: such are new
+        each time that they are asked for.
         """
-        self._shown = {name: shown for name, shown in self._shown.items() if name in wanted}
+        for name in list(self._shown):
+            if _is_in(document, name):
+                del self._shown[name]
         fresh = {}
-        for name, url in wanted.items():
+        for name, url in pages(document, tunnel).items():
             shown, page = self._shown.setdefault(name, set()), url.partition("?")[0]
             if page not in shown and len(shown) < MOST_TOLD:
                 shown.add(page)
@@ -81,8 +83,7 @@ def sign_in(arguments: Arguments, tunnel: str, timeout_s: float | None) -> str:
     while True:
         document = _document(arguments.runtime_dir)
         if document is not None:
-            wanted = pages(document, tunnel)
-            for url in told.news(wanted).values():
+            for url in told.news(document, tunnel).values():
                 print(sentence(tunnel, url), file=out, flush=True)
                 _open(url)
             if _is_in(document, tunnel):

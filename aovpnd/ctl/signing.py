@@ -211,7 +211,7 @@ def _for_ever(arguments: Arguments, timeout_s: float) -> None:
     while True:
         try:
             document = read(arguments.runtime_dir).document
-            for tunnel, url in told.news(browsing.pages(document, arguments.argument)).items():
+            for tunnel, url in told.news(document, arguments.argument).items():
                 print(browsing.sentence(tunnel, url), flush=True)
             problems = document["problems"]
             if any(problem["code"] in CODES for problem in problems):
