@@ -4,6 +4,7 @@
 from typing import Final
 
 from tests.fuzz import (
+    browsing,
     commandline,
     configuration,
     examined,
@@ -26,6 +27,7 @@ TARGETS: Final[dict[str, Target]] = {
         *kept.TARGETS,
         *netlink.TARGETS,
         *naming.TARGETS,
+        *browsing.TARGETS,
         *machine.TARGETS,
         *commandline.TARGETS,
         *talking.TARGETS,

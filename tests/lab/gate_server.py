@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""A page behind a tunnel's gateway that wants a sign-in with a browser: ``python -m tests.lab.gate_server``, on port 80.
+"""A page behind a gateway that wants a sign-in with a browser, on port 80: ``python -m tests.lab.gate_server``.
 
 ``/check`` is there (204) for whoever has signed in, and leads to ``/login`` whoever has not, each time with another
 token; a POST there signs in. ``/out`` signs everybody out; ``/asked`` tells who has asked for the check so far.

@@ -5,6 +5,7 @@ from typing import Final
 
 from tests.mutants.accompanying import ACCOMPANYING
 from tests.mutants.asking import ASKING
+from tests.mutants.browsing import BROWSING
 from tests.mutants.confirming import FIRST_BLOCK
 from tests.mutants.deciding import DECIDING
 from tests.mutants.dividing import DIVIDING
@@ -35,6 +36,7 @@ MUTANTS: Final[tuple[Mutant, ...]] = (
     *MOVING,
     *KEYING,
     *RESTING,
+    *BROWSING,
     *SIGNING,
     *JUDGING,
     *FIRST_BLOCK,

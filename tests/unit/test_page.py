@@ -163,7 +163,7 @@ def _endless(stream: socket.socket) -> None:
 
 def _drip(stream: socket.socket) -> None:
     stream.recv(4096)
-    for byte in b"HTTP/1.1 200 OK\r\n" + b"a" * 10_000:
+    for byte in b"HTTP/1.1 200 OK\r\n" + b"a" * 200:
         stream.sendall(bytes((byte,)))
         time.sleep(0.05)
 
