@@ -459,7 +459,7 @@ def test_default_file_says_the_defaults(files: Files, monkeypatch: pytest.Monkey
     files.write("etc/aovpnd.toml", re.sub(r"(?m)^#(?=\w+ = |\[\[)", "", text))
     uncommented = files.load()
     without = {key for key, known in settings.KEYS.items() if not known.built_in}  # there the file shows an example
-    without |= {"filter.home", "user.alice"}
+    without |= {"filter.home", "user.alice", "sign_in.office"}
     values = {origin.key: origin.value for origin in uncommented.origins if origin.key not in without}
 
     assert as_is == Config(origins=as_is.origins)
