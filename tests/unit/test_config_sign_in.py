@@ -55,7 +55,8 @@ def test_layers(files: Files) -> None:
 
     files.write("etc/policy.d/p.toml", WORK)
     found = files.load()
-    assert (found.sign_in, found.locked) == ((Check("home", PAGE), Check("work", PAGE)), {"sign_in.work"})
+    assert found.sign_in == (Check("home", PAGE), Check("work", PAGE))
+    assert found.locked == {"sign_in.work"}
 
     files.write("state/choice.toml", WORK)
     assert any("users cannot choose this" in problem.text for problem in files.load().problems)

@@ -14,7 +14,7 @@ from typing import Final
 
 import pytest
 
-from aovpnd.ctl import browsing, signing
+from aovpnd.ctl import browsing
 from aovpnd.ctl.__main__ import main
 from aovpnd.pages import Check, Page, Scheme, Visit
 from tests.unit import scenes
@@ -177,6 +177,6 @@ def test_the_agent_tells_once(
             raise KeyboardInterrupt
         daemon.publish(then)
 
-    monkeypatch.setattr(signing.time, "sleep", pause)
+    monkeypatch.setattr(time, "sleep", pause)
     assert main(["sign-in", "--agent"]) == 130
     assert capfd.readouterr() == (SAID * 2, "")
