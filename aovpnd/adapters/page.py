@@ -178,6 +178,7 @@ def leads_to(page: Page, location: str) -> str:
         url = urljoin(str(page), location)
         parts = urlsplit(url)
         known = parts.port is None or parts.port > 0
+        url = parts.scheme + url[len(parts.scheme) :]  # lower case, as whoever reads it expects
     except ValueError:
         return str(page)
     fit = parts.scheme in set(Scheme) and bool(parts.hostname) and "@" not in parts.netloc and "\\" not in url

@@ -70,6 +70,7 @@ def says(*parts: bytes) -> Callable[[socket.socket], None]:
         pytest.param(b"HTTP/1.1 200 OK\nServer: x\n\n", None, id="bare line ends"),
         pytest.param(b"HTTP/1.1 302 F\r\nLocation: http://a.example/l?x=1\r\n\r\n", "http://a.example/l?x=1", id="302"),
         pytest.param(b"HTTP/1.1 307 T\r\nlocation: https://a.example\r\n\r\n", "https://a.example", id="307"),
+        pytest.param(b"HTTP/1.1 302 F\r\nLocation: hTTp://a.example/\r\n\r\n", "http://a.example/", id="hTTp"),
         pytest.param(b"HTTP/1.1 303 S\r\nLocation: /login\r\n\r\n", "http://10.8.0.1/login", id="relative"),
         pytest.param(b"HTTP/1.1 303 S\r\nLocation: //b.example/l\r\n\r\n", "http://b.example/l", id="another host"),
         pytest.param(b"HTTP/1.1 302 F\r\nLocation: /check?a=b\r\n\r\n", OWN, id="a loop"),
