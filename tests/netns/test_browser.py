@@ -22,7 +22,7 @@ from tests.lab.ike import IkeGateway, Way
 from tests.lab.laptop import BIN
 from tests.lab.process import stop, wait_for
 from tests.lab.sites import Gateway
-from tests.netns.protected import JUDGED, WAY, Protected, only
+from tests.netns.protected import JUDGED, WAY, Protected, of_wireguard, only
 
 pytestmark = pytest.mark.root
 
@@ -177,12 +177,30 @@ def test_the_agent_tells_once(gate: Gate) -> None:
     gate.sign_in()
 
 
+def test_at_rest_nobody_asks(gate: Gate) -> None:
+    """A tunnel on demand rests, whatever becomes of the sign-in meanwhile; when a packet wakes it, the page is asked
+    for once more, and it is told.
+    """
+    laptop = gate.laptop
+    laptop.lab.stop_daemon()
+    laptop.lab.write_config(f'[tunnel]\non_demand = "tunnel"\nrest_after = "5s"\n{gate.config}')
+    laptop.lab.start_daemon()
+    laptop.lab.wait_phase("resting", deadline_s=60)
+    before = len(gate.asked())
+    gate.shut()
+    passes(STILL_S)
+    assert (laptop.lab.status()["phase"], len(gate.asked())) == ("resting", before)
+
+    laptop.address_outside(4)
+    told(laptop)
+    assert len(gate.asked()) > before
+
+
+@of_wireguard("which tunnel it is makes no difference to fail-over")
 def test_a_gateway_that_waits_is_not_left() -> None:
     """Behind the better gateway nothing answers but its page: it is kept while somebody has to sign in there, and left
     for the next one when there is no such page.
     """
-    if WAY is not None:
-        pytest.skip("which tunnel it is makes no difference to it")
     with Protected.build(links=("wlan0",), way=None, start=False) as laptop:
         _, conf = laptop.world.another_gateway()
         laptop.lab.install_tunnel("next", conf)
