@@ -148,16 +148,11 @@ def must_measure(known: PathMtu | None, state: TunnelState, now: Clock) -> bool:
     """Whether programs have sent enough since the path is new, or since it was measured last."""
     if known is None or known.since is None or now.boot < known.since + known.wait_s:
         return False
-    return have_sent(known.since, known.tx_bytes, state, now)
-
-
-def have_sent(since: float, tx_bytes: int, state: TunnelState, now: Clock) -> bool:
-    """Whether more was sent ``since`` the count was ``tx_bytes`` than a tunnel says by itself: programs are at work."""
-    span = now.boot - since
+    span = now.boot - known.since
     keepalives = [PASSIVE_S, *(float(peer.keepalive_s) for peer in state.peers if peer.keepalive_s)]
     own = sum(KEEPALIVE_BYTES * (1 + span / interval) for interval in keepalives)
     own += INITIATION_BYTES * (2 + span / REKEY_S)
-    return state.tx_bytes - tx_bytes > own * len(state.peers) + EVIDENCE_BYTES
+    return state.tx_bytes - known.tx_bytes > own * len(state.peers) + EVIDENCE_BYTES
 
 
 def inquiry(

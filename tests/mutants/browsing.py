@@ -39,7 +39,7 @@ BROWSING: Final = (
     Mutant(
         "asks-when-idle",
         _CORE,
-        "    return have_sent(visit.at, visit.tx_bytes, state, now)",
+        "    return _is_used(visit, visit.at, state, now)",
         "    return True",
         "an idle laptop asks for a page for ever",
         (BROWSER,),

@@ -221,7 +221,7 @@ DECIDING: Final = (
     Mutant(
         "never-measures",
         _MTU,
-        "    return state.tx_bytes - tx_bytes > own",
+        "    return state.tx_bytes - known.tx_bytes > own",
         "    return state.tx_bytes - known.tx_bytes < 0 and 0 > own",
         "a black hole stays one: pages hang although the tunnel is connected",
         (MTU,),
