@@ -50,7 +50,7 @@ class Gate:
     def start(self) -> Any:
         """Serve it, in the gateway's machine."""
         served = self.gateway.host.spawn(sys.executable, "-m", "tests.lab.gate_server", log="gate")
-        wait_for("the gate", lambda: self._get("/asked") != "", deadline_s=20)
+        wait_for("the gate", lambda: self._get("/asked") != "", deadline_s=60)
         return served
 
     def _get(self, path: str) -> str:
