@@ -1,9 +1,9 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
 """Three workers (``make test``): the lab, the containers, and what only computes and steps aside for them.
 
-The lab's tests run one after the other, as they are written: several worlds at once would wait for each other. Beside
+The lab's tests run one after the other, as they are written: many worlds at once would wait for each other. Beside
 them a second processor has little to do, which the containers use, whose time is that of whole Debians that start and
-stop, and at a low priority the unit tests.
+stop, and at a low priority the unit tests. Whoever is through with those has the rest of the lab's.
 """
 
 import os
@@ -19,6 +19,7 @@ _MACHINES = (
     *("tests/container/", "tests/bus/", "tests/neighbours/", "tests/vm/"),
     *(f"tests/netns/test_{name}" for name in ("ike", "soak_ike", "on_demand")),
 )
+_SPARE = tuple(f"tests/netns/test_{name}" for name in ("browser", "companions", "failover", "names"))
 _ASIDE = 15
 
 # A machine that is busy is no fault of the test.
@@ -28,7 +29,8 @@ settings.load_profile("patient")
 
 class _Scopes(LoadScopeScheduling):  # type: ignore[misc]  # a library without types
     """Everything that computes goes to one worker, containers, virtual machines, buses and charons to another, which
-    has the time, everything else to a third. What computes longest is for whoever is through first.
+    has the time, everything else to a third. What computes longest, and some of the lab's, is for whoever is through
+    first.
     """
 
     def _split_scope(self, nodeid: str) -> str:
@@ -36,6 +38,8 @@ class _Scopes(LoadScopeScheduling):  # type: ignore[misc]  # a library without t
             return "compute later"
         if nodeid.startswith(_COMPUTE):
             return "compute"
+        if nodeid.startswith(_SPARE):
+            return "spare"
         return "machines" if nodeid.startswith(_MACHINES) else "lab"
 
 
@@ -45,7 +49,9 @@ def pytest_xdist_make_scheduler(config: pytest.Config, log: Producer) -> LoadSco
 
 
 def pytest_runtest_setup(item: pytest.Item) -> None:
-    """Step aside."""
-    aside = "PYTEST_XDIST_WORKER" in os.environ and item.nodeid.startswith(_COMPUTE)
-    if aside and os.getpriority(os.PRIO_PROCESS, 0) < _ASIDE:
-        os.setpriority(os.PRIO_PROCESS, 0, _ASIDE)
+    """Step aside with what only computes, and back, which root may do: the lab's tests are root's."""
+    if "PYTEST_XDIST_WORKER" not in os.environ:
+        return
+    own = _ASIDE if item.nodeid.startswith(_COMPUTE) else 0
+    if os.getpriority(os.PRIO_PROCESS, 0) != own and (own or os.geteuid() == 0):
+        os.setpriority(os.PRIO_PROCESS, 0, own)

@@ -30,7 +30,7 @@ WAYS: Final = {"wireguard": None, "ike": Way.PSK}
 _CTL: Final = BIN / "aovpnctl"
 LINK: Final = f"{names.LINK_PREFIX}0"
 CODE: Final = "sign-in-by-browser"
-STILL_S: Final = 12.0
+STILL_S: Final = 8.0
 """Longer than several of the first questions are apart."""
 
 
@@ -170,7 +170,7 @@ def test_the_agent_tells_once(gate: Gate) -> None:
     laptop.world.roam("home")
     told(laptop)
     before = len(gate.asked())
-    command = ("timeout", "--preserve-status", "-s", "INT", "20", str(_CTL), "sign-in", "--agent")
+    command = ("timeout", "--preserve-status", "-s", "INT", "10", str(_CTL), "sign-in", "--agent")
     shown = laptop.lab.host.run(*command, check=False, timeout_s=60).stdout
     assert len(gate.asked()) > before
     assert shown.count("sign in with a browser") == 1
