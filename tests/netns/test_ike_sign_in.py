@@ -109,7 +109,7 @@ def test_asked_refused_and_signed_in(laptop: Protected, name: str) -> None:
         stays_quiet(laptop)
 
         done = sign_in(laptop, name, right)
-        assert done.returncode == 0, done.stderr
+        assert done.returncode == 0, f"{done.stderr}{laptop.said()}"
         watch.until("the tunnel", laptop.works)
         before = attempts(laptop)
         laptop.world.ike.restart()
@@ -128,7 +128,7 @@ def test_a_one_time_password_serves_once(laptop: Protected, name: str) -> None:
         laptop.lab.ctl("connect", name)
         told(laptop, "sign-in-wanted")
         done = sign_in(laptop, name, laptop.world.ike.password)
-        assert done.returncode == 0, done.stderr
+        assert done.returncode == 0, f"{done.stderr}{laptop.said()}"
         watch.until("the tunnel", laptop.works)
 
         before = attempts(laptop)
@@ -139,7 +139,7 @@ def test_a_one_time_password_serves_once(laptop: Protected, name: str) -> None:
         assert (attempts(laptop), laptop.works(), laptop.protected()) == (before, False, True)
 
         again = sign_in(laptop, name, laptop.world.ike.password)
-        assert again.returncode == 0, again.stderr
+        assert again.returncode == 0, f"{again.stderr}{laptop.said()}"
         watch.until("the tunnel again", laptop.works)
     laptop.lab.ctl("disconnect")
 
@@ -155,7 +155,7 @@ def test_an_encrypted_key(laptop: Protected) -> None:
         assert "has another password" in wrong.stderr
 
         done = sign_in(laptop, "key", OPENS)
-        assert done.returncode == 0, done.stderr
+        assert done.returncode == 0, f"{done.stderr}{laptop.said()}"
         watch.until("the tunnel", laptop.works)
     laptop.lab.ctl("disconnect")
     assert not _kept(laptop, OPENS)

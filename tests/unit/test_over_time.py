@@ -303,6 +303,13 @@ class Life(RuleBasedStateMachine):
             self.clock += 2.0
         self._look(seen=seen)
 
+    def _closed_at(self) -> float:
+        """When the last window has closed. Where no ruleset can be loaded, nothing closes one early; the kernel's timer
+        closes it all the same.
+        """
+        ends = max((window.at + window.seconds for window in self.windows), default=0.0)
+        return ends if self.laptop.fails else self.open_until
+
     # -- what is always so --------------------------------------------------------------------------------------------
     @invariant()
     def windows_keep_bounds_and_budget(self) -> None:
@@ -313,13 +320,8 @@ class Life(RuleBasedStateMachine):
 
     @invariant()
     def nothing_is_open_without_a_window(self) -> None:
-        """In every moment, the daemon awake or not: what is loaded opens a card only inside a window that was given.
-
-        Where no ruleset can be loaded, nothing closes a window early; the kernel's timer closes it all the same.
-        """
-        ends = max((window.at + window.seconds for window in self.windows), default=0.0)
-        open_until = ends if self.laptop.fails else self.open_until
-        if self.laptop.snapshot.ruleset is None or self.unblocked or self.clock < open_until:
+        """In every moment, the daemon awake or not: what is loaded opens a card only inside a window that was given."""
+        if self.laptop.snapshot.ruleset is None or self.unblocked or self.clock < self._closed_at():
             return
         for card in CARDS:
             web = by_link(LEAVING[:1], None, card)[0]
@@ -330,7 +332,7 @@ class Life(RuleBasedStateMachine):
         """Whatever was answered, marked UDP may go to one address of a name, and nobody else to any."""
         if self.laptop.snapshot.ruleset is None or NAMED not in self.laptop.config.tunnels or not self.rests:
             return
-        if self.unblocked or self.clock < self.open_until:
+        if self.unblocked or self.clock < self._closed_at():
             return
         for card in CARDS:
             asked = [packet(str(addr), L4.UDP, 51820, oif=card) for addr in (GATEWAY, OTHER, LIE)]
