@@ -5,6 +5,7 @@ which are asked, and what is remembered of one. Frozen values; `core.browser` is
 Times are seconds on CLOCK_BOOTTIME.
 """
 
+import re
 from dataclasses import dataclass
 from enum import StrEnum
 from ipaddress import IPv6Address
@@ -17,6 +18,9 @@ TABLE: Final = "sign_in"
 """What the settings call them."""
 LONGEST_URL: Final = 2048
 """Characters: longer ones are no address that a person is shown, nor one that a browser's bar shows."""
+
+PRINTABLE: Final = re.compile(r"[!-~]+")
+"""What a URL is made of (RFC 3986 section 2): whatever else there is stands percent-encoded."""
 
 
 def setting(tunnel: str) -> str:

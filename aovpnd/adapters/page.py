@@ -20,7 +20,7 @@ from urllib.parse import urljoin, urlsplit
 from aovpnd.adapters import lookup
 from aovpnd.adapters.bound import opened, tie
 from aovpnd.inquiries import Finding, LookedUp, LookUp, Unanswered, Visited, VisitPage
-from aovpnd.pages import LONGEST_URL, Page, Scheme
+from aovpnd.pages import LONGEST_URL, PRINTABLE, Page, Scheme
 from aovpnd.ruleset import Address
 from aovpnd.tunnel import unfit
 
@@ -34,7 +34,6 @@ MOST_ADDRESSES: Final = 3
 NETWORK_AUTHENTICATION_REQUIRED: Final = 511
 """RFC 6585 section 6."""
 _END: Final = re.compile(rb"\r?\n\r?\n")
-_PRINTABLE: Final = re.compile(r"[!-~]+")
 
 
 class NoPageError(Exception):
@@ -172,7 +171,7 @@ def leads_to(page: Page, location: str) -> str:
     """Where a redirect leads (RFC 9110 section 10.2.2), as far as a person may be sent there; else the page itself, of
     which his browser will be told the same.
     """
-    if _PRINTABLE.fullmatch(location) is None or len(location) > LONGEST_URL:
+    if PRINTABLE.fullmatch(location) is None or len(location) > LONGEST_URL:
         return str(page)
     try:
         url = urljoin(str(page), location)
@@ -182,4 +181,4 @@ def leads_to(page: Page, location: str) -> str:
     except ValueError:
         return str(page)
     fit = parts.scheme in set(Scheme) and bool(parts.hostname) and "@" not in parts.netloc and "\\" not in url
-    return url if fit and known and _PRINTABLE.fullmatch(url) is not None and len(url) <= LONGEST_URL else str(page)
+    return url if fit and known and PRINTABLE.fullmatch(url) is not None and len(url) <= LONGEST_URL else str(page)

@@ -2,6 +2,7 @@
 """What is wrong with a file, and how a message quotes what it found there without ever showing a key."""
 
 import re
+from collections.abc import Collection
 from dataclasses import dataclass
 from typing import Final
 
@@ -83,6 +84,14 @@ class Findings:
             self.all.append(Finding(self.file, reason, hint, line, key))
         elif not self.full:
             self.all.append(Finding(self.file, "there are more faults", "mend those first", line))
+
+
+def no_tunnel(
+    name: str, known: Collection[str], file: str, line: int | None, key: str, severity: Severity = Severity.ERROR
+) -> Finding:
+    """A tunnel that is named in a file, and is not there."""
+    hint = f"there are: {', '.join(sorted(known)) or 'none'}"
+    return Finding(file, f"there is no tunnel called '{name}'", hint, line, key, severity)
 
 
 def finding_of(error: ConfigError) -> Finding:

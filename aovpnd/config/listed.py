@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""Lists of tables in the settings, [[filter]] and [[user]]: a document's entries in, tables out."""
+"""Lists of tables in the settings, [[filter]], [[user]] and [[sign_in]]: a document's entries in, tables out."""
 
 import difflib
 from collections.abc import Iterable

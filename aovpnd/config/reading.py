@@ -15,7 +15,7 @@ from typing import Final, assert_never
 from aovpnd import names, passwd
 from aovpnd.config import files, filters, settings, sign_in, toml, tunnels, users
 from aovpnd.config.filters import Filters, Ruled
-from aovpnd.config.findings import WEAK, Finding, finding_of, printable_path
+from aovpnd.config.findings import WEAK, Finding, finding_of, no_tunnel, printable_path
 from aovpnd.config.settings import Layer, Setting, Settings
 from aovpnd.doors import Openers
 from aovpnd.errors import ConfigError, ToolError
@@ -148,11 +148,11 @@ def check(paths: Sequence[Path], config_dir: Path, state_dir: Path, vendor_dir: 
         findings += sign_in.strays(collected.checked, _names(read_tunnels))
     if found is not None and read_tunnels.readable:
         known = _names(read_tunnels)
-        hint = f"there are: {', '.join(sorted(known)) or 'none'}"
-        for origin, name in _wanted(found):
-            if name not in known:
-                reason = f"there is no tunnel called '{name}'"
-                findings.append(Finding(origin.file, reason, hint, origin.line, origin.key))
+        findings += [
+            no_tunnel(name, known, origin.file, origin.line, origin.key)
+            for origin, name in _wanted(found)
+            if name not in known
+        ]
         findings += _restless(found, read_tunnels.good)
     return tuple(findings)
 

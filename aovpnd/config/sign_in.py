@@ -3,7 +3,6 @@
 with his browser. Of several files the strongest that speaks of a tunnel says all of it.
 """
 
-import re
 from collections.abc import Iterable
 from dataclasses import dataclass
 from ipaddress import ip_address
@@ -11,12 +10,12 @@ from typing import Final
 from urllib.parse import SplitResult, urlsplit
 
 from aovpnd.config import hosts, plain, settings, toml
-from aovpnd.config.findings import Finding, UnfitError, quoted
+from aovpnd.config.findings import Finding, UnfitError, no_tunnel, quoted
 from aovpnd.config.ike_tables import Reader, Table
 from aovpnd.config.listed import Form
 from aovpnd.config.settings import Layer
 from aovpnd.model import Config, Origin, Severity
-from aovpnd.pages import TABLE, Check, Page, Scheme, setting
+from aovpnd.pages import PRINTABLE, TABLE, Check, Page, Scheme, setting
 from aovpnd.ruleset import LARGEST_PORT, Address
 from aovpnd.tunnel import unfit
 
@@ -25,7 +24,6 @@ MOST: Final = 64
 LONGEST: Final = 512
 """Characters of a check: it is written by hand."""
 FORM: Final = Form(TABLE, ("tunnel", "check"), MOST, "one for each tunnel is enough")
-_PRINTABLE: Final = re.compile(r"[!-~]+")
 _LIKE: Final = 'write it like "http://10.8.0.1/" or "https://portal.example.com/"'
 
 
@@ -99,7 +97,7 @@ def _page(value: object) -> Page:
     if port is not None and not 1 <= port <= LARGEST_PORT:
         raise UnfitError(f"{port} is no port", f"from 1 to {LARGEST_PORT}")
     target = (parts.path or "/") + (f"?{parts.query}" if parts.query else "")
-    if _PRINTABLE.fullmatch(target) is None:
+    if PRINTABLE.fullmatch(target) is None:
         raise UnfitError("has something in it that no URL has", "write it percent-encoded (RFC 3986 section 2.1)")
     return Page(scheme, _host(parts), port or scheme.port, target)
 
@@ -132,16 +130,8 @@ def merge(checked: Iterable[Checked]) -> Checks:
 
 def strays(checked: Iterable[Checked], tunnels: frozenset[str]) -> list[Finding]:
     """Checks of tunnels that are not there."""
-    hint = f"there are: {', '.join(sorted(tunnels)) or 'none'}"
     return [
-        Finding(
-            each.file,
-            f"there is no tunnel called '{each.check.tunnel}'",
-            hint,
-            each.line,
-            f"{TABLE}.tunnel",
-            Severity.WARNING,
-        )
+        no_tunnel(each.check.tunnel, tunnels, each.file, each.line, f"{TABLE}.tunnel", Severity.WARNING)
         for each in checked
         if each.check.tunnel not in tunnels
     ]

@@ -12,7 +12,7 @@ from typing import Final
 
 from aovpnd import names
 from aovpnd.config import plain, settings, toml
-from aovpnd.config.findings import Finding, UnfitError, quoted
+from aovpnd.config.findings import Finding, UnfitError, no_tunnel, quoted
 from aovpnd.config.ike_tables import Reader, Table
 from aovpnd.config.listed import Form
 from aovpnd.config.settings import Layer
@@ -159,19 +159,18 @@ def merge(ruled: Iterable[Ruled]) -> Users:
 def strays(ruled: Iterable[Ruled], tunnels: frozenset[str]) -> list[Finding]:
     """What is said of tunnels that are not there, and of one that is one too many."""
     ruled = tuple(ruled)
-    hint = f"there are: {', '.join(sorted(tunnels)) or 'none'}"
     own = {each.user.only: each for each in ruled if each.user is not None and each.user.only is not None}
     beyond = [own[name] for name in sorted(own)[len(names.LANE_TABLES) :]]
     reason = f"there are more than {len(names.LANE_TABLES)} tunnels that are somebody's own; this one leads nobody"
     return [
         *(Finding(each.file, reason, "", each.line, f"{TABLE}.only", Severity.WARNING) for each in beyond),
-        *_unknown(ruled, tunnels, hint),
+        *_unknown(ruled, tunnels),
     ]
 
 
-def _unknown(ruled: Iterable[Ruled], tunnels: frozenset[str], hint: str) -> list[Finding]:
+def _unknown(ruled: Iterable[Ruled], tunnels: frozenset[str]) -> list[Finding]:
     return [
-        Finding(each.file, f"there is no tunnel called '{name}'", hint, each.line, f"{TABLE}.{key}", Severity.WARNING)
+        no_tunnel(name, tunnels, each.file, each.line, f"{TABLE}.{key}", Severity.WARNING)
         for each in {(each.file, each.line): each for each in ruled if each.user is not None}.values()
         if each.user is not None
         for key, named in (("only", (each.user.only,)), ("never", each.user.never))

@@ -14,11 +14,9 @@ from typing import Final
 
 from aovpnd.clock import Clock
 from aovpnd.core.filtering import may_ask
-from aovpnd.core.health import RETRY_S
-from aovpnd.core.mtu import must_measure
+from aovpnd.core.health import RETRY_S, is_used
 from aovpnd.core.view import View
 from aovpnd.filters import Filter
-from aovpnd.gateways import PathMtu
 from aovpnd.inquiries import Unanswered, Visited, VisitPage
 from aovpnd.ipsec import TunnelSpec
 from aovpnd.model import Config, Intent, Phase, Problem, Severity, TunnelState
@@ -98,12 +96,7 @@ def _is_due(config: Config, visit: Visit, state: TunnelState, now: Clock) -> boo
     ceases = visit.check.tunnel in config.on_demand and visit.times >= len(RETRY_S)
     if visit.at is None or (visit.wanted is not None and not ceases):
         return True
-    return _is_used(visit, visit.at, state, now)
-
-
-def _is_used(visit: Visit, since: float, state: TunnelState, now: Clock) -> bool:
-    """Whether programs have sent something meanwhile, as it is told for measurements."""
-    return must_measure(PathMtu(visit.path, since, visit.tx_bytes), state, now)
+    return is_used(state, visit.tx_bytes, now.boot - visit.at)
 
 
 def inquiry(config: Config, intent: Intent, now: View, clock: Clock) -> VisitPage | None:

@@ -24,15 +24,13 @@ _OTHERS: Final = (
     (re.compile(r"3?des"), 8 + 7),
 )
 """Words of a cipher that does not, and the bytes of IV and padding."""
-_ICVS: Final = {"sha256": 16, "sha2_256": 16, "sha384": 24, "sha2_384": 24, "sha512": 32, "sha2_512": 32} | {
-    "aesxcbc": 12,
-    "aescmac": 12,
-    "sha": 12,
-    "sha1": 12,
-    "sha1_160": 20,
-    "md5": 12,
-    "md5_128": 16,
-}
+_ICVS: Final = (
+    dict.fromkeys(("sha256", "sha2_256", "md5_128"), 16)
+    | dict.fromkeys(("sha384", "sha2_384"), 24)
+    | dict.fromkeys(("sha512", "sha2_512"), 32)
+    | dict.fromkeys(("aesxcbc", "aescmac", "sha", "sha1", "md5"), 12)
+    | {"sha1_160": 20}
+)
 """Bytes of what authenticates a packet beside such a cipher, by words."""
 _MOST: Final = 16 + 15 + 32
 

@@ -59,6 +59,8 @@ STUCK_BYTES: Final = 512
 """More than the kernel says by itself on a link that has just come up (MLDv2 reports), which may be for no peer."""
 UNSENT_S: Final = 1.0
 """A handshake is asked for at once; it is on its way, and counted, long before."""
+EVIDENCE_BYTES: Final = 1024
+"""So much sent, beyond handshakes and keepalives, are programs at work: a TLS client has said hello."""
 FRESH_SESSION_S: Final = 180.0
 """A session older than REJECT_AFTER_TIME is no proof of anything."""
 
@@ -116,6 +118,16 @@ def _is_stuck(before: Heard, state: TunnelState) -> bool:
     """Whether programs have put more into the link than was sent to peers, where it grows by some bytes a packet."""
     sent = state.tx_bytes - before.tx_bytes
     return sent >= 0 and state.put_bytes - before.put_bytes > sent + STUCK_BYTES  # less than 0: peers were set anew
+
+
+def is_used(state: TunnelState, tx_bytes: int, span: float) -> bool:
+    """Whether programs have sent something in the last ``span`` seconds, at whose beginning ``tx_bytes`` was the count:
+    more than handshakes and keepalives account for.
+    """
+    keepalives = [PASSIVE_S, *(float(peer.keepalive_s) for peer in state.peers if peer.keepalive_s)]
+    own = sum(KEEPALIVE_BYTES * (1 + span / interval) for interval in keepalives)
+    own += INITIATION_BYTES * (2 + span / REKEY_S)
+    return state.tx_bytes - tx_bytes > own * len(state.peers) + EVIDENCE_BYTES
 
 
 def sends_nothing(intent: Intent, state: TunnelState | None, now: Clock) -> bool:

@@ -17,7 +17,7 @@ from typing import Final
 from aovpnd.clock import Clock
 from aovpnd.core import esp, uplinks
 from aovpnd.core.filtering import may_ask
-from aovpnd.core.health import INITIATION_BYTES, KEEPALIVE_BYTES, PASSIVE_S, REKEY_S
+from aovpnd.core.health import is_used
 from aovpnd.filters import Filter, lets_out
 from aovpnd.gateways import Path, PathMtu
 from aovpnd.inquiries import MeasurePath
@@ -44,8 +44,6 @@ SIZES: Final = (*range(1408, 1183, -BLOCK), 1152, 1104, 1008, 800, 576)
 TARGETS: Final = 2
 """So many are asked at once."""
 
-EVIDENCE_BYTES: Final = 1024
-"""So much sent, beyond handshakes and keepalives, are programs at work: a TLS client has said hello."""
 AGAIN_S: Final = 600.0
 """A path that is in use is measured again after that time: it may have changed behind our backs (RFC 8899, 5.1.1)."""
 RETRY_S: Final = 30.0
@@ -148,11 +146,7 @@ def must_measure(known: PathMtu | None, state: TunnelState, now: Clock) -> bool:
     """Whether programs have sent enough since the path is new, or since it was measured last."""
     if known is None or known.since is None or now.boot < known.since + known.wait_s:
         return False
-    span = now.boot - known.since
-    keepalives = [PASSIVE_S, *(float(peer.keepalive_s) for peer in state.peers if peer.keepalive_s)]
-    own = sum(KEEPALIVE_BYTES * (1 + span / interval) for interval in keepalives)
-    own += INITIATION_BYTES * (2 + span / REKEY_S)
-    return state.tx_bytes - known.tx_bytes > own * len(state.peers) + EVIDENCE_BYTES
+    return is_used(state, known.tx_bytes, now.boot - known.since)
 
 
 def inquiry(

@@ -39,7 +39,7 @@ BROWSING: Final = (
     Mutant(
         "asks-when-idle",
         _CORE,
-        "    return _is_used(visit, visit.at, state, now)",
+        "    return is_used(state, visit.tx_bytes, now.boot - visit.at)",
         "    return True",
         "an idle laptop asks for a page for ever",
         (BROWSER,),

@@ -212,7 +212,7 @@ DECIDING: Final = (
     ),
     Mutant(
         "measures-while-idle",
-        _MTU,
+        _HEALTH,
         "> own * len(state.peers) + EVIDENCE_BYTES",
         ">= 0",
         "an idle tunnel talks, and every network learns that we are there",
@@ -220,9 +220,9 @@ DECIDING: Final = (
     ),
     Mutant(
         "never-measures",
-        _MTU,
-        "    return state.tx_bytes - known.tx_bytes > own",
-        "    return state.tx_bytes - known.tx_bytes < 0 and 0 > own",
+        _HEALTH,
+        "    return state.tx_bytes - tx_bytes > own",
+        "    return state.tx_bytes - tx_bytes < 0 and 0 > own",
         "a black hole stays one: pages hang although the tunnel is connected",
         (MTU,),
     ),
