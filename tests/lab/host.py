@@ -180,18 +180,19 @@ class Host:
     def pids_of(self, *programs: str) -> tuple[int, ...]:
         """The processes of this machine that run one of these, judged by the base names of their first four words.
 
-        A module counts as the program of its name: ``python3 -m aovpnd.guard`` is aovpnd-guard.
+        A module counts as the program of its name: ``python3 -m aovpnd.guard`` is aovpnd-guard. A child that has not
+        executed its own program yet carries its parent's words (proc(5)), and is not counted.
         """
-        found = []
+        found: dict[int, bytes] = {}
         for pid in self.pids():
             try:
-                arguments = Path(f"/proc/{pid}/cmdline").read_bytes().split(b"\0")[:4]
+                said = Path(f"/proc/{pid}/cmdline").read_bytes()
             except OSError:
                 continue
-            words = {os.path.basename(word.decode(errors="replace")) for word in arguments}  # noqa: PTH119
+            words = {os.path.basename(word.decode(errors="replace")) for word in said.split(b"\0")[:4]}  # noqa: PTH119
             if set(programs) & (words | {word.replace(".", "-") for word in words}):
-                found.append(pid)
-        return tuple(sorted(found))
+                found[pid] = said
+        return tuple(sorted(pid for pid, said in found.items() if found.get(_parent(pid) or 0) != said))
 
     def links(self) -> tuple[str, ...]:
         """The names of its links."""
@@ -236,14 +237,23 @@ def _kill(pid: int) -> None:
         return
 
 
+def _stat(pid: int) -> list[str]:
+    """What proc_pid_stat(5) says of a process after its name, from the state on; nothing once it has gone."""
+    try:
+        return Path(f"/proc/{pid}/stat").read_text(encoding="utf-8", errors="replace").rpartition(")")[2].split()
+    except OSError:
+        return []
+
+
 def _alive(pid: int) -> bool:
     """Whether a process still runs; a zombie holds nothing any more."""
-    try:
-        return (
-            Path(f"/proc/{pid}/stat").read_text(encoding="utf-8", errors="replace").rpartition(")")[2].split()[0] != "Z"
-        )
-    except OSError:
-        return False
+    return _stat(pid)[:1] not in ([], ["Z"])
+
+
+def _parent(pid: int) -> int | None:
+    """Who has started a process, None once it has gone."""
+    stat = _stat(pid)
+    return int(stat[1]) if stat else None
 
 
 def new_world_dir() -> Path:

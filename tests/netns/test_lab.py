@@ -2,6 +2,8 @@
 """The lab is tested before it may judge: what it must see it sees, and what it says a frame is, the frame is."""
 
 import json
+import os
+import signal
 import time
 from collections.abc import Iterator
 
@@ -169,6 +171,21 @@ def test_cards_come_and_go(world: World) -> None:
     world.remove_link("usb0")
 
     assert "usb0" not in world.laptop.host.links()
+
+
+def test_a_copy_of_a_program_is_not_another_one(world: World) -> None:
+    """Between fork(2) and execve(2) a child is its parent's copy: whoever asks for the daemon means one process."""
+    forks = "import os, time; child = os.fork(); print(child, flush=True); time.sleep(60)"
+    parent = world.laptop.host.spawn("python3", "-uc", forks, "a-daemon")
+    log = world.laptop.host.dir / "python3.log"
+    wait_for("both", lambda: len(log.read_text().splitlines()) == 2)
+    try:
+        assert world.laptop.host.pids_of("a-daemon") == (parent.pid,)
+    finally:
+        parent.kill()
+        parent.wait()
+    (orphan,) = world.laptop.host.pids_of("a-daemon")
+    os.kill(orphan, signal.SIGKILL)
 
 
 def test_worlds_are_independent(world: World) -> None:
