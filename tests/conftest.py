@@ -19,7 +19,10 @@ _MACHINES = (
     *("tests/container/", "tests/bus/", "tests/neighbours/", "tests/vm/"),
     *(f"tests/netns/test_{name}" for name in ("ike", "soak_ike", "on_demand")),
 )
-_SPARE = tuple(f"tests/netns/test_{name}" for name in ("browser", "companions", "failover", "names"))
+_SPARE = tuple(
+    f"tests/netns/test_{name}"
+    for name in ("access", "browser", "companions", "failover", "mtu", "names", "network", "soak_slice")
+)
 _ASIDE = 15
 
 # A machine that is busy is no fault of the test.
@@ -30,16 +33,14 @@ settings.load_profile("patient")
 class _Scopes(LoadScopeScheduling):  # type: ignore[misc]  # a library without types
     """Everything that computes goes to one worker, containers, virtual machines, buses and charons to another, which
     has the time, everything else to a third. What computes longest, and some of the lab's, is for whoever is through
-    first.
+    first, file by file: nobody waits at the end.
     """
 
     def _split_scope(self, nodeid: str) -> str:
-        if nodeid.startswith(_LATER):
-            return "compute later"
+        if nodeid.startswith((*_LATER, *_SPARE)):
+            return nodeid.partition("::")[0]
         if nodeid.startswith(_COMPUTE):
             return "compute"
-        if nodeid.startswith(_SPARE):
-            return "spare"
         return "machines" if nodeid.startswith(_MACHINES) else "lab"
 
 
