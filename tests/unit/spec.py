@@ -462,8 +462,9 @@ def allowed(reading: Reading, packet: Packet, way: Way, at: float) -> bool:
         return True
     match way:
         case Way.OUT | Way.AGAIN:
-            own = _elsewhere(reading, None) - _elsewhere(reading, packet.oif)
-            return not (way is Way.OUT and is_nobodys(reading.whose, packet, own)) and _may_leave(reading, packet, at)
+            begins = way is Way.OUT and bool(reading.whose)
+            own = _elsewhere(reading, None) - _elsewhere(reading, packet.oif) if begins else NONE
+            return not (begins and is_nobodys(reading.whose, packet, own)) and _may_leave(reading, packet, at)
         case Way.IN:
             return _may_come_in(reading, packet)
         case Way.FORWARD:
@@ -485,11 +486,10 @@ def _may_leave(reading: Reading, packet: Packet, at: float) -> bool:
     if _is_loopback(packet.oif):
         return True
     if packet.oif in reading.tunnels:
-        shown = packet.saddr in _elsewhere(reading, packet.oif)
         return (
             not is_dhcp(packet)
             and not is_error(packet)
-            and not shown
+            and packet.saddr not in _elsewhere(reading, packet.oif)
             and is_let_out(_held(reading, packet.oif), packet)
             and not is_refused(reading.whose, packet)
         )

@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from aovpnd.filters import Filter
 from aovpnd.ipsec import TunnelSpec
 from aovpnd.ruleset import Address, Device
+from tests.unit.spec_setup import NONE
 
 
 @dataclass(frozen=True, slots=True)
@@ -34,5 +35,5 @@ def of_device(companions: Iterable[Companion], device: Device | None) -> Compani
 
 def elsewhere(companions: Iterable[Companion], device: Device | None) -> frozenset[Address]:
     """The addresses of all companions but the one that has a link."""
-    others = (each for each in companions if device is None or each.device != device)
-    return frozenset[Address]().union(*(each.addresses for each in others))
+    others = [each.addresses for each in companions if device is None or each.device != device]
+    return NONE.union(*others) if others else NONE

@@ -127,7 +127,7 @@ def _answers(found: Iterable[Situation | Accompanied]) -> Answers:
     params=[
         pytest.param(lambda: chain(few_situations(), few_accompanied(), few_divided()), id="few"),
         pytest.param(
-            lambda: chain(sampled(situations(), 37), sampled(accompanied(), 127), sampled(divided(), 127)),
+            lambda: chain(sampled(situations(), 251), sampled(accompanied(), 127), sampled(divided(), 127)),
             id="many",
             marks=pytest.mark.slow,
         ),

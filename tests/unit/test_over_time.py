@@ -360,7 +360,7 @@ class Life(RuleBasedStateMachine):
 
 QUICK: Final = settings(max_examples=50, stateful_step_count=30, deadline=None, derandomize=True, database=None)
 LONG: Final = settings(
-    max_examples=50,
+    max_examples=25,
     stateful_step_count=40,
     deadline=None,
     suppress_health_check=list(HealthCheck),
