@@ -136,15 +136,15 @@ _TIERS: Final = (
     Transformed,
     TunnelAddresses,
     HostOnly,
-    LinkSetup,
     Handshake,
+    LinkSetup,
     LookUp,
     TemporaryAccess,
     Lan,
     Excluded,
 )
 """The inside first: so nothing that leaves by an inside link is stamped, and nothing that comes in by another link
-reaches the tunnel's own address."""
+reaches the tunnel's own address. The tunnel's outer packets before what is rare: each of them pays for every rule."""
 
 _WITHOUT_DNS: Final = (Lan, Excluded)
 

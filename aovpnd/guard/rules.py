@@ -254,12 +254,12 @@ def last_look(host_only: Iterable[Link], *, table: str = names.GUARD_TABLE) -> R
                 "postrouting",
                 (
                     Rule(Match(oif=LOOPBACK), Verdict.ACCEPT, "the machine speaks with itself"),
+                    Rule(Match(mark=_STAMPED), Verdict.ACCEPT, "stamped by the last look of table inet aovpnd"),
                     *(
                         Rule(Match(oif=kind), Verdict.ACCEPT, "tunnels; their outer packets come by here too")
                         for kind in kinds
                     ),
                     Rule(Match(oif_in=INSIDE), Verdict.ACCEPT, "guests of this host"),
-                    Rule(Match(mark=_STAMPED), Verdict.ACCEPT, "stamped by the last look of table inet aovpnd"),
                     Rule(Match(), Verdict.DROP, "no stamp, no way out"),
                 ),
                 Hook.POSTROUTING,

@@ -104,9 +104,17 @@ HOLDING: Final = (
     Mutant(
         "own-address-behind-link-setup",
         _FIREWALL,
-        "    Loopback,\n    Tunnel,\n    Transformed,\n    TunnelAddresses,\n    HostOnly,\n    LinkSetup,\n",
-        "    Loopback,\n    LinkSetup,\n    Tunnel,\n    Transformed,\n    TunnelAddresses,\n    HostOnly,\n",
+        "_TIERS: Final = (\n    Loopback,\n    Tunnel,\n",
+        "_TIERS: Final = (\n    Loopback,\n    LinkSetup,\n    Tunnel,\n",
         "DHCP and discovery for the tunnel's address come in by any link, and inside links are stamped",
+        (NO_LEAK,),
+    ),
+    Mutant(
+        "handshake-in-the-tunnels-name",
+        _FIREWALL,
+        "    Tunnel,\n    Transformed,\n    TunnelAddresses,\n    HostOnly,\n    Handshake,\n",
+        "    Tunnel,\n    Transformed,\n    Handshake,\n    TunnelAddresses,\n    HostOnly,\n",
+        "a packet to the gateway may name the tunnel's own address outside",
         (NO_LEAK,),
     ),
     Mutant(

@@ -41,7 +41,7 @@ The way it goes:
   last look: the verified tunnel: index and name and kind: accepted
     chain postrouting, rule 7: oif 50 oifname "aovpn0" meta oifkind "wireguard" accept
   guard: tunnels; their outer packets come by here too: accepted
-    chain postrouting, rule 2: oifname "aovpn*" meta oifkind "wireguard" accept
+    chain postrouting, rule 3: oifname "aovpn*" meta oifkind "wireguard" accept
 """
 
 

@@ -135,7 +135,7 @@ def test_names_as_far_as_filters_let_them() -> None:
     lines = [line for line in render(machine.snapshot.ruleset).split("\n") if "whoever asks" in line]
 
     assert len(lines) == 2  # at output and at the last look
-    assert all("ip daddr 10.99.0.1 udp dport 53 accept" in line for line in lines)
+    assert all("ip daddr 10.99.0.1 udp dport 53 " in line and " accept " in line for line in lines)
 
 
 def test_who_is_kept_out_while_another_is_left() -> None:
