@@ -34,13 +34,14 @@ def opened(path: Path, *, follow: bool = True, write: bool = False) -> BinaryIO:
         raise
 
 
-def put(path: Path, text: str) -> None:
-    """Keep a file that root alone reads: whole or not at all, also when the power is cut. Its directory is made where
-    it is missing. `OSError`.
+def put(path: Path, text: str, *, secret: bool = True) -> None:
+    """Keep a file that root alone reads, or everybody where it is no ``secret``: whole or not at all, also when the
+    power is cut. Its directory is made where it is missing. `OSError`.
     """
     new = path.with_name(f".{path.name}.new")
-    path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
-    descriptor = os.open(new, os.O_WRONLY | os.O_CREAT | os.O_TRUNC | os.O_CLOEXEC | os.O_NOFOLLOW, 0o600)
+    path.parent.mkdir(mode=0o700 if secret else 0o755, parents=True, exist_ok=True)
+    mode = 0o600 if secret else 0o644
+    descriptor = os.open(new, os.O_WRONLY | os.O_CREAT | os.O_TRUNC | os.O_CLOEXEC | os.O_NOFOLLOW, mode)
     with os.fdopen(descriptor, "w", encoding="utf-8") as file:
         file.write(text)
         file.flush()

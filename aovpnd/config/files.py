@@ -38,6 +38,9 @@ LARGEST: Final = {
 """Bytes. The longest real tunnels, with a thousand prefixes in AllowedIPs, have a tenth of it; a message to charon has
 512 KiB at most.
 """
+_DECRYPTED: Final = (
+    "it is decrypted while the daemon runs; where it cannot be any more: aovpnctl import --replace --encrypt FILE"
+)
 _PRIVATE: Final = {Holds.KEYS: "holds a private key", Holds.CREDENTIAL: "holds a secret"}
 
 
@@ -84,7 +87,7 @@ def content(path: Path, holds: Holds) -> bytes | None:
         descriptor = os.open(real, os.O_RDONLY | os.O_CLOEXEC | os.O_NONBLOCK | os.O_NOCTTY | os.O_NOFOLLOW)
     except FileNotFoundError:
         if path.is_symlink():
-            hint = "a credential is there while the daemon runs" if _is_credential(path) else "remove or mend it"
+            hint = _DECRYPTED if _is_credential(path) else "remove or mend it"
             raise ConfigError("is a link that leads nowhere", file=shown, hint=hint) from None
         return None
     except (OSError, RuntimeError, ValueError) as error:  # RuntimeError: a circle of links, before Python 3.13

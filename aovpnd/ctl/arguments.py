@@ -49,6 +49,7 @@ COMMANDS: dict[str, tuple[str, str, dict[str, tuple[str, str, str]]]] = {
         {
             "--name": (VALUE, "NAME", "what to call it (default: as the file)"),
             "--replace": (FLAG, "", "take the place of a tunnel of that name"),
+            "--encrypt": (FLAG, "", "keep it encrypted, by the TPM or the machine's key"),
             "--dry-run": (FLAG, "", "only say what would become of the file"),
             "--config-dir": CONFIG_DIR,
         },

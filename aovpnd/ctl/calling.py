@@ -10,13 +10,15 @@ SYSTEMD = "/run/systemd/system"
 """Is there when systemd is the system's manager, sd_booted(3)."""
 
 
-def call(*command: str, patience_s: float) -> subprocess.CompletedProcess[str]:
-    """Run one to its end. OSError when it cannot be run, `subprocess.TimeoutExpired` when it does not end."""
+def call(*command: str, patience_s: float, given: str = "") -> subprocess.CompletedProcess[str]:
+    """Run one to its end, with ``given`` as its standard input. OSError when it cannot be run,
+    `subprocess.TimeoutExpired` when it does not end.
+    """
     return subprocess.run(
         command,
-        stdin=subprocess.DEVNULL,
+        input=given,
         capture_output=True,
-        text=True,
+        encoding="utf-8",
         errors="replace",
         timeout=patience_s,
         check=False,

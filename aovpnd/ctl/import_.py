@@ -2,7 +2,8 @@
 """``aovpnctl import FILE``: another program's profile becomes a tunnel of ours, with a report, line by line.
 
 Nothing in the file is run or obeyed, and no key is shown. What is written appears whole or not at all, and is root's
-alone from its first byte on. Then a running daemon is asked to read it, or an installed one is started.
+alone from its first byte on, or encrypted (`encrypting`). Then a running daemon is asked to read it, or an installed
+one is started.
 """
 
 from __future__ import annotations
@@ -12,17 +13,19 @@ import os
 import secrets
 import stat
 import sys
+from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 
 from aovpnd import names
 from aovpnd.config import files, tunnels
 from aovpnd.config.findings import Finding, finding_of, printable_path
+from aovpnd.ctl import encrypting
 from aovpnd.ctl.arguments import Arguments, UsageError
 from aovpnd.ctl.asking import ask
 from aovpnd.ctl.check import document
 from aovpnd.ctl.remote import remind
-from aovpnd.ctl.starting import start
+from aovpnd.ctl.starting import reread_units, start
 from aovpnd.ctl.terminal import BOLD, RED, YELLOW, Style, complain, plain, style
 from aovpnd.errors import AovpndError, CommandRefused, ConfigError, DaemonUnreachable, StateError
 from aovpnd.importers import wgquick
@@ -71,15 +74,17 @@ def run(arguments: Arguments) -> int:
     after, status = "nothing was written", DONE
     reloaded = False
     if not arguments.has("--dry-run"):
-        _write(place, imported.text)
-        after, reloaded, status = _reload(arguments, place.name)
+        anew = _keep(place, imported.text, arguments)
+        after, reloaded, status = _reload(arguments, place.name, anew=anew)
+        if anew and source != STDIN:
+            after += f"\nIn clear it still stands in {shown}: when the tunnel works, shred -u that."
     if arguments.json:
         print(
             json.dumps(_document(place, imported, after, reloaded=reloaded, dry=arguments.has("--dry-run")), indent=2)
         )
     else:
         print("\n".join(report(place, imported, style(sys.stdout))))
-        print(plain(after))
+        print("\n".join(map(plain, after.split("\n"))))
     return status
 
 
@@ -143,8 +148,25 @@ def _refuse(findings: list[Finding], arguments: Arguments) -> int:
 
 
 # -- ours -------------------------------------------------------------------------------------------------------------
-def _write(place: Place, text: str) -> None:
-    """Put the file there, whole. `CommandRefused` when there is one already, `StateError` when it cannot be written."""
+def _keep(place: Place, text: str, arguments: Arguments) -> bool:
+    """Put the tunnel there, in clear or encrypted: whether the daemon has to be started anew for it."""
+    if not arguments.has("--encrypt"):
+        _write(place, lambda new, directory: _new_file(text, new, directory))
+        if encrypting.forget(place.file):
+            reread_units()
+        return False
+    if os.path.lexists(place.path) and not place.replaces:
+        raise _exists(place)
+    encrypting.seal(place.file, text, arguments.config_dir)
+    _write(place, lambda new, directory: os.symlink(encrypting.target(place.file), new, dir_fd=directory))
+    reread_units()
+    return True
+
+
+def _write(place: Place, make: Callable[[str, int], None]) -> None:
+    """Put what ``make`` makes there, whole. `CommandRefused` when there is one already, `StateError` when it cannot be
+    written.
+    """
     shown = printable_path(place.path)
     try:
         directory = _directory(place.directory)
@@ -154,15 +176,8 @@ def _write(place: Place, text: str) -> None:
         raise StateError(f"{printable_path(place.directory)}: {error.strerror or error}") from None
     new = f".{place.file}.{secrets.token_hex(8)}"
     try:
-        # Hidden, so that nobody reads it before it is whole; root's alone from its first byte on.
-        flags = os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW | os.O_CLOEXEC
-        descriptor = os.open(new, flags, FILE_MODE, dir_fd=directory)
         try:
-            with open(descriptor, "w", encoding="utf-8", newline="\n") as file:
-                os.fchmod(descriptor, FILE_MODE)  # whatever the umask
-                file.write(text)
-                file.flush()
-                os.fsync(descriptor)
+            make(new, directory)
             if place.replaces:
                 os.rename(new, place.file, src_dir_fd=directory, dst_dir_fd=directory)
             else:
@@ -172,14 +187,30 @@ def _write(place: Place, text: str) -> None:
             _forget(new, directory)
         os.fsync(directory)
     except FileExistsError:
-        hint = "--replace takes its place; --name NAME gives this one another name"
-        raise CommandRefused(f"there is a tunnel {place.name} already: {shown}", hint=hint, code="exists") from None
+        raise _exists(place) from None
     except PermissionError:
         raise CommandRefused("only root may import tunnels", hint="try sudo", code="not-authorised") from None
     except OSError as error:
         raise StateError(f"{shown}: {error.strerror or error}", hint="is the file system full or read-only?") from None
     finally:
         os.close(directory)
+
+
+def _new_file(text: str, new: str, directory: int) -> None:
+    """Hidden, so that nobody reads it before it is whole; root's alone from its first byte on."""
+    flags = os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW | os.O_CLOEXEC
+    descriptor = os.open(new, flags, FILE_MODE, dir_fd=directory)
+    with open(descriptor, "w", encoding="utf-8", newline="\n") as file:
+        os.fchmod(descriptor, FILE_MODE)  # whatever the umask
+        file.write(text)
+        file.flush()
+        os.fsync(descriptor)
+
+
+def _exists(place: Place) -> CommandRefused:
+    hint = "--replace takes its place; --name NAME gives this one another name"
+    shown = printable_path(place.path)
+    return CommandRefused(f"there is a tunnel {place.name} already: {shown}", hint=hint, code="exists")
 
 
 def _directory(path: Path) -> int:
@@ -203,25 +234,29 @@ def _forget(name: str, directory: int) -> None:
 
 
 # -- the daemon -------------------------------------------------------------------------------------------------------
-def _reload(arguments: Arguments, name: str) -> tuple[str, bool, int]:
-    """Have the daemon read it: what to say, whether it did, and the exit status."""
+def _reload(arguments: Arguments, name: str, *, anew: bool) -> tuple[str, bool, int]:
+    """Have the daemon read it, by a start ``anew`` if need be: what to say, whether it did, and the exit status."""
+    if anew:
+        return _start(arguments, anew=True)
     try:
         ask(arguments.runtime_dir, "reload")
     except DaemonUnreachable:
-        return _start(arguments)
+        return _start(arguments, anew=False)
     except AovpndError as error:
         return f"The tunnel is written, but the daemon did not read it: {error}", False, FAILED
     return f"The daemon has read it. To connect by it: aovpnctl connect {name}", True, DONE
 
 
-def _start(arguments: Arguments) -> tuple[str, bool, int]:
+def _start(arguments: Arguments, *, anew: bool) -> tuple[str, bool, int]:
     try:
-        started = start(str(Path(arguments.config_dir)), str(Path(arguments.runtime_dir)))
+        started = start(str(Path(arguments.config_dir)), str(Path(arguments.runtime_dir)), anew=anew)
     except CommandRefused as error:
         return f"The tunnel is written, but {error}", False, FAILED
     if started:
         remind(arguments.runtime_dir)
         return "The daemon has started, and reads it: nothing leaves outside the tunnel any more.", True, DONE
+    if anew:
+        return "The daemon reads the tunnel when it starts: systemctl restart aovpnd", False, DONE
     return "The daemon is not running; it reads the tunnel when it starts: systemctl start aovpnd", False, DONE
 
 

@@ -1,5 +1,6 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""The daemon's first start, by `aovpnctl import`: before the first tunnel its unit does nothing (its conditions).
+"""The daemon's first start, by `aovpnctl import`: before the first tunnel its unit does nothing (its conditions). And
+its start anew, after which it sees what systemd decrypts for it (`encrypting`).
 
 Only a daemon that boots with the machine is started: one that an administrator has disabled, or that belongs to other
 directories than the unit's, is somebody else's business.
@@ -19,18 +20,18 @@ PATIENCE_S = 60.0
 """How long the first passes may take."""
 
 
-def start(config_dir: str, runtime_dir: str) -> bool:
-    """Start the daemon, and wait until it blocks; False where that is not ours to do.
+def start(config_dir: str, runtime_dir: str, *, anew: bool = False) -> bool:
+    """Start the daemon, ``anew`` where it runs, and wait until it blocks; False where that is not ours to do.
 
     `CommandRefused` when it does not start.
     """
-    if (config_dir, runtime_dir) != (names.CONFIG_DIR, names.RUNTIME_DIR) or not os.path.isdir(SYSTEMD):
+    if not _is_units(config_dir, runtime_dir):
         return False
     try:
         if call(SYSTEMCTL, "is-enabled", "--quiet", names.UNIT, patience_s=PATIENCE_S).returncode != 0:
             return False
         forewarn_start()
-        started = call(SYSTEMCTL, "start", names.UNIT, patience_s=PATIENCE_S)
+        started = call(SYSTEMCTL, "restart" if anew else "start", names.UNIT, patience_s=PATIENCE_S)
     except OSError as error:
         reason = f"systemctl cannot be run: {error.strerror or error}"
     except subprocess.TimeoutExpired:
@@ -41,3 +42,25 @@ def start(config_dir: str, runtime_dir: str) -> bool:
             return True
         reason = " ".join(started.stderr.split())[:200]
     raise CommandRefused(f"the daemon does not start: {reason}", hint="journalctl -u aovpnd", code="not-started")
+
+
+def reread_units() -> None:
+    """Have systemd read the daemon's unit again. `CommandRefused` when it does not."""
+    try:
+        reread = call(SYSTEMCTL, "daemon-reload", patience_s=PATIENCE_S)
+    except OSError as error:
+        reason = error.strerror or str(error)
+    except subprocess.TimeoutExpired:
+        reason = f"it has not ended within {PATIENCE_S:.0f} s"
+    else:
+        if reread.returncode == 0:
+            return
+        reason = " ".join(reread.stderr.split())[:200]
+    raise CommandRefused(
+        f"systemd does not read its unit again: {reason}", hint="systemctl daemon-reload", code="not-started"
+    )
+
+
+def _is_units(config_dir: str, runtime_dir: str) -> bool:
+    """Whether these are the directories of the daemon's unit, and there is a systemd."""
+    return (config_dir, runtime_dir) == (names.CONFIG_DIR, names.RUNTIME_DIR) and os.path.isdir(SYSTEMD)

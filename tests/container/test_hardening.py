@@ -130,28 +130,41 @@ def test_lockdown_needs_no_disk(laptop: Booted) -> None:
 
 def test_keys_as_credentials(laptop: Booted) -> None:
     """A tunnel file that systemd keeps encrypted and decrypts for the daemon alone, also when it has to start
-    that again after a crash: no key is on the disk in clear.
+    that again after a crash: no key is on the disk in clear. When the machine's key has gone, the daemon does not
+    start, nothing leaves, and one command brings the tunnel back; another one, the plain file.
     """
     system = laptop.system
-    kept, drop_in = "/etc/credstore.encrypted/aovpnd.home.conf", f"/etc/systemd/system/{names.UNIT}.d/home.conf"
+    kept, drop_in = "/etc/credstore.encrypted/aovpnd.home.conf", f"/etc/systemd/system/{names.UNIT}.d"
     plain = system.check("cat", TUNNEL)
+    system.write("/root/home.conf", plain, 0o600)
     with laptop.net.nothing_leaves() as watch:
-        system.shell(
-            "mkdir -p -m 700 /etc/credstore.encrypted; "
-            f"systemd-creds encrypt --with-key=host --name=home.conf {TUNNEL} {kept}; "
-            f"ln -sf {names.CREDENTIALS_DIR}/home.conf {TUNNEL}"
-        )
-        system.write(drop_in, f"[Service]\nLoadCredentialEncrypted=home.conf:{kept}\n")
         try:
             before = system.main_pid(names.UNIT)
-            system.check("systemctl", "daemon-reload")
+            system.check("aovpnctl", "import", "--replace", "--encrypt", "/root/home.conf")
+            laptop.until_works(watch)
+            assert before != system.main_pid(names.UNIT)
+            assert system.check("readlink", TUNNEL).strip() == f"{names.CREDENTIALS_DIR}/home.conf"
+            assert system.check("aovpnctl", "check") == "the configuration is in order\n"
+            assert "PrivateKey" not in system.check("cat", kept)
+
+            before = system.main_pid(names.UNIT)
             system.kill(names.UNIT)
             watch.until("a restart", lambda: system.main_pid(names.UNIT) not in {0, before})
             laptop.until_works(watch)
-            assert system.check("aovpnctl", "check") == "the configuration is in order\n"
-            assert "PrivateKey" not in system.check("cat", kept)
+
+            system.check("rm", "/var/lib/systemd/credential.secret")
+            assert system.run("systemctl", "restart", names.UNIT).returncode != 0
+            assert "where it cannot be any more: aovpnctl import --replace" in system.run("aovpnctl", "check").stdout
+            system.check("aovpnctl", "import", "--replace", "--encrypt", "/root/home.conf")
+            laptop.until_works(watch)
+
+            system.check("aovpnctl", "import", "--replace", "/root/home.conf")
+            system.check("systemctl", "restart", names.UNIT)
+            laptop.until_works(watch)
+            assert system.check("cat", TUNNEL) == plain
+            assert system.run("ls", kept, f"{drop_in}/credential-home.conf").returncode != 0
         finally:
-            system.shell(f"rm -f {drop_in} {kept} {TUNNEL}; systemctl daemon-reload")
+            system.shell(f"rm -f {drop_in}/credential-* {kept} {TUNNEL} /root/home.conf; systemctl daemon-reload")
             system.write(TUNNEL, plain, 0o600)
             system.check("systemctl", "restart", names.UNIT)
             laptop.wait_works()

@@ -147,8 +147,9 @@ def test_credentials(files: Files, monkeypatch: pytest.MonkeyPatch) -> None:
     (place / "other.conf").symlink_to(decrypted.parent / "other.service/other.conf")
 
     assert _names(files.load()) == ["home"]
+    decrypts = "it is decrypted while the daemon runs; where it cannot be any more: aovpnctl import --replace --encrypt FILE"
     assert files.check() == [
-        "etc/tunnels/gone.conf: is a link that leads nowhere (a credential is there while the daemon runs)",
+        f"etc/tunnels/gone.conf: is a link that leads nowhere ({decrypts})",
         "etc/tunnels/open.conf: holds a private key and others can read it (chmod 600 etc/tunnels/open.conf)",
         "etc/tunnels/other.conf: is a link out of its directory (copy the file itself here)",
     ]

@@ -260,6 +260,7 @@ PARTS: Final = (
     _part("ctl.explain", "names errors destinations shape passwd", "as ctl; whom a name means, one file says"),
     _part("ctl.readable", "names errors config", "as check"),
     _part("ctl.policy", "names errors config model tunnel ipsec links ruleset", "as check"),
+    _part("ctl.encrypting", "names errors regular", "runs systemd-creds and writes what it made"),
     _part(
         "ctl.import_",
         "names errors config importers model tunnel ipsec links ruleset",

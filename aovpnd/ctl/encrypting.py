@@ -1,0 +1,91 @@
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""``aovpnctl import --encrypt``: a tunnel's file that systemd keeps encrypted, with a key of the machine or of its TPM
+(systemd-creds(1)), and decrypts for the daemon alone (decision 35).
+
+Three things belong together: the encrypted file, a drop-in of the daemon's unit that names it, and a link in the
+directory of tunnels to where it is decrypted. The link, by which a machine blocks at boot, is the importer's to make,
+and comes last; it is the first to go.
+"""
+
+from __future__ import annotations
+
+import os
+import subprocess
+from pathlib import Path
+
+from aovpnd import names, regular
+from aovpnd.ctl.calling import SYSTEMD, call
+from aovpnd.errors import CommandRefused, StateError
+
+SYSTEMD_CREDS = "/usr/bin/systemd-creds"
+STORE = "/etc/credstore.encrypted"
+DROP_INS = f"/etc/systemd/system/{names.UNIT}.d"
+PATIENCE_S = 60.0
+"""A TPM takes some seconds."""
+
+
+def target(file: str) -> str:
+    """Where systemd decrypts the tunnel's ``file`` to, while the daemon runs."""
+    return f"{names.CREDENTIALS_DIR}/{file}"
+
+
+def seal(file: str, text: str, config_dir: str) -> None:
+    """Encrypt the text of a tunnel's ``file`` and have the daemon's unit name it. Nothing is read before the daemon is
+    started again.
+
+    `CommandRefused` where there is no systemd to do it, `StateError` when it cannot be written.
+    """
+    if config_dir != names.CONFIG_DIR or not os.path.isdir(SYSTEMD) or not os.path.exists(SYSTEMD_CREDS):
+        hint = "without --encrypt the file is root's alone to read"
+        raise CommandRefused("there is no systemd here that could encrypt it", hint=hint, code="not-here")
+    kept = _kept(file)
+    unit = f"# Written by aovpnctl import --encrypt.\n[Service]\nLoadCredentialEncrypted={file}:{kept}\n"
+    _put(kept, _encrypted(file, text), secret=True)
+    _put(_drop_in(file), unit, secret=False)
+
+
+def forget(file: str) -> bool:
+    """Take away what `seal` has written, once nothing leads there any more; False where there is nothing of it.
+
+    `StateError` when it cannot be taken away.
+    """
+    found = [path for path in (_drop_in(file), _kept(file)) if path.exists()]
+    try:
+        for path in found:  # the drop-in first: one that names a missing file keeps the daemon from starting
+            path.unlink()
+    except OSError as error:
+        raise StateError(f"{error.filename}: {error.strerror}") from None
+    return bool(found)
+
+
+def _kept(file: str) -> Path:
+    return Path(STORE) / f"aovpnd.{file}"
+
+
+def _drop_in(file: str) -> Path:
+    return Path(DROP_INS) / f"credential-{file}"
+
+
+def _encrypted(file: str, text: str) -> str:
+    """What systemd-creds makes of it: by the machine's key, and its TPM where there is one (``--with-key=auto``)."""
+    try:
+        done = call(SYSTEMD_CREDS, "encrypt", f"--name={file}", "-", "-", patience_s=PATIENCE_S, given=text)
+    except OSError as error:
+        reason = error.strerror or str(error)
+    except subprocess.TimeoutExpired:
+        reason = f"it has not ended within {PATIENCE_S:.0f} s"
+    else:
+        if done.returncode == 0 and done.stdout:
+            return done.stdout
+        reason = " ".join(done.stderr.split())[:200]
+    hint = "systemd-creds setup makes a key of the machine; systemd-creds has-tpm2 says what there is"
+    raise CommandRefused(f"systemd-creds cannot encrypt it: {reason}", hint=hint, code="not-encrypted")
+
+
+def _put(path: Path, text: str, *, secret: bool) -> None:
+    try:
+        regular.put(path, text, secret=secret)
+    except PermissionError:
+        raise CommandRefused("only root may import tunnels", hint="try sudo", code="not-authorised") from None
+    except OSError as error:
+        raise StateError(f"{path}: {error.strerror}", hint="is the file system full or read-only?") from None
