@@ -147,7 +147,8 @@ def test_credentials(files: Files, monkeypatch: pytest.MonkeyPatch) -> None:
     (place / "other.conf").symlink_to(decrypted.parent / "other.service/other.conf")
 
     assert _names(files.load()) == ["home"]
-    decrypts = "it is decrypted while the daemon runs; where it cannot be any more: aovpnctl import --replace --encrypt FILE"
+    again = "aovpnctl import --replace --encrypt FILE"
+    decrypts = f"it is decrypted while the daemon runs; where it cannot be any more: {again}"
     assert files.check() == [
         f"etc/tunnels/gone.conf: is a link that leads nowhere ({decrypts})",
         "etc/tunnels/open.conf: holds a private key and others can read it (chmod 600 etc/tunnels/open.conf)",
