@@ -16,12 +16,25 @@ from xdist.scheduler import LoadScopeScheduling
 _COMPUTE = ("tests/unit/", "tests/fuzz/")
 _LATER = tuple(f"tests/unit/test_{name}" for name in ("no_leak", "over_time", "convergence", "coverage"))
 _MACHINES = (
-    *("tests/container/", "tests/bus/", "tests/neighbours/", "tests/vm/"),
-    *(f"tests/netns/test_{name}" for name in ("ike", "soak_ike", "on_demand")),
+    *("tests/container/", "tests/bus/", "tests/neighbours/"),
+    *(f"tests/netns/test_{name}" for name in ("ike", "soak_ike")),
 )
-_SPARE = tuple(
-    f"tests/netns/test_{name}"
-    for name in ("access", "browser", "companions", "failover", "mtu", "names", "network", "soak_slice")
+_SPARE = (
+    *(
+        f"tests/netns/test_{name}"
+        for name in (
+            "access",
+            "browser",
+            "companions",
+            "failover",
+            "mtu",
+            "names",
+            "network",
+            "on_demand",
+            "soak_slice",
+        )
+    ),
+    "tests/vm/",
 )
 _ASIDE = 15
 
@@ -31,8 +44,8 @@ settings.load_profile("patient")
 
 
 class _Scopes(LoadScopeScheduling):  # type: ignore[misc]  # a library without types
-    """Everything that computes goes to one worker, containers, virtual machines, buses and charons to another, which
-    has the time, everything else to a third. What computes longest, and some of the lab's, is for whoever is through
+    """Everything that computes goes to one worker, containers, buses and charons to another, which has the time,
+    everything else to a third. What computes longest, virtual machines and some of the lab's are for whoever is through
     first, file by file: nobody waits at the end.
     """
 

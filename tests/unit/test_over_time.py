@@ -94,6 +94,10 @@ class Life(RuleBasedStateMachine):
         self.open_until = 0.0
         self.unblocked = False
         self.rests = False
+        self.shuts = True
+        """Whether a window that ends early is shut early: not while no ruleset can be loaded, nor before the daemon has
+        looked again.
+        """
         self.first = True
         """Whether there was no block yet but such as have undone themselves or were taken off within their minute."""
         self.undone_at: float | None = None
@@ -126,6 +130,7 @@ class Life(RuleBasedStateMachine):
         if self.undone_at is not None and self.clock >= self.undone_at:
             self.undone_at, self.unblocked, self.open_until = None, True, self.clock
         self.laptop.settle()
+        self.shuts = not self.laptop.fails
 
     def _ask(self, command: Command) -> Answer | None:
         self.laptop.look(command)
@@ -298,17 +303,16 @@ class Life(RuleBasedStateMachine):
     def nftables_refuses(self, *, broken: bool, seen: bool) -> None:
         """No ruleset can be loaded, for a while."""
         self.laptop.fails = {LoadRuleset} if broken else set()
+        self.shuts = self.shuts and not broken
         if not broken:
             self.laptop.tick(2.0)  # a ruleset that failed is tried again soon
             self.clock += 2.0
         self._look(seen=seen)
 
     def _closed_at(self) -> float:
-        """When the last window has closed. Where no ruleset can be loaded, nothing closes one early; the kernel's timer
-        closes it all the same.
-        """
+        """When the last window has closed; the kernel's timer closes it in any case."""
         ends = max((window.at + window.seconds for window in self.windows), default=0.0)
-        return ends if self.laptop.fails else self.open_until
+        return self.open_until if self.shuts else ends
 
     # -- what is always so --------------------------------------------------------------------------------------------
     @invariant()
