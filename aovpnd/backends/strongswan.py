@@ -191,7 +191,7 @@ class StrongSwanBackend:
                     self._rest(link.name, spec, charon, wish.path.fingerprint())
                 elif wish.path is not None:
                     self._provoke(link.name, spec, charon, wish.path.fingerprint())
-                elif link.kind != names.XFRM and spec.addresses:
+                elif spec.addresses:
                     ikesas.complete(charon, spec)
                 if (
                     wish.path is None
@@ -339,7 +339,8 @@ class StrongSwanBackend:
         memory.said = lacking or told
         memory.logged = charonlog.cut(self._place(link).log)
         if lacking is None and self._people.answer(memory, spec, charon, partial(self._requests, link)):
-            charon.initiate(name, children_of(spec))
+            # The first alone: each would begin an IKE SA of its own, had the gateway just refused the one before it.
+            charon.initiate(name, children_of(spec)[:1])
 
     def _rest(self, link: str, spec: IPsec, charon: Charon, path: str) -> None:
         """End the SA, of which the gateway is told, and keep what it gave, also for the daemon that comes next."""

@@ -245,15 +245,31 @@ class Late:
     asked: list[tuple[str, ...]] = field(default_factory=list)
     made: set[str] = field(default_factory=set)
     busy: bool = False
+    stands: bool = True
+
+    def plugins(self) -> frozenset[str]:
+        """All that are needed."""
+        return frozenset()
 
     def sas(self) -> tuple[Sa, ...]:
-        """One IKE SA with what was made."""
+        """One IKE SA with what was made, while it ``stands``."""
+        if not self.stands:
+            return ()
         return (replace(sa(1, *(Child(1, True, 0, 0, 0, name) for name in sorted(self.made))), busy=self.busy),)
 
     def initiate(self, _name: str, children: tuple[str, ...]) -> None:
         """What can be made is made."""
         self.asked.append(children)
         self.made |= {name for name in children if self.sees_at[name] <= len(self.asked)}
+
+
+def test_an_attempt_begins_one_ike_sa(tmp_path: Path) -> None:
+    """A second CHILD SA asked for at once would begin a second IKE SA, and show a password that was just refused."""
+    backend = StrongSwanBackend(tmp_path, Netlink(), tmp_path)
+    charon = Late(dict.fromkeys(children_of(V1), 9), stands=False)
+    backend._provoke("aovpn0", V1, cast("Charon", charon), "home")  # noqa: SLF001 - what it asks charon for
+
+    assert charon.asked == [children_of(V1)[:1]]
 
 
 @pytest.fixture
