@@ -59,13 +59,19 @@ UPLINKS: Final = (
     *LIFE,
 )
 """The kernel with every driver, and the programs of both ends of a link: `test_wifi`, `test_uplinks`."""
+TPM: Final = ("libtss2-esys-3.0.2-0", "libtss2-mu0", "libtss2-rc0", "libtss2-tcti-device0")
+"""What Debian 12's systemd speaks with a TPM by: `test_tpm`."""
 LAB: Final = (
     *debian_packages(),
     *debian_packages("the lab"),
     *("libcharon-extauth-plugins", "libstrongswan-extra-plugins"),
 )
 """What the lab needs to run inside a machine: `tests/vm/kernels`."""
-MORE: Final[tuple[tuple[tuple[str, ...], tuple[str, ...]], ...]] = ((LIFE, SUITES), (UPLINKS, SUITES[-1:]))
+MORE: Final[tuple[tuple[tuple[str, ...], tuple[str, ...]], ...]] = (
+    (LIFE, SUITES),
+    (UPLINKS, SUITES[-1:]),
+    (TPM, SUITES[:1]),
+)
 """The sets of packages of the long runs, each with its suites: `make test-vm` has them beside the plain images."""
 RECIPE: Final = "1"
 """Part of the cache key: raise it when the way an image is made changes."""

@@ -22,6 +22,7 @@ from tests.vm.guest.chatty import SENDERS, UNBOUND
 from tests.vm.images import Image
 from tests.vm.machine import Card, Machine, MachineError
 from tests.vm.pcap import frames_of
+from tests.vm.tpm import Tpm
 
 
 @dataclass(frozen=True, slots=True)
@@ -107,6 +108,7 @@ class BootedLaptop:
         more: tuple[Plugged, ...] = (),
         disk: Path | None = None,
         memory: int = 512,
+        tpm: Tpm | None = None,
     ) -> Self:
         """Switch the laptop on, its card in the home network, with ``files`` laid over its system; ``more`` are cards
         besides, the other words are `Machine`'s. Returns when its agent answers, which is before systemd.
@@ -125,6 +127,7 @@ class BootedLaptop:
             kernel=kernel,
             disk=disk,
             memory=memory,
+            tpm=tpm,
         )
         laptop = cls(machine, world, token, cards)
         laptop._stack.enter_context(machine)

@@ -28,6 +28,7 @@ from tests.lab.tree import Entry, Symlink, Tree, copied, text
 from tests.vm.archive import cpio
 from tests.vm.compiled import compiled
 from tests.vm.images import Image
+from tests.vm.tpm import Tpm
 
 _AGENT: Final = Path(__file__).with_name("guest") / "agent.py"
 _KERNEL_ARGUMENTS: Final = (
@@ -131,6 +132,7 @@ class Machine:
         kernel: str = "",
         disk: Path | None = None,
         more_disks: Sequence[Path] = (),
+        tpm: Tpm | None = None,
     ) -> None:
         """Start QEMU, stopped, through the command prefix ``enter`` (which places it in a network namespace).
 
@@ -138,7 +140,8 @@ class Machine:
         ``overlay`` is laid over the root file system; executable files below /early start before systemd. ``memory`` is
         in MiB. ``clock`` is what the hardware clock says at power-on, in QEMU's words; ``kernel`` is said to the
         kernel besides, in the place of what it does without. ``disk`` is a `layer` instead of one that is thrown away;
-        ``more_disks`` can be read only, and are found by the labels of their file systems.
+        ``more_disks`` can be read only, and are found by the labels of their file systems. With a ``tpm`` the firmware
+        is one that measures into it.
         """
         self.directory = directory
         self._answers: dict[int, queue.SimpleQueue[dict[str, Any]]] = {}
@@ -151,6 +154,8 @@ class Machine:
         self._open = ExitStack()
         self._listeners = [self._listen(name) for name in ("monitor", "agent")]
         arguments = [*self._arguments(image, boot, memory, kernel, disk), "-rtc", f"base={clock}"]
+        if tpm is not None:
+            arguments += self._open.enter_context(tpm.powered(directory))
         for number, more in enumerate(more_disks):
             arguments += [
                 *("-drive", f"file={more},format=raw,if=none,id=more{number},readonly=on,cache=unsafe"),

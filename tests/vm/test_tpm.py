@@ -1,0 +1,116 @@
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""A tunnel whose keys the TPM keeps: it boots to the tunnel; when the TPM was cleared, or the firmware is another one,
+nothing leaves, and one command brings it back.
+"""
+
+import base64
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Final
+
+import pytest
+
+from aovpnd import names
+from tests.lab.process import wait_for
+from tests.lab.product import installed
+from tests.lab.tree import Tree, copied, text
+from tests.lab.world import World
+from tests.vm import FULL
+from tests.vm.guest.chatty import SENDERS
+from tests.vm.images import TPM, Image, image
+from tests.vm.laptop import BootedLaptop, clear_kinds
+from tests.vm.lives.broken import ENABLED, TUNNEL
+from tests.vm.lives.stage import DEADLINE_S, wait_works
+from tests.vm.machine import layer
+from tests.vm.tpm import Tpm
+
+pytestmark = [
+    *(pytest.mark.vm, pytest.mark.root, pytest.mark.slow),
+    pytest.mark.skipif(not FULL, reason="takes minutes: make test-vm"),
+]
+
+_PROFILE: Final = "/root/home.conf"
+_KEPT: Final = "/etc/credstore.encrypted/aovpnd.home.conf"
+_BY_HOST_ALONE: Final = bytes.fromhex("5a1c6a86df9d4096b1d5a65e0862f19a")
+"""What begins a credential that no TPM has to do with (systemd, creds-util.h: CRED_AES256_GCM_BY_HOST)."""
+_ANEW: Final = ("aovpnctl", "import", "--replace", "--encrypt", _PROFILE)
+_GUEST: Final = Path(__file__).with_name("guest")
+
+
+@dataclass(frozen=True, slots=True)
+class Owner:
+    """Somebody with a laptop whose disk and TPM outlive the power."""
+
+    world: World
+    system: Image
+    disk: Path
+    tpm: Tpm
+
+    @contextmanager
+    def laptop(self, files: Tree) -> Iterator[BootedLaptop]:
+        """From power-on to a power cut, after which nothing has left in clear, though everybody tried."""
+        with BootedLaptop.power_on(self.system, self.world, files, disk=self.disk, tpm=self.tpm, memory=768) as booted:
+            yield booted
+            booted.wait_tried(booted.built_in(), frozenset({3, 10, 12}), DEADLINE_S)
+            booted.machine.check("sync")
+            recording = booted.recording()
+        assert not recording.clear(), recording.describe()
+        assert clear_kinds(recording)
+
+    def closed_until_it_is_imported_again(self, files: Tree) -> None:
+        """The daemon is not started, programs try in vain, and one command ends that."""
+        with self.laptop(files) as laptop:
+            failed = ("systemctl", "show", "--property=ExecMainStatus", "--value", names.UNIT)
+            laptop.machine.wait("the boot", "systemctl", "is-active", "-q", "network.target", seconds=DEADLINE_S)
+            wait_for(
+                "systemd to give up", lambda: laptop.machine.run(*failed).out.strip() == "243", deadline_s=DEADLINE_S
+            )
+            link = laptop.built_in()
+            laptop.wait_online(link, DEADLINE_S)
+            laptop.wait_tried(link, SENDERS, DEADLINE_S)
+            said = laptop.machine.run("aovpnctl", "check").out
+            assert "where it cannot be any more: aovpnctl import --replace --encrypt FILE" in said
+            laptop.machine.check(*_ANEW, seconds=DEADLINE_S)
+            wait_works(laptop)
+
+
+@pytest.fixture(scope="module")
+def owner(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Owner]:
+    """A laptop whose tunnel was imported with --encrypt."""
+    place = tmp_path_factory.mktemp("tpm")
+    system = image("bookworm", TPM)
+    tpm = Tpm(place / "state")
+    tpm.state.mkdir()
+    with World.build(links=()) as world:
+        made = Owner(world, system, layer(system, place / "disk.qcow2"), tpm)
+        profile = text(world.laptop.tunnel_conf, 0o600)
+        with made.laptop({**installed(ENABLED), _PROFILE: profile, TUNNEL: profile}) as laptop:
+            wait_works(laptop)
+            laptop.machine.check("systemd-creds", "has-tpm2")
+            laptop.machine.check(*_ANEW, seconds=DEADLINE_S)
+            wait_works(laptop)
+            kept = base64.b64decode(laptop.machine.check("cat", _KEPT))
+            assert not kept.startswith(_BY_HOST_ALONE)
+            assert laptop.machine.check("readlink", TUNNEL).strip() == f"{names.CREDENTIALS_DIR}/home.conf"
+        yield made
+
+
+def test_boots_to_the_tunnel(owner: Owner) -> None:
+    """The TPM gives the keys to the daemon, at every boot."""
+    with owner.laptop({}) as laptop:
+        wait_works(laptop)
+
+
+def test_the_tpm_was_cleared(owner: Owner) -> None:
+    """What it kept is lost, and with it the keys."""
+    owner.tpm.clear()
+    owner.closed_until_it_is_imported_again({})
+
+
+def test_another_firmware(owner: Owner) -> None:
+    """The TPM measures something else, and gives the keys to nobody; that boot is the first of a new time."""
+    owner.closed_until_it_is_imported_again({"/before/measured": copied(_GUEST / "measured.py", 0o755)})
+    with owner.laptop({}) as laptop:
+        wait_works(laptop)
