@@ -14,7 +14,7 @@ import secrets
 import stat
 import sys
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 from aovpnd import names
@@ -71,20 +71,20 @@ def run(arguments: Arguments) -> int:
         imported, findings = None, [finding_of(error)]
     if imported is None:
         return _refuse(findings, arguments)
-    after, status = "nothing was written", DONE
-    reloaded = False
-    if not arguments.has("--dry-run"):
-        anew = _keep(place, imported.text, arguments)
-        after, reloaded, status = _reload(arguments, place.name, anew=anew)
-        if anew and source != STDIN:
-            after += f"\nIn clear it still stands in {shown}: when the tunnel works, shred -u that."
+    encrypted, after, status = arguments.has("--encrypt"), "nothing was written", DONE
+    reloaded, dry = False, arguments.has("--dry-run")
+    if not dry:
+        _keep(place, imported.text, arguments)
+        after, reloaded, status = _reload(arguments, place.name, anew=encrypted)
+        if encrypted and source != STDIN:
+            note = f"in clear it still stands in {shown}: when the tunnel works, shred -u that"
+            imported = replace(imported, notes=(*imported.notes, note))
     if arguments.json:
-        print(
-            json.dumps(_document(place, imported, after, reloaded=reloaded, dry=arguments.has("--dry-run")), indent=2)
-        )
+        answer = _document(place, imported, after, reloaded=reloaded, dry=dry) | {"encrypted": encrypted and not dry}
+        print(json.dumps(answer, indent=2))
     else:
         print("\n".join(report(place, imported, style(sys.stdout))))
-        print("\n".join(map(plain, after.split("\n"))))
+        print(plain(after))
     return status
 
 
@@ -148,19 +148,19 @@ def _refuse(findings: list[Finding], arguments: Arguments) -> int:
 
 
 # -- ours -------------------------------------------------------------------------------------------------------------
-def _keep(place: Place, text: str, arguments: Arguments) -> bool:
-    """Put the tunnel there, in clear or encrypted: whether the daemon has to be started anew for it."""
+def _keep(place: Place, text: str, arguments: Arguments) -> None:
+    """Put the tunnel there, in clear or encrypted; then the daemon has to be started anew."""
     if not arguments.has("--encrypt"):
         _write(place, lambda new, directory: _new_file(text, new, directory))
         if encrypting.forget(place.file):
             reread_units()
-        return False
+        return
+    os.close(_opened(place))  # who may not write here is told so, and not by systemd-creds
     if os.path.lexists(place.path) and not place.replaces:
         raise _exists(place)
     encrypting.seal(place.file, text, arguments.config_dir)
     _write(place, lambda new, directory: os.symlink(encrypting.target(place.file), new, dir_fd=directory))
     reread_units()
-    return True
 
 
 def _write(place: Place, make: Callable[[str, int], None]) -> None:
@@ -168,12 +168,7 @@ def _write(place: Place, make: Callable[[str, int], None]) -> None:
     written.
     """
     shown = printable_path(place.path)
-    try:
-        directory = _directory(place.directory)
-    except PermissionError:
-        raise CommandRefused("only root may import tunnels", hint="try sudo", code="not-authorised") from None
-    except OSError as error:
-        raise StateError(f"{printable_path(place.directory)}: {error.strerror or error}") from None
+    directory = _opened(place)
     new = f".{place.file}.{secrets.token_hex(8)}"
     try:
         try:
@@ -194,6 +189,16 @@ def _write(place: Place, make: Callable[[str, int], None]) -> None:
         raise StateError(f"{shown}: {error.strerror or error}", hint="is the file system full or read-only?") from None
     finally:
         os.close(directory)
+
+
+def _opened(place: Place) -> int:
+    """The directory of tunnels, open. `CommandRefused` for whoever is not root, `StateError` where it cannot be."""
+    try:
+        return _directory(place.directory)
+    except PermissionError:
+        raise CommandRefused("only root may import tunnels", hint="try sudo", code="not-authorised") from None
+    except OSError as error:
+        raise StateError(f"{printable_path(place.directory)}: {error.strerror or error}") from None
 
 
 def _new_file(text: str, new: str, directory: int) -> None:

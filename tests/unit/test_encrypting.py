@@ -101,8 +101,8 @@ def test_what_is_written(machine: Machine, capsys: pytest.CaptureFixture[str]) -
     ]
     shown = capsys.readouterr().out
     assert shown.splitlines()[-2:] == [
+        f"Note: in clear it still stands in {machine.root / 'nl free.conf'}: when the tunnel works, shred -u that",
         "The daemon has started, and reads it: nothing leaves outside the tunnel any more.",
-        f"In clear it still stands in {machine.root / 'nl free.conf'}: when the tunnel works, shred -u that.",
     ]
     files = [path.read_text() for path in machine.root.rglob("*") if path.is_file() and path.name != "nl free.conf"]
     assert not any(secret in text for secret in SECRETS for text in (shown, *told, *files))
@@ -110,6 +110,8 @@ def test_what_is_written(machine: Machine, capsys: pytest.CaptureFixture[str]) -
 
 def test_the_machines_key_has_gone(machine: Machine) -> None:
     """Encrypted anew by one command, and in clear by another, after which nothing of it is left."""
+    assert importing(machine.root, "--encrypt", "--dry-run") == 0
+    assert machine.told() == []
     assert importing(machine.root, "--encrypt") == 0
     machine.kept.write_text("what no key fits any more\n")
     assert importing(machine.root, "--encrypt", "--replace") == 0
@@ -171,6 +173,21 @@ def test_systemd_will_not(machine: Machine, capsys: pytest.CaptureFixture[str], 
     assert importing(machine.root, "--encrypt") == (0 if fails == "is-enabled" else 1)
     assert told in "".join(capsys.readouterr())
     assert machine.link.is_symlink()
+
+
+def test_who_is_not_root(machine: Machine, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
+    """He is told so, before anything is encrypted; for programs too."""
+
+    def denied(*_words: object, **_more: object) -> None:
+        raise PermissionError(13, "Permission denied")
+
+    assert importing(machine.root, "--json") == 0
+    assert json.loads(capsys.readouterr().out)["encrypted"] is False
+    machine.told()
+    monkeypatch.setattr(Path, "mkdir", denied)
+    assert importing(machine.root, "--encrypt", "--replace") == 1
+    assert "only root may import tunnels (try sudo)" in capsys.readouterr().err
+    assert machine.told() == []
 
 
 def test_disk_is_full(machine: Machine, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
