@@ -20,7 +20,8 @@ class Memory:
     CLOCK_MONOTONIC); ``said``: why the attempt before it failed, which is true until another reason is known;
     ``given``: what a gateway gave last, and to which tunnel (its digest); ``asking``: the tunnel whose last attempt
     used what a person had answered, ``refused`` why that one failed; ``refusals``: how often charon itself has refused
-    to begin since it last did; ``attempts`` since the last rest.
+    to begin since it last did; ``attempts`` since the last rest;
+    ``more``: CHILD SAs to ask for once there is an IKE SA.
     """
 
     path: str = ""
@@ -36,6 +37,7 @@ class Memory:
     refused: Said | None = None
     refusals: int = 0
     attempts: int = 0
+    more: tuple[str, ...] = ()
 
     def last(self, digest: str, given: Given | None) -> Given | None:
         """What this tunnel is given now, or was last: between two SAs its servers stay, though none answers."""

@@ -16,8 +16,8 @@ _TRY_S: Final = 0.25
 
 
 def complete(charon: Charon, spec: IPsec) -> None:
-    """What is not made yet is asked for: of IKEv1 the CHILD SAs behind the first, and whatever kernel-libipsec has not
-    made before the link has its address, which the IKE SA brings, and which charon sees there a moment later.
+    """kernel-libipsec makes no CHILD SA before the link has its address, which the IKE SA has to bring first, and
+    charon sees it there a moment later: what is not made, of IKEv1 one of two, is asked for again.
     """
     for _ in range(_TRIES):
         sa, absent = lacking(charon, spec)

@@ -113,6 +113,10 @@ class StrongSwanBackend:
         memory = self._remembered(link.name)
         rx_bytes, tx_bytes = memory.bytes_of(sas)
         sa, child = ikesas.alive(sas)
+        if sa is not None and memory.more:
+            more, memory.more = memory.more, ()
+            with contextlib.suppress(ToolError):  # it is said what there is, whatever is lacking
+                charon.initiate(name, more)
         given = self._given(link.name, sa, child)
         shaken = None
         if child is not None and given is not None and child.number > memory.floor and _has(addresses, given):
@@ -191,7 +195,7 @@ class StrongSwanBackend:
                     self._rest(link.name, spec, charon, wish.path.fingerprint())
                 elif wish.path is not None:
                     self._provoke(link.name, spec, charon, wish.path.fingerprint())
-                elif spec.addresses:
+                elif link.kind != names.XFRM and spec.addresses:
                     ikesas.complete(charon, spec)
                 if (
                     wish.path is None
@@ -340,7 +344,9 @@ class StrongSwanBackend:
         memory.logged = charonlog.cut(self._place(link).log)
         if lacking is None and self._people.answer(memory, spec, charon, partial(self._requests, link)):
             # The first alone: each would begin an IKE SA of its own, had the gateway just refused the one before it.
-            charon.initiate(name, children_of(spec)[:1])
+            first, *more = children_of(spec)
+            memory.more = tuple(more)
+            charon.initiate(name, (first,))
 
     def _rest(self, link: str, spec: IPsec, charon: Charon, path: str) -> None:
         """End the SA, of which the gateway is told, and keep what it gave, also for the daemon that comes next."""

@@ -112,13 +112,19 @@ def make_link(scene: Scene, name: str, kind: str) -> bool:
     return True
 
 
+def _real(scene: Scene) -> str:
+    """The name of the tunnel's link, or that it would have; nothing while status tells of one that has gone."""
+    name = tunnel(scene)
+    return name if scene.phase is not Phase.CONNECTED or name in scene.host.links() else ""
+
+
 def _impostors(scene: Scene, count: int) -> None:
     """Beside the tunnel, and in its place as soon as it is deleted: a link of each kind that has its name, and a
     program that sends by it.
     """
     made: set[str] = set()
     for kind in itertools.islice(itertools.cycle(KINDS), count):
-        real = tunnel(scene)
+        real = wait_for("the tunnel's link", lambda: _real(scene), deadline_s=20)
         name = {"aovpn0": "aovpn1"}.get(real, "aovpn0")
         if scene.phase is Phase.BLOCKED:
             name = "aovpn0"

@@ -15,7 +15,7 @@ from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, rule
 
 from aovpnd import names
-from aovpnd.confirmation import NEVER, Logins
+from aovpnd.confirmation import NEVER, Logins, Standing
 from aovpnd.doors import WhileConnected
 from aovpnd.model import Block, Config, GuardState, Intent, Lan, Snapshot, TemporaryAccessPolicy
 from aovpnd.orders import (
@@ -269,6 +269,9 @@ class Life(RuleBasedStateMachine):
         # An unblock that failed half-way is not remembered: closed. What undoes itself is due again at once.
         self.unblocked = self.laptop.snapshot.unblocked
         self.open_until = min(self.open_until, self.clock)
+        kept, now = self.laptop.snapshot.confirmation, self.laptop.snapshot.now.boot
+        if not self.unblocked and self.undone_at is None and kept.standing is Standing.AWAITED:
+            self.undone_at = self.clock + max(kept.until - now, 0.0)
         self._look(seen=True)
 
     @rule()
