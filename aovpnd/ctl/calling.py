@@ -5,6 +5,8 @@ from __future__ import annotations
 
 import subprocess
 
+from aovpnd.errors import ToolError
+
 SYSTEMCTL = "/usr/bin/systemctl"
 SYSTEMD = "/run/systemd/system"
 """Is there when systemd is the system's manager, sd_booted(3)."""
@@ -24,3 +26,16 @@ def call(*command: str, patience_s: float, given: str = "") -> subprocess.Comple
         check=False,
         env={"LC_ALL": "C", "PATH": "/usr/sbin:/usr/bin:/sbin:/bin"},
     )
+
+
+def output(*command: str, patience_s: float, given: str = "") -> str:
+    """What one that has to succeed prints. `ToolError` with the reason when it does not."""
+    try:
+        done = call(*command, patience_s=patience_s, given=given)
+    except OSError as error:
+        raise ToolError(error.strerror or str(error)) from None
+    except subprocess.TimeoutExpired:
+        raise ToolError(f"it has not ended within {patience_s:.0f} s") from None
+    if done.returncode != 0:
+        raise ToolError(" ".join(done.stderr.split())[:200])
+    return done.stdout

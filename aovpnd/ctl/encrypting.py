@@ -10,12 +10,11 @@ and comes last; it is the first to go.
 from __future__ import annotations
 
 import os
-import subprocess
 from pathlib import Path
 
 from aovpnd import names, regular
-from aovpnd.ctl.calling import SYSTEMD, call
-from aovpnd.errors import CommandRefused, StateError
+from aovpnd.ctl.calling import SYSTEMD, output
+from aovpnd.errors import CommandRefused, StateError, ToolError
 
 SYSTEMD_CREDS = "/usr/bin/systemd-creds"
 STORE = "/etc/credstore.encrypted"
@@ -69,15 +68,11 @@ def _drop_in(file: str) -> Path:
 def _encrypted(file: str, text: str) -> str:
     """What systemd-creds makes of it: by the machine's key, and its TPM where there is one (``--with-key=auto``)."""
     try:
-        done = call(SYSTEMD_CREDS, "encrypt", f"--name={file}", "-", "-", patience_s=PATIENCE_S, given=text)
-    except OSError as error:
-        reason = error.strerror or str(error)
-    except subprocess.TimeoutExpired:
-        reason = f"it has not ended within {PATIENCE_S:.0f} s"
-    else:
-        if done.returncode == 0 and done.stdout:
-            return done.stdout
-        reason = " ".join(done.stderr.split())[:200]
+        if made := output(SYSTEMD_CREDS, "encrypt", f"--name={file}", "-", "-", patience_s=PATIENCE_S, given=text):
+            return made
+        reason = "it printed nothing"
+    except ToolError as error:
+        reason = error.text
     hint = "systemd-creds setup makes a key of the machine; systemd-creds has-tpm2 says what there is"
     raise CommandRefused(f"systemd-creds cannot encrypt it: {reason}", hint=hint, code="not-encrypted")
 

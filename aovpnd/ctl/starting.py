@@ -12,9 +12,9 @@ import os
 import subprocess
 
 from aovpnd import names
-from aovpnd.ctl.calling import SYSTEMCTL, SYSTEMD, call
+from aovpnd.ctl.calling import SYSTEMCTL, SYSTEMD, call, output
 from aovpnd.ctl.remote import forewarn_start
-from aovpnd.errors import CommandRefused
+from aovpnd.errors import CommandRefused, ToolError
 
 PATIENCE_S = 60.0
 """How long the first passes may take."""
@@ -25,7 +25,7 @@ def start(config_dir: str, runtime_dir: str, *, anew: bool = False) -> bool:
 
     `CommandRefused` when it does not start.
     """
-    if not _is_units(config_dir, runtime_dir):
+    if (config_dir, runtime_dir) != (names.CONFIG_DIR, names.RUNTIME_DIR) or not os.path.isdir(SYSTEMD):
         return False
     try:
         if call(SYSTEMCTL, "is-enabled", "--quiet", names.UNIT, patience_s=PATIENCE_S).returncode != 0:
@@ -47,20 +47,7 @@ def start(config_dir: str, runtime_dir: str, *, anew: bool = False) -> bool:
 def reread_units() -> None:
     """Have systemd read the daemon's unit again. `CommandRefused` when it does not."""
     try:
-        reread = call(SYSTEMCTL, "daemon-reload", patience_s=PATIENCE_S)
-    except OSError as error:
-        reason = error.strerror or str(error)
-    except subprocess.TimeoutExpired:
-        reason = f"it has not ended within {PATIENCE_S:.0f} s"
-    else:
-        if reread.returncode == 0:
-            return
-        reason = " ".join(reread.stderr.split())[:200]
-    raise CommandRefused(
-        f"systemd does not read its unit again: {reason}", hint="systemctl daemon-reload", code="not-started"
-    )
-
-
-def _is_units(config_dir: str, runtime_dir: str) -> bool:
-    """Whether these are the directories of the daemon's unit, and there is a systemd."""
-    return (config_dir, runtime_dir) == (names.CONFIG_DIR, names.RUNTIME_DIR) and os.path.isdir(SYSTEMD)
+        output(SYSTEMCTL, "daemon-reload", patience_s=PATIENCE_S)
+    except ToolError as error:
+        text = f"systemd does not read its unit again: {error.text}"
+        raise CommandRefused(text, hint="systemctl daemon-reload", code="not-started") from None

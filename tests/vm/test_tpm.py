@@ -22,7 +22,7 @@ from tests.vm.guest.chatty import SENDERS
 from tests.vm.images import TPM, Image, image
 from tests.vm.laptop import BootedLaptop, clear_kinds
 from tests.vm.lives.broken import ENABLED, TUNNEL
-from tests.vm.lives.stage import DEADLINE_S, wait_works
+from tests.vm.lives.stage import DEADLINE_S, MEMORY_MIB, OUTLIVING, wait_works
 from tests.vm.machine import layer
 from tests.vm.tpm import Tpm
 
@@ -51,9 +51,11 @@ class Owner:
     @contextmanager
     def laptop(self, files: Tree) -> Iterator[BootedLaptop]:
         """From power-on to a power cut, after which nothing has left in clear, though everybody tried."""
-        with BootedLaptop.power_on(self.system, self.world, files, disk=self.disk, tpm=self.tpm, memory=768) as booted:
+        with BootedLaptop.power_on(
+            self.system, self.world, files, disk=self.disk, tpm=self.tpm, memory=MEMORY_MIB
+        ) as booted:
             yield booted
-            booted.wait_tried(booted.built_in(), frozenset({3, 10, 12}), DEADLINE_S)
+            booted.wait_tried(booted.built_in(), OUTLIVING, DEADLINE_S)
             booted.machine.check("sync")
             recording = booted.recording()
         assert not recording.clear(), recording.describe()
