@@ -208,10 +208,10 @@ def _transport_words(match: Match) -> Iterable[str]:
 
 def _device_words(side: str, device: Device | None, ref: SetRef | None) -> Iterable[str]:
     if device is not None:
-        if device.name is not None:
-            yield f'{side}ifname "{device.name}"'
         if device.kind is not None:
             yield f'meta {side}ifkind "{device.kind}"'
+        if device.name is not None:
+            yield f'{side}ifname "{device.name}"'
     if ref is not None:
         yield f"{side}if . {side}ifname @{ref.name}" if ref.named else f"{side}if @{ref.name}"
 

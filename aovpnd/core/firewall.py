@@ -75,7 +75,7 @@ def compile(permits: tuple[Permit, ...]) -> Ruleset:  # noqa: A001 - the word of
     before_dns = [rule for permit in tiers if not isinstance(permit, _WITHOUT_DNS) for rule in _leaving(permit)]
     behind_dns = [rule for permit in tiers if isinstance(permit, _WITHOUT_DNS) for rule in _leaving(permit)]
     leaving = (*before_dns, _NO_OTHER_DNS, *behind_dns)
-    arriving = (rule for permit in tiers for rule in _arriving(permit))
+    arriving = tuple(rule for permit in tiers for rule in _arriving(permit))
     return Ruleset(
         family="inet",
         table=names.TABLE,
@@ -89,7 +89,7 @@ def compile(permits: tuple[Permit, ...]) -> Ruleset:  # noqa: A001 - the word of
                 names.PRIORITY_PREROUTING,
                 policy=Verdict.ACCEPT,
             ),
-            Chain("input", (*arriving, *_INPUT_END), Hook.INPUT, names.PRIORITY_FILTER),
+            Chain("input", (*_with_answers(arriving), _INPUT_END), Hook.INPUT, names.PRIORITY_FILTER),
             Chain("forward", (*guests.forwarded(permits), _FORWARD_END), Hook.FORWARD, names.PRIORITY_FILTER),
             Chain(
                 "output",
@@ -121,10 +121,8 @@ _CLEAR: Final = Rule(
 _LAST_END: Final = Rule(Match(), Verdict.DROP, "last look: whatever changed it on the way, nothing else leaves")
 _OUTPUT_END: Final = Rule(Match(), Verdict.REJECT, "refuse at once, so that programs fail fast instead of hanging")
 _FORWARD_END: Final = Rule(Match(), Verdict.REJECT, "guests are as tight as we are")
-_INPUT_END: Final = (
-    Rule(Match(ct=ANSWERS), Verdict.ACCEPT, "answers; what leaves never asks conntrack"),
-    Rule(Match(), Verdict.DROP, "inbound is closed, without an answer"),
-)
+_ANSWERS: Final = Rule(Match(ct=ANSWERS), Verdict.ACCEPT, "answers; what leaves never asks conntrack")
+_INPUT_END: Final = Rule(Match(), Verdict.DROP, "inbound is closed, without an answer")
 _DNS: Final = Match(l4=(L4.TCP, L4.UDP), dport=DNS_PORTS)
 _ASKS: Final = {Asks.PLAIN: ((L4.TCP, L4.UDP), (53,)), Asks.TLS: ((L4.TCP,), (853,))}
 _NO_OTHER_DNS: Final = Rule(_DNS, Verdict.REJECT, "no DNS by a link that is not the tunnel")
@@ -197,15 +195,21 @@ def _leaving(permit: Permit) -> Iterable[Rule]:
 
 def _by_the_tunnel(permit: Tunnel) -> Iterable[Rule]:
     by_tunnel = Match(oif=permit.device)
-    yield from _not_by_the_tunnel(permit.device)
     for family in by_family(tuple(map(ip_network, permit.others))):
         yield Rule(replace(by_tunnel, saddr=family), Verdict.DROP, "another tunnel's address leaves by that one")
     yield from mtu.clamped(by_tunnel, permit.narrow)
     yield from using.leaving(permit.device, permit.use, permit.filters)
     if permit.filters:
+        yield from _not_by_the_tunnel(permit.device)
         yield from filtering.leaving(permit.device, permit.filters)
     else:
-        yield Rule(by_tunnel, Verdict.ACCEPT, "the verified tunnel: index and name and kind")
+        # TCP first: it is most of what a tunnel carries, and nothing that is refused.
+        yield Rule(replace(by_tunnel, l4=(L4.TCP,)), Verdict.ACCEPT, _VERIFIED)
+        yield from _not_by_the_tunnel(permit.device)
+        yield Rule(by_tunnel, Verdict.ACCEPT, _VERIFIED)
+
+
+_VERIFIED: Final = "the verified tunnel: index and name and kind"
 
 
 def _not_by_the_tunnel(device: Device) -> Iterable[Rule]:
@@ -279,6 +283,12 @@ def _beside(permit: Lan | Excluded) -> Iterable[Rule]:
 
 
 # -- what arrives ------------------------------------------------------------------------------------------------------
+def _with_answers(arriving: tuple[Rule, ...]) -> Iterable[Rule]:
+    """Answers right behind the last rule that refuses: among those that accept, what is frequent comes first."""
+    behind = max((place for place, rule in enumerate(arriving, 1) if rule.verdict is not Verdict.ACCEPT), default=0)
+    return (*arriving[:behind], _ANSWERS, *arriving[behind:])
+
+
 def _arriving(permit: Permit) -> Iterable[Rule]:
     match permit:
         case Loopback():

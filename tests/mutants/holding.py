@@ -120,9 +120,17 @@ HOLDING: Final = (
     Mutant(
         "inbound-open",
         _FIREWALL,
-        '    Rule(Match(), Verdict.DROP, "inbound is closed, without an answer"),\n)',
-        '    Rule(Match(), Verdict.ACCEPT, "inbound is closed, without an answer"),\n)',
+        '_INPUT_END: Final = Rule(Match(), Verdict.DROP, "inbound',
+        '_INPUT_END: Final = Rule(Match(), Verdict.ACCEPT, "inbound',
         "services are reachable from every network",
+        (NO_LEAK,),
+    ),
+    Mutant(
+        "answers-before-what-is-refused",
+        _FIREWALL,
+        "    return (*arriving[:behind], _ANSWERS, *arriving[behind:])\n",
+        "    return (_ANSWERS, *arriving)\n",
+        "redirects about a connection are answers to it, and so is what is sent to the tunnel's own address",
         (NO_LEAK,),
     ),
     Mutant(

@@ -13,7 +13,7 @@ LEAVING: Final = (
         "established-out",
         _FIREWALL,
         "    leaving = (*before_dns, _NO_OTHER_DNS, *behind_dns)\n",
-        "    leaving = (_INPUT_END[0], *before_dns, _NO_OTHER_DNS, *behind_dns)\n",
+        "    leaving = (_ANSWERS, *before_dns, _NO_OTHER_DNS, *behind_dns)\n",
         "old connections go on in clear after the lock (T2)",
         (NO_LEAK,),
     ),
@@ -250,8 +250,8 @@ LEAVING: Final = (
     Mutant(
         "tunnel-by-name",
         _FIREWALL,
-        'yield Rule(by_tunnel, Verdict.ACCEPT, "the verified tunnel: index and name and kind")',
-        'yield Rule(Match(oif=Device(name=permit.device.name)), Verdict.ACCEPT, "the verified tunnel: name")',
+        "        yield Rule(by_tunnel, Verdict.ACCEPT, _VERIFIED)\n",
+        "        yield Rule(Match(oif=Device(name=permit.device.name)), Verdict.ACCEPT, _VERIFIED)\n",
         "a card that is renamed to aovpn0 is the tunnel (T3)",
         (NO_LEAK, KERNEL),
     ),
@@ -288,21 +288,27 @@ LEAVING: Final = (
         (KERNEL,),
     ),
     Mutant(
+        "tcp-before-whose-it-is",
+        _FIREWALL,
+        """    by_tunnel = Match(oif=permit.device)
+    for family in by_family(tuple(map(ip_network, permit.others))):
+        yield Rule(replace(by_tunnel, saddr""",
+        """    by_tunnel = Match(oif=permit.device)
+    yield Rule(replace(by_tunnel, l4=(L4.TCP,)), Verdict.ACCEPT, _VERIFIED)
+    for family in by_family(tuple(map(ip_network, permit.others))):
+        yield Rule(replace(by_tunnel, saddr""",
+        "another tunnel's address, and what users and filters are kept from, by TCP alone",
+        (NO_LEAK, MTU),
+    ),
+    Mutant(
         "clamp-behind-the-verdict",
         _FIREWALL,
         """    yield from mtu.clamped(by_tunnel, permit.narrow)
     yield from using.leaving(permit.device, permit.use, permit.filters)
     if permit.filters:
-        yield from filtering.leaving(permit.device, permit.filters)
-    else:
-        yield Rule(by_tunnel, Verdict.ACCEPT, "the verified tunnel: index and name and kind")
 """,
         """    yield from using.leaving(permit.device, permit.use, permit.filters)
     if permit.filters:
-        yield from filtering.leaving(permit.device, permit.filters)
-    else:
-        yield Rule(by_tunnel, Verdict.ACCEPT, "the verified tunnel: index and name and kind")
-    yield from mtu.clamped(by_tunnel, permit.narrow)
 """,
         "TCP is never told what passes, and hangs",
         (MTU,),

@@ -35,13 +35,13 @@ The way it goes:
   routing: our route table: by a link
     0.0.0.0/0 dev aovpn0 metric 50
   output: the verified tunnel: index and name and kind: accepted
-    chain output, rule 6: oif 50 oifname "aovpn0" meta oifkind "wireguard" accept
+    chain output, rule 2: oif 50 meta l4proto tcp meta oifkind "wireguard" oifname "aovpn0" accept
   last look: the stamp is ours to give: clear it on everything first: goes on
     chain postrouting, rule 1: meta mark set meta mark & 0xbfffffff | 0x00000000
   last look: the verified tunnel: index and name and kind: accepted
-    chain postrouting, rule 7: oif 50 oifname "aovpn0" meta oifkind "wireguard" accept
+    chain postrouting, rule 3: oif 50 meta l4proto tcp meta oifkind "wireguard" oifname "aovpn0" accept
   guard: tunnels; their outer packets come by here too: accepted
-    chain postrouting, rule 3: oifname "aovpn*" meta oifkind "wireguard" accept
+    chain postrouting, rule 3: meta oifkind "wireguard" oifname "aovpn*" accept
 """
 
 

@@ -371,7 +371,7 @@ def test_every_judge_is_named_in_order() -> None:
     assert data["stages"][0]["rule"] == "0.0.0.0/0 dev aovpn0 metric 50"
     assert data["stages"][1] == {
         "where": "output",
-        "rule": 'chain output, rule 6: oif 50 oifname "aovpn0" meta oifkind "wireguard" accept',
+        "rule": 'chain output, rule 2: oif 50 meta l4proto tcp meta oifkind "wireguard" oifname "aovpn0" accept',
         "why": "the verified tunnel: index and name and kind",
         "verdict": "accepted",
     }

@@ -254,7 +254,7 @@ def test_what_makes_no_sense() -> None:
         (DROP, 'drop comment "end"'),
         (
             Rule(Match(iif=Device(9, "aovpn0", "tun"), oif=Device(name="wlan*")), Verdict.ACCEPT, "x"),
-            'iif 9 iifname "aovpn0" meta iifkind "tun" oifname "wlan*" accept comment "x"',
+            'iif 9 meta iifkind "tun" iifname "aovpn0" oifname "wlan*" accept comment "x"',
         ),
         (
             Rule(Match(mark=Mark(0x2A000000, 0x3F000000), daddr=(ip_network("192.0.2.1"),)), Verdict.DROP, "x"),
