@@ -1,10 +1,13 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""The parts of the benchmark that run inside a simulated machine; each prints one JSON value. `bench.py` calls them."""
+"""The parts of the benchmarks that run inside a simulated machine; what they find is printed, a JSON value a line."""
 
+import fcntl
 import json
 import os
 import socket
+import struct
 import sys
+import termios
 import time
 from collections.abc import Callable
 from ipaddress import ip_address
@@ -30,6 +33,8 @@ from tests.lab.web_server import Echo, EchoHandler
 
 CHUNK_BYTES: Final = 1 << 18
 PORT: Final = 5201
+PATIENCE_S: Final = 10.0
+POLL_S: Final = 0.0005
 
 
 def programs(rounds: int, *commands: str) -> list[list[float]]:
@@ -85,28 +90,37 @@ def passes(rounds: int) -> list[float]:
     return taken
 
 
-def sink(address: str) -> list[float]:
-    """Accept one connection, read it to its end; returns the bytes, and the CPU's seconds."""
+def sink(address: str) -> int:
+    """Accept one connection, read it to its end; returns the bytes."""
     total = 0
     with socket.create_server((address, PORT)) as server:
         connection, _ = server.accept()
         with connection:
             while count := len(connection.recv(CHUNK_BYTES)):
                 total += count
-    return [total, time.process_time()]
+    return total
 
 
-def source(address: str, seconds: float) -> list[float]:
-    """Send as fast as TCP takes it; returns the bytes, the seconds until the other end had them, and the CPU's."""
+def source(address: str) -> None:
+    """Each line of standard input says for how many seconds to send as fast as TCP takes it; a line of output says how
+    many bytes it was, and the seconds until the other end had acknowledged them. TimeoutError when it does not.
+    """
     block = bytes(CHUNK_BYTES)
-    total = 0
-    with socket.create_connection((address, PORT), timeout=10) as connection:
-        start = time.perf_counter()
-        while time.perf_counter() - start < seconds:
-            total += connection.send(block)
-        connection.shutdown(socket.SHUT_WR)
-        connection.recv(1)
-        return [total, time.perf_counter() - start, time.process_time()]
+    with socket.create_connection((address, PORT), timeout=PATIENCE_S) as connection:
+        for line in sys.stdin:
+            total, start = 0, time.perf_counter()
+            while time.perf_counter() - start < float(line):
+                total += connection.send(block)
+            while _unacknowledged(connection):
+                if time.perf_counter() - start > float(line) + PATIENCE_S:
+                    raise TimeoutError("what was sent is not acknowledged")
+                time.sleep(POLL_S)
+            print(json.dumps([total, time.perf_counter() - start]), flush=True)
+
+
+def _unacknowledged(connection: socket.socket) -> int:
+    """Bytes that the other end has not acknowledged yet (SIOCOUTQ, tcp(7))."""
+    return int(struct.unpack("i", fcntl.ioctl(connection, termios.TIOCOUTQ, bytes(4)))[0])
 
 
 def echo(address: str) -> None:
@@ -120,7 +134,7 @@ PARTS: Final[dict[str, Callable[[list[str]], object]]] = {
     "passes": lambda words: passes(int(words[0])),
     "echo": lambda words: echo(words[0]),
     "sink": lambda words: sink(words[0]),
-    "source": lambda words: source(words[0], float(words[1])),
+    "source": lambda words: source(words[0]),
 }
 
 if __name__ == "__main__":

@@ -1,15 +1,17 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""One TCP stream from the laptop through a tunnel to its gateway, for the benchmarks: how fast, and at which cost."""
+"""A TCP connection from the laptop through a tunnel to its gateway, for the benchmarks: how fast, and at which cost."""
 
 import json
 import subprocess
 import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Final
 
 from tests.lab.host import Host
-from tests.lab.process import LabError, wait_for
+from tests.lab.process import LabError, stop, wait_for
 from tests.lab.world import World
 from tools.bench_inside import PORT
 
@@ -34,20 +36,58 @@ def inside(host: Host, part: str, *words: str, timeout_s: float = 120.0) -> obje
     return json.loads(done.stdout)
 
 
-def stream(world: World, address: str, program: str, *, seconds: float = STREAM_S) -> Stream:
+@dataclass(slots=True)
+class Pump:
+    """A connection that stands, and sends when it is told to: so turns can be short and follow each other closely."""
+
+    source: subprocess.Popen[bytes]
+    sink: subprocess.Popen[bytes]
+    tunnel: list[int]
+    """The processes that carry it."""
+    sent: int = 0
+
+    def turn(self, seconds: float) -> Stream:
+        """Send for so long, and until the other end has all of it."""
+        processes = [*self.tunnel, self.source.pid, self.sink.pid]
+        before = sum(map(_cpu_s, processes))
+        if self.source.stdin is None or self.source.stdout is None:
+            raise LabError("unreachable: both are pipes")
+        self.source.stdin.write(f"{seconds}\n".encode())
+        self.source.stdin.flush()
+        said = self.source.stdout.readline()
+        if not said:
+            raise LabError("the stream broke off")
+        sent, took = json.loads(said)
+        spent = sum(map(_cpu_s, processes)) - before
+        self.sent += sent
+        return Stream(sent * 8 / 1e6 / took, spent / (sent / 1e9))
+
+
+@contextmanager
+def pump(world: World, address: str, program: str) -> Iterator[Pump]:
     """To an address of the gateway inside the tunnel, which ``program`` carries at both ends."""
     gateway, laptop = world.gateway.host, world.laptop.host
+    laptop.run("sysctl", "-qw", "net.ipv4.tcp_slow_start_after_idle=0")  # a turn begins as the last one has ended
     tunnel = [*gateway.pids_of(program), *laptop.pids_of(program)]
-    server = gateway.spawn(*INSIDE, "sink", address, log="sink", stdout=subprocess.PIPE)
+    sink = gateway.spawn(*INSIDE, "sink", address, log="sink", stdout=subprocess.PIPE)
     wait_for("the sink", lambda: f":{PORT}" in gateway.out("ss", "-Hltn"))
-    before = sum(map(_cpu_s, tunnel))
-    sent = inside(laptop, "source", address, str(seconds))
-    spent = sum(map(_cpu_s, tunnel)) - before
-    received = json.loads(server.communicate(timeout=10)[0])
-    if not (isinstance(sent, list) and isinstance(received, list) and sent[0] == received[0]):
-        raise LabError(f"the stream was cut: {sent!r} sent, {received!r} received")
-    gigabytes = sent[0] / 1e9
-    return Stream(sent[0] * 8 / 1e6 / sent[1], (spent + sent[2] + received[1]) / gigabytes)
+    source = laptop.spawn(*INSIDE, "source", address, log="source", stdin=subprocess.PIPE, stdout=subprocess.PIPE)
+    made = Pump(source, sink, tunnel)
+    try:
+        yield made
+        source.communicate(timeout=10)
+        received = json.loads(sink.communicate(timeout=10)[0])
+        if received != made.sent:
+            raise LabError(f"the stream was cut: {made.sent} sent, {received} received")
+    finally:
+        stop(source)
+        stop(sink)
+
+
+def stream(world: World, address: str, program: str, *, seconds: float = STREAM_S) -> Stream:
+    """One turn of a connection of its own."""
+    with pump(world, address, program) as made:
+        return made.turn(seconds)
 
 
 def _cpu_s(pid: int) -> float:

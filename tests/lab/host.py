@@ -143,6 +143,7 @@ class Host:
         net_raw: bool = False,
         chroot: bool = False,
         env: Mapping[str, str] | None = None,
+        stdin: int = subprocess.DEVNULL,
         stdout: int | None = None,
     ) -> subprocess.Popen[bytes]:
         """Start a program in this machine; its pid is the Popen's, its output goes to ``log`` (or its name) + .log."""
@@ -150,7 +151,7 @@ class Host:
             process = subprocess.Popen(
                 [*self.prefix(uid, net_raw=net_raw, chroot=chroot), *command],
                 env={**os.environ, **(env or {})},
-                stdin=subprocess.DEVNULL,
+                stdin=stdin,
                 stdout=output if stdout is None else stdout,
                 stderr=output,
                 start_new_session=True,
