@@ -123,6 +123,7 @@ def _command(file: str, kind: str, words: tuple[str, ...], more: Mapping[str, st
         "PATH": f"{TREE}/.venv/bin:/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin",
         "LC_ALL": "C.UTF-8",
         "PYTHONDONTWRITEBYTECODE": "1",
+        "PYTHONUNBUFFERED": "1",  # a trial is told when it is over
         "HYPOTHESIS_STORAGE_DIRECTORY": "/var/cache/hypothesis",
         "AOVPND_LAB_SLOW": f"{SLOW:g}",
         inside.REPORT: _COUNTED,
