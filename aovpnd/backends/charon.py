@@ -29,6 +29,7 @@ _METHODS: Final = {
     Method.XAUTH: ("xauth-generic", "libcharon-extauth-plugins"),
 }
 """The plugins of those methods that are not charon's own, and Debian's packages of them."""
+_OF_TOKENS: Final = "libstrongswan-extra-plugins"
 KEYS: Final = "ike"
 """The one VICI name below which a link's secrets are kept."""
 
@@ -76,7 +77,7 @@ charon-systemd {{
     }}
   }}
   plugins {{
-    vici {{
+{tokens}    vici {{
       socket = unix://{socket}
     }}
     socket-default {{
@@ -94,6 +95,19 @@ charon-systemd {{
     }}
   }}
 }}
+"""
+_TOKENS: Final = """\
+    # What else a token holds is nobody whom we believe.
+    pkcs11 {{
+      modules {{
+{modules}      }}
+    }}
+"""
+_MODULE: Final = """\
+        token{number} {{
+          path = {path}
+          load_certs = no
+        }}
 """
 
 
@@ -125,18 +139,41 @@ class Place:
         self.settings.write_text(text, encoding="utf-8")
         self.settings.chmod(0o640)
 
+    def reads(self, modules: tuple[str, ...]) -> bool:
+        """Whether charon was started with these PKCS#11 modules; it loads them when it starts, and never again."""
+        if not modules:
+            return True
+        try:
+            return _tokens(modules) in self.settings.read_text(encoding="utf-8")
+        except OSError:
+            return False
+
     def all_given(self) -> dict[int, Path]:
         """The files that were written so far, by the number of their IKE SA."""
         found = ((path.suffix.removeprefix("."), path) for path in self.own.glob(f"{self.given.name}.*"))
         return {int(number): path for number, path in found if number.isascii() and number.isdigit()}
 
 
-def settings(link: str, place: Place, *, kernel: bool) -> str:
-    """strongswan.conf(5) for one link's charon; ``kernel``: the kernel does ESP, otherwise kernel-libipsec."""
+def modules_of(spec: IPsec) -> tuple[str, ...]:
+    """The PKCS#11 modules of a tunnel's tokens. charon knows them as token1, token2, in this order."""
+    keys = (each.credential.key for each in spec.rounds if each.credential is not None)
+    return tuple(dict.fromkeys(key.module for key in keys if isinstance(key, Token) and key.module is not None))
+
+
+def _tokens(modules: tuple[str, ...]) -> str:
+    written = (_MODULE.format(number=number, path=path) for number, path in enumerate(modules, 1))
+    return _TOKENS.format(modules="".join(written)) if modules else ""
+
+
+def settings(link: str, place: Place, modules: tuple[str, ...] = (), *, kernel: bool) -> str:
+    """strongswan.conf(5) for one link's charon, which loads PKCS#11 ``modules``; ``kernel``: the kernel does ESP,
+    otherwise kernel-libipsec.
+    """
     plugins = (plugin.format(data_plane="" if kernel else "kernel-libipsec") for plugin in PLUGINS)
     return _SETTINGS.format(
         link=link,
         plugins=" ".join(plugin for plugin in plugins if plugin),
+        tokens=_tokens(modules),
         table=names.CHARON_TABLE,
         priority=names.CHARON_PRIORITY,
         ours=",".join(other for other in _TUNNELS if kernel or other != link),
@@ -161,10 +198,13 @@ def name_of(spec: IPsec) -> str:
 def missing(spec: IPsec, plugins: frozenset[str]) -> Said | None:
     """What charon cannot do of what a tunnel needs, with these plugins."""
     for each in spec.rounds:
-        plugin, package = _METHODS.get(each.method, ("", ""))
-        if plugin and plugin not in plugins:
-            hint = f"apt install {package}, if it has {plugin}; otherwise another method of [[ike.auth]]"
-            return Said("ike-plugin-missing", f"charon has no plugin {plugin}", hint)
+        needs = [_METHODS[each.method]] if each.method in _METHODS else []
+        if each.credential is not None and isinstance(each.credential.key, Token):
+            needs.append(("pkcs11" if each.credential.key.module is not None else "tpm", _OF_TOKENS))
+        for plugin, package in needs:
+            if plugin not in plugins:
+                hint = f"apt install {package}, if it has {plugin}; otherwise another method of [[ike.auth]]"
+                return Said("ike-plugin-missing", f"charon has no plugin {plugin}", hint)
     return None
 
 
@@ -190,7 +230,7 @@ def _secrets(number: str, each: Round, spec: IPsec) -> Iterable[tuple[str, Mappi
             pass  # not before somebody has given password or PIN: some tokens count attempts
         elif isinstance(key, Token):
             where = {"slot": str(key.slot)} if key.slot is not None else {}
-            module = {"module": key.module} if key.module is not None else {}
+            module = {"module": f"token{modules_of(spec).index(key.module) + 1}"} if key.module is not None else {}
             pin = {"pin": key.pin.value} if key.pin is not None else {}
             yield "load-token", {"handle": key.handle, **where, **module, **pin}
         else:

@@ -21,7 +21,8 @@ class Memory:
     ``given``: what a gateway gave last, and to which tunnel (its digest); ``asking``: the tunnel whose last attempt
     used what a person had answered, ``refused`` why that one failed; ``refusals``: how often charon itself has refused
     to begin since it last did; ``attempts`` since the last rest;
-    ``more``: CHILD SAs to ask for once there is an IKE SA.
+    ``more``: CHILD SAs to ask for once there is an IKE SA; ``keyless``: the tunnel (its digest) whose key in a token
+    charon has not, and why.
     """
 
     path: str = ""
@@ -38,6 +39,7 @@ class Memory:
     refusals: int = 0
     attempts: int = 0
     more: tuple[str, ...] = ()
+    keyless: tuple[str, Said] | None = None
 
     def last(self, digest: str, given: Given | None) -> Given | None:
         """What this tunnel is given now, or was last: between two SAs its servers stay, though none answers."""

@@ -20,8 +20,8 @@ from aovpnd import names, rtnl
 from aovpnd.adapters import sysctl
 from aovpnd.adapters.netlink import Netlink
 from aovpnd.adapters.pathmtu import known_to_kernel
-from aovpnd.backends import charonlog, ikegiven, ikesas, plug
-from aovpnd.backends.charon import Place, children_of, look_mark, missing, name_of, requests, settings
+from aovpnd.backends import charonlog, ikegiven, ikesas, iketokens, plug
+from aovpnd.backends.charon import Place, children_of, look_mark, missing, modules_of, name_of, requests, settings
 from aovpnd.backends.ikememory import Memory
 from aovpnd.backends.ikepeople import People
 from aovpnd.backends.linkshape import ensure_sysctls, find, find_ours
@@ -174,10 +174,11 @@ class StrongSwanBackend:
             raise TypeError(type(spec))
         link, state = find_ours(wish.link_name, self.owns), wish.state
         charon = Charon(self._place(wish.link_name).socket)
-        if link is None or not self._answers(link.name, charon):
+        modules = modules_of(spec)
+        if link is None or not self._answers(link.name, charon) or not self._place(link.name).reads(modules):
             if link is not None:
                 self.remove(link)
-            link, state = self._create(wish.link_name), LinkWish.DOWN
+            link, state = self._create(wish.link_name, modules), LinkWish.DOWN
         self._netlink.lead(look_mark(link.name), spec.endpoint.addr if spec.endpoint is not None else None)
         self._load(link, spec, charon)
         if state is LinkWish.DOWN:
@@ -236,14 +237,14 @@ class StrongSwanBackend:
             return False
         return True
 
-    def _create(self, name: str) -> Link:
+    def _create(self, name: str, modules: tuple[str, ...]) -> Link:
         place = self._place(name)
         try:
             place.make()
             for old in (*place.all_given().values(), place.kept, place.log):
                 old.unlink(missing_ok=True)
             kernel = self._netlink.create_link(name, names.XFRM, interface=_interface(name))
-            place.write_settings(settings(name, place, kernel=kernel))
+            place.write_settings(settings(name, place, modules, kernel=kernel))
         except OSError as error:
             raise SystemFault(f"the files of charon for {name} cannot be written: {error.strerror}") from error
         self._memory[name] = Memory()
@@ -305,8 +306,12 @@ class StrongSwanBackend:
             memory.asking = memory.refused = None
         for sa in charon.sas():
             charon.terminate(sa)
-        kernel = _interface(link.name) if link.kind == names.XFRM else None
-        charon.load(requests(spec, self._place(link.name), kernel))
+        self._tell(link.name, spec, charon)
+
+    def _tell(self, link: str, spec: IPsec, charon: Charon) -> None:
+        iketokens.load(
+            spec, charon, self._remembered(link), lambda: self._requests(link, spec), lambda: self._log(link)
+        )
 
     def _provoke(self, link: str, spec: IPsec, charon: Charon, path: str) -> None:
         """Have the SA show itself alive on the present path, by new keys for its CHILD SA; where there is none, or it
@@ -337,7 +342,9 @@ class StrongSwanBackend:
         memory.attempts += 1
         if memory.attempts > 1 and (found := find(link)) is not None:
             plug.drop(found.index)  # whoever sent it has long sent it again
-        lacking = missing(spec, charon.plugins())
+        if iketokens.lacking(spec, memory) is iketokens.MISSING:
+            self._tell(link, spec, charon)
+        lacking = missing(spec, charon.plugins()) or iketokens.lacking(spec, memory)
         # What the gateway has refused since anybody looked is not shown to it again.
         told = self._people.said(memory, charonlog.read(self._log(link)))
         memory.said = lacking or told

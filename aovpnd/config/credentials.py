@@ -6,6 +6,7 @@ where a path belongs may be the secret itself.
 """
 
 import os
+import re
 import stat
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
@@ -24,6 +25,7 @@ if TYPE_CHECKING:
 
 LONGEST_PATH: Final = 1024
 MOST_CERTIFICATES: Final = 10
+_MODULE: Final = re.compile(r"[A-Za-z0-9/._+-]+")
 """Of our own chain."""
 
 
@@ -97,6 +99,8 @@ class Store:
         written = _path(value)
         if not written.startswith("/"):
             raise UnfitError(f"{quoted(written)} is no absolute path", "write where the module is, from / on")
+        if _MODULE.fullmatch(written) is None:  # it becomes a line of charon's settings
+            raise UnfitError(f"{quoted(written)} cannot be told to charon", "letters, digits and /._+- make its path")
         path = Path(written)
         try:
             status = path.stat()

@@ -185,7 +185,11 @@ def _token(at: _At, table: Table) -> Token | None:
     handle = at.reader.typed(table, "handle", ike_values.handle)
     slot = at.reader.typed(table, "slot", ike_values.slot)
     pin, ask = _pin(at, table)
-    return Token(handle, module, slot, pin, ask) if module is not None and handle is not None else None
+    if module is None or handle is None:
+        return None
+    if not {"pin", "pin_file"} & set(table.values):
+        at.reader.wrong(table, "pin_file", "is missing", 'charon logs in to every token; or pin = { ask = "once" }')
+    return Token(handle, module, slot, pin, ask)
 
 
 def _tpm(at: _At, table: Table) -> Token | None:

@@ -10,7 +10,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Final
 
-from tests.lab import plan
+from tests.lab import pkcs11, plan
 from tests.lab.charon import Charon
 from tests.lab.host import Host
 from tests.lab.ike import PPK, ROUNDS, USER, IkeGateway, Way
@@ -18,7 +18,8 @@ from tests.lab.laptop import Laptop
 
 FAST: Final = {"dpd": "2s"}
 """Settings for tests that wait for a lost gateway."""
-_PROGRAM: Final = """#!/bin/sh
+_PROGRAM: Final = f"""#!/bin/sh
+export SOFTHSM2_CONF={pkcs11.SETTINGS} # of the token that a test may have made
 exec chroot /run/lab-root /usr/sbin/charon-systemd "$@"
 """
 """It becomes charon, in the namespace that it is called in: the same process, so that signals reach it. It sees the

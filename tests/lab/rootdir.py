@@ -37,7 +37,7 @@ LAB_PACKAGES: Final = (
     *("dnsmasq-base", "iproute2", "isc-dhcp-client", "tayga"),
     *("fail2ban", "firewalld", "iptables", "netavark", "nftables", "ufw"),  # other programs' firewalls
     *("charon-systemd", "libcharon-extauth-plugins", "libcharon-extra-plugins", "libstrongswan-extra-plugins"),  # IKE
-    *("libstrongswan-standard-plugins", "strongswan-swanctl"),
+    *("libstrongswan-standard-plugins", "strongswan-swanctl", "softhsm2"),
     *("arping", "hping3", "ipv6toolkit", "netsniff-ng", "nmap", "radvd", "tcpreplay", "thc-ipv6"),  # attackers
 )
 """What the simulated hosts run from the root directory; everything else they take from the host."""

@@ -3,7 +3,7 @@
 
 from typing import Final
 
-from tests.mutants.mutant import SEALED, SIGNIN, TURNS, Mutant
+from tests.mutants.mutant import IKETOKENS, SEALED, SIGNIN, TURNS, Mutant
 
 _DESK: Final = "aovpnd/signin.py"
 _IPSEC: Final = "aovpnd/ipsec.py"
@@ -17,6 +17,14 @@ SIGNING: Final = (
         "pass",
         "a wrong password is shown until the account is locked",
         (SIGNIN,),
+    ),
+    Mutant(
+        "pin-again-and-again",
+        "aovpnd/backends/iketokens.py",
+        "    if memory.keyless != (spec.digest(), PIN_REFUSED):\n",
+        "    if True:\n",
+        "a token that has refused the PIN of a file is asked until it locks",
+        (IKETOKENS,),
     ),
     Mutant(
         "one-time-and-again",

@@ -12,7 +12,7 @@ import pytest
 from vici.protocol import Message
 
 from aovpnd import names
-from aovpnd.backends.charon import Place, children_of, name_of, requests, settings
+from aovpnd.backends.charon import Place, children_of, missing, modules_of, name_of, requests, settings
 from aovpnd.backends.strongswan import _CONNECTION
 from aovpnd.ipsec import Credential, IkeVersion, IPsec, Method, Ppk, Revocation, Round, Server, Timing, Token
 from aovpnd.tunnel import Endpoint, Secret
@@ -185,16 +185,49 @@ def test_rounds() -> None:
         (Token("81010001"), {"handle": "81010001"}),
         (
             Token("beef", "/usr/lib/x.so", 0, Secret("1234")),
-            {"handle": "beef", "slot": "0", "module": "/usr/lib/x.so", "pin": "1234"},
+            {"handle": "beef", "slot": "0", "module": "token1", "pin": "1234"},
         ),
-        (Token("beef", "/usr/lib/x.so"), {"handle": "beef", "module": "/usr/lib/x.so"}),
     ],
-    ids=["tpm", "slot and pin", "module"],
+    ids=["tpm", "token"],
 )
 def test_tokens(token: Token, request_: dict[str, Any]) -> None:
     """A key that stays where it is: charon is told where, slot 0 included."""
     spec = replace(PSK, rounds=(Round(Method.CERTIFICATE, credential=replace(OURS, key=token)),))
     assert told(spec)[0] == ("load-token", request_)
+
+
+def test_modules_of_tokens(tmp_path: Path) -> None:
+    """A token is asked for by the name that its module has in the settings, where that is loaded for its keys alone; a
+    charon that was started without it has to be started anew.
+    """
+    place, modules = Place(tmp_path, "aovpn0"), ("/usr/lib/x.so", "/usr/lib/y.so")
+    keys = [Token(handle, f"/usr/lib/{module}.so", pin=SECRET) for handle, module in (("aa", "x"), ("bb", "y"))]
+    rounds = (Round(Method.CERTIFICATE, credential=replace(OURS, key=key)) for key in (*keys, keys[0]))
+    spec = replace(PSK, rounds=tuple(rounds))
+    written = settings("aovpn0", place, modules, kernel=True)
+    assert not place.reads(modules)
+    place.make()
+    place.write_settings(written)
+
+    assert modules_of(spec) == modules
+    assert [each["module"] for command, each in told(spec) if command == "load-token"] == ["token1", "token2", "token1"]
+    assert "token2 {\n          path = /usr/lib/y.so\n          load_certs = no\n        }" in written
+    assert (place.reads(modules), place.reads(()), place.reads(modules[1:])) == (True, True, False)
+
+
+@pytest.mark.parametrize(
+    ("key", "plugin"), [(Token("beef", "/usr/lib/x.so"), "pkcs11"), (Token("81010001"), "tpm")], ids=["token", "tpm"]
+)
+def test_a_plugin_for_tokens(key: Token, plugin: str) -> None:
+    """It is missed before the token is, and only where there is one."""
+    spec = replace(PSK, rounds=(Round(Method.CERTIFICATE, credential=replace(OURS, key=key)),))
+    said = missing(spec, frozenset({"pkcs11", "tpm"} - {plugin}))
+
+    assert said is not None
+    assert (said.code, said.text) == ("ike-plugin-missing", f"charon has no plugin {plugin}")
+    assert "libstrongswan-extra-plugins" in said.hint
+    assert missing(spec, frozenset({plugin})) is None
+    assert missing(PSK, frozenset()) is None
 
 
 def test_revocation_and_ppk() -> None:

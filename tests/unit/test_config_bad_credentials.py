@@ -154,6 +154,12 @@ BAD = {
     changed(CERT, 'key = "keys/laptop.key"\n', 'token = { module = "keys/module.so", handle = "aa" }\n'): (
         "6: ike.auth.token.module: 'keys/module.so' is no absolute path (write where the module is, from / on)"
     ),
+    changed(CERT, 'key = "keys/laptop.key"\n', 'token = { module = "/etc/x {", handle = "aa" }\n'): (
+        "6: ike.auth.token.module: '/etc/x {' cannot be told to charon (letters, digits and /._+- make its path)"
+    ),
+    changed(CERT, 'key = "keys/laptop.key"\n', 'token = { module = "/etc/hostname", handle = "aa" }\n'): (
+        '6: ike.auth.token.pin_file: is missing (charon logs in to every token; or pin = { ask = "once" })'
+    ),
     changed(
         CERT, 'key = "keys/laptop.key"\n', 'token = { module = "/nonexistent.so", handle = "aa" }\n'
     ): "6: ike.auth.token.module: there is no such file (p11-kit list-modules shows which there are)",
@@ -165,7 +171,9 @@ BAD = {
         "--list-objects shows it)"
     ),
     changed(
-        CERT, 'key = "keys/laptop.key"\n', 'token = { module = "/etc/hostname", handle = "aa", slot = -1 }\n'
+        CERT,
+        'key = "keys/laptop.key"\n',
+        'token = { module = "/etc/hostname", handle = "aa", slot = -1, pin_file = "keys/pw" }\n',
     ): "6: ike.auth.token.slot: -1 is out of range (from 0 to 4294967295)",
     changed(
         CERT,

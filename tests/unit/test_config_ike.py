@@ -10,6 +10,7 @@ import pytest
 from aovpnd.config import certificates, ike_tables, plain, proposals
 from aovpnd.errors import ToolError
 from aovpnd.ipsec import (
+    Ask,
     Childless,
     IkeVersion,
     IPsec,
@@ -201,19 +202,25 @@ def test_container_is_the_same_as_its_parts(base: Path) -> None:
     [
         ('tpm = { handle = "0x81010001" }', Token("81010001")),
         ('tpm = { handle = "81010001", pin_file = "keys/pw" }', Token("81010001", pin=Secret(PASSWORD))),
-        ('token = { module = "MODULE", handle = "BEEF" }', Token("beef", "MODULE")),
+        (
+            'token = { module = "MODULE", handle = "BEEF", pin = { ask = "once" } }',
+            Token("beef", "MODULE", ask=Ask.ONCE),
+        ),
         (
             'token = { module = "MODULE", slot = 3, handle = "0xbe", pin_file = "keys/pw" }',
             Token("be", "MODULE", 3, Secret(PASSWORD)),
         ),
-        ('[ike.auth.token]\nmodule = "MODULE"\nhandle = "be"', Token("be", "MODULE")),
+        (
+            '[ike.auth.token]\nmodule = "MODULE"\nhandle = "be"\npin_file = "keys/pw"',
+            Token("be", "MODULE", pin=Secret(PASSWORD)),
+        ),
     ],
 )
 def test_keys_that_stay_where_they_are(base: Path, line: str, token: Token) -> None:
     """In a token or a TPM: the certificate is a file, the key is a handle."""
     module = base / "keys" / "module.so"
     text = CERT.replace('key = "keys/laptop.key"', line.replace("MODULE", str(module)))
-    wanted = Token(token.handle, token.module and str(module), token.slot, token.pin)
+    wanted = Token(token.handle, token.module and str(module), token.slot, token.pin, token.ask)
     credential = good(text, base).rounds[0].credential
 
     assert credential is not None
