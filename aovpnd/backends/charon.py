@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Any, Final, assert_never
 
 from aovpnd import names
-from aovpnd.ipsec import Ask, IkeVersion, IPsec, Locked, Method, Revocation, Round, Said, Token
+from aovpnd.ipsec import Ask, IkeVersion, IPsec, Locked, Method, Revocation, Round, Token
 from aovpnd.ruleset import Network
 from aovpnd.tunnel import Secret
 
@@ -21,15 +21,6 @@ PLUGINS: Final = (
     *("eap-identity", "eap-mschapv2", "eap-tls", "eap-ttls", "eap-peap", "xauth-generic"),
 )
 """Loaded by name, so that no file of the machine's own charon changes ours; one that is not installed is left out."""
-_METHODS: Final = {
-    Method.EAP_MSCHAPV2: ("eap-mschapv2", "libcharon-extauth-plugins"),
-    Method.EAP_TLS: ("eap-tls", "libcharon-extra-plugins"),
-    Method.EAP_TTLS: ("eap-ttls", "libcharon-extra-plugins"),
-    Method.EAP_PEAP: ("eap-peap", "libcharon-extra-plugins"),
-    Method.XAUTH: ("xauth-generic", "libcharon-extauth-plugins"),
-}
-"""The plugins of those methods that are not charon's own, and Debian's packages of them."""
-_OF_TOKENS: Final = "libstrongswan-extra-plugins"
 KEYS: Final = "ike"
 """The one VICI name below which a link's secrets are kept."""
 
@@ -193,19 +184,6 @@ def name_of(spec: IPsec) -> str:
     """The name of a tunnel's connection: all that it is, and the gateway that it leads to."""
     where = spec.endpoint
     return f"{spec.digest()}@{where.addr}@{where.port}" if where is not None else spec.digest()
-
-
-def missing(spec: IPsec, plugins: frozenset[str]) -> Said | None:
-    """What charon cannot do of what a tunnel needs, with these plugins."""
-    for each in spec.rounds:
-        needs = [_METHODS[each.method]] if each.method in _METHODS else []
-        if each.credential is not None and isinstance(each.credential.key, Token):
-            needs.append(("pkcs11" if each.credential.key.module is not None else "tpm", _OF_TOKENS))
-        for plugin, package in needs:
-            if plugin not in plugins:
-                hint = f"apt install {package}, if it has {plugin}; otherwise another method of [[ike.auth]]"
-                return Said("ike-plugin-missing", f"charon has no plugin {plugin}", hint)
-    return None
 
 
 def requests(spec: IPsec, place: Place, interface: int | None) -> Iterable[tuple[str, Mapping[str, Any]]]:

@@ -73,6 +73,12 @@ REASONS: Final[tuple[_Reason, ...]] = (
         _ADMINISTRATOR,
     ),
     _reason(
+        r"constraint check failed: RULE_CRL_VALIDATION is ",
+        "ike-server-unlisted",
+        "no list says that the gateway's certificate is not revoked",
+        "bring crls of [ike.server] up to date: a list of whoever signed the gateway's certificate, not past its end",
+    ),
+    _reason(
         r"no issuer certificate found for ",
         "ike-server-untrusted",
         "nobody whom we believe has signed the gateway's certificate",

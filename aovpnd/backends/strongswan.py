@@ -20,8 +20,8 @@ from aovpnd import names, rtnl
 from aovpnd.adapters import sysctl
 from aovpnd.adapters.netlink import Netlink
 from aovpnd.adapters.pathmtu import known_to_kernel
-from aovpnd.backends import charonlog, ikegiven, ikesas, iketokens, plug
-from aovpnd.backends.charon import Place, children_of, look_mark, missing, modules_of, name_of, requests, settings
+from aovpnd.backends import charonlog, ikeabilities, ikegiven, ikesas, iketokens, plug
+from aovpnd.backends.charon import Place, children_of, look_mark, modules_of, name_of, requests, settings
 from aovpnd.backends.ikememory import Memory
 from aovpnd.backends.ikepeople import People
 from aovpnd.backends.linkshape import ensure_sysctls, find, find_ours
@@ -309,9 +309,9 @@ class StrongSwanBackend:
         self._tell(link.name, spec, charon)
 
     def _tell(self, link: str, spec: IPsec, charon: Charon) -> None:
-        iketokens.load(
-            spec, charon, self._remembered(link), lambda: self._requests(link, spec), lambda: self._log(link)
-        )
+        able = ikeabilities.missing(spec, charon.plugins(), charon.key_exchanges) is None
+        told = partial(self._requests, link, spec, able=able)
+        iketokens.load(spec, charon, self._remembered(link), told, lambda: self._log(link))
 
     def _provoke(self, link: str, spec: IPsec, charon: Charon, path: str) -> None:
         """Have the SA show itself alive on the present path, by new keys for its CHILD SA; where there is none, or it
@@ -344,7 +344,7 @@ class StrongSwanBackend:
             plug.drop(found.index)  # whoever sent it has long sent it again
         if iketokens.lacking(spec, memory) is iketokens.MISSING:
             self._tell(link, spec, charon)
-        lacking = missing(spec, charon.plugins()) or iketokens.lacking(spec, memory)
+        lacking = ikeabilities.missing(spec, charon.plugins(), charon.key_exchanges) or iketokens.lacking(spec, memory)
         # What the gateway has refused since anybody looked is not shown to it again.
         told = self._people.said(memory, charonlog.read(self._log(link)))
         memory.said = lacking or told
@@ -368,10 +368,11 @@ class StrongSwanBackend:
         wait(lambda: not any(sa.name == name for sa in charon.sas()), _END_S)
         memory.logged = charonlog.cut(self._place(link).log)
 
-    def _requests(self, link: str, spec: IPsec) -> Iterable[tuple[str, Mapping[str, Any]]]:
+    def _requests(self, link: str, spec: IPsec, *, able: bool = True) -> Iterable[tuple[str, Mapping[str, Any]]]:
         found = find(link)
         kernel = _interface(link) if found is not None and found.kind == names.XFRM else None
-        return requests(spec, self._place(link), kernel)
+        told = requests(spec, self._place(link), kernel)
+        return told if able else (ikeabilities.without_proposals(*each) for each in told)
 
 
 def _program(runtime_dir: Path) -> Program:

@@ -122,6 +122,12 @@ class Charon:
         with self._session() as session:
             return frozenset(_list(session.request("stats"), "plugins"))
 
+    def key_exchanges(self) -> frozenset[str]:
+        """The key exchanges that it can do, by its names for them: ``ECP_256``, ``ML_KEM_768``."""
+        with self._session() as session:
+            known = session.request("get-algorithms")
+        return frozenset(name for kind in ("ke", "dh") for name in known.get(kind, {}))  # "dh" before 6.0
+
     def sas(self) -> tuple[Sa, ...]:
         """The IKE SAs that there are, in whatever state, the newest last.
 

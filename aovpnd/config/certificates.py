@@ -133,13 +133,21 @@ def container(content: bytes, password: str) -> tuple[tuple[Certificate, ...], K
 
 
 def revocations(content: bytes) -> tuple[bytes, bytes]:
-    """A revocation list in DER, and who issued it (its name in DER)."""
+    """A revocation list in DER, and who issued it (its name in DER).
+
+    charon finds a list by its authority's key identifier alone, which RFC 5280 (section 5.2) demands of every list: one
+    without is never looked at.
+    """
     try:
         if b"-----BEGIN X509 CRL-----" in content:
             found = x509.load_pem_x509_crl(content)
         else:
             found = x509.load_der_x509_crl(content)
+        found.extensions.get_extension_for_class(x509.AuthorityKeyIdentifier)
         return found.public_bytes(Encoding.DER), found.issuer.public_bytes()
+    except x509.ExtensionNotFound:
+        reason = "the list does not name its authority's key (X509v3 Authority Key Identifier)"
+        raise UnfitError(reason, "ask whoever issues it for one that does, as RFC 5280 demands") from None
     except _WRONG:
         reason = "the file is no revocation list"
         raise UnfitError(reason, "does openssl crl -in FILE -text read it?") from None

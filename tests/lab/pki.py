@@ -10,6 +10,7 @@ from typing import Final, Self
 from cryptography import x509
 from cryptography.hazmat.primitives import hashes, serialization
 from cryptography.hazmat.primitives.asymmetric import ec
+from cryptography.x509.oid import NameOID
 
 from tests.lab import plan
 from tests.lab.process import LabError, run
@@ -57,6 +58,50 @@ class Pki:
         """The PEM of one of its files, ``laptop.crt``."""
         return (self.dir / file).read_text(encoding="ascii")
 
+    def vouch(self, public_key: bytes, names: tuple[str, ...]) -> str:
+        """A certificate (PEM) of ``ca`` for a key (its public half, PEM) that is elsewhere."""
+        key = serialization.load_pem_public_key(public_key)
+        if not isinstance(key, ec.EllipticCurvePublicKey):
+            raise LabError("the key is of another kind than the laptops'")
+        now = datetime.now(UTC)
+        authority, signs = self._of_the_authority()
+        builder = (
+            x509.CertificateBuilder()
+            .issuer_name(authority.subject)
+            .subject_name(x509.Name([x509.NameAttribute(NameOID.COMMON_NAME, names[0])]))
+            .public_key(key)
+            .serial_number(x509.random_serial_number())
+            .not_valid_before(now - timedelta(days=1))
+            .not_valid_after(now + timedelta(days=30))
+            .add_extension(x509.SubjectAlternativeName([x509.DNSName(name) for name in names]), critical=False)
+        )
+        return builder.sign(signs, hashes.SHA256()).public_bytes(serialization.Encoding.PEM).decode("ascii")
+
+    def revocation_list(self, *revoked: str, ended: bool = False) -> str:
+        """The list (PEM) of ``ca``, with these certificates in it, good for a day, or (``ended``) until an hour ago."""
+        signer, signs = self._of_the_authority()
+        now = datetime.now(UTC)
+        builder = (
+            x509.CertificateRevocationListBuilder()
+            .issuer_name(signer.subject)
+            .last_update(now - timedelta(days=1))
+            .next_update(now - timedelta(hours=1) if ended else now + timedelta(days=1))
+            .add_extension(_key_id_of(signer), critical=False)  # charon finds a list by it alone
+            .add_extension(x509.CRLNumber(1), critical=False)
+        )
+        for name in revoked:
+            number = x509.load_pem_x509_certificate((self.dir / f"{name}.crt").read_bytes()).serial_number
+            entry = x509.RevokedCertificateBuilder().serial_number(number).revocation_date(now - timedelta(hours=1))
+            builder = builder.add_revoked_certificate(entry.build())
+        return builder.sign(signs, hashes.SHA256()).public_bytes(serialization.Encoding.PEM).decode("ascii")
+
+    def _of_the_authority(self) -> tuple[x509.Certificate, ec.EllipticCurvePrivateKey]:
+        certificate = x509.load_pem_x509_certificate((self.dir / "ca.crt").read_bytes())
+        key = serialization.load_pem_private_key((self.dir / "ca.key").read_bytes(), None)
+        if not isinstance(key, ec.EllipticCurvePrivateKey):
+            raise LabError("the authority's key is of another kind than it was made")
+        return certificate, key
+
     def _authority(self, name: str) -> None:
         self._new(name, "-subj", f"/CN=Lab IKE {name}", "-days", "60")
 
@@ -75,12 +120,8 @@ class Pki:
     def _end(self, name: str) -> None:
         """NAME-expired: NAME's own, but ended yesterday. Not by openssl, which takes no such dates from 3.5 on."""
         key = self.dir / f"{name}.key"
-        good, authority = (
-            x509.load_pem_x509_certificate((self.dir / f"{each}.crt").read_bytes()) for each in (name, "ca")
-        )
-        signs = serialization.load_pem_private_key((self.dir / "ca.key").read_bytes(), None)
-        if not isinstance(signs, ec.EllipticCurvePrivateKey):
-            raise LabError("the authority's key is of another kind than it was made")
+        good = x509.load_pem_x509_certificate((self.dir / f"{name}.crt").read_bytes())
+        authority, signs = self._of_the_authority()
         ended = datetime.now(UTC) - timedelta(days=1)
         builder = (
             x509.CertificateBuilder(authority.subject, good.subject, good.public_key(), x509.random_serial_number())
@@ -92,3 +133,8 @@ class Pki:
         expired = builder.sign(signs, hashes.SHA256())
         (self.dir / f"{name}-expired.crt").write_bytes(expired.public_bytes(serialization.Encoding.PEM))
         (self.dir / f"{name}-expired.key").write_bytes(key.read_bytes())
+
+
+def _key_id_of(authority: x509.Certificate) -> x509.AuthorityKeyIdentifier:
+    named = authority.extensions.get_extension_for_class(x509.SubjectKeyIdentifier).value
+    return x509.AuthorityKeyIdentifier.from_issuer_subject_key_identifier(named)

@@ -25,6 +25,7 @@ pytestmark = pytest.mark.root
 WEAK: Final = frozenset({Way.V1_MAIN, Way.V1_AGGRESSIVE, Way.V1_HYBRID})
 _ALLOW_WEAK: Final = "[ike]\nallow_weak = true\n"
 _UP_S: Final = 30.0
+LISTED: Final = "listed"
 NOBODY: Final = plan.PLACES[-1].wan4
 """Where a gateway might stand, and none does in this world."""
 
@@ -52,6 +53,18 @@ def _peap(gateway: IkeGateway) -> Account:
     """Debian 12 packages no EAP-PEAP."""
     made = account(gateway, Way.EAP_TTLS)
     return replace(made, text=made.text.replace('"eap-ttls"', '"eap-peap"'))
+
+
+def _listed(*revoked: str, ended: bool = False) -> Callable[[IkeGateway], Account]:
+    """Whoever is on no list of those who are not to be believed, one that has not ended, is not believed either."""
+
+    def make(gateway: IkeGateway) -> Account:
+        made = account(gateway, Way.EAP_MSCHAPV2)
+        listed = '[ike.server]\nrevocation = "strict"\ncrls = ["keys/ca-{}.crl"]\n'.format("-".join(revoked))
+        files = {f"ca-{'-'.join(revoked)}.crl": gateway.pki.revocation_list(*revoked, ended=ended)}
+        return replace(made, text=made.text.replace("[ike.server]\n", listed), files={**made.files, **files})
+
+    return make
 
 
 @dataclass(frozen=True, slots=True)
@@ -126,6 +139,14 @@ FAILURES: Final = {
         lambda gateway: gateway.insist("aes128-sha256-modp4096"),
         lambda gateway: gateway.insist("default"),
     ),
+    "gateway-revoked": Failure(_listed("gateway"), "ike-server-revoked", "was revoked", "whoever runs the gateway"),
+    "list-ended": Failure(_listed("laptop", ended=True), "ike-server-unlisted", "no list says", "crls of [ike.server]"),
+    "no-ml-kem": Failure(
+        _as(Way.PSK, settings={"proposals": ["aes256gcm16-prfsha384-x25519-ke1_mlkem768"]}),
+        "ike-algorithm-missing",
+        "charon has no mlkem768",
+        "from 6.0 on",
+    ),
     "no-plugin": Failure(_peap, "ike-plugin-missing", "charon has no plugin eap-peap", "apt install"),
 }
 
@@ -144,6 +165,7 @@ def laptop() -> Iterator[Protected]:
             install(built.lab, account(built.world.ike, way, families=(4, 6)), way)
         for name, failure in TRIED.items():
             install(built.lab, failure.account(built.world.ike), name)
+        install(built.lab, _listed("laptop-unknown")(built.world.ike), LISTED)
         built.lab.start_daemon()
         built.lab.ctl("disconnect")
         built.world.roam("home", ipv6=True)
@@ -285,3 +307,13 @@ def test_every_failure_is_told(failures: tuple[Watch, dict[str, Told | LabError]
     assert failure.text in told.problem["text"]
     assert failure.hint in told.problem["hint"]
     assert told.lines < 25
+
+
+def test_a_list_that_does_not_name_the_gateway(laptop: Protected) -> None:
+    """Where ``revocation = "strict"`` has its list, the gateway is believed; what it costs on the way is nothing: the
+    list is a file.
+    """
+    with laptop.nothing_leaves() as watch:
+        laptop.lab.ctl("connect", LISTED)
+        watch.until("the tunnel", laptop.works)
+    laptop.lab.ctl("disconnect")

@@ -98,8 +98,11 @@ def _key(key: _Key | x25519.X25519PrivateKey, encryption: KeySerializationEncryp
     return key.private_bytes(Encoding.PEM, PrivateFormat.PKCS8, encryption or NoEncryption())
 
 
-def _list(issuer: str, signer: ec.EllipticCurvePrivateKey) -> x509.CertificateRevocationList:
+def _list(issuer: str, signer: ec.EllipticCurvePrivateKey, *, named: bool = True) -> x509.CertificateRevocationList:
     builder = x509.CertificateRevocationListBuilder(_name(issuer), BEGIN, BEGIN + timedelta(days=30))
+    if named:
+        whose = x509.AuthorityKeyIdentifier.from_issuer_public_key(signer.public_key())
+        builder = builder.add_extension(whose, critical=False)
     return builder.sign(signer, SHA256())
 
 
@@ -149,6 +152,7 @@ def contents() -> dict[str, bytes]:
         "laptop.der": ours.public_bytes(Encoding.DER),
         "ca.crl": revoked.public_bytes(Encoding.PEM),
         "ca.crl.der": revoked.public_bytes(Encoding.DER),
+        "unnamed.crl": _list("O=Lab, CN=CA", root, named=False).public_bytes(Encoding.PEM),
         "other.crl": _list("O=Lab, CN=Other", root).public_bytes(Encoding.PEM),
         "laptop.p12": pkcs12.serialize_key_and_certificates(b"laptop", laptop, ours, [middle, authority], hidden),
         "keyless.p12": pkcs12.serialize_key_and_certificates(b"laptop", None, ours, None, hidden),

@@ -12,7 +12,7 @@ import pytest
 from vici.protocol import Message
 
 from aovpnd import names
-from aovpnd.backends.charon import Place, children_of, missing, modules_of, name_of, requests, settings
+from aovpnd.backends.charon import Place, children_of, modules_of, name_of, requests, settings
 from aovpnd.backends.strongswan import _CONNECTION
 from aovpnd.ipsec import Credential, IkeVersion, IPsec, Method, Ppk, Revocation, Round, Server, Timing, Token
 from aovpnd.tunnel import Endpoint, Secret
@@ -213,21 +213,6 @@ def test_modules_of_tokens(tmp_path: Path) -> None:
     assert [each["module"] for command, each in told(spec) if command == "load-token"] == ["token1", "token2", "token1"]
     assert "token2 {\n          path = /usr/lib/y.so\n          load_certs = no\n        }" in written
     assert (place.reads(modules), place.reads(()), place.reads(modules[1:])) == (True, True, False)
-
-
-@pytest.mark.parametrize(
-    ("key", "plugin"), [(Token("beef", "/usr/lib/x.so"), "pkcs11"), (Token("81010001"), "tpm")], ids=["token", "tpm"]
-)
-def test_a_plugin_for_tokens(key: Token, plugin: str) -> None:
-    """It is missed before the token is, and only where there is one."""
-    spec = replace(PSK, rounds=(Round(Method.CERTIFICATE, credential=replace(OURS, key=key)),))
-    said = missing(spec, frozenset({"pkcs11", "tpm"} - {plugin}))
-
-    assert said is not None
-    assert (said.code, said.text) == ("ike-plugin-missing", f"charon has no plugin {plugin}")
-    assert "libstrongswan-extra-plugins" in said.hint
-    assert missing(spec, frozenset({plugin})) is None
-    assert missing(PSK, frozenset()) is None
 
 
 def test_revocation_and_ppk() -> None:

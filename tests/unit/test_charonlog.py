@@ -22,6 +22,10 @@ BEGIN = "initiating IKE_SA 5f0e@203.0.113.2@4500[3] to 203.0.113.2\n"
             "ike-server-expired",
         ),
         ("certificate was revoked on Nov 26 03:00:00 UTC 2026, reason: key compromise", "ike-server-revoked"),
+        (
+            "constraint check failed: RULE_CRL_VALIDATION is SKIPPED, but requires at least GOOD",
+            "ike-server-unlisted",
+        ),
         ("no private key found for 'C=DE, CN=laptop'", "ike-key-missing"),
         ("received EAP_FAILURE, EAP authentication failed", "ike-user-refused"),
         ("EAP-MS-CHAPv2 failed with error ERROR_AUTHENTICATION_FAILURE: 'Authentication failed'", "ike-user-refused"),

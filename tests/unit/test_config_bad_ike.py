@@ -252,6 +252,10 @@ BAD = {
     _server(
         'crls = "keys/ca.crt"'
     ): "9: ike.server.crls: the file is no revocation list (does openssl crl -in FILE -text read it?)",
+    _server('crls = "keys/unnamed.crl"'): (
+        "9: ike.server.crls: the list does not name its authority's key (X509v3 Authority Key Identifier) "
+        "(ask whoever issues it for one that does, as RFC 5280 demands)"
+    ),
     _server(
         'crls = "keys/other.crl"'
     ): "9: ike.server.crls: a list is of none of the authorities (remove it, or add its authority)",

@@ -162,6 +162,10 @@ class Asked:
         """All that are needed."""
         return frozenset()
 
+    def key_exchanges(self) -> frozenset[str]:
+        """None."""
+        return frozenset()
+
     def rekey(self, what: Child) -> None:
         """Noted."""
         self.asked.append(f"rekey {what.number}")
@@ -249,6 +253,10 @@ class Late:
 
     def plugins(self) -> frozenset[str]:
         """All that are needed."""
+        return frozenset()
+
+    def key_exchanges(self) -> frozenset[str]:
+        """None."""
         return frozenset()
 
     def sas(self) -> tuple[Sa, ...]:

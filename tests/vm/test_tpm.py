@@ -1,6 +1,6 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
 """A tunnel whose keys the TPM keeps: it boots to the tunnel; when the TPM was cleared, or the firmware is another one,
-nothing leaves, and one command brings it back.
+nothing leaves, and one command brings it back. And one of IKE whose key never leaves the TPM.
 """
 
 import base64
@@ -13,13 +13,15 @@ from typing import Final
 import pytest
 
 from aovpnd import names
+from tests.lab.ike import Way
+from tests.lab.ike_client import account
 from tests.lab.process import wait_for
 from tests.lab.product import installed
 from tests.lab.tree import Tree, copied, text
 from tests.lab.world import World
 from tests.vm import FULL
 from tests.vm.guest.chatty import SENDERS
-from tests.vm.images import TPM, Image, image
+from tests.vm.images import TPM_OF_IKE, Image, image
 from tests.vm.laptop import BootedLaptop, clear_kinds
 from tests.vm.lives.broken import ENABLED, TUNNEL
 from tests.vm.lives.stage import DEADLINE_S, MEMORY_MIB, OUTLIVING, wait_works
@@ -36,6 +38,18 @@ _KEPT: Final = "/etc/credstore.encrypted/aovpnd.home.conf"
 _BY_HOST_ALONE: Final = bytes.fromhex("5a1c6a86df9d4096b1d5a65e0862f19a")
 """What begins a credential that no TPM has to do with (systemd, creds-util.h: CRED_AES256_GCM_BY_HOST)."""
 _ANEW: Final = ("aovpnctl", "import", "--replace", "--encrypt", _PROFILE)
+_HANDLE: Final = "81010001"
+_MAKE_KEY: Final = f"""set -e
+tpm2_createprimary -Q -C o -g sha256 -G ecc256:ecdsa-sha256 -c /run/key \\
+    -a 'fixedtpm|fixedparent|sensitivedataorigin|userwithauth|sign'
+tpm2_evictcontrol -Q -C o -c /run/key 0x{_HANDLE}
+tpm2_readpublic -Q -c 0x{_HANDLE} -f pem -o /run/key.pem
+cat /run/key.pem
+"""
+_UNIT: Final = "/etc/systemd/system/aovpnd-charon@.service.d/tpm.conf"
+_MAY_ASK: Final = "[Service]\nSupplementaryGroups=tss\nDeviceAllow=/dev/tpmrm0 rw\nBindPaths=/dev/tpmrm0\n"
+"""As docs/known-issues.md says."""
+_KEYS: Final = "/etc/aovpnd/keys"
 _GUEST: Final = Path(__file__).with_name("guest")
 
 
@@ -82,7 +96,7 @@ class Owner:
 def owner(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Owner]:
     """A laptop whose tunnel was imported with --encrypt."""
     place = tmp_path_factory.mktemp("tpm")
-    system = image("bookworm", TPM)
+    system = image("bookworm", TPM_OF_IKE)
     tpm = Tpm(place / "state")
     tpm.state.mkdir()
     with World.build(links=()) as world:
@@ -116,3 +130,27 @@ def test_another_firmware(owner: Owner) -> None:
     owner.closed_until_it_is_imported_again({"/before/measured": copied(_GUEST / "measured.py", 0o755)})
     with owner.laptop({}) as laptop:
         wait_works(laptop)
+
+
+def test_an_ike_key_in_the_tpm(tmp_path: Path) -> None:
+    """The key is made in the TPM and stays there; charon has it sign, and the tunnel works, also at the next boot."""
+    system, tpm = image("bookworm", TPM_OF_IKE), Tpm(tmp_path / "state")
+    tpm.state.mkdir()
+    with World.build(links=()) as world:
+        gateway = world.speak_ike()
+        owner = Owner(world, system, layer(system, tmp_path / "disk.qcow2"), tpm)
+        with owner.laptop({**installed(ENABLED), _UNIT: text(_MAY_ASK)}) as laptop:
+            machine = laptop.machine
+            machine.wait("the TPM", "test", "-c", "/dev/tpmrm0", seconds=DEADLINE_S)
+            public = machine.check("sh", "-c", _MAKE_KEY, seconds=DEADLINE_S)
+            made = account(gateway, Way.CERTIFICATE)
+            given = made.text.replace('key = "keys/laptop.key"', f'tpm = {{ handle = "{_HANDLE}" }}')
+            assert given != made.text
+            laptop.put(f"{_KEYS}/ca.crt", made.files["ca.crt"])
+            laptop.put(f"{_KEYS}/laptop.crt", gateway.pki.vouch(public.encode(), (Way.CERTIFICATE.identity,)))
+            laptop.put("/etc/aovpnd/tunnels/office.toml", given)
+            machine.wait("the daemon", "systemctl", "reload", names.UNIT, seconds=DEADLINE_S)
+            wait_works(laptop)
+            assert gateway.established(Way.CERTIFICATE) == 1
+        with owner.laptop({}) as laptop:
+            wait_works(laptop)
