@@ -3,6 +3,7 @@
 
 import argparse
 import asyncio
+import contextlib
 import logging
 import os
 import re
@@ -15,7 +16,7 @@ from functools import partial
 from pathlib import Path
 from typing import Final
 
-from aovpnd import __version__, names, passwd, rtnl, status
+from aovpnd import __version__, names, passwd, rtnl, status, xfrm
 from aovpnd.adapters import systemd
 from aovpnd.adapters.clocks import Clocks, clock
 from aovpnd.adapters.filewatch import FileWatch
@@ -26,7 +27,7 @@ from aovpnd.config import credentials, load, reload
 from aovpnd.config.findings import UnfitError
 from aovpnd.control import Control
 from aovpnd.daemon import RESYNC_S, Daemon
-from aovpnd.errors import AovpndError, CommandRefused, StateError, SystemFault
+from aovpnd.errors import AovpndError, CommandRefused, NetlinkError, StateError, SystemFault
 from aovpnd.gateways import Gateways
 from aovpnd.ipsec import Locked
 from aovpnd.lock import holder
@@ -225,6 +226,9 @@ def _listen(daemon: Daemon, watched: dict[FileWatch, str], clocks: Clocks) -> No
             loop.add_reader(files, _heard_files, files, daemon, reason)
     links = rtnl.Watch()
     loop.add_reader(links, _heard_links, links, daemon)
+    with contextlib.suppress(NetlinkError):  # a kernel without IPsec has none to lose
+        losses = xfrm.Losses()
+        loop.add_reader(losses, _heard_losses, losses, daemon)
     try:
         changes = ForeignChanges()
     except SystemFault as error:  # a kernel without nftables: routing alone keeps the machine shut, and says so
@@ -237,6 +241,11 @@ def _listen(daemon: Daemon, watched: dict[FileWatch, str], clocks: Clocks) -> No
 def _heard_links(links: rtnl.Watch, daemon: Daemon) -> None:
     if links.drain():
         daemon.links_changed()
+
+
+def _heard_losses(losses: xfrm.Losses, daemon: Daemon) -> None:
+    if losses.drain():
+        daemon.wake.soon("IPsec SAs")
 
 
 def _heard_clocks(clocks: Clocks, daemon: Daemon) -> None:

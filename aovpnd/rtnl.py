@@ -32,8 +32,8 @@ RTM_NEWROUTE, RTM_DELROUTE, RTM_GETROUTE = 24, 25, 26
 RTM_NEWRULE, RTM_DELRULE, RTM_GETRULE = 32, 33, 34
 RTM_NEWSTATS, RTM_GETSTATS = 92, 94
 
-_SOL_NETLINK: Final = 270
-_NETLINK_ADD_MEMBERSHIP: Final = 1
+SOL_NETLINK: Final = 270
+NETLINK_ADD_MEMBERSHIP: Final = 1
 _NETLINK_GET_STRICT_CHK: Final = 12
 """Since Linux 4.20: the kernel filters a dump by what its header asks for, and refuses what it does not understand."""
 _SO_RCVBUFFORCE: Final = 33
@@ -134,16 +134,18 @@ def _align(length: int) -> int:
 
 
 # -- dumps -------------------------------------------------------------------------------------------------------------
-def dump(request: int, header: bytes, answer: int, flags: int = NLM_F_DUMP) -> list[bytes]:
+def dump(
+    request: int, header: bytes, answer: int, flags: int = NLM_F_DUMP, protocol: int = socket.NETLINK_ROUTE
+) -> list[bytes]:
     """Ask the kernel for everything of one sort and return the payloads of the messages of type ``answer``; with
     `NLM_F_ACK` in the place of `NLM_F_DUMP`, for the one thing that ``header`` names.
 
     ``request`` is an RTM_GET… type, ``header`` its fixed header and attributes, by which the kernel filters. A table
-    that does not exist is empty.
+    that does not exist is empty. Another ``protocol`` has types of its own (`xfrm`).
     """
     try:
-        with socket.socket(socket.AF_NETLINK, socket.SOCK_RAW | socket.SOCK_CLOEXEC, socket.NETLINK_ROUTE) as kernel:
-            kernel.setsockopt(_SOL_NETLINK, _NETLINK_GET_STRICT_CHK, 1)
+        with socket.socket(socket.AF_NETLINK, socket.SOCK_RAW | socket.SOCK_CLOEXEC, protocol) as kernel:
+            kernel.setsockopt(SOL_NETLINK, _NETLINK_GET_STRICT_CHK, 1)
             kernel.settimeout(_ANSWER_DEADLINE_S)
             kernel.bind((0, 0))
             for sequence in range(1, _DUMP_TRIES + 1):
@@ -309,7 +311,7 @@ class Watch:
                 self._socket.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, _WATCH_BUFFER_BYTES)
             self._socket.bind((0, 0))
             for group in groups:
-                self._socket.setsockopt(_SOL_NETLINK, _NETLINK_ADD_MEMBERSHIP, group)
+                self._socket.setsockopt(SOL_NETLINK, NETLINK_ADD_MEMBERSHIP, group)
         except OSError as error:
             self._socket.close()
             raise NetlinkError(f"rtnetlink: cannot listen for changes: {error.strerror}") from error

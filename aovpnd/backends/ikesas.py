@@ -1,13 +1,15 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""Which of charon's SAs live, which are lacking, and whether one has moved."""
+"""Which of charon's SAs live, in the kernel as well, which are lacking, and whether one has moved."""
 
 from collections.abc import Iterable
 from typing import Final
 
+from aovpnd import xfrm
 from aovpnd.backends.charon import children_of, name_of
 from aovpnd.backends.linkshape import is_local
 from aovpnd.backends.userspace import wait
 from aovpnd.backends.vici import Charon, Child, Sa
+from aovpnd.errors import NetlinkError
 from aovpnd.ipsec import IPsec
 
 _TRIES: Final = 4
@@ -48,3 +50,21 @@ def alive(sas: Iterable[Sa]) -> tuple[Sa | None, Child | None]:
         return None, None
     carrying = (child for child in sa.children if child.installed)
     return sa, max(carrying, key=lambda child: child.number, default=None)
+
+
+def carrying(charon: Charon, name: str, sas: Iterable[Sa], interface: int | None) -> tuple[Sa | None, Child | None]:
+    """As `alive`, of a connection's SAs; without the CHILD SA of an XFRM interface (its if_id) that the kernel has no
+    more. charon may just be renewing it, so it is asked once more.
+    """
+    sa, child = alive(sas)
+    if interface is None or child is None or _held(interface, child):
+        return sa, child
+    sa, child = alive(sa for sa in charon.sas() if sa.name == name)
+    return sa, child if child is not None and _held(interface, child) else None
+
+
+def _held(interface: int, child: Child) -> bool:
+    try:
+        return xfrm.holds(interface, child.spi)
+    except NetlinkError:
+        return True  # nobody says that it was lost

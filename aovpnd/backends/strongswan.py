@@ -112,7 +112,8 @@ class StrongSwanBackend:
         endpoint = Endpoint(ip_address(found[2]), int(found[3])) if found[2] is not None else None
         memory = self._remembered(link.name)
         rx_bytes, tx_bytes = memory.bytes_of(sas)
-        sa, child = ikesas.alive(sas)
+        interface = _interface(link.name) if link.kind == names.XFRM else None
+        sa, child = ikesas.carrying(charon, name, sas, interface)
         if sa is not None and memory.more:
             more, memory.more = memory.more, ()
             with contextlib.suppress(ToolError):  # it is said what there is, whatever is lacking

@@ -6,6 +6,7 @@ charon that hangs is an error like another (`ToolError`). Nothing that charon an
 """
 
 import errno
+import re
 import socket
 import struct
 import time
@@ -29,6 +30,7 @@ _ANSWER_S: Final = 3
 """How long charon may take for an answer; one that takes longer hangs, or the machine is in deep trouble."""
 _TIMEVAL: Final = struct.Struct("@ll")
 _LENGTH: Final = struct.Struct("!I")
+_HEXADECIMAL: Final = re.compile(r"[0-9a-fA-F]{1,8}")
 _NONSENSE: Final = (SessionException, EventUnknownException, DeserializationException)
 _SHAPELESS: Final = (struct.error, UnicodeError, KeyError, AttributeError, TypeError)
 """What the library stumbles over where an answer is not as it expects."""
@@ -41,7 +43,9 @@ _MOST: Final = 64
 
 @dataclass(frozen=True, slots=True)
 class Child:
-    """A CHILD SA. ``number`` grows with each that charon makes, ``age_s`` seconds since it was installed."""
+    """A CHILD SA. ``number`` grows with each that charon makes, ``age_s`` seconds since it was installed; ``spi`` is
+    the one under which it receives.
+    """
 
     number: int
     installed: bool
@@ -49,6 +53,7 @@ class Child:
     rx_bytes: int
     tx_bytes: int
     name: str = ""
+    spi: int = 0
 
 
 @dataclass(frozen=True, slots=True)
@@ -216,6 +221,11 @@ def _number(section: Mapping[str, Any], key: str) -> int:
     return int(text) if text.isascii() and text.isdigit() and len(text) <= 20 else 0  # noqa: PLR2004 - 64 bits
 
 
+def _hexadecimal(section: Mapping[str, Any], key: str) -> int:
+    text = _text(section, key)
+    return int(text, 16) if _HEXADECIMAL.fullmatch(text) else 0
+
+
 def _total(stats: Mapping[str, Any]) -> int:
     sas = stats.get("ikesas")
     return _number(sas, "total") if isinstance(sas, Mapping) else 0
@@ -261,4 +271,5 @@ def _child(child: Mapping[str, Any]) -> Child:
         rx_bytes=_number(child, "bytes-in"),
         tx_bytes=_number(child, "bytes-out"),
         name=_text(child, "name"),
+        spi=_hexadecimal(child, "spi-in"),
     )

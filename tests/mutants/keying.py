@@ -3,12 +3,28 @@
 
 from typing import Final
 
-from tests.mutants.mutant import CORE_ESP, CORE_IKE, NO_LEAK, RTNL, STRONGSWAN, Mutant
+from tests.mutants.mutant import CORE_ESP, CORE_IKE, IKESAS, NO_LEAK, RTNL, STRONGSWAN, XFRM, Mutant
 
 _IPSEC: Final = "aovpnd/ipsec.py"
 _VIEW: Final = "aovpnd/core/view.py"
 
 KEYING: Final = (
+    Mutant(
+        "flushed-and-alive",
+        "aovpnd/backends/ikesas.py",
+        "    return sa, child if child is not None and _held(interface, child) else None\n",
+        "    return sa, child\n",
+        "what somebody flushes from the kernel is believed to carry, until the keys are renewed",
+        (IKESAS,),
+    ),
+    Mutant(
+        "sas-without-policies",
+        "aovpnd/xfrm.py",
+        "    return any(rtnl.unpack(_POLICY, each)[0] == _OUT and _interface(each) == interface for each in policies)\n",
+        "    return True\n",
+        "with its policies flushed a tunnel sends nothing, and is believed to be well",
+        (XFRM,),
+    ),
     Mutant(
         "charon-finds-anybody",
         "aovpnd/adapters/rules.py",

@@ -177,6 +177,7 @@ PARTS: Final = (
         "one context of libnftables for adapters and guard; what is loaded is not its business",
     ),
     _part("rtnl", "names errors links", "a raw socket that guard and adapters share: small enough for the guard"),
+    _part("xfrm", "errors rtnl", "what the kernel's IPsec has; rtnl speaks to it"),
     _part(
         "adapters",
         "names clock errors links routes ruleset render model tunnel dns inquiries sockets orders messages logs nftlib"
@@ -191,7 +192,7 @@ PARTS: Final = (
     ),
     _part(
         "backends",
-        "names errors links routes ruleset model resting tunnel ipsec orders adapters rtnl messages regular signin",
+        "names errors links routes ruleset model resting tunnel ipsec orders adapters rtnl xfrm messages regular signin",
         "one kind of tunnel each; whether there shall be one is decided in core, how it is shown to the user elsewhere",
     ),
     _part(

@@ -63,7 +63,7 @@ TPM: Final = ("libtss2-esys-3.0.2-0", "libtss2-mu0", "libtss2-rc0", "libtss2-tct
 """What Debian 12's systemd speaks with a TPM by."""
 TPM_OF_IKE: Final = (
     *TPM,
-    *("charon-systemd", "libstrongswan-extra-plugins", "libstrongswan-standard-plugins", "tpm-udev", "tpm2-tools"),
+    *("libstrongswan-extra-plugins", "tpm-udev", "tpm2-tools"),
 )
 """And what charon does: its plugin, and the group that the TPM belongs to. Of `test_tpm`."""
 LAB: Final = (
