@@ -192,7 +192,8 @@ PARTS: Final = (
     ),
     _part(
         "backends",
-        "names errors links routes ruleset model resting tunnel ipsec orders adapters rtnl xfrm messages regular signin",
+        "names errors links routes ruleset model resting tunnel ipsec orders adapters rtnl xfrm messages regular"
+        " signin",
         "one kind of tunnel each; whether there shall be one is decided in core, how it is shown to the user elsewhere",
     ),
     _part(

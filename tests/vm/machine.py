@@ -36,8 +36,10 @@ _KERNEL_ARGUMENTS: Final = (
     "cryptomgr.notests systemd.show_status=0 rcupdate.rcu_expedited=1 8250.nr_uarts=1 "
     "systemd.gpt_auto=0"
 )
-"""A quick boot, the network untouched. The clock is the HPET: a TSC that was measured while QEMU waited for a processor
-makes it run twice as fast, or ten times, and every time-out with it. ``lsm=`` leaves bpf out, which trixie would compile for seconds."""
+"""A quick boot, the network untouched. The clock is the HPET: a TSC that was measured while QEMU waited for a
+processor makes it run twice as fast, or ten times, and every time-out with it. ``lsm=`` leaves bpf out, which trixie
+would compile for seconds.
+"""
 _NO_LSM: Final = "lsm=capability audit=0"
 _MASKED: Final = (
     "apt-daily.timer",
