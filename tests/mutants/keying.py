@@ -20,8 +20,8 @@ KEYING: Final = (
     Mutant(
         "sas-without-policies",
         "aovpnd/xfrm.py",
-        "    return any(rtnl.unpack(_POLICY, each)[0] == _OUT and _interface(each) == interface for each in policies)\n",
-        "    return True\n",
+        "    return any(rtnl.unpack(_POLICY, each)[0] == _OUT and ",
+        "    return True or any(rtnl.unpack(_POLICY, each)[0] == _OUT and ",
         "with its policies flushed a tunnel sends nothing, and is believed to be well",
         (XFRM,),
     ),
