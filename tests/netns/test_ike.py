@@ -151,7 +151,9 @@ FAILURES: Final = {
 }
 
 
-_ALL_ONLY: Final = frozenset({"wrong-password-ttls", "wrong-password-v1", "wrong-identity-psk", "laptop-unknown"})
+_ALL_ONLY: Final = frozenset(
+    {"wrong-password-ttls", "wrong-password-v1", "wrong-identity-psk", "laptop-unknown", "list-ended", "no-ml-kem"}
+)
 TRIED: Final = {name: each for name, each in FAILURES.items() if WAY is not None or name not in _ALL_ONLY}
 """Those of this run: ``make test-ike`` tries all of them."""
 
