@@ -172,6 +172,10 @@ class Told:
         """All that are needed."""
         return frozenset({"eap-mschapv2"})
 
+    def key_exchanges(self) -> frozenset[str]:
+        """None is asked for."""
+        return frozenset()
+
     def initiate(self, *_: object) -> None:
         """Counted."""
         self.initiated += 1
