@@ -43,8 +43,8 @@ Wi-Fi to another, out of reach of both for a moment, and the lease of the new on
 
 Each has one TCP connection into its tunnel, and they send by turns, a quarter of a second each. Turns on a machine that
 is busy besides are spread widely, so what counts is the median of their ratios, and where that of endlessly many would
-lie with 95 % (by their order, whatever their distribution). The processor's seconds for a gigabyte are those of both
-ends and of all that sends.
+lie with 95 % (by their order, whatever their distribution), of these two laptops: those of another run may differ by
+several hundredths. The processor's seconds for a gigabyte are those of both ends and of all that sends.
 
 The MTU of our link is {ours}, for a gateway that is reached over IPv6 too; that of charon's own is {plain}. A packet
 carries {more:.1%} more of a TCP stream with ours.
