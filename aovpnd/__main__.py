@@ -227,7 +227,7 @@ def _listen(daemon: Daemon, watched: dict[FileWatch, str], clocks: Clocks) -> No
     links = rtnl.Watch()
     loop.add_reader(links, _heard_links, links, daemon)
     with contextlib.suppress(NetlinkError):  # a kernel without IPsec has none to lose
-        losses = xfrm.Losses()
+        losses = xfrm.losses()
         loop.add_reader(losses, _heard_losses, losses, daemon)
     try:
         changes = ForeignChanges()
@@ -243,7 +243,7 @@ def _heard_links(links: rtnl.Watch, daemon: Daemon) -> None:
         daemon.links_changed()
 
 
-def _heard_losses(losses: xfrm.Losses, daemon: Daemon) -> None:
+def _heard_losses(losses: rtnl.Watch, daemon: Daemon) -> None:
     if losses.drain():
         daemon.wake.soon("IPsec SAs")
 

@@ -12,7 +12,7 @@ import errno
 import os
 import socket
 import struct
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from enum import IntEnum, StrEnum
 from types import TracebackType
@@ -32,8 +32,8 @@ RTM_NEWROUTE, RTM_DELROUTE, RTM_GETROUTE = 24, 25, 26
 RTM_NEWRULE, RTM_DELRULE, RTM_GETRULE = 32, 33, 34
 RTM_NEWSTATS, RTM_GETSTATS = 92, 94
 
-SOL_NETLINK: Final = 270
-NETLINK_ADD_MEMBERSHIP: Final = 1
+_SOL_NETLINK: Final = 270
+_NETLINK_ADD_MEMBERSHIP: Final = 1
 _NETLINK_GET_STRICT_CHK: Final = 12
 """Since Linux 4.20: the kernel filters a dump by what its header asks for, and refuses what it does not understand."""
 _SO_RCVBUFFORCE: Final = 33
@@ -145,7 +145,7 @@ def dump(
     """
     try:
         with socket.socket(socket.AF_NETLINK, socket.SOCK_RAW | socket.SOCK_CLOEXEC, protocol) as kernel:
-            kernel.setsockopt(SOL_NETLINK, _NETLINK_GET_STRICT_CHK, 1)
+            kernel.setsockopt(_SOL_NETLINK, _NETLINK_GET_STRICT_CHK, 1)
             kernel.settimeout(_ANSWER_DEADLINE_S)
             kernel.bind((0, 0))
             for sequence in range(1, _DUMP_TRIES + 1):
@@ -275,11 +275,14 @@ class Change(StrEnum):
     ADDRESS = "address"
     ROUTE = "route"
     RULE = "rule"
+    IPSEC = "ipsec"
     OVERRUN = "overrun"
     """Events were lost: look again at everything."""
 
 
-_CHANGES: Final = {
+Kinds = Mapping[int, Change]
+"""Types of messages, and what sort of change each tells of; of others none."""
+_CHANGES: Final[Kinds] = {
     RTM_NEWLINK: Change.LINK,
     RTM_DELLINK: Change.LINK,
     RTM_NEWADDR: Change.ADDRESS,
@@ -296,12 +299,19 @@ class Watch:
     """A descriptor that becomes readable when something changes; `drain` says what sort.
 
     It needs no privilege; with CAP_NET_ADMIN its buffer is larger than net.core.rmem_max allows. Not for two threads.
+    Another ``protocol`` has groups and ``kinds`` of its own (`xfrm`).
     """
 
-    def __init__(self, groups: Iterable[Group] = tuple(Group)) -> None:
+    def __init__(
+        self,
+        groups: Iterable[int] = tuple(Group),
+        kinds: Kinds = _CHANGES,
+        protocol: int = socket.NETLINK_ROUTE,
+    ) -> None:
+        self._kinds = kinds
         flags = socket.SOCK_RAW | socket.SOCK_CLOEXEC | socket.SOCK_NONBLOCK
         try:
-            self._socket = socket.socket(socket.AF_NETLINK, flags, socket.NETLINK_ROUTE)
+            self._socket = socket.socket(socket.AF_NETLINK, flags, protocol)
         except OSError as error:
             raise NetlinkError(f"rtnetlink: {error.strerror}") from error
         try:
@@ -311,7 +321,7 @@ class Watch:
                 self._socket.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, _WATCH_BUFFER_BYTES)
             self._socket.bind((0, 0))
             for group in groups:
-                self._socket.setsockopt(SOL_NETLINK, NETLINK_ADD_MEMBERSHIP, group)
+                self._socket.setsockopt(_SOL_NETLINK, _NETLINK_ADD_MEMBERSHIP, group)
         except OSError as error:
             self._socket.close()
             raise NetlinkError(f"rtnetlink: cannot listen for changes: {error.strerror}") from error
@@ -334,7 +344,7 @@ class Watch:
                 found.add(Change.OVERRUN)
                 continue
             if sender[0] == 0:
-                found |= changes(datagram)
+                found |= changes(datagram, self._kinds)
         return frozenset(found)
 
     def close(self) -> None:
@@ -350,9 +360,9 @@ class Watch:
         self.close()
 
 
-def changes(datagram: bytes) -> frozenset[Change]:
+def changes(datagram: bytes, kinds: Kinds = _CHANGES) -> frozenset[Change]:
     """Of what sort the changes in a datagram are. One that cannot be read counts as an overrun: look again."""
     try:
-        return frozenset(_CHANGES[kind] for kind, *_ in messages(datagram) if kind in _CHANGES)
+        return frozenset(kinds[kind] for kind, *_ in messages(datagram) if kind in kinds)
     except NetlinkError:
         return frozenset((Change.OVERRUN,))

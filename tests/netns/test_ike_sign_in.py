@@ -6,7 +6,6 @@ asked is read off the gateway's own log.
 """
 
 import signal
-import subprocess
 import time
 from collections.abc import Iterator
 from dataclasses import replace
@@ -23,9 +22,9 @@ from cryptography.hazmat.primitives.serialization import (
 from aovpnd import names
 from tests.lab.ike import USER, Way
 from tests.lab.ike_client import FAST, account, install
-from tests.lab.laptop import BIN
 from tests.lab.process import wait_for
 from tests.netns.protected import ORDINARY, Protected
+from tests.netns.signing_in import attempts, sign_in, told
 
 pytestmark = pytest.mark.root
 
@@ -63,22 +62,6 @@ def laptop() -> Iterator[Protected]:
         built.lab.ctl("disconnect")
         built.world.roam("home", ipv6=True)
         yield built
-
-
-def sign_in(laptop: Protected, name: str, secret: str) -> subprocess.CompletedProcess[str]:
-    """``aovpnctl sign-in NAME --stdin``."""
-    command = (str(BIN / "aovpnctl"), "sign-in", name, "--stdin", "--timeout", "40s")
-    return laptop.lab.host.run(*command, stdin=f"{secret}\n", check=False, timeout_s=90)
-
-
-def attempts(laptop: Protected) -> int:
-    """How often the gateway was asked for an SA, as it tells itself."""
-    return sum("is initiating a" in line for line in laptop.world.ike.charon.log().splitlines())
-
-
-def told(laptop: Protected, code: str) -> str:
-    """The text of a problem, once it is there."""
-    return wait_for(code, lambda: laptop.problems().get(code, ""), deadline_s=30, poll_s=0.1)
 
 
 def stays_quiet(laptop: Protected) -> None:

@@ -7,7 +7,6 @@ by charon's own log.
 
 import os
 import signal
-import subprocess
 from collections.abc import Iterator
 from dataclasses import replace
 from typing import Final
@@ -18,9 +17,9 @@ from aovpnd import names
 from tests.lab import pkcs11, plan
 from tests.lab.ike import Way
 from tests.lab.ike_client import FAST, account, install
-from tests.lab.laptop import BIN
-from tests.lab.process import LabError, wait_for
+from tests.lab.process import wait_for
 from tests.netns.protected import ORDINARY, Protected
+from tests.netns.signing_in import attempts, sign_in, told
 
 pytestmark = pytest.mark.root
 
@@ -65,25 +64,13 @@ def _asked(laptop: Protected) -> int:
     return _log(laptop).count("login to 'token1'")
 
 
-def _heard(laptop: Protected) -> int:
-    """How often the gateway was asked for an SA, as it tells itself."""
-    return laptop.world.ike.charon.log().count("is initiating a")
-
-
-def _told(laptop: Protected, code: str) -> str:
-    try:
-        return wait_for(code, lambda: laptop.problems().get(code, ""), deadline_s=30, poll_s=0.1)
-    except LabError as error:
-        raise LabError(f"{error}; status: {laptop.problems()}\n{laptop.said()}\n{_log(laptop)[-2000:]}") from None
-
-
 def test_a_key_that_is_in_the_token_later(laptop: Protected) -> None:
     """Without its key the network stays closed and status says what is missing; with it the tunnel comes up by itself,
     both families.
     """
     with laptop.nothing_leaves(ORDINARY) as watch:
         laptop.lab.ctl("connect", "token", check=False)
-        assert "token" in _told(laptop, "ike-token-missing")
+        assert "token" in told(laptop, "ike-token-missing")
         assert not laptop.works()
 
         pkcs11.put(laptop.lab.host, laptop.world.ike.pki.text("laptop.key"))
@@ -98,13 +85,13 @@ def test_a_wrong_pin_is_tried_once(laptop: Protected) -> None:
     """The gateway hears of nothing, the token is asked once, though the daemon looks again and again, and by another
     address; the right one in the file connects.
     """
-    heard = _heard(laptop)
+    heard = attempts(laptop)
     with laptop.nothing_leaves(ORDINARY) as watch:
         laptop.lab.ctl("connect", "wrong", check=False)
-        assert "refuses the PIN" in _told(laptop, "ike-pin-refused")
+        assert "refuses the PIN" in told(laptop, "ike-pin-refused")
         wait_for("several attempts", lambda: _log(laptop).count("vici connection") >= 2, deadline_s=60, poll_s=0.1)
         assert (_asked(laptop), laptop.works()) == (1, False)
-        assert _heard(laptop) == heard
+        assert attempts(laptop) == heard
 
         laptop.lab.host.path("/etc/aovpnd/keys/wrong-pin").write_text(f"{pkcs11.PIN}\n", encoding="ascii")
         for pid in laptop.lab.host.pids_of("aovpnd"):
@@ -117,22 +104,17 @@ def test_a_pin_is_asked_for(laptop: Protected) -> None:
     """Nothing is tried before somebody gives it; a wrong one is shown to the token once, the right one connects."""
     with laptop.nothing_leaves(ORDINARY) as watch:
         laptop.lab.ctl("connect", "asking", check=False)
-        assert "PIN" in _told(laptop, "sign-in-wanted")
+        assert "PIN" in told(laptop, "sign-in-wanted")
         assert _asked(laptop) == 0
 
-        wrong = _sign_in(laptop, WRONG)
+        wrong = sign_in(laptop, "asking", WRONG)
         assert wrong.returncode == 1
         assert _asked(laptop) == 1
-        _told(laptop, "sign-in-refused")
+        told(laptop, "sign-in-refused")
 
-        done = _sign_in(laptop, pkcs11.PIN)
+        done = sign_in(laptop, "asking", pkcs11.PIN)
         assert done.returncode == 0, f"{done.stderr}{laptop.said()}"
         watch.until("the tunnel", laptop.works)
         assert _asked(laptop) == 1
     laptop.lab.ctl("disconnect")
     assert pkcs11.PIN not in laptop.lab.daemon_log() + _log(laptop)
-
-
-def _sign_in(laptop: Protected, pin: str) -> subprocess.CompletedProcess[str]:
-    command = (str(BIN / "aovpnctl"), "sign-in", "asking", "--stdin", "--timeout", "40s")
-    return laptop.lab.host.run(*command, stdin=f"{pin}\n", check=False, timeout_s=90)

@@ -75,5 +75,5 @@ def test_losses(kind: int, *, lost: bool) -> None:
     """Deleted and flushed are lost; what is new, or asked for, is not. What nobody can read may be."""
     message = struct.pack("=IHHII", 20, kind, 0, 0, 0) + bytes(4)
 
-    assert xfrm.tells_of_a_loss(message) is lost
-    assert xfrm.tells_of_a_loss(message[:-1])
+    assert bool(rtnl.changes(message, xfrm.LOSSES)) is lost
+    assert rtnl.changes(message[:-1], xfrm.LOSSES)

@@ -59,13 +59,11 @@ UPLINKS: Final = (
     *LIFE,
 )
 """The kernel with every driver, and the programs of both ends of a link: `test_wifi`, `test_uplinks`."""
-TPM: Final = ("libtss2-esys-3.0.2-0", "libtss2-mu0", "libtss2-rc0", "libtss2-tcti-device0")
-"""What Debian 12's systemd speaks with a TPM by."""
-TPM_OF_IKE: Final = (
-    *TPM,
+TPM: Final = (
+    *("libtss2-esys-3.0.2-0", "libtss2-mu0", "libtss2-rc0", "libtss2-tcti-device0"),
     *("libstrongswan-extra-plugins", "tpm-udev", "tpm2-tools"),
 )
-"""And what charon does: its plugin, and the group that the TPM belongs to. Of `test_tpm`."""
+"""What Debian 12's systemd speaks with a TPM by, and what charon does: `test_tpm`."""
 LAB: Final = (
     *debian_packages(),
     *debian_packages("the lab"),
@@ -75,7 +73,7 @@ LAB: Final = (
 MORE: Final[tuple[tuple[tuple[str, ...], tuple[str, ...]], ...]] = (
     (LIFE, SUITES),
     (UPLINKS, SUITES[-1:]),
-    (TPM_OF_IKE, SUITES[:1]),
+    (TPM, SUITES[:1]),
 )
 """The sets of packages of the long runs, each with its suites: `make test-vm` has them beside the plain images."""
 RECIPE: Final = "1"

@@ -21,7 +21,7 @@ from tests.lab.tree import Tree, copied, text
 from tests.lab.world import World
 from tests.vm import FULL
 from tests.vm.guest.chatty import SENDERS
-from tests.vm.images import TPM_OF_IKE, Image, image
+from tests.vm.images import TPM, Image, image
 from tests.vm.laptop import BootedLaptop, clear_kinds
 from tests.vm.lives.broken import ENABLED, TUNNEL
 from tests.vm.lives.stage import DEADLINE_S, MEMORY_MIB, OUTLIVING, wait_works
@@ -96,7 +96,7 @@ class Owner:
 def owner(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Owner]:
     """A laptop whose tunnel was imported with --encrypt."""
     place = tmp_path_factory.mktemp("tpm")
-    system = image("bookworm", TPM_OF_IKE)
+    system = image("bookworm", TPM)
     tpm = Tpm(place / "state")
     tpm.state.mkdir()
     with World.build(links=()) as world:
@@ -134,7 +134,7 @@ def test_another_firmware(owner: Owner) -> None:
 
 def test_an_ike_key_in_the_tpm(tmp_path: Path) -> None:
     """The key is made in the TPM and stays there; charon has it sign, and the tunnel works, also at the next boot."""
-    system, tpm = image("bookworm", TPM_OF_IKE), Tpm(tmp_path / "state")
+    system, tpm = image("bookworm", TPM), Tpm(tmp_path / "state")
     tpm.state.mkdir()
     with World.build(links=()) as world:
         gateway = world.speak_ike()
