@@ -259,9 +259,13 @@ class Booted:
         """Leave the network of a link and join another.
 
         NetworkManager believes in a carrier's loss after some seconds only; it is told, as by somebody who chooses
-        another network. ifupdown looks at no carriers, it is told always.
+        another network. ifupdown looks at no carriers, it is told always. The others are given time to see the loss:
+        the kernel tells of a carrier's changes once a second, and of one that is back by then not at all.
         """
         self.world.detach(link)
+        if self.manager in (Manager.NETWORKD, Manager.DHCPCD):
+            way = ("ip", "-4", "route", "show", "default", "dev", link)
+            wait_for("the old network's end", lambda: not self.system.check(*way))
         if self.manager is Manager.IFUPDOWN:
             self.system.run("ifdown", "--force", link)
         self.world.attach(link, site)

@@ -76,7 +76,8 @@ class Kernel:
 # -- rtnetlink --------------------------------------------------------------------------------------------------------
 def _watch(datagram: bytes) -> str:
     """Whatever comes: a set of sorts, and never nothing where a change may have been."""
-    watch = object.__new__(rtnl.Watch)
+    watch = rtnl.Watch()
+    watch.close()
     watch._socket = Kernel(datagram)  # type: ignore[assignment]
     changes = watch.drain()
     assert changes <= frozenset(rtnl.Change)
