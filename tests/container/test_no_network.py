@@ -2,7 +2,7 @@
 """A boot whose block cannot be loaded: no network manager starts, and there are two ways on."""
 
 from collections.abc import Iterator
-from contextlib import ExitStack
+from contextlib import ExitStack, contextmanager
 from typing import Final
 
 import pytest
@@ -12,8 +12,9 @@ from tests.lab import plan
 from tests.lab.container import Container
 from tests.lab.process import wait_for
 from tests.lab.product import installed
-from tests.lab.tree import text
-from tests.netns.protected import Protected
+from tests.lab.sender_kinds import SenderKind
+from tests.lab.tree import Entry, text
+from tests.netns.protected import JUDGED, UNROUTED, Protected
 
 pytestmark = [pytest.mark.container, pytest.mark.root, pytest.mark.slow]
 
@@ -24,6 +25,13 @@ MANAGER: Final = f"{Manager.NETWORK_MANAGER}.service"
 def damaged(nspawn: None, suite: str) -> Iterator[Booted]:
     """A laptop on whose disk early boot's ruleset is damaged, at the end of its boot."""
     assert nspawn is None
+    with booted(suite, {"/usr/lib/aovpnd/lockdown.nft": text("table inet aovpnd {\n")}) as laptop:
+        yield laptop
+
+
+@contextmanager
+def booted(suite: str, damage: dict[str, Entry], kinds: tuple[SenderKind, ...] = JUDGED) -> Iterator[Booted]:
+    """A laptop that boots with these files; nothing of these senders leaves until it has."""
     with ExitStack() as stack:
         net = stack.enter_context(Protected.build(tunnel=False, start=False))
         cards_before_a_boot(net.world)
@@ -31,9 +39,9 @@ def damaged(nspawn: None, suite: str) -> Iterator[Booted]:
             **installed(ENABLED),
             **furniture(Manager.NETWORK_MANAGER),
             TUNNEL: text(net.lab.tunnel_conf, 0o600),
-            "/usr/lib/aovpnd/lockdown.nft": text("table inet aovpnd {\n"),
+            **damage,
         }
-        with net.nothing_leaves() as watch:
+        with net.nothing_leaves(kinds) as watch:
             net.world.attach("wlan0", "home")
             system = stack.enter_context(Container.boot(net.lab.host, suite, files))
             system.wait_booted()
@@ -61,3 +69,12 @@ def test_no_network_without_the_block(damaged: Booted) -> None:
 
     assert "NetworkManager: started" in system.check("aovpnd-rescue")
     wait_for("the network in clear", lambda: net.address_outside(4) not in {"", str(plan.GATEWAY4)}, deadline_s=30)
+
+
+def test_users_that_are_missing(nspawn: None, suite: str) -> None:
+    """The block is loaded as a user of ours; where that one is missing, it is told all the same."""
+    assert nspawn is None
+    # Without a guard there is no daemon, and no route with which a connection could begin.
+    with booted(suite, {"/usr/lib/sysusers.d/aovpnd.conf": text("")}, UNROUTED) as laptop:
+        assert not laptop.system.active(MANAGER)
+        assert "THE BLOCK COULD NOT BE LOADED" in laptop.system.journal("aovpnd-no-network.service")
