@@ -94,6 +94,7 @@ class Config:
     temporary_access: TemporaryAccessPolicy = TemporaryAccessPolicy()
     lan: Lan = Lan.BLOCK
     exclude: tuple[Network, ...] = ()
+    exclude_from: tuple[tuple[str, tuple[Network, ...]], ...] = ()
     openers: Openers = Openers.AUTHORISED
     endpoint: EndpointPolicy = BUILT_IN_ENDPOINT
     filters: tuple[tuple[str, tuple[Filter, ...]], ...] = ()
@@ -113,6 +114,10 @@ class Config:
     def filters_of(self, name: str) -> tuple[Filter, ...]:
         """The filters of the tunnel called ``name``; none let everything through."""
         return dict(self.filters).get(name, ())
+
+    def excluded_from(self, name: str) -> tuple[Network, ...]:
+        """What is kept out of the tunnel called ``name``, and of no other."""
+        return dict(self.exclude_from).get(name, ())
 
 
 # -- what is -----------------------------------------------------------------------------------------------------------

@@ -100,6 +100,8 @@ COMPANIONS: Final = "tunnel.companions"
 """That of the tunnels that stand beside whichever carries."""
 ON_DEMAND: Final = "tunnel.on_demand"
 """That of the tunnels that rest while nobody sends."""
+EXCLUDE_FROM: Final = "exclude_from"
+"""The tables of networks that are kept out of one tunnel, and the beginning of their keys."""
 
 # -- files ------------------------------------------------------------------------------------------------------------
 VENDOR_DIR: Final = "/usr/lib/aovpnd"

@@ -63,11 +63,6 @@ class Filters:
         return frozenset(name for name, _ in self.by_tunnel)
 
 
-def is_key(name: str) -> bool:
-    """Whether a setting's name is that of a tunnel's filters."""
-    return name.startswith(f"{TABLE}.")
-
-
 def may_be_meant(entry: toml.Value) -> bool:
     """Whether an entry may be a filter that is called by a wrong name: it has the form of one, or a word of one."""
     is_list = isinstance(entry.value, list) and any(isinstance(item, dict) for item in entry.value)
@@ -224,7 +219,6 @@ def kept(previous: Config | None) -> Filters:
         return Filters(closed=True)
     return Filters(
         previous.filters,
-        tuple(origin for origin in previous.origins if is_key(origin.key)),
-        frozenset(filter(is_key, previous.locked)),
+        *FORM.kept(previous),
         closed=True,
     )

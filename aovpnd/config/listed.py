@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""Lists of tables in the settings, [[filter]], [[user]] and [[sign_in]]: a document's entries in, tables out."""
+"""Lists of tables in the settings, [[filter]], [[user]] and the like: a document's entries in, tables out."""
 
 import difflib
 from collections.abc import Iterable
@@ -9,6 +9,7 @@ from aovpnd.config import toml
 from aovpnd.config.findings import quoted
 from aovpnd.config.ike_tables import Reader, Table
 from aovpnd.config.settings import Layer
+from aovpnd.model import Config, Origin
 
 
 @dataclass(frozen=True, slots=True)
@@ -23,6 +24,15 @@ class Form:
     def is_of(self, entry: toml.Value) -> bool:
         """Whether an entry of a document belongs to such a list."""
         return entry.path[0] == self.name
+
+    def kept(self, previous: Config) -> tuple[tuple[Origin, ...], frozenset[str]]:
+        """The origins of what a configuration has of such a list, and which of it a policy has set."""
+        origins = tuple(origin for origin in previous.origins if self._has(origin.key))
+        return origins, frozenset(filter(self._has, previous.locked))
+
+    def _has(self, key: str) -> bool:
+        """Whether a setting's name is that of one of these tables: ``filter.home``."""
+        return key.startswith(f"{self.name}.")
 
     def read(self, entries: Iterable[toml.Value], layer: Layer, reader: Reader) -> list[Table]:
         """The tables of one file, in their order; what does not belong into them becomes a finding."""

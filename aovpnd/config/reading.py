@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import Final, assert_never
 
 from aovpnd import names, passwd
-from aovpnd.config import files, filters, settings, sign_in, toml, tunnels, users
+from aovpnd.config import excluding, files, filters, settings, sign_in, toml, tunnels, users
 from aovpnd.config.filters import Filters, Ruled
 from aovpnd.config.findings import WEAK, Finding, finding_of, no_tunnel, printable_path
 from aovpnd.config.settings import Layer, Setting, Settings
@@ -31,6 +31,7 @@ KEPT: Final = "config-kept"
 """The code of the problem that says that an older configuration is in force."""
 UNFILTERED: Final = "filters-unread"
 """The code of the problem that says that a tunnel is not used, because nobody knows what may go through it."""
+_LISTS: Final = (filters.FORM, users.FORM, sign_in.FORM, excluding.FORM)
 
 _TIGHTEST: Final = Settings(
     temporary_access=TemporaryAccessPolicy(enabled=Enabled.NO),
@@ -75,6 +76,7 @@ class _Collected:
     filters: list[Ruled] = field(default_factory=list)
     people: list[users.Ruled] = field(default_factory=list)
     checked: list[sign_in.Checked] = field(default_factory=list)
+    excluded: list[excluding.Listed] = field(default_factory=list)
     findings: list[Finding] = field(default_factory=list)
     unread: bool = False
 
@@ -97,7 +99,9 @@ def reload(previous: Config | None, config_dir: Path, state_dir: Path, vendor_di
     held, strays = _filters_in_force(collected, read_tunnels, kept, previous)
     people = users.kept(previous) if collected.unread else users.merge(collected.people)
     checks = sign_in.kept(previous) if found is None else sign_in.merge(collected.checked)
-    strays += sign_in.strays(collected.checked, _names(read_tunnels) | {spec.name for spec in kept})
+    beside = excluding.kept(previous) if found is None else excluding.merge(collected.excluded, effective.locked)
+    known = _names(read_tunnels) | {spec.name for spec in kept}
+    strays += (*sign_in.strays(collected.checked, known), *excluding.strays(collected.excluded, known))
     problems = [finding.problem() for finding in (*collected.findings, *strays, *read_tunnels.findings)]
     problems += told
     problems += (_kept(f"tunnel {spec.name}: the last good version of {spec.source} is in force") for spec in kept)
@@ -117,13 +121,14 @@ def reload(previous: Config | None, config_dir: Path, state_dir: Path, vendor_di
         temporary_access=effective.temporary_access,
         lan=effective.lan,
         exclude=effective.exclude,
+        exclude_from=beside.by_tunnel,
         openers=effective.openers,
         endpoint=effective.endpoint,
         filters=held.by_tunnel,
         users=people.users,
         sign_in=checks.checks,
-        origins=(*effective.origins, *held.origins, *people.origins, *checks.origins),
-        locked=effective.locked | held.locked | people.locked | checks.locked,
+        origins=(*effective.origins, *held.origins, *people.origins, *checks.origins, *beside.origins),
+        locked=effective.locked | held.locked | people.locked | checks.locked | beside.locked,
         broken=(read_tunnels.broken - {spec.name for spec in kept}) | shut,
         problems=tuple(problems),
     )
@@ -142,12 +147,13 @@ def check(paths: Sequence[Path], config_dir: Path, state_dir: Path, vendor_dir: 
         return tuple(finding for path in paths for finding in _check_file(path, config_dir, weak))
     read_tunnels = _read_tunnels(where, weak)
     findings += read_tunnels.findings
+    known = _names(read_tunnels)
     if read_tunnels.readable:
-        findings += filters.strays(collected.filters, _names(read_tunnels))
-        findings += users.strays(collected.people, _names(read_tunnels))
-        findings += sign_in.strays(collected.checked, _names(read_tunnels))
+        findings += filters.strays(collected.filters, known)
+        findings += users.strays(collected.people, known)
+        findings += sign_in.strays(collected.checked, known)
+        findings += excluding.strays(collected.excluded, known)
     if found is not None and read_tunnels.readable:
-        known = _names(read_tunnels)
         findings += [
             no_tunnel(name, known, origin.file, origin.line, origin.key)
             for origin, name in _wanted(found)
@@ -223,8 +229,7 @@ def _read_settings_file(path: Path, layer: Layer, collected: _Collected) -> None
         collected.findings.append(finding_of(error))
         collected.unread |= may_filter and (text is None or filters.may_hold(text))
         return
-    lists = (filters.FORM, users.FORM, sign_in.FORM)
-    others = tuple(entry for entry in entries if not any(form.is_of(entry) for form in lists))
+    others = tuple(entry for entry in entries if not any(form.is_of(entry) for form in _LISTS))
     found, wrong = settings.read(others, shown, layer)
     ruled, amiss = filters.read(entries, shown, layer)
     people, strange = users.read(entries, shown, layer, passwd.users)
@@ -232,8 +237,10 @@ def _read_settings_file(path: Path, layer: Layer, collected: _Collected) -> None
     collected.settings += found
     collected.filters += ruled
     collected.people += people
+    excluded, wide = excluding.read(entries, shown, layer)
     collected.checked += checked
-    collected.findings += (*wrong, *amiss, *strange, *unfit)
+    collected.excluded += excluded
+    collected.findings += (*wrong, *amiss, *strange, *unfit, *wide)
     amiss += [finding for finding in strange if finding.severity is Severity.ERROR]
     collected.unread |= may_filter and (bool(amiss) or (bool(wrong) and any(map(filters.may_be_meant, others))))
 
@@ -267,7 +274,7 @@ def _settings_in_force(found: Settings | None, previous: Config | None) -> tuple
 
 def _is_plain(key: str) -> bool:
     """Whether a key is a setting, and no list's."""
-    return not (filters.is_key(key) or users.is_key(key) or sign_in.is_key(key))
+    return key.partition(".")[0] not in {form.name for form in _LISTS}
 
 
 def _kept(text: str) -> Problem:

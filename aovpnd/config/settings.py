@@ -156,8 +156,8 @@ def _lan(value: object) -> Lan:
     return Lan.ALLOW if plain.boolean(value) else Lan.BLOCK
 
 
-def _networks(value: object) -> tuple[Network, ...]:
-    """What is kept out of every tunnel; joined, so that it is the same however it is written."""
+def excluded(value: object) -> tuple[Network, ...]:
+    """What is kept out of tunnels; joined, so that it is the same however it is written."""
     return values.joined(plain.several(value, _network, MOST_NETWORKS))
 
 
@@ -238,7 +238,7 @@ KEYS: Final = {
     "temporary_access.per_hour": Key(_per_hour, "3"),
     "temporary_access.while_connected": Key(_while_connected, "refuse"),
     "lan.allow": Key(_lan, "false"),
-    EXCLUDE: Key(_networks, ""),
+    EXCLUDE: Key(excluded, ""),
     "health.probe": Key(_targets, ""),
     "endpoint.resolver": Key(_resolver, ""),
     "endpoint.dnssec": Key(_dnssec, "false"),
@@ -247,7 +247,7 @@ KEYS: Final = {
 }
 """Every setting there is, by its dotted name."""
 _TABLES: Final = sorted({key.partition(".")[0] for key in KEYS})
-_LISTS: Final = ("filter", "user", "sign_in")
+_LISTS: Final = ("filter", "user", "sign_in", names.EXCLUDE_FROM)
 _HEADS: Final = {**{name: f"[{name}]" for name in _TABLES}, **{name: f"[[{name}]]" for name in _LISTS}}
 
 

@@ -46,11 +46,6 @@ class Checks:
     locked: frozenset[str] = frozenset()
 
 
-def is_key(name: str) -> bool:
-    """Whether a setting's name is a check's."""
-    return name.startswith(f"{TABLE}.")
-
-
 # -- one file ---------------------------------------------------------------------------------------------------------
 def read(entries: Iterable[toml.Value], file: str, layer: Layer) -> tuple[list[Checked], list[Finding]]:
     """The checks of one file, and what is wrong with them; good only when nothing is an error."""
@@ -143,6 +138,5 @@ def kept(previous: Config | None) -> Checks:
         return Checks()
     return Checks(
         previous.sign_in,
-        tuple(origin for origin in previous.origins if is_key(origin.key)),
-        frozenset(filter(is_key, previous.locked)),
+        *FORM.kept(previous),
     )

@@ -52,11 +52,6 @@ class Users:
     locked: frozenset[str] = frozenset()
 
 
-def is_key(name: str) -> bool:
-    """Whether a setting's name is a user's."""
-    return name.startswith(f"{TABLE}.")
-
-
 # -- one file ---------------------------------------------------------------------------------------------------------
 def read(
     entries: Iterable[toml.Value], file: str, layer: Layer, there: Callable[[], dict[str, int]]
@@ -185,6 +180,5 @@ def kept(previous: Config | None) -> Users:
         return Users()
     return Users(
         previous.users,
-        tuple(origin for origin in previous.origins if is_key(origin.key)),
-        frozenset(filter(is_key, previous.locked)),
+        *FORM.kept(previous),
     )

@@ -1,9 +1,11 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
 """What may be reached beside the tunnel where somebody has said so: the local network, and excluded ones."""
 
+from collections.abc import Iterable
 from ipaddress import ip_network
 from typing import Final
 
+from aovpnd.core import using
 from aovpnd.core.permits import Excluded
 from aovpnd.core.permits import Lan as LanPermit
 from aovpnd.core.view import View
@@ -23,6 +25,10 @@ def permits_beside(config: Config, now: View) -> tuple[LanPermit | Excluded, ...
     return (
         *(LanPermit(Device(u.link.index, u.link.name), prefixes) for u, prefixes in lans(config, now)),
         *(Excluded(Device(u.link.index, u.link.name), networks) for u, networks in excluded(config, now)),
+        *(
+            Excluded(Device(u.link.index, u.link.name), networks, now.use.barred)
+            for u, networks in excluded_from_it(config, now)
+        ),
     )
 
 
@@ -49,25 +55,51 @@ def excluded(config: Config, now: View) -> list[tuple[Uplink, tuple[Network, ...
     """Uplinks with those excluded networks that are reached by them: of each family by the best one, never by
     another. None while a tunnel's file cannot be used: nobody knows then what is meant for that tunnel.
     """
+    return _by_uplink(config, now, config.exclude, (*config.tunnels, *now.specs))
+
+
+def excluded_from_it(config: Config, now: View) -> list[tuple[Uplink, tuple[Network, ...]]]:
+    """The same of those that are kept out of the tunnel alone that carries, or would if it were up."""
+    return _by_uplink(config, now, _lists_of(config, now), _at_once(config, now))
+
+
+def _by_uplink(
+    config: Config, now: View, networks: Iterable[Network], specs: tuple[TunnelSpec, ...]
+) -> list[tuple[Uplink, tuple[Network, ...]]]:
     found: dict[Uplink, list[Network]] = {}
-    for network in config.exclude if not config.broken else ():
+    for network in networks if not config.broken else ():
         uplink = _best(now.uplinks, network.version)
-        if uplink is not None and _claimed(config, now, network) is None:
+        if uplink is not None and _claimed(specs, network) is None:
             found.setdefault(uplink, []).append(network)
     return [(uplink, tuple(networks)) for uplink, networks in found.items()]
 
 
 def claims(config: Config, now: View) -> list[tuple[Network, TunnelSpec, Network]]:
     """Excluded networks that stay closed, with the tunnel that has something in them, and what."""
-    found = ((network, _claimed(config, now, network)) for network in config.exclude)
+    every, at_once = (*config.tunnels, *now.specs), _at_once(config, now)
+    found = [(network, _claimed(every, network)) for network in config.exclude]
+    found += [(network, _claimed(at_once, network)) for network in _lists_of(config, now)]
     return [(network, *claim) for network, claim in found if claim is not None]
 
 
-def _claimed(config: Config, now: View, network: Network) -> tuple[TunnelSpec, Network] | None:
+def _lists_of(config: Config, now: View) -> tuple[Network, ...]:
+    """What is kept out of the tunnel that carries."""
+    return config.excluded_from(now.spec.name) if now.spec is not None else ()
+
+
+def _at_once(config: Config, now: View) -> tuple[TunnelSpec, ...]:
+    """Tunnels that stand, or may stand, while this one carries: who keeps a network out of one tunnel has seen which
+    others carry it, and of those that take its place this list does not speak.
+    """
+    able = {*config.companions, *using.lanes(config), *((now.spec.name,) if now.spec is not None else ())}
+    return (*(spec for spec in config.tunnels if spec.name in able), *now.specs)
+
+
+def _claimed(specs: Iterable[TunnelSpec], network: Network) -> tuple[TunnelSpec, Network] | None:
     """Whose traffic would go in clear with this network, whenever its tunnel is not up: of any tunnel, for the chosen
     one may be another one soon. A tunnel may carry more than the network, but nothing in it.
     """
-    for spec in (*config.tunnels, *now.specs):
+    for spec in specs:
         own = (*(address.network for address in spec.addresses), *map(ip_network, spec.dns))
         found = [net for net in own if overlap(net, network)]
         found += (prefix for prefix in spec.prefixes if lies_in(prefix, network))

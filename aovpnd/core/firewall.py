@@ -49,6 +49,7 @@ from aovpnd.ruleset import (
     Rule,
     Ruleset,
     SetRef,
+    Users,
     Verdict,
     by_family,
 )
@@ -274,6 +275,9 @@ def _beside(permit: Lan | Excluded) -> Iterable[Rule]:
     """Beside the tunnel, where the configuration says so."""
     if isinstance(permit, Excluded):
         for family in by_family(permit.networks):
+            if permit.barred:
+                whose = Match(oif=permit.device, daddr=family, owner=Users(permit.barred))
+                yield Rule(whose, Verdict.REJECT, "kept out of a tunnel that these users may not use")
             yield _stamped(Match(oif=permit.device, daddr=family), "kept out of the tunnel by the configuration")
         return
     for family in by_family(permit.prefixes):

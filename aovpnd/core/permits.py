@@ -25,9 +25,7 @@ class Loopback:
 
 @dataclass(frozen=True, slots=True)
 class LinkSetup:
-    """DHCP and the part of neighbour discovery that a link needs; ``neighbours`` are on-link gateways with global
-    addresses.
-    """
+    """DHCP and what of neighbour discovery a link needs; ``neighbours``: on-link gateways with global addresses."""
 
     neighbours: tuple[IPv6Address, ...] = ()
 
@@ -147,10 +145,11 @@ class Lan:
 
 @dataclass(frozen=True, slots=True)
 class Excluded:
-    """Networks that are kept out of the tunnel, by an uplink; in come answers alone."""
+    """Networks kept out of the tunnel, by an uplink, but for uids that are ``barred``; in come answers alone."""
 
     device: Device
     networks: tuple[Network, ...]
+    barred: tuple[int, ...] = ()
 
 
 OfTunnel = Handshake | Tunnel | Transformed | TunnelAddresses

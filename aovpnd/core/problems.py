@@ -372,9 +372,9 @@ def _claims(config: Config, now: View) -> list[Problem]:
         f"{network} stays closed: {taken} of the tunnel {spec.name} lies in it"
         for network, spec, taken in beside.claims(config, now)
     ]
-    if config.exclude and config.broken:
+    if (config.exclude or config.exclude_from) and config.broken:
         found.append(f"excluded networks stay closed while {', '.join(sorted(config.broken))} cannot be used")
-    return [Problem("exclude-closed", Severity.WARNING, text, hint) for text in found]
+    return [Problem("exclude-closed", Severity.WARNING, text, hint) for text in dict.fromkeys(found)]
 
 
 def _failures(intent: Intent) -> list[Problem]:

@@ -7,10 +7,10 @@ from typing import Final
 
 from aovpnd import names
 from aovpnd.core import uplinks, using
-from aovpnd.core.beside import excluded, lans, lies_in, overlap
+from aovpnd.core.beside import excluded, excluded_from_it, lans, lies_in, overlap
 from aovpnd.core.view import Beside, View, carries_everything, written
 from aovpnd.ipsec import TunnelSpec
-from aovpnd.model import Config, Snapshot, TunnelState
+from aovpnd.model import Config, Snapshot, TunnelState, Uplink
 from aovpnd.routes import Lane, Route, Routing
 from aovpnd.ruleset import Network
 
@@ -27,6 +27,7 @@ def routing(config: Config, snapshot: Snapshot, now: View) -> Routing:
     families = (IPV4, IPV6) if snapshot.ipv6 else (IPV4,)
     near = _near(config, snapshot, now)
     routes = near | set(_companions(config, now)) | set(_through(now, now.spec, now.state))
+    routes |= set(_excluded(snapshot, excluded_from_it(config, now)))
     # Not for IPv4: a rule that ends look-ups would make the kernel refuse every default route ("invalid gateway").
     shut = tuple(family for family in families if family == IPV6 and now.grant is None)
     lanes = tuple(lane for each in now.companions if each.private for lane in _lanes(config, now, each, near, families))
@@ -47,7 +48,7 @@ def _near(config: Config, snapshot: Snapshot, now: View) -> set[Route]:
     # A metric per link: two bridges may have the same prefix (fe80::/64 always), and equal routes would become one
     # multipath route.
     routes = {Route(prefix, link, metric=names.TUNNEL_METRIC + link) for prefix, link in near}
-    return routes | set(_excluded(config, snapshot, now))
+    return routes | set(_excluded(snapshot, excluded(config, now)))
 
 
 def _through(now: View, spec: TunnelSpec | None, state: TunnelState | None) -> Iterator[Route]:
@@ -97,9 +98,9 @@ def _companions(config: Config, now: View) -> Iterator[Route]:
         taken |= set(spec.prefixes)
 
 
-def _excluded(config: Config, snapshot: Snapshot, now: View) -> Iterator[Route]:
+def _excluded(snapshot: Snapshot, found: list[tuple[Uplink, tuple[Network, ...]]]) -> Iterator[Route]:
     """Those of the networks that are kept out of the tunnel, as the main table's default route leads there."""
-    for uplink, networks in excluded(config, now):
+    for uplink, networks in found:
         link = uplink.link.index
         for network in networks:
             ways = (route for route in snapshot.main if (route.link, route.dst) == (link, _default(network.version)))

@@ -8,6 +8,7 @@ from dataclasses import dataclass, replace
 from ipaddress import ip_network
 from typing import Final, assert_never
 
+from aovpnd import names
 from aovpnd.core.companions import is_connected
 from aovpnd.core.explain import OUTPUT, Explanation, Fate
 from aovpnd.core.filtering import DNS_PORTS
@@ -94,7 +95,7 @@ def tell(picture: Picture, what: Explanation) -> Told:
             return Told(text, "", _settings(picture.config, "lan.allow"))
         case Fate.EXCLUDED:
             text = f"{what.to} leaves by {link} in clear: its network is kept out of the tunnel"
-            return Told(text, "", _settings(picture.config, "exclude.networks"))
+            return Told(text, "", _exclusions(picture))
         case Fate.ACCESS:
             whose = f" (granted to {picture.intent.grant.granted_to})" if picture.intent.grant is not None else ""
             text = f"{what.to} leaves by {link} as temporary access{whose}"
@@ -243,7 +244,7 @@ def _stopped(picture: Picture, what: Explanation, link: str) -> Told:
     if what.stages[-1].where in {"guard", "egress"}:
         text = f"{what.to} is dropped by the guard: our table is not there to permit it"
         return Told(text, "it is being loaded again; journalctl -u aovpnd says more")
-    if isinstance(what.permit, Tunnel) and (told := _not_for_the_user(picture, what, link)) is not None:
+    if isinstance(what.permit, Tunnel | Excluded) and (told := _not_for_the_user(picture, what, link)) is not None:
         return told
     if isinstance(what.permit, Tunnel) and what.permit.filters:
         return _filtered(picture, what, link, verb)
@@ -302,6 +303,13 @@ def _reason(what: Explanation) -> str:
 
 
 # -- where it is written ----------------------------------------------------------------------------------------------
+def _exclusions(picture: Picture) -> tuple[Origin, ...]:
+    """What is kept out of every tunnel, and out of the one that carries."""
+    carries = picture.spec
+    own = _settings(picture.config, f"{names.EXCLUDE_FROM}.{carries.name}") if carries is not None else ()
+    return (*_settings(picture.config, "exclude.networks"), *own)
+
+
 def _settings(config: Config, key: str) -> tuple[Origin, ...]:
     return tuple(origin for origin in config.origins if origin.key == key)
 

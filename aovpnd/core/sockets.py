@@ -6,7 +6,7 @@ from typing import Final
 
 from aovpnd.confirmation import Standing
 from aovpnd.core import using
-from aovpnd.core.beside import excluded, lans
+from aovpnd.core.beside import excluded, excluded_from_it, lans
 from aovpnd.core.view import View
 from aovpnd.links import Side, sides
 from aovpnd.model import Config, Intent, Phase, Snapshot
@@ -35,7 +35,9 @@ def sweep(config: Config, intent: Intent, snapshot: Snapshot, now: View) -> Swee
     networks = (f"{uplink.link.index} {uplink.network}" for uplink in now.uplinks)
     users = (f"{user.uid} {user}" for user in config.users)
     alone = tuple(each.spec for each in now.companions if each.private)
-    settings = (config.lan.value, *map(str, config.exclude), *users, *(f"{spec.name} alone" for spec in alone))
+    from_it = excluded_from_it(config, now)
+    kept_out = (*config.exclude, *(network for _, networks in from_it for network in networks))
+    settings = (config.lan.value, *map(str, kept_out), *users, *(f"{spec.name} alone" for spec in alone))
     why = (*networks, *sorted(map(str, addresses)), *settings)
     if why == intent.swept:
         return None
@@ -52,7 +54,7 @@ def sweep(config: Config, intent: Intent, snapshot: Snapshot, now: View) -> Swee
         )
         | frozenset(
             (address.interface.ip, network)
-            for uplink, networks in excluded(config, now)
+            for uplink, networks in (*excluded(config, now), *from_it)
             for address in snapshot.addresses
             for network in networks
             if address.link == uplink.link.index

@@ -2,9 +2,11 @@
 """Networks that are kept out of the tunnel: they alone are reached in clear, whether the tunnel is up or not."""
 
 import os
+import shutil
 import signal
 from collections.abc import Iterator
 from ipaddress import IPv4Address, IPv6Address
+from pathlib import Path
 from typing import Final
 
 import pytest
@@ -17,6 +19,8 @@ pytestmark = pytest.mark.root
 
 OUTSIDE: Final = (plan.DNS4, plan.DNS6)
 """Senders ask them for names all the time, which leaves by no link but the tunnel; here they are asked for pages."""
+GATEWAYS: Final = {str(plan.GATEWAY4), str(plan.GATEWAY6)}
+"""Whose addresses are seen outside of what came through the tunnel."""
 
 
 @pytest.fixture(scope="module")
@@ -28,10 +32,11 @@ def laptop() -> Iterator[Protected]:
         yield built
 
 
-def exclude(laptop: Protected, *networks: object) -> None:
-    """Write the settings, and have them read."""
+def exclude(laptop: Protected, *networks: object, tunnel: str | None = None) -> None:
+    """Write the settings, and have them read: out of all tunnels, or out of one."""
     written = ", ".join(f'"{network}"' for network in networks)
-    laptop.lab.write_config(f"[exclude]\nnetworks = [{written}]\n")
+    head = "[exclude]" if tunnel is None else f'[[exclude_from]]\ntunnel = "{tunnel}"'
+    laptop.lab.write_config(f"{head}\nnetworks = [{written}]\n")
     pid = laptop.daemon_pid()
     assert pid is not None
     os.kill(pid, signal.SIGHUP)
@@ -46,7 +51,7 @@ def seen_from(laptop: Protected, address: IPv4Address | IPv6Address) -> str:
 def all_outside(laptop: Protected) -> bool:
     """Whether both are reached, and not from the tunnel's gateway."""
     seen = {seen_from(laptop, address) for address in OUTSIDE}
-    return "" not in seen and seen.isdisjoint({str(plan.GATEWAY4), str(plan.GATEWAY6)})
+    return "" not in seen and seen.isdisjoint(GATEWAYS)
 
 
 def only_excluded(laptop: Protected) -> None:
@@ -91,7 +96,7 @@ def test_what_a_tunnel_has(laptop: Protected) -> None:
     exclude(laptop)
     wait_for("the problem to go", lambda: "exclude-closed" not in laptop.problems(), poll_s=0.05)
     with laptop.nothing_leaves():
-        assert {seen_from(laptop, address) for address in OUTSIDE} == {str(plan.GATEWAY4), str(plan.GATEWAY6)}
+        assert {seen_from(laptop, address) for address in OUTSIDE} == GATEWAYS
 
 
 def test_disconnected(laptop: Protected) -> None:
@@ -103,3 +108,31 @@ def test_disconnected(laptop: Protected) -> None:
     assert laptop.address_outside(4) == ""
     laptop.lab.ctl("connect")
     wait_for("the tunnel to work", laptop.works, poll_s=0.05, deadline_s=20)
+
+
+def test_from_one_tunnel(laptop: Protected) -> None:
+    """Out of one tunnel alone: in clear while that one carries, and neither beside another nor without any."""
+    (file,) = laptop.lab.host.path("/etc/aovpnd/tunnels").glob("tunnel.*")
+    copy = Path(shutil.copy2(file, file.with_stem("other")))
+    exclude(laptop, *OUTSIDE, tunnel="tunnel")
+    laptop.lab.ctl("connect", "tunnel")
+    wait_for("the settings to hold", lambda: all_outside(laptop), poll_s=0.05)
+    only_excluded(laptop)
+
+    laptop.lab.ctl("connect", "other")
+    with laptop.nothing_leaves() as watch:
+        watch.until("the other tunnel to carry", lambda: carries(laptop, "other"))
+        watch.until("pages through it", lambda: {seen_from(laptop, address) for address in OUTSIDE} == GATEWAYS)
+        laptop.lab.ctl("disconnect")
+        laptop.lab.wait_phase("blocked")
+        assert {seen_from(laptop, address) for address in OUTSIDE} == {""}
+
+    laptop.lab.ctl("connect", "tunnel")
+    wait_for("them to be reached again", lambda: all_outside(laptop), poll_s=0.05)
+    copy.unlink()
+
+
+def carries(laptop: Protected, name: str) -> bool:
+    """Whether the machine is connected by this tunnel."""
+    status = laptop.lab.status()
+    return status["phase"] == "connected" and [each["name"] for each in status["tunnels"] if each["link"]] == [name]

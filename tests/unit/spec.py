@@ -22,10 +22,11 @@ from aovpnd.model import Block, Config, Grant, Intent, Lan, Snapshot, TunnelStat
 from aovpnd.ruleset import L4, Address, Device, Network
 from aovpnd.trace import Packet
 from aovpnd.tunnel import Endpoint, Interface
-from tests.unit.spec_beside import Beside, apart, is_excluded, is_inside, is_lan_in, is_lan_out, private, unclaimed
+from tests.unit.spec_beside import Beside, apart, is_excluded, is_inside, is_lan_in, is_lan_out, kept_out, private
 from tests.unit.spec_companions import Companion, at_large, elsewhere, of_device
 from tests.unit.spec_filters import is_let_in, is_let_out, is_named_out
 from tests.unit.spec_guests import is_told_at_once, reached
+from tests.unit.spec_packets import is_dns, is_loopback
 from tests.unit.spec_setup import NONE, is_dhcp, is_dhcp_out, is_discovery_out, is_error, is_link_setup_in, is_redirect
 from tests.unit.spec_users import Whose, barred, is_nobodys, is_private, is_refused, wanted_alone
 
@@ -86,6 +87,8 @@ class Reading:
     look_up_by_tls: bool
     lan: Beside
     excluded: Beside
+    excluded_from_it: Beside
+    unfit: frozenset[int]  # those who may not use the chosen tunnel
     companions: frozenset[Companion]
     whose: frozenset[Whose]
     here: frozenset[Network] | None  # all that guests can reach, while no tunnel takes what they send
@@ -131,7 +134,9 @@ def read(world: World) -> Reading:
         look_up_resolvers=frozenset(running.inquiry.resolvers) if running is not None else NONE,
         look_up_by_tls=running is not None and running.inquiry.tls_name != "",
         lan=frozenset(lan) if world.config.lan is Lan.ALLOW else frozenset(),
-        excluded=_excluded(world, tunnel),
+        excluded=_excluded(world, tunnel, world.config.exclude, world.config.tunnels),
+        excluded_from_it=_excluded_from_it(world, tunnel),
+        unfit=barred(world.config.users, tunnel.name) if tunnel is not None else frozenset(),
         companions=beside,
         whose=(whose := frozenset(_whose(world, tunnels - {each.device for each in beside}, beside))),
         here=None if any(not each.alone for each in whose) else reached(snapshot, {bridge.index for bridge in bridges}),
@@ -175,23 +180,23 @@ def _owned(world: World, tunnel: TunnelSpec | None, own: Iterable[Interface] | N
     return {i.network for i in addresses} | set(map(ip_network, _servers(world, tunnel)))
 
 
-def _excluded(world: World, chosen: TunnelSpec | None) -> Beside:
+def _excluded(world: World, chosen: TunnelSpec | None, nets: Iterable[Network], among: Iterable[TunnelSpec]) -> Beside:
     """By the uplink with the best default route of their family, while every tunnel's file can be used: the excluded
-    networks that no tunnel has anything in.
+    networks in which none of these tunnels has anything, and none that stands.
     """
-    tunnels = [(tunnel, frozenset(tunnel.addresses)) for tunnel in world.config.tunnels] + companions_of(world)
+    tunnels = [(tunnel, frozenset(tunnel.addresses)) for tunnel in among] + companions_of(world)
     own = _owned(world, chosen).union(*(_owned(world, *tunnel) for tunnel in tunnels))
-    free = unclaimed(world.config.exclude, own, (prefix for tunnel, _ in tunnels for prefix in tunnel.prefixes))
-    able = {link.index: link for link in uplinks(world)}
-    found = set()
-    for version in (4, 6):
-        nets = frozenset(net for net in free if net.version == version)
-        routes = [route for route in world.snapshot.main if route.dst.prefixlen == 0 and route.link in able]
-        defaults = [route for route in routes if route.dst.version == version]
-        if nets and defaults and not world.config.broken:
-            best = min(defaults, key=lambda route: (route.metric, route.link))
-            found.add((device_of(able[best.link or 0]), nets))
-    return frozenset(found)
+    carried = (prefix for tunnel, _ in tunnels for prefix in tunnel.prefixes)
+    able = {link.index: device_of(link) for link in uplinks(world) if not world.config.broken}
+    return kept_out(nets, own, carried, able, world.snapshot.main)
+
+
+def _excluded_from_it(world: World, chosen: TunnelSpec | None) -> Beside:
+    """What is kept out of the chosen tunnel alone: the tunnels are those that may stand beside it, and itself."""
+    config, name = world.config, chosen.name if chosen is not None else ""
+    beside = {name, *config.companions, *(user.only for user in config.users)}
+    among = [tunnel for tunnel in config.tunnels if tunnel.name in beside]
+    return _excluded(world, chosen, dict(config.exclude_from).get(name, ()), among)
 
 
 def outer(world: World, tunnel: TunnelSpec) -> list[Endpoint]:
@@ -478,12 +483,12 @@ def is_transformed(reading: Reading, packet: Packet) -> bool:
 
 def stamped(reading: Reading, packet: Packet, at: float) -> bool:
     """Whether the packet carries the stamp when it leaves: by any link but the loopback, tunnel, host-only bridges."""
-    inside = _is_loopback(packet.oif) or packet.oif in reading.tunnels | reading.bridges
+    inside = is_loopback(packet.oif) or packet.oif in reading.tunnels | reading.bridges
     return not inside and _may_leave(reading, packet, at)
 
 
 def _may_leave(reading: Reading, packet: Packet, at: float) -> bool:
-    if _is_loopback(packet.oif):
+    if is_loopback(packet.oif):
         return True
     if packet.oif in reading.tunnels:
         return (
@@ -499,18 +504,19 @@ def _may_leave(reading: Reading, packet: Packet, at: float) -> bool:
     if ours or is_dhcp_out(packet) or is_discovery_out(packet, reading.near):
         return True
     by_grant = reading.grant is not None and packet.oif == reading.grant and at < reading.granted_until
-    if _is_dns(packet):
+    if is_dns(packet):
         return by_grant and packet.daddr in reading.resolvers
     return (
         by_grant
         or packet.oif in reading.bridges
         or is_lan_out(reading.lan, packet)
         or is_excluded(reading.excluded, packet)
+        or (is_excluded(reading.excluded_from_it, packet) and packet.owner not in reading.unfit)
     )
 
 
 def _may_come_in(reading: Reading, packet: Packet) -> bool:
-    if _is_loopback(packet.iif):
+    if is_loopback(packet.iif):
         return True
     if is_told_at_once(reading.here, reading.bridges, packet):
         return False
@@ -537,7 +543,7 @@ def _may_be_forwarded(reading: Reading, packet: Packet) -> bool:
         if is_private(reading.whose, packet.oif):
             return False
         return is_named_out(_held(reading, packet.oif), packet)
-    if packet.oif not in reading.bridges or _is_dns(packet) or packet.saddr in _elsewhere(reading, None):
+    if packet.oif not in reading.bridges or is_dns(packet) or packet.saddr in _elsewhere(reading, None):
         return False
     shared = packet.iif in reading.tunnels and not is_private(reading.whose, packet.iif)
     answers = shared and packet.ct is not None
@@ -554,15 +560,6 @@ def _elsewhere(reading: Reading, device: Device | None) -> frozenset[Address]:
     """Addresses of all tunnels but the one that has this link."""
     chosens = device in reading.tunnels and of_device(reading.companions, device) is None
     return elsewhere(reading.companions, device) | (NONE if chosens else reading.tunnel_addresses)
-
-
-def _is_loopback(device: Device | None) -> bool:
-    """The link with index 1 and name ``lo``."""
-    return device is not None and (device.index, device.name) == (1, "lo")
-
-
-def _is_dns(packet: Packet) -> bool:
-    return packet.l4 in {L4.TCP, L4.UDP} and packet.dport in {53, 853}
 
 
 # Handshake.

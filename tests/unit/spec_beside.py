@@ -1,10 +1,11 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
 """The page's sections on the LAN and on excluded networks, read a second time: as `spec`, of which it is a part."""
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from ipaddress import ip_address, ip_network
 from typing import Final
 
+from aovpnd.routes import Route
 from aovpnd.ruleset import Address, Device, Network
 from aovpnd.trace import Packet
 
@@ -32,18 +33,6 @@ def apart(nets: frozenset[Network], own: Iterable[Network], carried: Iterable[Ne
     return frozenset(net for net in nets if not any(_overlap(net, each) for each in theirs))
 
 
-def unclaimed(nets: Iterable[Network], own: Iterable[Network], carried: Iterable[Network]) -> frozenset[Network]:
-    """Excluded networks without those that overlap a tunnel's own networks or name servers, or in which, or just as
-    which, a tunnel carries something.
-    """
-    own, carried = tuple(own), tuple(carried)
-    return frozenset(
-        net
-        for net in nets
-        if not any(_overlap(net, each) for each in own) and not any(lies_in(each, net) for each in carried)
-    )
-
-
 def is_lan_out(lan: Beside, packet: Packet) -> bool:
     """Into a network of the link, or to where its devices are asked for."""
     return any(
@@ -56,6 +45,29 @@ def is_lan_out(lan: Beside, packet: Packet) -> bool:
 def is_lan_in(lan: Beside, packet: Packet) -> bool:
     """From a network of the link."""
     return any(is_inside(packet.saddr, net) for device, nets in lan if device == packet.iif for net in nets)
+
+
+def kept_out(
+    nets: Iterable[Network],
+    own: Iterable[Network],
+    carried: Iterable[Network],
+    able: Mapping[int, Device],
+    main: Iterable[Route],
+) -> Beside:
+    """Excluded networks, each by the link with the best default route of its family: without those that overlap a
+    tunnel's own networks or name servers, or in which, or just as which, a tunnel carries something.
+    """
+    own, carried, main = tuple(own), tuple(carried), tuple(main)
+    found = set[tuple[Device, frozenset[Network]]]()
+    for version in (4, 6):
+        of_family = [net for net in nets if net.version == version and not any(_overlap(net, each) for each in own)]
+        free = frozenset(net for net in of_family if not any(lies_in(each, net) for each in carried))
+        routes = [route for route in main if route.dst.prefixlen == 0 and route.link in able]
+        defaults = [route for route in routes if route.dst.version == version]
+        if free and defaults:
+            best = min(defaults, key=lambda route: (route.metric, route.link))
+            found.add((able[best.link or 0], free))
+    return frozenset(found)
 
 
 def is_excluded(excluded: Beside, packet: Packet) -> bool:

@@ -16,6 +16,7 @@ from aovpnd.orders import Explain
 from aovpnd.routes import LinkAddress, Route
 from aovpnd.ruleset import Device, Network
 from aovpnd.sockets import Socket, Transport
+from aovpnd.users import User
 from tests.unit.small_world import DEFAULT4, DEFAULT6, HOME, SERVER4, TUNNEL_ADDRESS4, WORK
 from tests.unit.test_decide import HOME_NET, NO_NET, ONE, SHAKEN, SHOOK
 from tests.unit.test_explain import OFFICE, data_of, laptop, picture
@@ -152,6 +153,56 @@ def test_beside_a_file_that_cannot_be_used() -> None:
     assert opened(config, DUAL, Intent(chosen="work")) == {}
     assert said(config) == ["excluded networks stay closed while home cannot be used"]
     assert said(replace(ONE, broken=frozenset({"home"}))) == []
+
+
+OFFICE_TOO = replace(HOME, peers=(replace(HOME.peers[0], allowed=(FOUR, SIX)),))
+FROM_WORK = Config((WORK, OFFICE_TOO), prefer=("work",), exclude_from=(("work", (FOUR, SIX)),))
+
+
+@pytest.mark.parametrize(
+    ("config", "intent", "expected"),
+    [
+        pytest.param(FROM_WORK, Intent(), {"wlan0": (FOUR, SIX)}, id="the one that would carry, whatever others carry"),
+        pytest.param(FROM_WORK, Intent(chosen="home"), {}, id="another one"),
+        pytest.param(FROM_WORK, Intent(wish=Wish.DISCONNECT), {}, id="none"),
+        pytest.param(replace(FROM_WORK, companions=("home",)), Intent(), {}, id="a companion carries it"),
+        pytest.param(
+            replace(FROM_WORK, users=(User("alice", 1000, only="home"),)), Intent(), {}, id="somebody's own carries it"
+        ),
+        pytest.param(replace(FROM_WORK, broken=frozenset({"x"})), Intent(), {}, id="a file cannot be used"),
+    ],
+)
+def test_from_one_tunnel(config: Config, intent: Intent, expected: dict[str, tuple[Network, ...]]) -> None:
+    """What is kept out of one tunnel alone goes beside while that one carries, or would if it were up."""
+    assert opened(config, DUAL, intent) == expected
+    routing = decide(config, intent, DUAL).routing
+    assert routing is not None
+    beside = {route.dst for route in routing.routes if route.link == WLAN.index}
+    assert beside.intersection((FOUR, SIX)) == {network for networks in expected.values() for network in networks}
+
+
+def test_who_may_not_use_that_tunnel() -> None:
+    """He has no part in what is kept out of it; nor has who has another to himself, whose table leads past it."""
+    own = replace(HOME, name="hers", addresses=(ip_interface("10.99.0.2/32"),), dns=())
+    users = (User("alice", 1000, only="hers"), User("bob", 1001, never=("work",)))
+    config = Config((WORK, own), prefer=("work",), exclude_from=(("work", (FOUR,)),), users=users)
+
+    (found,) = (each for each in permitted(config, Intent(), DUAL) if isinstance(each, Excluded))
+    routing = decide(config, Intent(), DUAL).routing
+    assert routing is not None
+    assert (found.networks, found.barred) == ((FOUR,), (1000, 1001))
+    assert FOUR in {route.dst for route in routing.routes}
+    assert routing.lanes
+    assert not any(route.dst == FOUR for lane in routing.lanes for route in lane.routes)
+
+
+def test_another_tunnel_is_another_state_of_things() -> None:
+    """Connections past one tunnel end when another takes its place."""
+    config = replace(FROM_WORK, tunnels=(WORK, replace(WORK, name="home")))
+    past = Socket(Transport.TCP, ip_address("192.168.1.23"), 40000, FOUR[80])
+    sweeps = [decide(config, Intent(chosen=name), HOME_NET).sweep for name in ("work", "home")]
+
+    assert [sweep is not None and sweep.closes(past) for sweep in sweeps] == [False, True]
 
 
 def test_connections_are_spared() -> None:

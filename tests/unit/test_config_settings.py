@@ -217,7 +217,7 @@ BAD = {
     "[tunel]": "1: 'tunel' is no setting (did you mean [tunnel]?)",
     "[nothing]": (
         "1: 'nothing' is no setting (there are: [dbus], [endpoint], [exclude], [health], [ike], [lan], "
-        "[temporary_access], [tunnel], [[filter]], [[user]], [[sign_in]])"
+        "[temporary_access], [tunnel], [[filter]], [[user]], [[sign_in]], [[exclude_from]])"
     ),
     "[[users]]": "1: 'users' is no setting (did you mean [[user]]?)",
     "tunnel = 3": "1: 'tunnel' is a table, not a value (write [tunnel] on a line of its own)",
@@ -459,7 +459,7 @@ def test_default_file_says_the_defaults(files: Files, monkeypatch: pytest.Monkey
     files.write("etc/aovpnd.toml", re.sub(r"(?m)^#(?=\w+ = |\[\[)", "", text))
     uncommented = files.load()
     without = {key for key, known in settings.KEYS.items() if not known.built_in}  # there the file shows an example
-    without |= {"filter.home", "user.alice", "sign_in.office"}
+    without |= {"filter.home", "user.alice", "sign_in.office", "exclude_from.home"}
     values = {origin.key: origin.value for origin in uncommented.origins if origin.key not in without}
 
     assert as_is == Config(origins=as_is.origins)

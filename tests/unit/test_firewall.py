@@ -15,6 +15,7 @@ import pytest
 
 from aovpnd import names
 from aovpnd.core.decide import decide
+from aovpnd.core.firewall import NO_STAMP
 from aovpnd.core.firewall import compile as compile_permits
 from aovpnd.core.permits import (
     Asks,
@@ -214,7 +215,10 @@ def test_shape_of_every_table() -> None:
             assert is_tunnel_shaped(Link(rule.match.oif.index or 0, rule.match.oif.name or "", "wireguard"))
             assert (rule.match.ct, rule.match.flow) == ((Conntrack.ESTABLISHED,), Flow.REPLY)
         assert not any(rule.verdict is Verdict.REJECT for rule in table.chain("postrouting").rules)
-        assert not any(rule.set_mark for rule in table.chain("output").rules)
+        # But where it notes whose a packet is that goes into a tunnel; the last look clears that before it judges.
+        marking = [rule for rule in table.chain("output").rules if rule.set_mark]
+        assert all(rule.verdict is Verdict.CONTINUE and rule.match.oif is not None for rule in marking)
+        assert table.chain("postrouting").rules[0].set_mark == NO_STAMP
         for rule in table.chain("forward").rules[:-1]:
             assert rule.match.iif is not None
             assert rule.match.oif is not None

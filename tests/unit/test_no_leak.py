@@ -426,6 +426,8 @@ def test_every_packet_passes_somewhere(answers: Answers) -> None:
         "look_up_by_tls",
         "lan",
         "excluded",
+        "excluded_from_it",
+        "unfit",
         "tunnel_addresses",
         "filters",
         "companions",

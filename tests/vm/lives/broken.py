@@ -8,7 +8,7 @@ from typing import Final
 
 from aovpnd import names
 from tests.lab.product import installed
-from tests.lab.tree import Entry, Symlink, Tree, text
+from tests.lab.tree import Directory, Entry, Symlink, Tree, text
 from tests.vm.images import SUITES
 
 TUNNEL: Final = "/etc/aovpnd/tunnels/home.conf"
@@ -59,7 +59,7 @@ _NO_PYTHON: Final = {
     for path in installed()
     if path in {"/usr/sbin/aovpnd", "/usr/sbin/aovpnd-guard", "/usr/bin/aovpnctl"}
 }
-_RAN_BEFORE: Final[Tree] = {f"{names.STATE_DIR}/.keep": text("")}
+_RAN_BEFORE: Final[Tree] = {names.STATE_DIR: Directory(0o700)}
 """systemd makes the daemon's directory at its first start."""
 DAMAGES: Final[Mapping[str, Damage]] = {
     "settings that cannot be read": Damage(
@@ -70,7 +70,7 @@ DAMAGES: Final[Mapping[str, Damage]] = {
     "a disk that is full": Damage(
         {"/before/fill": text(_FILL, 0o755), **_RAN_BEFORE}, connects=("trixie",), network=False
     ),
-    "/var read-only": Damage({"/etc/fstab": text("/var /var none bind,ro 0 0\n")}, connects=SUITES),
+    "/var read-only": Damage({"/etc/fstab": text("/var /var none bind,ro 0 0\n"), **_RAN_BEFORE}, connects=SUITES),
     "the daemon masked": Damage({f"{_UNITS}/{names.UNIT}": Symlink("/dev/null")}),
     "the daemon fails": Damage({"/usr/sbin/aovpnd": text("#!/bin/false\n", 0o755)}),
     "the guard fails": Damage({"/usr/sbin/aovpnd-guard": text("#!/bin/false\n", 0o755)}, network=False),
