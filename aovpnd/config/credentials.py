@@ -178,7 +178,7 @@ def _path(value: object) -> str:
 def _unfit(error: ConfigError, path: Path) -> UnfitError:
     """As the file's own fault, named only where there is such a file."""
     if os.path.lexists(path):
-        hint = error.hint if path.is_file() or path.is_symlink() else "write the name of a file"
+        hint = error.hint if path.is_symlink() or path.is_file() else "write the name of a file"
         return UnfitError(f"{error.file}: {error.reason}", hint)
     return UnfitError("there is no such file", "paths are absolute, or relative to the configuration directory")
 

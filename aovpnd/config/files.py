@@ -91,6 +91,9 @@ def content(path: Path, holds: Holds) -> bytes | None:
             raise ConfigError("is a link that leads nowhere", file=shown, hint=hint) from None
         return None
     except (OSError, RuntimeError, ValueError) as error:  # RuntimeError: a circle of links, before Python 3.13
+        if isinstance(error, PermissionError) and path.is_symlink() and _is_credential(path):
+            # A unit that was started without credentials may not look where they would be.
+            raise ConfigError("is a link that leads nowhere", file=shown, hint=_DECRYPTED) from None
         reason = error.strerror if isinstance(error, OSError) and error.strerror else "the path leads nowhere"
         raise ConfigError(f"cannot be read: {reason}", file=shown, hint=_hint(error)) from None
     try:

@@ -6,7 +6,6 @@ works and protects badly is told by the code `findings.WEAK`: whether it may be 
 """
 
 from dataclasses import dataclass, replace
-from pathlib import Path
 from typing import Final
 
 from aovpnd.config import credentials, ike_rounds, ike_tables, ike_values, plain, proposals, toml, values
@@ -29,16 +28,16 @@ _Gateways = tuple[Endpoint | HostPort, ...]
 _Reach = tuple[tuple[Network, ...], tuple[int, ...], tuple[Interface, ...]]
 
 
-def parse(text: str, name: str, file: str, base: Path) -> tuple[IPsec | None, list[Finding]]:
+def parse(text: str, name: str, file: str, store: Store) -> tuple[IPsec | None, list[Finding]]:
     """The tunnel that a text describes, and what there is to say of it; None when a finding is an error of another code
-    than `WEAK`. ``base``: where relative paths begin.
+    than `WEAK`. ``store``: reads the files that it names.
 
     ``ConfigError`` when it is not TOML, ``ToolError`` when certificates cannot be read on this machine.
     """
     entries = toml.parse(text, file)
     reader = Reader(file)
     tables = ike_tables.read(entries, reader)
-    spec = _tunnel(reader, tables, Store(base), name)
+    spec = _tunnel(reader, tables, store, name)
     if spec is None or reader.all:
         return None, reader.all
     weaknesses = _weaknesses(tables, spec)

@@ -17,6 +17,7 @@ from typing import Final, TypeVar
 import wgconfig
 
 from aovpnd.config import files, ike, values, wgquick
+from aovpnd.config.credentials import Store
 from aovpnd.config.findings import Finding, Findings, UnfitError, printable_path
 from aovpnd.config.wgquick import Block, Item, Section
 from aovpnd.errors import ConfigError, ToolError
@@ -55,7 +56,7 @@ def read(path: Path, base: Path) -> tuple[TunnelSpec | None, list[Finding]]:
     text = files.read(path, files.Holds.SETTINGS if is_ike else files.Holds.KEYS)
     if text is None:
         raise ConfigError("there is no such file", file=shown)
-    return ike.parse(text, name, shown, base) if is_ike else parse(text, name, shown)
+    return ike.parse(text, name, shown, Store(base)) if is_ike else parse(text, name, shown)
 
 
 def parse(text: str, name: str, file: str) -> tuple[WireGuard | None, list[Finding]]:

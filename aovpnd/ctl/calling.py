@@ -12,23 +12,23 @@ SYSTEMD = "/run/systemd/system"
 """Is there when systemd is the system's manager, sd_booted(3)."""
 
 
-def call(*command: str, patience_s: float, given: str = "") -> subprocess.CompletedProcess[str]:
+def call(*command: str, patience_s: float, given: bytes = b"") -> subprocess.CompletedProcess[str]:
     """Run one to its end, with ``given`` as its standard input. OSError when it cannot be run,
     `subprocess.TimeoutExpired` when it does not end.
     """
-    return subprocess.run(
+    done = subprocess.run(
         command,
         input=given,
         capture_output=True,
-        encoding="utf-8",
-        errors="replace",
         timeout=patience_s,
         check=False,
         env={"LC_ALL": "C", "PATH": "/usr/sbin:/usr/bin:/sbin:/bin"},
     )
+    out, err = (text.decode("utf-8", "replace") for text in (done.stdout, done.stderr))
+    return subprocess.CompletedProcess(done.args, done.returncode, out, err)
 
 
-def output(*command: str, patience_s: float, given: str = "") -> str:
+def output(*command: str, patience_s: float, given: bytes = b"") -> str:
     """What one that has to succeed prints. `ToolError` with the reason when it does not."""
     try:
         done = call(*command, patience_s=patience_s, given=given)

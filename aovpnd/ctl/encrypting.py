@@ -1,10 +1,10 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""``aovpnctl import --encrypt``: a tunnel's file that systemd keeps encrypted, with a key of the machine or of its TPM
-(systemd-creds(1)), and decrypts for the daemon alone (decision 35).
+"""``aovpnctl import --encrypt``: a file that systemd keeps encrypted, with a key of the machine or of its TPM
+(systemd-creds(1)), and decrypts for the daemon alone (decision 35): a tunnel's, or a secret that one of IKE names.
 
-Three things belong together: the encrypted file, a drop-in of the daemon's unit that names it, and a link in the
-directory of tunnels to where it is decrypted. The link, by which a machine blocks at boot, is the importer's to make,
-and comes last; it is the first to go.
+Three things belong together: the encrypted file, a drop-in of the daemon's unit that names it, and in the place of the
+file a link to where it is decrypted. The link, by which a machine blocks at boot where it is the tunnel, is the
+importer's to make, and comes last; it is the first to go.
 """
 
 from __future__ import annotations
@@ -24,12 +24,12 @@ PATIENCE_S = 60.0
 
 
 def target(file: str) -> str:
-    """Where systemd decrypts the tunnel's ``file`` to, while the daemon runs."""
+    """Where systemd decrypts the ``file`` to, while the daemon runs."""
     return f"{names.CREDENTIALS_DIR}/{file}"
 
 
-def seal(file: str, text: str, config_dir: str) -> None:
-    """Encrypt the text of a tunnel's ``file`` and have the daemon's unit name it. Nothing is read before the daemon is
+def seal(file: str, content: bytes, config_dir: str) -> None:
+    """Encrypt the content of a ``file`` and have the daemon's unit name it. Nothing is read before the daemon is
     started again.
 
     `CommandRefused` where there is no systemd to do it, `StateError` when it cannot be written.
@@ -39,7 +39,7 @@ def seal(file: str, text: str, config_dir: str) -> None:
         raise CommandRefused("there is no systemd here that could encrypt it", hint=hint, code="not-here")
     kept = _kept(file)
     unit = f"# Written by aovpnctl import --encrypt.\n[Service]\nLoadCredentialEncrypted={file}:{kept}\n"
-    _put(kept, _encrypted(file, text), secret=True)
+    _put(kept, _encrypted(file, content), secret=True)
     _put(_drop_in(file), unit, secret=False)
 
 
@@ -62,13 +62,13 @@ def _kept(file: str) -> Path:
 
 
 def _drop_in(file: str) -> Path:
-    return Path(DROP_INS) / f"credential-{file}"
+    return Path(DROP_INS) / f"credential-{file.removesuffix('.conf')}.conf"
 
 
-def _encrypted(file: str, text: str) -> str:
+def _encrypted(file: str, content: bytes) -> str:
     """What systemd-creds makes of it: by the machine's key, and its TPM where there is one (``--with-key=auto``)."""
     try:
-        if made := output(SYSTEMD_CREDS, "encrypt", f"--name={file}", "-", "-", patience_s=PATIENCE_S, given=text):
+        if made := output(SYSTEMD_CREDS, "encrypt", f"--name={file}", "-", "-", patience_s=PATIENCE_S, given=content):
             return made
         reason = "it printed nothing"
     except ToolError as error:

@@ -118,6 +118,32 @@ def test_charon_is_killed(office: Booted) -> None:
         office.until_works(watch)
 
 
+def test_secrets_as_credentials(office: Booted) -> None:
+    """Handed over with the files that it names, the tunnel carries as before; its password is encrypted on the disk,
+    and decrypted for the daemon alone, also after a restart. Another import makes it a plain file again.
+    """
+    system, link = office.system, f"{KEYS}/alice"
+    password = system.check("cat", link)
+    system.shell(f"mkdir /root/handed && cp -r {OFFICE} {KEYS} /root/handed")
+    with office.net.nothing_leaves() as watch:
+        try:
+            system.check("aovpnctl", "import", "--replace", "--encrypt", "/root/handed/office.toml")
+            _wait_carried_by(office, "office")
+            office.until_works(watch)
+            assert system.check("readlink", link).strip() == f"{names.CREDENTIALS_DIR}/keys.alice"
+            assert password.strip() not in system.check("cat", "/etc/credstore.encrypted/aovpnd.keys.alice")
+            system.check("systemctl", "restart", names.UNIT)
+            _wait_carried_by(office, "office")
+            office.until_works(watch)
+        finally:
+            system.check("aovpnctl", "import", "--replace", "/root/handed/office.toml")
+            system.shell("rm -r /root/handed")
+            _wait_carried_by(office, "office")
+            office.until_works(watch)
+    assert system.run("readlink", link).returncode != 0
+    assert system.check("cat", link) == password
+
+
 def test_the_machines_own_charon(office: Booted) -> None:
     """Debian's strongswan.service comes and goes beside ours, and has the usual ports; ours does not notice."""
     system, before = office.system, office.system.main_pid(CHARON)

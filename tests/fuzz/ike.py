@@ -14,6 +14,7 @@ from cryptography.hazmat.primitives.serialization import Encoding, NoEncryption,
 from cryptography.x509.oid import NameOID
 
 from aovpnd.config import certificates, ike
+from aovpnd.config.credentials import Store
 from aovpnd.config.findings import WEAK, UnfitError
 from aovpnd.errors import ConfigError
 from aovpnd.ipsec import IkeVersion, IPsec, Method
@@ -41,7 +42,7 @@ def _base() -> Path:
 def _file(text: str) -> str:
     base = _base()
     try:
-        spec, found = ike.parse(text, "home", "home.toml", base)
+        spec, found = ike.parse(text, "home", "home.toml", Store(base))
     except ConfigError as error:
         judge.quotes_no_run(str(error), text)
         return judge.error(error)

@@ -22,6 +22,7 @@ from cryptography.hazmat.primitives.serialization import (
 from cryptography.x509.oid import NameOID
 
 from aovpnd.config import ike
+from aovpnd.config.credentials import Store
 from aovpnd.config.findings import Finding
 from aovpnd.ipsec import IPsec
 
@@ -174,7 +175,7 @@ def lay(base: Path) -> Path:
 
 def parse(text: str, base: Path) -> tuple[IPsec | None, list[Finding]]:
     """As the file home.toml, where relative paths begin at ``base``."""
-    return ike.parse(text, "home", "home.toml", base)
+    return ike.parse(text, "home", "home.toml", Store(base))
 
 
 def changed(text: str, old: str, new: str) -> str:

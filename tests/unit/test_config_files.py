@@ -6,10 +6,11 @@ from pathlib import Path
 
 import pytest
 
-from aovpnd import config
+from aovpnd import config, names
 from aovpnd.config import tunnels
 from aovpnd.errors import ConfigError
 from aovpnd.model import Config
+from tests.unit.ike_files import PSK
 from tests.unit.test_config_settings import Files
 from tests.unit.test_config_tunnels import GATEWAY, PRIVATE, SMALLEST
 
@@ -154,6 +155,32 @@ def test_credentials(files: Files, monkeypatch: pytest.MonkeyPatch) -> None:
         "etc/tunnels/open.conf: holds a private key and others can read it (chmod 600 etc/tunnels/open.conf)",
         "etc/tunnels/other.conf: is a link out of its directory (copy the file itself here)",
     ]
+
+
+def test_credentials_that_nobody_may_look_for(files: Files, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A unit that was started without any may not enter the directory in which they would be: that is said in the same
+    words, of a tunnel and of what a tunnel names.
+    """
+    place = files.etc / "tunnels"
+    files.write("etc/tunnels/office.toml", PSK)
+    for link in (place / "home.conf", files.etc / "keys/psk"):
+        link.parent.mkdir(exist_ok=True)
+        link.symlink_to(Path(names.CREDENTIALS_DIR) / link.name)
+    resolve = Path.resolve
+
+    def closed(self: Path, strict: bool = False) -> Path:
+        if self.name in {"home.conf", "psk"}:
+            raise PermissionError(13, "Permission denied")
+        return resolve(self, strict)
+
+    monkeypatch.setattr(Path, "resolve", closed)
+    assert _names(files.load()) == []
+    first, second = files.check()
+    assert first.startswith(
+        "etc/tunnels/home.conf: is a link that leads nowhere (it is decrypted while the daemon runs"
+    )
+    assert "ike.auth.secret_file: " in second
+    assert "keys/psk: is a link that leads nowhere (it is decrypted while the daemon runs" in second
 
 
 def test_what_is_no_file_is_refused(files: Files) -> None:

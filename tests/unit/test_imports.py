@@ -263,10 +263,14 @@ PARTS: Final = (
     _part("ctl.readable", "names errors config", "as check"),
     _part("ctl.policy", "names errors config model tunnel ipsec links ruleset", "as check"),
     _part("ctl.encrypting", "names errors regular", "runs systemd-creds and writes what it made"),
-    _part(
-        "ctl.import_",
-        "names errors config importers model tunnel ipsec links ruleset",
-        "as check, and writes what it read",
+    _part("ctl.placing", "names errors config", "writes what others have read"),
+    *(
+        _part(
+            f"ctl.{module}",
+            "names errors config importers model tunnel ipsec links ruleset",
+            "as check, and writes what it read",
+        )
+        for module in ("import_", "import_ike", "import_wgquick")
     ),
     _part(
         "ctl.offline", "names errors lock resolvconf regular", "the way out when all else fails: no daemon, no library"
