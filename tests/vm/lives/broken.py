@@ -43,7 +43,8 @@ exit 0
 class Damage:
     """What is wrong with a laptop. ``connects``: the Debians on which its tunnel comes up all the same; on others
     ``network`` says whether it joins a network, where it does not with what its ``console`` has to say; without that,
-    nobody knows: network managers wait for a guard, and go on where that one fails quickly.
+    nobody knows: network managers wait for a guard, and go on where that one fails quickly. One that connects may say
+    that as well, and then does not: systemd takes out of a cycle of its units whichever it likes.
     """
 
     files: Mapping[str, Entry] = field(default_factory=dict)
@@ -89,6 +90,8 @@ DAMAGES: Final[Mapping[str, Damage]] = {
             f"{_UNITS}/sysinit.target.wants/cycle.service": Symlink(f"{_UNITS}/cycle.service"),
         },
         connects=SUITES,
+        network=False,
+        console=_SHUT,
     ),
     "links up before everything": Damage(
         {

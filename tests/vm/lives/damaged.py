@@ -35,7 +35,7 @@ def _boot(stage: Stage, life: Life) -> Life:
     damage = DAMAGES[life.what]
     back_s, lost = None, ""
     with stage.laptop(life.suite, {**stage.configured, **damage.files}) as laptop:
-        if life.suite in damage.connects:
+        if life.suite in damage.connects and not _says(laptop, damage):
             back_s = wait_works(laptop)
         elif damage.network:
             laptop.wait_online(laptop.built_in(), DEADLINE_S)
@@ -44,6 +44,20 @@ def _boot(stage: Stage, life: Life) -> Life:
         laptop.wait_tried(laptop.built_in(), OUTLIVING, DEADLINE_S)
         recording = laptop.recording()
     return replace(life, frames=len(recording.frames), leaked=leaked(recording), back_s=back_s, lost=lost)
+
+
+def _says(laptop: BootedLaptop, damage: Damage) -> bool:
+    """Whether the console of one that may connect says why it does not; asked once it is known which it will be."""
+
+    def decided() -> bool:
+        return bool(status(laptop).get("uplinks")) or said()
+
+    def said() -> bool:
+        return damage.console in laptop.machine.console(1000)
+
+    if damage.console:
+        wait_for("a network, or words on the console", decided, deadline_s=DEADLINE_S, poll_s=0.5)
+    return bool(damage.console) and said()
 
 
 def _without_network(laptop: BootedLaptop, damage: Damage) -> str:
