@@ -44,14 +44,15 @@ class Sweep:
 
     ``inside`` are the addresses of the tunnel, of the loopback and of host-only networks; ``own`` all of the machine's:
     what it says to itself leaves by no link. ``beside`` pairs an uplink's address with a network that it may reach
-    beside the tunnel. ``barred`` pairs a user with an address of a tunnel that is not for him, ``alone`` an address of
-    a tunnel that some users have to themselves with those users.
+    beside the tunnel, ``beside_but`` one that some users may not reach. ``barred`` pairs a user with an address of a
+    tunnel that is not for him, ``alone`` an address of a tunnel that some users have to themselves with those users.
     """
 
     why: tuple[str, ...]
     inside: frozenset[Address]
     own: frozenset[Address]
     beside: frozenset[tuple[Address, Network]] = frozenset()
+    beside_but: frozenset[tuple[Address, Network, frozenset[int]]] = frozenset()
     barred: frozenset[tuple[int, Address]] = frozenset()
     alone: frozenset[tuple[Address, frozenset[int]]] = frozenset()
 
@@ -66,6 +67,10 @@ class Sweep:
             or socket.mark & names.FWMARK_MASK == names.FWMARK
             or (socket.transport is Transport.UDP and socket.port in OWN_BUSINESS)
             or any(socket.local == own and socket.remote in prefix for own, prefix in self.beside)
+            or any(
+                socket.local == own and socket.remote in prefix and socket.uid not in users
+                for own, prefix, users in self.beside_but
+            )
         )
 
     def _is_others(self, socket: Socket) -> bool:

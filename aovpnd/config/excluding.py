@@ -10,7 +10,7 @@ from typing import Final
 
 from aovpnd import names
 from aovpnd.config import settings, toml
-from aovpnd.config.findings import Finding, no_tunnel, quoted
+from aovpnd.config.findings import OVERRULED, Finding, no_tunnel, quoted
 from aovpnd.config.ike_tables import Reader, Table
 from aovpnd.config.listed import Form
 from aovpnd.config.settings import Layer
@@ -20,6 +20,7 @@ from aovpnd.ruleset import Network
 MOST: Final = 64
 """More lists in one file are a mistake."""
 FORM: Final = Form(names.EXCLUDE_FROM, ("tunnel", "networks"), MOST, "one for each tunnel is enough")
+_RULED: Final = "a policy says what is kept out of tunnels (exclude.networks), so that this list counts for nothing"
 _LIKE: Final = 'write it like networks = ["198.51.100.0/24"]'
 
 
@@ -73,9 +74,7 @@ def merge(listed: Iterable[Listed], locked: frozenset[str]) -> Lists:
     """Those in force, of all files from weak to strong: of several for a tunnel, the last one. ``locked`` are the plain
     settings that a policy has set.
     """
-    ruled = settings.EXCLUDE in locked
-    able = (each for each in listed if not ruled or each.layer is Layer.POLICY)
-    held = sorted({each.tunnel: each for each in able}.items())
+    held = sorted({each.tunnel: each for each in listed if _counts(each, locked)}.items())
     return Lists(
         tuple((name, each.networks) for name, each in held if each.networks),
         tuple(Origin(_setting(name), ", ".join(map(str, each.networks)), each.file, each.line) for name, each in held),
@@ -88,13 +87,19 @@ def _setting(tunnel: str) -> str:
     return f"{FORM.name}.{tunnel}"
 
 
-def strays(listed: Iterable[Listed], tunnels: frozenset[str]) -> list[Finding]:
-    """Lists for tunnels that are not there."""
+def strays(listed: Iterable[Listed], tunnels: frozenset[str], locked: frozenset[str]) -> list[Finding]:
+    """Lists for tunnels that are not there, and those that a policy on all tunnels leaves without effect."""
     return [
         no_tunnel(each.tunnel, tunnels, each.file, each.line, f"{FORM.name}.tunnel", Severity.WARNING)
-        for each in listed
         if each.tunnel not in tunnels
+        else Finding(each.file, _RULED, "", each.line, FORM.name, Severity.WARNING, OVERRULED)
+        for each in listed
+        if each.tunnel not in tunnels or not _counts(each, locked)
     ]
+
+
+def _counts(each: Listed, locked: frozenset[str]) -> bool:
+    return settings.EXCLUDE not in locked or each.layer is Layer.POLICY
 
 
 def kept(previous: Config | None) -> Lists:

@@ -7,19 +7,19 @@ Filters are read beside the settings: where any of them cannot be read, a tunnel
 """
 
 from collections import Counter
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Final, assert_never
 
 from aovpnd import names, passwd
-from aovpnd.config import excluding, files, filters, settings, sign_in, toml, tunnels, users
+from aovpnd.config import excluding, files, filters, naming, settings, sign_in, toml, tunnels, users
 from aovpnd.config.filters import Filters, Ruled
-from aovpnd.config.findings import WEAK, Finding, finding_of, no_tunnel, printable_path
+from aovpnd.config.findings import WEAK, Finding, finding_of, printable_path
 from aovpnd.config.settings import Layer, Setting, Settings
 from aovpnd.doors import Openers
 from aovpnd.errors import ConfigError, ToolError
-from aovpnd.ipsec import IPsec, TunnelSpec, Weak, restless
+from aovpnd.ipsec import IPsec, TunnelSpec, Weak
 from aovpnd.model import Config, Enabled, Lan, Origin, Problem, Severity, TemporaryAccessPolicy
 
 SETTINGS_FILE: Final = "aovpnd.toml"
@@ -57,7 +57,7 @@ class Directories:
 
 @dataclass(frozen=True, slots=True)
 class _Tunnels:
-    """What the tunnel files said: ``broken`` are the names whose file is there and cannot be used."""
+    """What the tunnel files said: ``broken``: the names whose file is there, and cannot be used."""
 
     good: tuple[TunnelSpec, ...]
     broken: frozenset[str]
@@ -101,7 +101,10 @@ def reload(previous: Config | None, config_dir: Path, state_dir: Path, vendor_di
     checks = sign_in.kept(previous) if found is None else sign_in.merge(collected.checked)
     beside = excluding.kept(previous) if found is None else excluding.merge(collected.excluded, effective.locked)
     known = _names(read_tunnels) | {spec.name for spec in kept}
-    strays += (*sign_in.strays(collected.checked, known), *excluding.strays(collected.excluded, known))
+    strays += (
+        *sign_in.strays(collected.checked, known),
+        *excluding.strays(collected.excluded, known, effective.locked),
+    )
     problems = [finding.problem() for finding in (*collected.findings, *strays, *read_tunnels.findings)]
     problems += told
     problems += (_kept(f"tunnel {spec.name}: the last good version of {spec.source} is in force") for spec in kept)
@@ -129,7 +132,7 @@ def reload(previous: Config | None, config_dir: Path, state_dir: Path, vendor_di
         sign_in=checks.checks,
         origins=(*effective.origins, *held.origins, *people.origins, *checks.origins, *beside.origins),
         locked=effective.locked | held.locked | people.locked | checks.locked | beside.locked,
-        broken=(read_tunnels.broken - {spec.name for spec in kept}) | shut,
+        broken=_unusable(read_tunnels, kept, previous) | shut,
         problems=tuple(problems),
     )
 
@@ -152,37 +155,10 @@ def check(paths: Sequence[Path], config_dir: Path, state_dir: Path, vendor_dir: 
         findings += filters.strays(collected.filters, known)
         findings += users.strays(collected.people, known)
         findings += sign_in.strays(collected.checked, known)
-        findings += excluding.strays(collected.excluded, known)
+        findings += excluding.strays(collected.excluded, known, (found or _TIGHTEST).locked)
     if found is not None and read_tunnels.readable:
-        findings += [
-            no_tunnel(name, known, origin.file, origin.line, origin.key)
-            for origin, name in _wanted(found)
-            if name not in known
-        ]
-        findings += _restless(found, read_tunnels.good)
+        findings += naming.findings(found, known, read_tunnels.good)
     return tuple(findings)
-
-
-def _restless(found: Settings, specs: tuple[TunnelSpec, ...]) -> Iterator[Finding]:
-    """Tunnels that should rest, and cannot."""
-    origins = {origin.key: origin for origin in found.origins}
-    where = origins[names.ON_DEMAND]
-    for spec in specs:
-        if spec.name in found.on_demand and (why := restless(spec)):
-            hint = f"take that out of it, or {spec.name} out of this list"
-            yield Finding(where.file, f"{spec.name} cannot rest: {why}", hint, where.line, where.key)
-
-
-def _wanted(found: Settings) -> Iterator[tuple[Origin, str]]:
-    """The names of tunnels in the settings, and where they stand."""
-    named = found.chosen is not None and names.PREFER not in found.locked
-    orders = {names.PREFER: (found.chosen or "",) if named else found.prefer}
-    orders |= {f"tunnel.{kind}": order for kind, order in found.by_kind}
-    orders |= {names.DEVICE: found.device or (), names.COMPANIONS: found.companions}
-    orders |= {names.ON_DEMAND: found.on_demand}
-    for origin in found.origins:
-        for name in orders.get(origin.key, ()):
-            yield origin, name
 
 
 # -- settings ---------------------------------------------------------------------------------------------------------
@@ -313,7 +289,7 @@ def _read_tunnels(where: Directories, weak: Weak) -> _Tunnels:
     try:
         paths = files.names_in(where.config / names.TUNNELS, tunnels.SUFFIX, tunnels.IKE_SUFFIX)
     except ConfigError as error:
-        return _Tunnels((), frozenset(), readable=False, findings=(finding_of(error),))
+        return _Tunnels((), frozenset({names.TUNNELS}), readable=False, findings=(finding_of(error),))
     good: list[TunnelSpec] = []
     broken: set[str] = set()
     findings: list[Finding] = []
@@ -331,6 +307,13 @@ def _read_tunnels(where: Directories, weak: Weak) -> _Tunnels:
         else:
             broken.add(printable_path(name))
     return _Tunnels(tuple(good), frozenset(broken), readable=True, findings=tuple(findings))
+
+
+def _unusable(now: _Tunnels, kept: list[TunnelSpec], previous: Config | None) -> frozenset[str]:
+    """Tunnels whose files cannot be used; where nobody may say which there are, as before, or the directory's name."""
+    if previous is not None and not now.readable:
+        return previous.broken
+    return now.broken - {spec.name for spec in kept}
 
 
 def _read_tunnel(path: Path, base: Path, weak: Weak) -> tuple[TunnelSpec | None, list[Finding]]:

@@ -8,7 +8,7 @@ from typing import Final
 from aovpnd.core import using
 from aovpnd.core.permits import Excluded
 from aovpnd.core.permits import Lan as LanPermit
-from aovpnd.core.view import View
+from aovpnd.core.view import View, carries_everything
 from aovpnd.ipsec import TunnelSpec
 from aovpnd.model import Config, Lan, Uplink
 from aovpnd.ruleset import Device, Network
@@ -60,7 +60,9 @@ def excluded(config: Config, now: View) -> list[tuple[Uplink, tuple[Network, ...
 
 def excluded_from_it(config: Config, now: View) -> list[tuple[Uplink, tuple[Network, ...]]]:
     """The same of those that are kept out of the tunnel alone that carries, or would if it were up."""
-    return _by_uplink(config, now, _lists_of(config, now), _at_once(config, now))
+    at_once = _at_once(config, now)
+    able = (net for net in kept_out_of_it(config, now) if _carried_beside(config, now, net) is None)
+    return _by_uplink(config, now, able, at_once)
 
 
 def _by_uplink(
@@ -77,14 +79,25 @@ def _by_uplink(
 def claims(config: Config, now: View) -> list[tuple[Network, TunnelSpec, Network]]:
     """Excluded networks that stay closed, with the tunnel that has something in them, and what."""
     every, at_once = (*config.tunnels, *now.specs), _at_once(config, now)
-    found = [(network, _claimed(every, network)) for network in config.exclude]
-    found += [(network, _claimed(at_once, network)) for network in _lists_of(config, now)]
-    return [(network, *claim) for network, claim in found if claim is not None]
+    of_it = {net: _carried_beside(config, now, net) or _claimed(at_once, net) for net in kept_out_of_it(config, now)}
+    open_ones = {network for network, claim in of_it.items() if claim is None}
+    of_all = {network: _claimed(every, network) for network in config.exclude if network not in open_ones}
+    return [(network, *claim) for network, claim in (of_all | of_it).items() if claim is not None]
 
 
-def _lists_of(config: Config, now: View) -> tuple[Network, ...]:
-    """What is kept out of the tunnel that carries."""
+def kept_out_of_it(config: Config, now: View) -> tuple[Network, ...]:
+    """What is kept out of the tunnel alone that carries, or would."""
     return config.excluded_from(now.spec.name) if now.spec is not None else ()
+
+
+def _carried_beside(config: Config, now: View, network: Network) -> tuple[TunnelSpec, Network] | None:
+    """What a companion carries of a network, be it larger or smaller: that is said to go by the companion, or nowhere,
+    and a list of another tunnel's is not about it.
+    """
+    beside = set(config.companions) - {now.spec.name if now.spec is not None else ""}
+    companions = (spec for spec in config.tunnels if spec.name in beside and not carries_everything(spec))
+    found = ((spec, prefix) for spec in companions for prefix in spec.prefixes if overlap(prefix, network))
+    return next(found, None)
 
 
 def _at_once(config: Config, now: View) -> tuple[TunnelSpec, ...]:

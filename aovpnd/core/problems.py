@@ -372,7 +372,7 @@ def _claims(config: Config, now: View) -> list[Problem]:
         f"{network} stays closed: {taken} of the tunnel {spec.name} lies in it"
         for network, spec, taken in beside.claims(config, now)
     ]
-    if (config.exclude or config.exclude_from) and config.broken:
+    if (config.exclude or beside.kept_out_of_it(config, now)) and config.broken:
         found.append(f"excluded networks stay closed while {', '.join(sorted(config.broken))} cannot be used")
     return [Problem("exclude-closed", Severity.WARNING, text, hint) for text in dict.fromkeys(found)]
 

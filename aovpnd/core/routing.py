@@ -27,7 +27,7 @@ def routing(config: Config, snapshot: Snapshot, now: View) -> Routing:
     families = (IPV4, IPV6) if snapshot.ipv6 else (IPV4,)
     near = _near(config, snapshot, now)
     routes = near | set(_companions(config, now)) | set(_through(now, now.spec, now.state))
-    routes |= set(_excluded(snapshot, excluded_from_it(config, now)))
+    routes |= set(_excluded(snapshot, excluded_from_it(config, now), now))
     # Not for IPv4: a rule that ends look-ups would make the kernel refuse every default route ("invalid gateway").
     shut = tuple(family for family in families if family == IPV6 and now.grant is None)
     lanes = tuple(lane for each in now.companions if each.private for lane in _lanes(config, now, each, near, families))
@@ -48,7 +48,7 @@ def _near(config: Config, snapshot: Snapshot, now: View) -> set[Route]:
     # A metric per link: two bridges may have the same prefix (fe80::/64 always), and equal routes would become one
     # multipath route.
     routes = {Route(prefix, link, metric=names.TUNNEL_METRIC + link) for prefix, link in near}
-    return routes | set(_excluded(snapshot, excluded(config, now)))
+    return routes | set(_excluded(snapshot, excluded(config, now), now))
 
 
 def _through(now: View, spec: TunnelSpec | None, state: TunnelState | None) -> Iterator[Route]:
@@ -98,9 +98,11 @@ def _companions(config: Config, now: View) -> Iterator[Route]:
         taken |= set(spec.prefixes)
 
 
-def _excluded(snapshot: Snapshot, found: list[tuple[Uplink, tuple[Network, ...]]]) -> Iterator[Route]:
-    """Those of the networks that are kept out of the tunnel, as the main table's default route leads there."""
-    for uplink, networks in found:
+def _excluded(snapshot: Snapshot, found: list[tuple[Uplink, tuple[Network, ...]]], now: View) -> Iterator[Route]:
+    """Those of the networks that are kept out of the tunnel, as the main table's default route leads there. None while
+    there are no rules that would keep names, guests and users out of them.
+    """
+    for uplink, networks in found if not now.sealed else ():
         link = uplink.link.index
         for network in networks:
             ways = (route for route in snapshot.main if (route.link, route.dst) == (link, _default(network.version)))

@@ -34,6 +34,7 @@ from aovpnd.filters import Direction, Filter, setting
 from aovpnd.ipsec import TunnelSpec, called
 from aovpnd.model import Config, Origin, Phase, Uplink, Wish
 from aovpnd.model import Lan as LanSetting
+from aovpnd.ruleset import Address
 from aovpnd.users import setting as user_setting
 
 SPECIFICATION = "docs/security.md"
@@ -95,7 +96,7 @@ def tell(picture: Picture, what: Explanation) -> Told:
             return Told(text, "", _settings(picture.config, "lan.allow"))
         case Fate.EXCLUDED:
             text = f"{what.to} leaves by {link} in clear: its network is kept out of the tunnel"
-            return Told(text, "", _exclusions(picture))
+            return Told(text, "", _exclusions(picture, what.to.address))
         case Fate.ACCESS:
             whose = f" (granted to {picture.intent.grant.granted_to})" if picture.intent.grant is not None else ""
             text = f"{what.to} leaves by {link} as temporary access{whose}"
@@ -303,11 +304,15 @@ def _reason(what: Explanation) -> str:
 
 
 # -- where it is written ----------------------------------------------------------------------------------------------
-def _exclusions(picture: Picture) -> tuple[Origin, ...]:
-    """What is kept out of every tunnel, and out of the one that carries."""
-    carries = picture.spec
-    own = _settings(picture.config, f"{names.EXCLUDE_FROM}.{carries.name}") if carries is not None else ()
-    return (*_settings(picture.config, "exclude.networks"), *own)
+def _exclusions(picture: Picture, address: Address) -> tuple[Origin, ...]:
+    """Where it is said that an address is kept out of every tunnel, or out of the one that carries."""
+    config, carries = picture.config, picture.spec
+    lists = [("exclude.networks", config.exclude)]
+    if carries is not None:
+        lists.append((f"{names.EXCLUDE_FROM}.{carries.name}", config.excluded_from(carries.name)))
+    return tuple(
+        origin for key, nets in lists if any(address in net for net in nets) for origin in _settings(config, key)
+    )
 
 
 def _settings(config: Config, key: str) -> tuple[Origin, ...]:

@@ -36,8 +36,9 @@ def sweep(config: Config, intent: Intent, snapshot: Snapshot, now: View) -> Swee
     users = (f"{user.uid} {user}" for user in config.users)
     alone = tuple(each.spec for each in now.companions if each.private)
     from_it = excluded_from_it(config, now)
-    kept_out = (*config.exclude, *(network for _, networks in from_it for network in networks))
-    settings = (config.lan.value, *map(str, kept_out), *users, *(f"{spec.name} alone" for spec in alone))
+    but = frozenset(now.use.barred)
+    kept_out = (*map(str, config.exclude), *(f"{net} but {sorted(but)}" for _, nets in from_it for net in nets))
+    settings = (config.lan.value, *kept_out, *users, *(f"{spec.name} alone" for spec in alone))
     why = (*networks, *sorted(map(str, addresses)), *settings)
     if why == intent.swept:
         return None
@@ -54,7 +55,14 @@ def sweep(config: Config, intent: Intent, snapshot: Snapshot, now: View) -> Swee
         )
         | frozenset(
             (address.interface.ip, network)
-            for uplink, networks in (*excluded(config, now), *from_it)
+            for uplink, networks in excluded(config, now)
+            for address in snapshot.addresses
+            for network in networks
+            if address.link == uplink.link.index
+        ),
+        beside_but=frozenset(
+            (address.interface.ip, network, but)
+            for uplink, networks in from_it
             for address in snapshot.addresses
             for network in networks
             if address.link == uplink.link.index

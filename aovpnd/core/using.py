@@ -13,7 +13,7 @@ from ipaddress import ip_network
 from typing import Final
 
 from aovpnd.core.filtering import DNS_PORTS
-from aovpnd.core.permits import Permit, Tunnel
+from aovpnd.core.permits import Excluded, Permit, Tunnel
 from aovpnd.filters import Filter, lets_out
 from aovpnd.model import Config
 from aovpnd.ruleset import L4, Address, Device, Mark, Match, Network, Owner, Rule, Users, Verdict, by_family
@@ -62,6 +62,8 @@ def nobodys(permits: Iterable[Permit], known: Mark) -> Iterator[Rule]:
     Guests' packets do not come by here.
     """
     for each in permits:
+        if isinstance(each, Excluded) and each.barred:
+            yield from _begins(each, known)
         if isinstance(each, Tunnel) and (each.use.owners or each.use.barred):
             by_tunnel = Match(oif=each.device)
             unknown = replace(by_tunnel, mark=Mark(0, known.mask))
@@ -76,6 +78,16 @@ def nobodys(permits: Iterable[Permit], known: Mark) -> Iterator[Rule]:
                 rest = "what is nobody's and bears the tunnel's own address: an answer, or the end of a connection"
                 yield Rule(replace(by_tunnel, saddr=own), Verdict.CONTINUE, rest, set_mark=known)
             yield Rule(unknown, Verdict.DROP, "what is nobody's has begun elsewhere")
+
+
+def _begins(permit: Excluded, known: Mark) -> Iterator[Rule]:
+    """As for a tunnel that is not for all: beside one, where that is not for all either, no connection begins."""
+    for family in by_family(permit.networks):
+        there = Match(oif=permit.device, daddr=family, l4=(L4.TCP,), begins=True)
+        yield Rule(there, Verdict.CONTINUE, "the bit is ours here", set_mark=Mark(0, known.mask))
+        yield Rule(replace(there, owner=Owner.ANYBODY), Verdict.CONTINUE, "whose it is, is known", set_mark=known)
+        why = "beside a tunnel that is not for all, nothing begins that is nobody's"
+        yield Rule(replace(there, mark=Mark(0, known.mask)), Verdict.REJECT, why)
 
 
 def leaving(device: Device, who: Use, filters: tuple[Filter, ...]) -> Iterator[Rule]:

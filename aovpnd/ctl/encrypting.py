@@ -28,45 +28,16 @@ def target(file: str) -> str:
     return f"{names.CREDENTIALS_DIR}/{file}"
 
 
-def seal(file: str, content: bytes, config_dir: str) -> None:
-    """Encrypt the content of a ``file`` and have the daemon's unit name it. Nothing is read before the daemon is
-    started again.
-
-    `CommandRefused` where there is no systemd to do it, `StateError` when it cannot be written.
+def encrypted(file: str, content: bytes, config_dir: str) -> str:
+    """The content of a ``file``, encrypted by the machine's key, and its TPM where there is one (``--with-key=auto``).
+    `CommandRefused` where there is no systemd to do it, or none that the daemon of these directories is started by.
     """
-    if config_dir != names.CONFIG_DIR or not os.path.isdir(SYSTEMD) or not os.path.exists(SYSTEMD_CREDS):
+    if not _is_the_daemons(config_dir):
+        hint = f"without --config-dir, or with --config-dir {names.CONFIG_DIR}"
+        raise CommandRefused("systemd decrypts for the machine's own daemon alone", hint=hint, code="not-here")
+    if not os.path.isdir(SYSTEMD) or not os.path.exists(SYSTEMD_CREDS):
         hint = "without --encrypt the file is root's alone to read"
         raise CommandRefused("there is no systemd here that could encrypt it", hint=hint, code="not-here")
-    kept = _kept(file)
-    unit = f"# Written by aovpnctl import --encrypt.\n[Service]\nLoadCredentialEncrypted={file}:{kept}\n"
-    _put(kept, _encrypted(file, content), secret=True)
-    _put(_drop_in(file), unit, secret=False)
-
-
-def forget(file: str) -> bool:
-    """Take away what `seal` has written, once nothing leads there any more; False where there is nothing of it.
-
-    `StateError` when it cannot be taken away.
-    """
-    found = [path for path in (_drop_in(file), _kept(file)) if path.exists()]
-    try:
-        for path in found:  # the drop-in first: one that names a missing file keeps the daemon from starting
-            path.unlink()
-    except OSError as error:
-        raise StateError(f"{error.filename}: {error.strerror}") from None
-    return bool(found)
-
-
-def _kept(file: str) -> Path:
-    return Path(STORE) / f"aovpnd.{file}"
-
-
-def _drop_in(file: str) -> Path:
-    return Path(DROP_INS) / f"credential-{file.removesuffix('.conf')}.conf"
-
-
-def _encrypted(file: str, content: bytes) -> str:
-    """What systemd-creds makes of it: by the machine's key, and its TPM where there is one (``--with-key=auto``)."""
     try:
         if made := output(SYSTEMD_CREDS, "encrypt", f"--name={file}", "-", "-", patience_s=PATIENCE_S, given=content):
             return made
@@ -75,6 +46,51 @@ def _encrypted(file: str, content: bytes) -> str:
         reason = error.text
     hint = "systemd-creds setup makes a key of the machine; systemd-creds has-tpm2 says what there is"
     raise CommandRefused(f"systemd-creds cannot encrypt it: {reason}", hint=hint, code="not-encrypted")
+
+
+def seal(file: str, text: str) -> None:
+    """Keep the ``file`` as it was `encrypted`, and have the daemon's unit name it. Nothing is read before the daemon is
+    started again. `StateError` when it cannot be written.
+    """
+    kept = _kept(file)
+    unit = f"# Written by aovpnctl import --encrypt.\n[Service]\nLoadCredentialEncrypted={file}:{kept}\n"
+    _put(kept, text, secret=True)
+    _put(_drop_in(file), unit, secret=False)
+
+
+def forget(file: str, config_dir: str) -> bool:
+    """Take away what `seal` has written, once nothing leads there any more; False where there is nothing of it, or
+    where it is another daemon's than that of these directories.
+
+    `StateError` when it cannot be taken away.
+    """
+    if not _is_the_daemons(config_dir):
+        return False
+    found = written(file)
+    try:
+        for path in found:
+            path.unlink()
+    except OSError as error:
+        raise StateError(f"{error.filename}: {error.strerror}") from None
+    return bool(found)
+
+
+def written(file: str) -> list[Path]:
+    """What there is of it; the drop-in first, since one that names a missing file keeps the daemon from starting."""
+    return [path for path in (_drop_in(file), _kept(file)) if path.exists()]
+
+
+def _kept(file: str) -> Path:
+    return Path(STORE) / f"aovpnd.{file}"
+
+
+def _drop_in(file: str) -> Path:
+    """Of a tunnel called as its file, which ends as drop-ins do; of anything else with that behind it."""
+    return Path(DROP_INS) / (f"credential-{file}.conf" if "@" in file else f"credential-{file}")
+
+
+def _is_the_daemons(config_dir: str) -> bool:
+    return Path(config_dir) == Path(names.CONFIG_DIR)
 
 
 def _put(path: Path, text: str, *, secret: bool) -> None:

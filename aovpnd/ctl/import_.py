@@ -23,12 +23,13 @@ from aovpnd.ctl import import_ike, import_wgquick
 from aovpnd.ctl.arguments import Arguments, UsageError
 from aovpnd.ctl.asking import ask
 from aovpnd.ctl.check import document
-from aovpnd.ctl.placing import Place
+from aovpnd.ctl.placing import Kept, Place
 from aovpnd.ctl.remote import remind
-from aovpnd.ctl.starting import start
+from aovpnd.ctl.starting import reread_units, start
 from aovpnd.ctl.terminal import BOLD, Style, complain, plain, style
 from aovpnd.errors import AovpndError, CommandRefused, ConfigError, DaemonUnreachable
 from aovpnd.importers import wgquick
+from aovpnd.importers.bundle import Bundle
 from aovpnd.model import Severity
 from aovpnd.tunnel import TUNNEL_NAME
 
@@ -42,14 +43,17 @@ STDIN = "-"
 class Profile(Protocol):
     """What somebody's file has become, and not yet written."""
 
-    def keep(self, place: Place, config_dir: str, *, encrypt: bool) -> bool:
-        """Put it there; whether anything of it is encrypted, so that the daemon has to be started anew."""
+    def judge(self, place: Place, config_dir: str) -> None:
+        """`CommandRefused` where something is there already that may not be replaced. Writes nothing."""
+
+    def keep(self, place: Place, config_dir: str, *, encrypt: bool) -> Kept:
+        """Put it there."""
 
     def lines(self, to: Style) -> list[str]:
         """What became of it, for a person."""
 
-    def notes(self, source: str | None) -> list[str]:
-        """What else there is to know; ``source``: where secrets that are now encrypted stand in clear."""
+    def notes(self, source: str, *, sealed: bool) -> list[str]:
+        """What else there is to know; ``source``: its file ("": standard input), by which secrets stand in clear."""
 
     def document(self) -> Mapping[str, object]:
         """What became of it, for programs."""
@@ -65,21 +69,27 @@ def run(arguments: Arguments) -> int:
     place = Place(directory, f"{name}{suffix}", f"a tunnel {name}", arguments.has("--replace"))
     shown = "standard input" if source == STDIN else printable_path(source)
     try:
-        profile, findings = _convert(_read(source, shown), name, shown, source, arguments.config_dir)
+        profile, findings = _convert(source, name, shown, Path(arguments.config_dir))
     except ConfigError as error:
         profile, findings = None, [finding_of(error)]
     if profile is None:
         return _refuse(findings, arguments)
     after, status = "nothing was written", DONE
-    encrypted, reloaded, dry = False, False, arguments.has("--dry-run")
+    kept, reloaded, dry = Kept(), False, arguments.has("--dry-run")
+    _judge_name(place, name)
+    profile.judge(place, arguments.config_dir)
     if not dry:
-        _judge_name(place, name)
-        encrypted = profile.keep(place, arguments.config_dir, encrypt=arguments.has("--encrypt"))
-        after, reloaded, status = _reload(arguments, name, anew=encrypted)
-    notes = profile.notes(shown if encrypted and source != STDIN else None)
+        kept = profile.keep(place, arguments.config_dir, encrypt=arguments.has("--encrypt"))
+        after, reloaded, status = _reload(arguments, name, kept)
+    notes = profile.notes("" if source == STDIN else shown, sealed=kept.sealed)
+    if kept.left:
+        notes.append(f"no tunnel names these any more: rm {' '.join(map(printable_path, kept.left))}")
+    if arguments.has("--encrypt") and not dry and not kept.sealed:
+        notes.append("no secret came with it that could be encrypted")
     if arguments.json:
         written = {"name": name, "file": str(place.path), "written": not dry, "reloaded": reloaded}
-        answer = {"ok": True, "text": after, **written, **profile.document(), "notes": notes, "encrypted": encrypted}
+        answer = {"ok": True, "text": after, **written, **profile.document(), "notes": notes}
+        answer |= {"encrypted": kept.sealed}
         print(json.dumps(answer, indent=2))
     else:
         to = style(sys.stdout)
@@ -89,7 +99,7 @@ def run(arguments: Arguments) -> int:
 
 
 def _is_ike(source: str) -> bool:
-    return source.endswith(tunnels.IKE_SUFFIX)
+    return source.lower().endswith(tunnels.IKE_SUFFIX)
 
 
 def _name(source: str, arguments: Arguments) -> str:
@@ -98,7 +108,7 @@ def _name(source: str, arguments: Arguments) -> str:
         if TUNNEL_NAME.fullmatch(given) is None:
             raise UsageError(f"--name: {given!r} cannot be the name of a tunnel (letters, digits, - and _, at most 32)")
         return given
-    stem = Path(source).name.removesuffix(tunnels.IKE_SUFFIX if _is_ike(source) else tunnels.SUFFIX)
+    stem = Path(source).stem if _is_ike(source) else Path(source).name.removesuffix(tunnels.SUFFIX)
     name = "" if source == STDIN else wgquick.name_of(stem)
     if not name:
         raise UsageError("what shall the tunnel be called? (--name NAME)")
@@ -116,14 +126,16 @@ def _judge_name(place: Place, name: str) -> None:
 
 
 # -- theirs -----------------------------------------------------------------------------------------------------------
-def _read(source: str, shown: str) -> str:
-    """The text of somebody's file: whoever's it is, it must be a plain one, and of a sane size."""
+def _read(source: str, shown: str, home: int | None = None) -> str:
+    """The text of somebody's file, in the open directory ``home`` where there is one: whoever's it is, it must be a
+    plain one, and of a sane size.
+    """
     most = files.LARGEST[files.Holds.SETTINGS if _is_ike(source) else files.Holds.KEYS]
     if source == STDIN:
         return files.decoded(sys.stdin.buffer.read(most + 1), shown, most)
     try:
         # No waiting for the other end of a pipe, and no terminal becomes ours.
-        descriptor = os.open(source, os.O_RDONLY | os.O_CLOEXEC | os.O_NONBLOCK | os.O_NOCTTY)
+        descriptor = os.open(source, os.O_RDONLY | os.O_CLOEXEC | os.O_NONBLOCK | os.O_NOCTTY, dir_fd=home)
     except (OSError, ValueError) as error:
         reason = error.strerror if isinstance(error, OSError) and error.strerror else "this is no path"
         raise ConfigError(f"cannot be read: {reason}", file=shown) from None
@@ -136,10 +148,11 @@ def _read(source: str, shown: str) -> str:
         os.close(descriptor)
 
 
-def _convert(text: str, name: str, shown: str, source: str, config_dir: str) -> tuple[Profile | None, list[Finding]]:
-    if _is_ike(source):
-        return import_ike.convert(text, name, shown, Path(source).parent, Path(config_dir))
-    return import_wgquick.convert(text, name, shown)
+def _convert(source: str, name: str, shown: str, config_dir: Path) -> tuple[Profile | None, list[Finding]]:
+    if not _is_ike(source):
+        return import_wgquick.convert(_read(source, shown), name, shown)
+    with Bundle(Path(source).parent, config_dir, shown) as store:
+        return import_ike.convert(_read(Path(source).name, shown, store.home), name, shown, store)
 
 
 def _refuse(findings: list[Finding], arguments: Arguments) -> int:
@@ -156,9 +169,14 @@ def _refuse(findings: list[Finding], arguments: Arguments) -> int:
 
 
 # -- the daemon -------------------------------------------------------------------------------------------------------
-def _reload(arguments: Arguments, name: str, *, anew: bool) -> tuple[str, bool, int]:
-    """Have the daemon read it, by a start ``anew`` if need be: what to say, whether it did, and the exit status."""
-    if anew:
+def _reload(arguments: Arguments, name: str, kept: Kept) -> tuple[str, bool, int]:
+    """Have the daemon read it, by a start anew if need be: what to say, whether it did, and the exit status."""
+    if kept.units:
+        try:
+            reread_units()
+        except CommandRefused as error:
+            return f"The tunnel is written, but {error}", False, FAILED
+    if kept.sealed:
         return _start(arguments, anew=True)
     try:
         ask(arguments.runtime_dir, "reload")

@@ -3,13 +3,14 @@
 
 from __future__ import annotations
 
+import re
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from aovpnd.config import tunnels
 from aovpnd.config.findings import Finding
 from aovpnd.ctl import encrypting, placing
-from aovpnd.ctl.starting import reread_units
+from aovpnd.ctl.placing import Kept
 from aovpnd.ctl.terminal import RED, YELLOW, Style, plain
 from aovpnd.importers import wgquick
 from aovpnd.importers.wgquick import Fate, Imported
@@ -17,6 +18,7 @@ from aovpnd.importers.wgquick import Fate, Imported
 if TYPE_CHECKING:
     from aovpnd.ctl.placing import Place
 
+_IKE = re.compile(r"^\[+ike\b", re.MULTILINE)
 COLOURS = {Fate.NARROWED: YELLOW, Fate.REFUSED: RED}
 
 
@@ -24,6 +26,9 @@ def convert(text: str, name: str, shown: str) -> tuple[WgQuick | None, list[Find
     """Our file of theirs, or what is wrong with it. What is written means the same as what was read."""
     spec, findings = tunnels.parse(text, name, shown)
     if spec is None:
+        if _IKE.search(text):
+            hint = "import it as a file NAME.toml, with a directory keys beside it"
+            findings = [Finding(shown, "this is the file of a tunnel of IKE", hint)]
         return None, findings
     imported = wgquick.convert(text, spec)
     again, complaints = tunnels.parse(imported.text, name, shown)
@@ -39,19 +44,20 @@ class WgQuick:
 
     imported: Imported
 
-    def keep(self, place: Place, config_dir: str, *, encrypt: bool) -> bool:
+    def judge(self, place: Place, _config_dir: str) -> None:
+        """Nothing of anybody's is replaced unasked."""
+        placing.judge(place)
+
+    def keep(self, place: Place, config_dir: str, *, encrypt: bool) -> Kept:
         """Put the tunnel there, in clear or encrypted."""
         content = self.imported.text.encode()
         if not encrypt:
             placing.put(place, content)
-            if encrypting.forget(place.file):
-                reread_units()
-            return False
-        placing.judge(place)
-        encrypting.seal(place.file, content, config_dir)
+            return Kept(units=encrypting.forget(place.file, config_dir))
+        placing.make(place.directory)
+        encrypting.seal(place.file, encrypting.encrypted(place.file, content, config_dir))
         placing.link(place, encrypting.target(place.file))
-        reread_units()
-        return True
+        return Kept(sealed=True, units=True)
 
     def lines(self, to: Style) -> list[str]:
         """What became of each line."""
@@ -65,10 +71,10 @@ class WgQuick:
                 shown += to.fold(f"({plain(line.why)})", " " * (width + 19), " " * (width + 19))
         return shown
 
-    def notes(self, source: str | None) -> list[str]:
-        """What else there is to know; ``source``: where it stands in clear, though now encrypted."""
-        clear = [f"in clear it still stands in {source}: when the tunnel works, shred -u that"] if source else []
-        return [*self.imported.notes, *clear]
+    def notes(self, source: str, *, sealed: bool) -> list[str]:
+        """What else there is to know, and where it stands in clear, though now encrypted: in ``source``."""
+        clear = [f"in clear it still stands in {source}: when the tunnel works, shred -u that"]
+        return [*self.imported.notes, *(clear if sealed and source else [])]
 
     def document(self) -> dict[str, object]:
         """The lines."""

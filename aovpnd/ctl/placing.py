@@ -26,11 +26,24 @@ class Place:
     file: str
     what: str
     replaces: bool
+    instead: str = "--replace takes its place; --name NAME gives this one another name"
+    """What to do where there is one already."""
 
     @property
     def path(self) -> Path:
         """The whole path."""
         return self.directory / self.file
+
+
+@dataclass(frozen=True, slots=True)
+class Kept:
+    """What was written: whether any of it is encrypted, so that the daemon has to be started anew, and whether files of
+    systemd's units have changed; ``left`` are files that nothing names any more.
+    """
+
+    sealed: bool = False
+    units: bool = False
+    left: tuple[Path, ...] = ()
 
 
 def put(place: Place, content: bytes) -> None:
@@ -46,15 +59,19 @@ def link(place: Place, target: str) -> None:
 
 
 def judge(place: Place) -> None:
-    """Raise what `put` would, as far as it can be known before: who may not write here is told so by us."""
-    os.close(_opened(place))
+    """`CommandRefused` where there is one already that may not be replaced. Writes nothing."""
     if os.path.lexists(place.path) and not place.replaces:
         raise _exists(place)
 
 
+def make(directory: Path) -> None:
+    """Make a directory where there is none; raise what `put` would: who may not write there is told so by us."""
+    os.close(_opened(directory))
+
+
 def _put(place: Place, make: Callable[[str, int], None]) -> None:
     shown = printable_path(place.path)
-    directory = _opened(place)
+    directory = _opened(place.directory)
     new = f".{place.file}.{secrets.token_hex(8)}"
     try:
         try:
@@ -77,13 +94,13 @@ def _put(place: Place, make: Callable[[str, int], None]) -> None:
         os.close(directory)
 
 
-def _opened(place: Place) -> int:
+def _opened(directory: Path) -> int:
     try:
-        return _directory(place.directory)
+        return _directory(directory)
     except PermissionError:
         raise _not_root() from None
     except OSError as error:
-        raise StateError(f"{printable_path(place.directory)}: {error.strerror or error}") from None
+        raise StateError(f"{printable_path(directory)}: {error.strerror or error}") from None
 
 
 def _directory(path: Path) -> int:
@@ -118,8 +135,8 @@ def _forget(name: str, directory: int) -> None:
 
 
 def _exists(place: Place) -> CommandRefused:
-    hint = "--replace takes its place; --name NAME gives a tunnel another name"
-    return CommandRefused(f"there is {place.what} already: {printable_path(place.path)}", hint=hint, code="exists")
+    text = f"there is {place.what} already: {printable_path(place.path)}"
+    return CommandRefused(text, hint=place.instead, code="exists")
 
 
 def _not_root() -> CommandRefused:

@@ -1,8 +1,8 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
 """The file of an IKE tunnel with those that it names, as somebody hands them over: NAME.toml, and beside it keys/.
 
-Nothing of it is believed. What it names lies in that directory, itself and no link: one that leads to a secret of this
-machine's would have it sent to somebody's gateway.
+Nothing of it is believed. What it names lies in that directory, itself and under no other name: a path elsewhere, or a
+link to a secret of this machine's, would have that sent to somebody's gateway.
 """
 
 import os
@@ -10,17 +10,22 @@ import re
 import stat
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Final
+from types import TracebackType
+from typing import Final, Self
 
 from aovpnd.config import files, plain
 from aovpnd.config.credentials import Store
 from aovpnd.config.files import Holds
 from aovpnd.config.findings import UnfitError
+from aovpnd.errors import ConfigError
 
 KEYS: Final = "keys"
 """The directory, beside the tunnel's file and in ours."""
 _BESIDE: Final = re.compile(rf"{KEYS}/([A-Za-z0-9_][A-Za-z0-9_.+@-]{{0,95}})")
 _WHERE: Final = f"put it into a directory {KEYS}/ beside the tunnel's file, and write {KEYS}/FILE"
+_PRIVATE: Final = b"PRIVATE KEY-----"
+# No waiting for the other end of a pipe, and no terminal becomes ours.
+_FLAGS: Final = os.O_RDONLY | os.O_CLOEXEC | os.O_NONBLOCK | os.O_NOCTTY
 
 
 @dataclass(frozen=True, slots=True)
@@ -36,14 +41,28 @@ class Brought:
 
 
 class Bundle(Store):
-    """Reads what a tunnel file names from beside it, whoever's it is, and remembers it; what has an absolute path is on
-    this machine already, and judged as ever. Lives as long as an import.
+    """The directory ``home``, opened once: whoever exchanges it for another one meanwhile exchanges nothing. Reads what
+    a tunnel file names from keys/ in it, whoever's it is, and remembers that. Lives as long as an import.
+
+    ``ConfigError`` when there is no such directory.
     """
 
-    def __init__(self, home: Path, base: Path) -> None:
+    def __init__(self, home: Path, base: Path, shown: str) -> None:
         super().__init__(base)
-        self._home = home
+        try:
+            self.home = os.open(home, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
+        except (OSError, ValueError) as error:
+            reason = error.strerror if isinstance(error, OSError) and error.strerror else "this is no path"
+            raise ConfigError(f"cannot be read: {reason}", file=shown) from None
         self._brought: dict[str, Brought] = {}
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        os.close(self.home)
 
     @property
     def brought(self) -> tuple[Brought, ...]:
@@ -51,32 +70,30 @@ class Bundle(Store):
         return tuple(each for _, each in sorted(self._brought.items()))
 
     def _content(self, value: object, holds: Holds) -> bytes:
-        written = plain.text(value)
-        if written.startswith("/"):
-            return super()._content(value, holds)
-        matched = _BESIDE.fullmatch(written)
+        matched = _BESIDE.fullmatch(plain.text(value))
         if matched is None:
             raise UnfitError("is no file that comes with the tunnel", _WHERE)
         content = self._read(matched[1], files.LARGEST[holds])
         known = self._brought.get(matched[1])
-        is_secret = holds is Holds.CREDENTIAL or (known is not None and known.secret)
+        is_secret = holds is Holds.CREDENTIAL or _PRIVATE in content or (known is not None and known.secret)
         self._brought[matched[1]] = Brought(matched[1], content, is_secret)
         return content
 
     def _read(self, name: str, most: int) -> bytes:
         try:
-            directory = os.open(self._home / KEYS, os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC)
+            keys = os.open(KEYS, os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC, dir_fd=self.home)
             try:
-                # No waiting for the other end of a pipe, and no terminal becomes ours.
-                flags = os.O_RDONLY | os.O_CLOEXEC | os.O_NONBLOCK | os.O_NOCTTY | os.O_NOFOLLOW
-                descriptor = os.open(name, flags, dir_fd=directory)
+                descriptor = os.open(name, _FLAGS | os.O_NOFOLLOW, dir_fd=keys)
             finally:
-                os.close(directory)
+                os.close(keys)
         except OSError:
             raise UnfitError("there is no such file", f"{_WHERE}; links are not followed") from None
         with os.fdopen(descriptor, "rb") as file:
-            if not stat.S_ISREG(os.fstat(descriptor).st_mode):
+            status = os.fstat(descriptor)
+            if not stat.S_ISREG(status.st_mode):
                 raise UnfitError("is not a regular file", _WHERE)
+            if status.st_nlink > 1:
+                raise UnfitError("is a file that has another name elsewhere (a hard link)", "copy it")
             content = file.read(most + 1)
         if len(content) > most:
             raise UnfitError(f"is too large: at most {most // 1024} KiB", "is it the right file?")

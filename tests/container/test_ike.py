@@ -130,8 +130,8 @@ def test_secrets_as_credentials(office: Booted) -> None:
             system.check("aovpnctl", "import", "--replace", "--encrypt", "/root/handed/office.toml")
             _wait_carried_by(office, "office")
             office.until_works(watch)
-            assert system.check("readlink", link).strip() == f"{names.CREDENTIALS_DIR}/keys.alice"
-            assert password.strip() not in system.check("cat", "/etc/credstore.encrypted/aovpnd.keys.alice")
+            assert system.check("readlink", link).strip() == f"{names.CREDENTIALS_DIR}/keys@alice"
+            assert password.strip() not in system.check("cat", "/etc/credstore.encrypted/aovpnd.keys@alice")
             system.check("systemctl", "restart", names.UNIT)
             _wait_carried_by(office, "office")
             office.until_works(watch)

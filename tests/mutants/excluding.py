@@ -109,8 +109,8 @@ EXCLUDING: Final = (
     Mutant(
         "excluded-over-a-policy",
         "aovpnd/config/excluding.py",
-        "if not ruled or each.layer is Layer.POLICY)",
-        "if each.layer)",
+        "return settings.EXCLUDE not in locked or each.layer is Layer.POLICY",
+        "return True",
         "a policy that keeps nothing out of tunnels is gone round by a list for one of them",
         (CONFIG_BESIDE,),
     ),

@@ -22,7 +22,8 @@ from aovpnd.model import Block, Config, Grant, Intent, Lan, Snapshot, TunnelStat
 from aovpnd.ruleset import L4, Address, Device, Network
 from aovpnd.trace import Packet
 from aovpnd.tunnel import Endpoint, Interface
-from tests.unit.spec_beside import Beside, apart, is_excluded, is_inside, is_lan_in, is_lan_out, kept_out, private
+from tests.unit import spec_beside
+from tests.unit.spec_beside import Beside, apart, is_excluded, is_inside, is_lan_in, is_lan_out, private
 from tests.unit.spec_companions import Companion, at_large, elsewhere, of_device
 from tests.unit.spec_filters import is_let_in, is_let_out, is_named_out
 from tests.unit.spec_guests import is_told_at_once, reached
@@ -181,14 +182,12 @@ def _owned(world: World, tunnel: TunnelSpec | None, own: Iterable[Interface] | N
 
 
 def _excluded(world: World, chosen: TunnelSpec | None, nets: Iterable[Network], among: Iterable[TunnelSpec]) -> Beside:
-    """By the uplink with the best default route of their family, while every tunnel's file can be used: the excluded
-    networks in which none of these tunnels has anything, and none that stands.
-    """
+    """By the best uplink of their family, while all files can be used: where no tunnel of these, or that stands, is."""
     tunnels = [(tunnel, frozenset(tunnel.addresses)) for tunnel in among] + companions_of(world)
     own = _owned(world, chosen).union(*(_owned(world, *tunnel) for tunnel in tunnels))
     carried = (prefix for tunnel, _ in tunnels for prefix in tunnel.prefixes)
     able = {link.index: device_of(link) for link in uplinks(world) if not world.config.broken}
-    return kept_out(nets, own, carried, able, world.snapshot.main)
+    return spec_beside.kept_out(nets, own, carried, able, world.snapshot.main)
 
 
 def _excluded_from_it(world: World, chosen: TunnelSpec | None) -> Beside:
@@ -196,7 +195,9 @@ def _excluded_from_it(world: World, chosen: TunnelSpec | None) -> Beside:
     config, name = world.config, chosen.name if chosen is not None else ""
     beside = {name, *config.companions, *(user.only for user in config.users)}
     among = [tunnel for tunnel in config.tunnels if tunnel.name in beside]
-    return _excluded(world, chosen, dict(config.exclude_from).get(name, ()), among)
+    others = [tunnel for tunnel in among if tunnel.name in config.companions and tunnel.name != name]
+    nets = spec_beside.without(dict(config.exclude_from).get(name, ()), (tunnel.prefixes for tunnel in others))
+    return _excluded(world, chosen, nets, among)
 
 
 def outer(world: World, tunnel: TunnelSpec) -> list[Endpoint]:
@@ -467,9 +468,11 @@ def allowed(reading: Reading, packet: Packet, way: Way, at: float) -> bool:
         return True
     match way:
         case Way.OUT | Way.AGAIN:
-            begins = way is Way.OUT and bool(reading.whose)
+            begins = way is Way.OUT and bool(reading.whose or reading.unfit)
             own = _elsewhere(reading, None) - _elsewhere(reading, packet.oif) if begins else NONE
-            return not (begins and is_nobodys(reading.whose, packet, own)) and _may_leave(reading, packet, at)
+            beside = bool(reading.unfit) and spec_beside.begins(reading.excluded_from_it, packet)
+            nobodys = begins and (is_nobodys(reading.whose, packet, own) or beside)
+            return not nobodys and _may_leave(reading, packet, at)
         case Way.IN:
             return _may_come_in(reading, packet)
         case Way.FORWARD:

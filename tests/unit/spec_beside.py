@@ -6,7 +6,7 @@ from ipaddress import ip_address, ip_network
 from typing import Final
 
 from aovpnd.routes import Route
-from aovpnd.ruleset import Address, Device, Network
+from aovpnd.ruleset import L4, Address, Device, Network
 from aovpnd.trace import Packet
 
 Beside = frozenset[tuple[Device, frozenset[Network]]]
@@ -70,9 +70,21 @@ def kept_out(
     return frozenset(found)
 
 
+def without(nets: Iterable[Network], companions: Iterable[Iterable[Network]]) -> list[Network]:
+    """Those that overlap nothing that a companion carries, if that is not everything."""
+    theirs = [tuple(prefixes) for prefixes in companions]
+    taken = [each for prefixes in theirs if all(each.prefixlen > 1 for each in prefixes) for each in prefixes]
+    return [net for net in nets if not any(_overlap(net, each) for each in taken)]
+
+
 def is_excluded(excluded: Beside, packet: Packet) -> bool:
     """To an excluded network, by the link that leads there."""
     return any(is_inside(packet.daddr, net) for device, nets in excluded if device == packet.oif for net in nets)
+
+
+def begins(excluded: Beside, packet: Packet) -> bool:
+    """Whether a connection begins there of which nobody is known."""
+    return packet.l4 is L4.TCP and packet.begins and packet.owner is None and is_excluded(excluded, packet)
 
 
 # -- addresses --------------------------------------------------------------------------------------------------------

@@ -13,6 +13,7 @@ from aovpnd.core.permits import Excluded
 from aovpnd.destinations import parse
 from aovpnd.model import Block, Config, Intent, Origin, Snapshot, Wish
 from aovpnd.orders import Explain
+from aovpnd.repairs import Failure
 from aovpnd.routes import LinkAddress, Route
 from aovpnd.ruleset import Device, Network
 from aovpnd.sockets import Socket, Transport
@@ -156,6 +157,12 @@ def test_beside_a_file_that_cannot_be_used() -> None:
 
 
 OFFICE_TOO = replace(HOME, peers=(replace(HOME.peers[0], allowed=(FOUR, SIX)),))
+CARRIES_MORE = replace(
+    HOME,
+    addresses=(ip_interface("10.99.0.2/32"),),
+    dns=(),
+    peers=(replace(HOME.peers[0], allowed=(ip_network("203.0.0.0/16"),)),),
+)
 FROM_WORK = Config((WORK, OFFICE_TOO), prefer=("work",), exclude_from=(("work", (FOUR, SIX)),))
 
 
@@ -166,6 +173,15 @@ FROM_WORK = Config((WORK, OFFICE_TOO), prefer=("work",), exclude_from=(("work", 
         pytest.param(FROM_WORK, Intent(chosen="home"), {}, id="another one"),
         pytest.param(FROM_WORK, Intent(wish=Wish.DISCONNECT), {}, id="none"),
         pytest.param(replace(FROM_WORK, companions=("home",)), Intent(), {}, id="a companion carries it"),
+        pytest.param(
+            replace(FROM_WORK, tunnels=(WORK, CARRIES_MORE), companions=("home",)),
+            Intent(),
+            {"wlan0": (SIX,)},
+            id="a companion carries more",
+        ),
+        pytest.param(
+            replace(FROM_WORK, companions=("work",)), Intent(), {"wlan0": (FOUR, SIX)}, id="it is a companion itself"
+        ),
         pytest.param(
             replace(FROM_WORK, users=(User("alice", 1000, only="home"),)), Intent(), {}, id="somebody's own carries it"
         ),
@@ -203,6 +219,39 @@ def test_another_tunnel_is_another_state_of_things() -> None:
     sweeps = [decide(config, Intent(chosen=name), HOME_NET).sweep for name in ("work", "home")]
 
     assert [sweep is not None and sweep.closes(past) for sweep in sweeps] == [False, True]
+    barred = replace(config, users=(User("bob", 1001, never=("work",)),))
+    of_all = replace(config, exclude=(FOUR,), exclude_from=())
+    first, second, third = (decide(each, Intent(chosen="work"), HOME_NET).sweep for each in (config, barred, of_all))
+    assert first is not None
+    assert second is not None
+    assert third is not None
+    assert second.closes(replace(past, uid=1001))
+    assert not second.closes(replace(past, uid=1002))
+    assert len({first.why, second.why, third.why}) == 3
+
+
+def test_without_rules_nothing_leads_there() -> None:
+    """While the ruleset cannot be loaded, and is not there, nobody would keep names and guests from it."""
+    failed = Intent(failures=(Failure("LoadRuleset", 3, 9e9, "why"),))
+    for config in (BOTH, FROM_WORK):
+        assert routes(config, HOME_NET, FOUR)
+        routing = decide(config, failed, replace(HOME_NET, table_present=False)).routing
+        assert routing is not None
+        assert FOUR not in {route.dst for route in routing.routes}
+
+
+def test_what_is_said_is_so() -> None:
+    """No network is said to stay closed that the tunnel's own list opens; nor lists that would not hold anyhow."""
+    both = replace(FROM_WORK, exclude=(FOUR,))
+    assert opened(both, DUAL) == {"wlan0": (FOUR, SIX)}
+    assert said(both) == []
+    assert said(replace(both, companions=("home",))) == [
+        f"{FOUR} stays closed: {FOUR} of the tunnel home lies in it",
+        f"{SIX} stays closed: {SIX} of the tunnel home lies in it",
+    ]
+    broken = replace(FROM_WORK, broken=frozenset({"x"}))
+    assert said(broken) == ["excluded networks stay closed while x cannot be used"]
+    assert said(replace(broken, exclude_from=(("home", (FOUR,)),), prefer=("work",))) == []
 
 
 def test_connections_are_spared() -> None:

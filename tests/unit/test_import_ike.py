@@ -68,7 +68,7 @@ def test_nothing_of_anybodys_is_replaced(where: Path, capsys: pytest.CaptureFixt
     both = EAP.replace("[ike.server]", '[[ike.auth]]\nmethod = "psk"\nsecret_file = "keys/psk"\n[ike.server]')
     capsys.readouterr()
     assert importing(where, both, "--name", "third") == 1
-    assert "there is a file pw already" in capsys.readouterr().err
+    assert "there is another file pw already" in capsys.readouterr().err
     assert not (where / "etc/keys/psk").exists()
     assert not (where / "etc/tunnels/third.toml").exists()
     assert importing(where, EAP, "--name", "third", "--replace") == 0
@@ -92,6 +92,8 @@ def test_nothing_of_anybodys_is_replaced(where: Path, capsys: pytest.CaptureFixt
         ("policy.d/psk", "is no file that comes with the tunnel"),
         ("keys/pipe", "is not a regular file"),
         ("keys/wide", "is too large"),
+        ("keys/twice", "is a file that has another name elsewhere"),
+        ("/etc/aovpnd/keys/psk", "is no file that comes with the tunnel"),
     ],
 )
 def test_what_is_not_believed(where: Path, capsys: pytest.CaptureFixture[str], path: str, told: str) -> None:
@@ -103,6 +105,7 @@ def test_what_is_not_believed(where: Path, capsys: pytest.CaptureFixture[str], p
     (home / "keys/away").symlink_to(where / "secret")
     (home / "keys/wide").write_text("x" * 70000)
     os.mkfifo(home / "keys/pipe")
+    (home / "keys/twice").hardlink_to(where / "secret")
     for name in ("psk", "keys/.hidden"):
         (home / name).write_text(SECRET)
 
@@ -144,15 +147,15 @@ def test_secrets_that_systemd_keeps(machine: Machine, capsys: pytest.CaptureFixt
     assert importing(root, CERT, "--encrypt", "--name", "other") == 0
 
     link = root / "etc/keys/laptop.key"
-    assert link.readlink() == Path(names.CREDENTIALS_DIR) / "keys.laptop.key"
+    assert link.readlink() == Path(names.CREDENTIALS_DIR) / "keys@laptop.key"
     assert not (root / "etc/keys/ca.crt").is_symlink()
     assert not (root / "etc/tunnels/other.toml").is_symlink()
-    unit = root / "units/aovpnd.service.d/credential-keys.laptop.key.conf"
-    kept = root / "store/aovpnd.keys.laptop.key"
-    assert unit.read_text().splitlines()[1:] == ["[Service]", f"LoadCredentialEncrypted=keys.laptop.key:{kept}"]
+    unit = root / "units/aovpnd.service.d/credential-keys@laptop.key.conf"
+    kept = root / "store/aovpnd.keys@laptop.key"
+    assert unit.read_text().splitlines()[1:] == ["[Service]", f"LoadCredentialEncrypted=keys@laptop.key:{kept}"]
     assert stat.S_IMODE(kept.stat().st_mode) == 0o600
     assert machine.told() == [
-        "systemd-creds encrypt --name=keys.laptop.key - -",
+        "systemd-creds encrypt --name=keys@laptop.key - -",
         "daemon-reload",
         f"is-enabled --quiet {names.UNIT}",
         f"restart {names.UNIT}",
@@ -170,6 +173,107 @@ def test_secrets_that_systemd_keeps(machine: Machine, capsys: pytest.CaptureFixt
     assert not unit.exists()
 
 
+def test_what_is_there_already(machine: Machine, capsys: pytest.CaptureFixture[str]) -> None:
+    """The same secret in clear is made what it shall be, whoever could read it and whatever was left of another time.
+    A link of an administrator's own is no credential, and a pipe is not waited for.
+    """
+    root, key = machine.root, machine.root / "etc/keys/laptop.key"
+    left = root / "units/aovpnd.service.d/credential-keys@laptop.key.conf"
+    assert importing(root, CERT) == 0
+    key.chmod(0o644)
+    left.parent.mkdir(parents=True)
+    left.touch()
+    assert importing(root, CERT, "--name", "other") == 0
+    assert stat.S_IMODE(key.stat().st_mode) == 0o600
+    assert not left.exists()
+
+    key.rename(key.with_name("2026.key"))
+    key.symlink_to("2026.key")
+    assert importing(root, CERT, "--encrypt", "--name", "third") == 1
+    assert "there is another file laptop.key already" in capsys.readouterr().err
+    assert importing(root, CERT, "--encrypt", "--name", "third", "--replace") == 0
+    assert key.readlink() == Path(names.CREDENTIALS_DIR) / "keys@laptop.key"
+    key.unlink()
+    os.mkfifo(key)
+    assert importing(root, CERT, "--name", "fourth", "--dry-run") == 1
+    assert "there is another file laptop.key already" in capsys.readouterr().err
+
+
+def test_as_long_as_it_is_decrypted(machine: Machine, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A secret that is encrypted already serves a second tunnel as it is; asked for, it is encrypted anew."""
+    root = machine.root
+    monkeypatch.setattr(names, "CREDENTIALS_DIR", str(root / "decrypted"))
+    assert importing(root, PSK, "--encrypt") == 0
+    (root / "decrypted").mkdir()
+    (root / "decrypted/keys@psk").write_bytes(contents()["psk"])
+    kept = root / "store/aovpnd.keys@psk"
+    machine.told()
+
+    assert importing(root, PSK, "--name", "other") == 0
+    assert (root / "etc/keys/psk").is_symlink()
+    assert kept.exists()
+    assert not any("creds" in told for told in machine.told())
+    assert importing(root, PSK, "--name", "third", "--encrypt") == 0
+    assert any("creds" in told for told in machine.told())
+
+
+def test_nothing_is_written_before_all_is_encrypted(machine: Machine, capsys: pytest.CaptureFixture[str]) -> None:
+    """Whoever lacks the key of a machine finds it as it was; what fails later says what it leaves."""
+    root = machine.root
+    (root / "no-key").touch()
+    assert importing(root, CERT, "--encrypt") == 1
+    assert "systemd-creds cannot encrypt it" in capsys.readouterr().err
+    assert (keys(root), list((root / "etc/tunnels").iterdir())) == ({}, [])
+
+    (root / "no-key").unlink()
+    (root / "store").touch()
+    assert importing(root, CERT, "--encrypt") == 1
+    assert "the tunnel's own is not: import it again with --replace" in capsys.readouterr().err
+
+
+def test_another_daemons_secrets_are_not_forgotten(machine: Machine) -> None:
+    """Nor encrypted: those directories are not what systemd's daemon reads."""
+    root = machine.root
+    assert importing(root, PSK, "--encrypt") == 0
+    assert test_import.importing(root, "--encrypt") == 0
+    before = sorted(path.name for path in (root / "store").iterdir())
+    scratch = ("--config-dir", str(root / "scratch"))
+    assert importing(root, PSK, *scratch) == 0
+    assert test_import.importing(root, *scratch) == 0
+    assert sorted(path.name for path in (root / "store").iterdir()) == before
+    assert importing(root, PSK, "--replace", "--encrypt", *scratch) == 1
+
+
+def test_what_no_tunnel_names_any_more(machine: Machine, capsys: pytest.CaptureFixture[str]) -> None:
+    """Is said when its tunnel is replaced, with all that there is of it; not of what another tunnel names."""
+    root = machine.root
+    assert importing(root, EAP, "--name", "other") == 0
+    assert importing(root, CERT, "--encrypt") == 0
+    capsys.readouterr()
+    assert importing(root, PSK, "--replace", "--json") == 0
+    left = [root / "etc/keys/laptop.crt", root / "etc/keys/laptop.key", root / "store/aovpnd.keys@laptop.key"]
+    left.append(root / "units/aovpnd.service.d/credential-keys@laptop.key.conf")
+    (note,) = json.loads(capsys.readouterr().out)["notes"]
+    assert sorted(note.split(": rm ")[1].split()) == sorted(map(str, left))
+
+
+def test_a_key_among_certificates(machine: Machine) -> None:
+    """Is a secret, wherever it stands."""
+    root = machine.root
+    home = lay(root / "from")
+    both = home / "keys/laptop.crt"
+    both.write_bytes(contents()["laptop.crt"] + contents()["laptop.key"])
+    assert importing(root, CERT, "--encrypt") == 0
+    assert (root / "etc/keys/laptop.crt").is_symlink()
+
+
+def test_an_ike_file_by_another_name(where: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    """Is told to be one."""
+    (where / "office.conf").write_text(PSK)
+    assert test_import.importing(where, source="office.conf") == 1
+    assert "this is the file of a tunnel of IKE (import it as a file NAME.toml" in capsys.readouterr().err
+
+
 def test_a_container_of_bytes(machine: Machine) -> None:
     """What is no text is encrypted as it is."""
     text = CERT.replace(
@@ -179,5 +283,5 @@ def test_a_container_of_bytes(machine: Machine) -> None:
     creds = machine.root / "systemd-creds"
     creds.write_text("#!/bin/sh\nexec base64 -w0\n")
     assert importing(machine.root, text, "--encrypt") == 0
-    kept = (machine.root / "store/aovpnd.keys.laptop.p12").read_text()
+    kept = (machine.root / "store/aovpnd.keys@laptop.p12").read_text()
     assert base64.b64decode(kept) == contents()["laptop.p12"]

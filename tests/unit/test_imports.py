@@ -267,7 +267,7 @@ PARTS: Final = (
     *(
         _part(
             f"ctl.{module}",
-            "names errors config importers model tunnel ipsec links ruleset",
+            "names errors regular config importers model tunnel ipsec links ruleset",
             "as check, and writes what it read",
         )
         for module in ("import_", "import_ike", "import_wgquick")
