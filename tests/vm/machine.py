@@ -40,6 +40,9 @@ _KERNEL_ARGUMENTS: Final = (
 processor makes it run twice as fast, or ten times, and every time-out with it. ``lsm=`` leaves bpf out, which trixie
 would compile for seconds.
 """
+_LPC: Final = "/sys/bus/pci/devices/0000:00:1f.0/config"
+_PMBASE, _PM_PORTS = 0x40, r"\001\006\000\000\200"
+"""PMBASE and ACPI_CNTL of the ICH9's bridge: ports from 0x600 on, and enabled."""
 _NO_LSM: Final = "lsm=capability audit=0"
 _MASKED: Final = (
     "apt-daily.timer",
@@ -244,6 +247,15 @@ class Machine:
             if time.monotonic() > deadline:
                 raise MachineError(f"not {state} within {seconds} s, but {now}; the console's end:\n{self.console()}")
             time.sleep(0.1)
+
+    def wake(self, seconds: float = 180) -> None:
+        """Wake it from sleep. Its firmware, SeaBIOS, says at power-on where the power management's ports are, and after
+        sleep it does not (QEMU 7.2): all that Linux reads there is ones, and the next sleep would be over at once. So
+        somebody has to be a better firmware.
+        """
+        self.monitor("system_wakeup")
+        self.wait_state("running", seconds)
+        self.check("sh", "-c", f"printf '{_PM_PORTS}' | dd of={_LPC} bs=1 seek={_PMBASE} conv=notrunc status=none")
 
     def cut_power(self) -> None:
         """End QEMU at once. May be called twice."""

@@ -234,8 +234,7 @@ class Laptop:
         ]
         for port, _ in changed:
             self.world.detach(port.card.tap)
-        self.machine.monitor("system_wakeup")
-        self.machine.wait_state("running")
+        self.machine.wake()
         self._write(_UPLINKS, uplinks(places))
         # Other drivers look at the carrier when they wake. These cards' has to be told, and once it is awake itself.
         for port, _ in changed:

@@ -137,16 +137,17 @@ def _sleep(stage: Stage, laptop: BootedLaptop, span: Span, random: Random) -> fl
         machine.check("aovpnctl", "allow-temp", "5min")
         wait_for("the window", lambda: status(laptop)["phase"] == "temporary-access", deadline_s=DEADLINE_S)
         laptop.wait_tried(laptop.built_in(), SENDERS, DEADLINE_S)
-    _suspend(laptop)
-    if span.life.what == _SLEEPS[2]:
-        span.window = (opened, now())
+    try:
+        _suspend(laptop)
+    finally:
+        if span.life.what == _SLEEPS[2]:
+            span.window = (opened, now())
     elsewhere = span.life.what == _SLEEPS[1]
     if elsewhere:
         machine.monitor("set_link", name=f"card-{card.name}", up=False)
         stage.world.detach(card.tap)
         stage.world.attach(card.tap, random.choice(("home", plan.TETHER.name)))
-    machine.monitor("system_wakeup")
-    machine.wait_state("running", DEADLINE_S)
+    machine.wake(DEADLINE_S)
     begun = uptime(laptop)
     if elsewhere:
         machine.monitor("set_link", name=f"card-{card.name}", up=True)
