@@ -129,6 +129,14 @@ JUDGING: Final = (
         (_FILES,),
     ),
     Mutant(
+        "bundled-from-anywhere",
+        "aovpnd/importers/bundle.py",
+        "descriptor = os.open(name, _FLAGS | os.O_NOFOLLOW, dir_fd=keys)",
+        "descriptor = os.open(name, _FLAGS, dir_fd=keys)",
+        "a profile with a link has a secret of this machine sent to its gateway",
+        ("tests/unit/test_import_ike.py",),
+    ),
+    Mutant(
         "hostile-budget-is-a-new-one",
         "aovpnd/adapters/state.py",
         "used=(now.boot,) * 3 if used is None else used,",
