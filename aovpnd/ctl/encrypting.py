@@ -64,9 +64,7 @@ def forget(file: str, config_dir: str) -> bool:
 
     `StateError` when it cannot be taken away.
     """
-    if not _is_the_daemons(config_dir):
-        return False
-    found = written(file)
+    found = written(file, config_dir)
     try:
         for path in found:
             path.unlink()
@@ -75,9 +73,11 @@ def forget(file: str, config_dir: str) -> bool:
     return bool(found)
 
 
-def written(file: str) -> list[Path]:
-    """What there is of it; the drop-in first, since one that names a missing file keeps the daemon from starting."""
-    return [path for path in (_drop_in(file), _kept(file)) if path.exists()]
+def written(file: str, config_dir: str) -> list[Path]:
+    """What there is of it, nothing where that is another daemon's than of these directories; the drop-in first, since
+    one that names a missing file keeps the daemon from starting.
+    """
+    return [path for path in (_drop_in(file), _kept(file)) if path.exists() and _is_the_daemons(config_dir)]
 
 
 def _kept(file: str) -> Path:

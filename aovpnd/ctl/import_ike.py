@@ -61,7 +61,7 @@ class Ike:
         """Put it there, its file last: whoever reads that finds all that it names. What can fail is tried before
         anything is written.
         """
-        for directory in (place.directory, Path(config_dir) / KEYS):
+        for directory in (place.directory, *([Path(config_dir) / KEYS] if self.brought else [])):
             placing.make(directory)
         sealed = {}
         for each in self.brought:
@@ -81,7 +81,7 @@ class Ike:
             placing.put(place, self.text.encode())
         except AovpndError as error:
             raise StateError(error.text, hint=_AGAIN) from None
-        left = tuple(_left(before, place.directory, Path(config_dir) / KEYS))
+        left = tuple(_left(before, place.directory, config_dir))
         return Kept(sealed=bool(sealed), units=bool(sealed) or forgotten, left=left)
 
     @staticmethod
@@ -114,13 +114,14 @@ def _text(path: Path) -> str:
         return ""
 
 
-def _left(before: str, tunnels: Path, keys: Path) -> Iterator[Path]:
+def _left(before: str, tunnels: Path, config_dir: str) -> Iterator[Path]:
     """What the tunnel named ``before``, and none does now."""
+    keys = Path(config_dir) / KEYS
     now = "".join(_text(path) for path in tunnels.glob(f"*{IKE_SUFFIX}"))
     for name in sorted(set(_NAMED.findall(before)) - set(_NAMED.findall(now))):
         if os.path.lexists(keys / name):
             yield keys / name
-        yield from encrypting.written(f"{_CREDENTIAL}{name}")
+        yield from encrypting.written(f"{_CREDENTIAL}{name}", config_dir)
 
 
 def _words(each: Brought) -> str:

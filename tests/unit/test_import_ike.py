@@ -231,7 +231,7 @@ def test_nothing_is_written_before_all_is_encrypted(machine: Machine, capsys: py
     assert "the tunnel's own is not: import it again with --replace" in capsys.readouterr().err
 
 
-def test_another_daemons_secrets_are_not_forgotten(machine: Machine) -> None:
+def test_another_daemons_secrets_are_not_forgotten(machine: Machine, capsys: pytest.CaptureFixture[str]) -> None:
     """Nor encrypted: those directories are not what systemd's daemon reads."""
     root = machine.root
     assert importing(root, PSK, "--encrypt") == 0
@@ -241,6 +241,9 @@ def test_another_daemons_secrets_are_not_forgotten(machine: Machine) -> None:
     assert importing(root, PSK, *scratch) == 0
     assert test_import.importing(root, *scratch) == 0
     assert sorted(path.name for path in (root / "store").iterdir()) == before
+    capsys.readouterr()
+    assert importing(root, EAP, "--replace", *scratch) == 0
+    assert str(root / "store") not in capsys.readouterr().out
     assert importing(root, PSK, "--replace", "--encrypt", *scratch) == 1
 
 
