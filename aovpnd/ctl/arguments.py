@@ -45,7 +45,7 @@ COMMANDS: dict[str, tuple[str, str, dict[str, tuple[str, str, str]]]] = {
     ),
     "import": (
         "FILE",
-        "make a tunnel of a wg-quick or IKE file (-: standard input)",
+        "make a tunnel of a wg-quick or IKE file (-: stdin)",
         {
             "--name": (VALUE, "NAME", "what to call it (default: as the file)"),
             "--replace": (FLAG, "", "take the place of a tunnel of that name"),
