@@ -352,6 +352,12 @@ def test_spelling_of_sets() -> None:
     ]
 
 
+def test_what_begins_is_a_connection() -> None:
+    """Of TCP, whose first segment says so."""
+    with pytest.raises(ValueError, match="TCP alone"):
+        Match(l4=(L4.TCP, L4.UDP), begins=True)
+
+
 def test_what_is_in_a_session_is_asked_of_a_session() -> None:
     """PPP's protocol stands at a place where another frame has something else."""
     with pytest.raises(ValueError, match="needs a session"):

@@ -325,6 +325,9 @@ def test_more_tunnels_than_tables() -> None:
     assert problem.text == "nothing leads the users of mgmt there: 16 tunnels have users of their own"
     assert lanes(machine) == {}
 
+    away = replace(machine.config, users=(replace(ALONE, when=When.LOGGED_IN), *many))
+    assert not any("mgmt" in p.text for p in decide(away, machine.intent, machine.snapshot).problems)
+
 
 # -- what is said of it -----------------------------------------------------------------------------------------------
 def told(machine: Laptop, to: str) -> str:
