@@ -81,7 +81,7 @@ def nobodys(permits: Iterable[Permit], known: Mark) -> Iterator[Rule]:
 
 
 def _begins(permit: Excluded, known: Mark) -> Iterator[Rule]:
-    """As for a tunnel that is not for all: beside one, where that is not for all either, no connection begins."""
+    """As for a tunnel that is not for all, where networks are kept out of such a one: of nobody's, nothing begins."""
     for family in by_family(permit.networks):
         there = Match(oif=permit.device, daddr=family, l4=(L4.TCP,), begins=True)
         yield Rule(there, Verdict.CONTINUE, "the bit is ours here", set_mark=Mark(0, known.mask))
