@@ -18,13 +18,14 @@ def read(path: Path, most: int) -> bytes:
         return file.read(most)
 
 
-def opened(path: Path, *, follow: bool = True, write: bool = False) -> BinaryIO:
-    """A regular file, opened; with ``write``, to be changed as well. `OSError` when it is none (EINVAL), or is a link
-    (ELOOP) that shall not be followed: where somebody else may write, it could lead to what only we may change.
+def opened(path: Path | str, *, follow: bool = True, write: bool = False, directory: int | None = None) -> BinaryIO:
+    """A regular file, opened, with ``write`` to be changed as well; a relative path may begin in an open ``directory``.
+    `OSError` when it is none (EINVAL), or is a link (ELOOP) that shall not be followed: where somebody else may write,
+    it could lead to what only we may change.
     """
     flags = os.O_NONBLOCK | os.O_NOCTTY | os.O_CLOEXEC
     flags |= (os.O_RDWR if write else os.O_RDONLY) | (0 if follow else os.O_NOFOLLOW)
-    descriptor = os.open(path, flags)
+    descriptor = os.open(path, flags, dir_fd=directory)
     try:
         if not stat.S_ISREG(os.fstat(descriptor).st_mode):
             raise OSError(errno.EINVAL, "is no regular file", str(path))  # noqa: TRY301 - closed below

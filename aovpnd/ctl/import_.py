@@ -9,14 +9,14 @@ one is started.
 
 from __future__ import annotations
 
+import errno
 import json
 import os
-import stat
 import sys
 from pathlib import Path
 from typing import TYPE_CHECKING, Protocol
 
-from aovpnd import names
+from aovpnd import names, regular
 from aovpnd.config import files, tunnels
 from aovpnd.config.findings import Finding, finding_of, printable_path
 from aovpnd.ctl import import_ike, import_wgquick
@@ -134,18 +134,14 @@ def _read(source: str, shown: str, home: int | None = None) -> str:
     if source == STDIN:
         return files.decoded(sys.stdin.buffer.read(most + 1), shown, most)
     try:
-        # No waiting for the other end of a pipe, and no terminal becomes ours.
-        descriptor = os.open(source, os.O_RDONLY | os.O_CLOEXEC | os.O_NONBLOCK | os.O_NOCTTY, dir_fd=home)
+        with regular.opened(source, directory=home) as file:
+            return files.decoded(file.read(most + 1), shown, most)
     except (OSError, ValueError) as error:
+        if isinstance(error, OSError) and error.errno == errno.EINVAL:
+            hint = "to read from a pipe: aovpnctl import -"
+            raise ConfigError("is not a regular file", file=shown, hint=hint) from None
         reason = error.strerror if isinstance(error, OSError) and error.strerror else "this is no path"
         raise ConfigError(f"cannot be read: {reason}", file=shown) from None
-    try:
-        if not stat.S_ISREG(os.fstat(descriptor).st_mode):
-            raise ConfigError("is not a regular file", file=shown, hint="to read from a pipe: aovpnctl import -")
-        with open(descriptor, "rb", closefd=False) as file:
-            return files.decoded(file.read(most + 1), shown, most)
-    finally:
-        os.close(descriptor)
 
 
 def _convert(source: str, name: str, shown: str, config_dir: Path) -> tuple[Profile | None, list[Finding]]:

@@ -5,14 +5,15 @@ Nothing of it is believed. What it names lies in that directory, itself and unde
 link to a secret of this machine's, would have that sent to somebody's gateway.
 """
 
+import errno
 import os
 import re
-import stat
 from dataclasses import dataclass
 from pathlib import Path
 from types import TracebackType
 from typing import Final, Self
 
+from aovpnd import regular
 from aovpnd.config import files, plain
 from aovpnd.config.credentials import Store
 from aovpnd.config.files import Holds
@@ -24,8 +25,6 @@ KEYS: Final = "keys"
 _BESIDE: Final = re.compile(rf"{KEYS}/([A-Za-z0-9_][A-Za-z0-9_.+@-]{{0,95}})")
 _WHERE: Final = f"put it into a directory {KEYS}/ beside the tunnel's file, and write {KEYS}/FILE"
 _PRIVATE: Final = b"PRIVATE KEY-----"
-# No waiting for the other end of a pipe, and no terminal becomes ours.
-_FLAGS: Final = os.O_RDONLY | os.O_CLOEXEC | os.O_NONBLOCK | os.O_NOCTTY
 
 
 @dataclass(frozen=True, slots=True)
@@ -83,16 +82,15 @@ class Bundle(Store):
         try:
             keys = os.open(KEYS, os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC, dir_fd=self.home)
             try:
-                descriptor = os.open(name, _FLAGS | os.O_NOFOLLOW, dir_fd=keys)
+                opened = regular.opened(name, follow=False, directory=keys)
             finally:
                 os.close(keys)
-        except OSError:
+        except OSError as error:
+            if error.errno == errno.EINVAL:
+                raise UnfitError("is not a regular file", _WHERE) from None
             raise UnfitError("there is no such file", f"{_WHERE}; links are not followed") from None
-        with os.fdopen(descriptor, "rb") as file:
-            status = os.fstat(descriptor)
-            if not stat.S_ISREG(status.st_mode):
-                raise UnfitError("is not a regular file", _WHERE)
-            if status.st_nlink > 1:
+        with opened as file:
+            if os.fstat(file.fileno()).st_nlink > 1:
                 raise UnfitError("is a file that has another name elsewhere (a hard link)", "copy it")
             content = file.read(most + 1)
         if len(content) > most:

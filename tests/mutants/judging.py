@@ -131,8 +131,8 @@ JUDGING: Final = (
     Mutant(
         "bundled-from-anywhere",
         "aovpnd/importers/bundle.py",
-        "descriptor = os.open(name, _FLAGS | os.O_NOFOLLOW, dir_fd=keys)",
-        "descriptor = os.open(name, _FLAGS, dir_fd=keys)",
+        "opened = regular.opened(name, follow=False, directory=keys)",
+        "opened = regular.opened(name, directory=keys)",
         "a profile with a link has a secret of this machine sent to its gateway",
         ("tests/unit/test_import_ike.py",),
     ),

@@ -218,6 +218,7 @@ def test_shape_of_every_table() -> None:
         # But where it notes whose a packet is that goes into a tunnel; the last look clears that before it judges.
         marking = [rule for rule in table.chain("output").rules if rule.set_mark]
         assert all(rule.verdict is Verdict.CONTINUE and rule.match.oif is not None for rule in marking)
+        assert not marking or any(rule.match.owner is not None for rule in marking)
         assert table.chain("postrouting").rules[0].set_mark == NO_STAMP
         for rule in table.chain("forward").rules[:-1]:
             assert rule.match.iif is not None

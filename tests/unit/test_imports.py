@@ -166,7 +166,7 @@ PARTS: Final = (
     ),
     _part(
         "importers",
-        "names errors links ruleset model tunnel ipsec config messages",
+        "names regular errors links ruleset model tunnel ipsec config messages",
         "they write our own files, and do nothing else",
     ),
     # the outside world
