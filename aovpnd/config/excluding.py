@@ -10,9 +10,9 @@ from typing import Final
 
 from aovpnd import names
 from aovpnd.config import settings, toml
-from aovpnd.config.findings import OVERRULED, Finding, no_tunnel, quoted
+from aovpnd.config.findings import OVERRULED, Finding, no_tunnel
 from aovpnd.config.ike_tables import Reader, Table
-from aovpnd.config.listed import Form
+from aovpnd.config.listed import Form, demand, one_each
 from aovpnd.config.settings import Layer
 from aovpnd.model import Config, Origin, Severity
 from aovpnd.ruleset import Network
@@ -48,24 +48,15 @@ class Lists:
 def read(entries: Iterable[toml.Value], file: str, layer: Layer) -> tuple[list[Listed], list[Finding]]:
     """The lists of one file, and what is wrong with them; good only when nothing is an error."""
     reader = Reader(file)
-    first: dict[str, Listed] = {}
-    for table in FORM.read(entries, layer, reader):
-        listed = _listed(table, layer, reader)
-        if listed is None:
-            continue
-        before = first.setdefault(listed.tunnel, listed)
-        if before.line != table.line:
-            hint = f"write all of it into one list; the other one is in line {before.line}"
-            reader.wrong(table, "tunnel", f"{quoted(listed.tunnel)} is named by another table as well", hint)
-    return list(first.values()), reader.all
+    found = ((table, _listed(table, layer, reader)) for table in FORM.read(entries, layer, reader))
+    good = ((table, each.tunnel, each) for table, each in found if each is not None)
+    return one_each(good, reader, "write all of it into one list"), reader.all
 
 
 def _listed(table: Table, layer: Layer, reader: Reader) -> Listed | None:
     tunnel = reader.typed(table, "tunnel", settings.tunnel_name)
     networks = reader.typed(table, "networks", settings.excluded)
-    for key, hint in (("tunnel", 'say out of which tunnel: tunnel = "NAME"'), ("networks", _LIKE)):
-        if key not in table.values:
-            reader.wrong(table, key, "is missing", hint)
+    demand(table, reader, {"tunnel": 'say out of which tunnel: tunnel = "NAME"', "networks": _LIKE})
     return Listed(tunnel, networks, reader.file, table.line, layer) if tunnel and networks is not None else None
 
 

@@ -2,14 +2,17 @@
 """Lists of tables in the settings, [[filter]], [[user]] and the like: a document's entries in, tables out."""
 
 import difflib
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
+from typing import TypeVar
 
 from aovpnd.config import toml
 from aovpnd.config.findings import quoted
 from aovpnd.config.ike_tables import Reader, Table
 from aovpnd.config.settings import Layer
 from aovpnd.model import Config, Origin
+
+_T = TypeVar("_T")
 
 
 @dataclass(frozen=True, slots=True)
@@ -62,3 +65,21 @@ class Form:
             reader.fault(entry.line, f"{quoted(name)} is no key of [[{self.name}]]", hint)
         else:
             tables[-1].values[name] = entry
+
+
+def demand(table: Table, reader: Reader, hints: Mapping[str, str]) -> None:
+    """Tell which of some keys a table lacks, each with what to do."""
+    for key, hint in hints.items():
+        if key not in table.values:
+            reader.wrong(table, key, "is missing", hint)
+
+
+def one_each(found: Iterable[tuple[Table, str, _T]], reader: Reader, hint: str) -> list[_T]:
+    """What tables say of a tunnel each, the first of each tunnel's; a second one is told."""
+    first: dict[str, tuple[Table, _T]] = {}
+    for table, tunnel, each in found:
+        before, _ = first.setdefault(tunnel, (table, each))
+        if before is not table:
+            where = f"{hint}; the other one is in line {before.line}"
+            reader.wrong(table, "tunnel", f"{quoted(tunnel)} is named by another table as well", where)
+    return [each for _, each in first.values()]

@@ -12,7 +12,7 @@ from urllib.parse import SplitResult, urlsplit
 from aovpnd.config import hosts, plain, settings, toml
 from aovpnd.config.findings import Finding, UnfitError, no_tunnel, quoted
 from aovpnd.config.ike_tables import Reader, Table
-from aovpnd.config.listed import Form
+from aovpnd.config.listed import Form, demand, one_each
 from aovpnd.config.settings import Layer
 from aovpnd.model import Config, Origin, Severity
 from aovpnd.pages import PRINTABLE, TABLE, Check, Page, Scheme, setting
@@ -50,24 +50,15 @@ class Checks:
 def read(entries: Iterable[toml.Value], file: str, layer: Layer) -> tuple[list[Checked], list[Finding]]:
     """The checks of one file, and what is wrong with them; good only when nothing is an error."""
     reader = Reader(file)
-    first: dict[str, Checked] = {}
-    for table in FORM.read(entries, layer, reader):
-        check = _check(table, reader)
-        if check is None:
-            continue
-        before = first.setdefault(check.tunnel, Checked(check, file, table.line, layer))
-        if before.line != table.line:
-            hint = f"a tunnel has one check; the other one is in line {before.line}"
-            reader.wrong(table, "tunnel", f"{quoted(check.tunnel)} is named by another table as well", hint)
-    return list(first.values()), reader.all
+    found = ((table, _check(table, reader)) for table in FORM.read(entries, layer, reader))
+    good = ((table, each.tunnel, Checked(each, file, table.line, layer)) for table, each in found if each is not None)
+    return one_each(good, reader, "a tunnel has one check"), reader.all
 
 
 def _check(table: Table, reader: Reader) -> Check | None:
     tunnel = reader.typed(table, "tunnel", settings.tunnel_name)
     page = reader.typed(table, "check", _page)
-    for key, hint in (("tunnel", 'say which tunnel it is for: tunnel = "NAME"'), ("check", _LIKE)):
-        if key not in table.values:
-            reader.wrong(table, key, "is missing", hint)
+    demand(table, reader, {"tunnel": 'say which tunnel it is for: tunnel = "NAME"', "check": _LIKE})
     return Check(tunnel, page) if tunnel is not None and page is not None else None
 
 
