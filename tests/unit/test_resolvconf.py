@@ -244,10 +244,10 @@ def test_a_file_that_cannot_be_written(number: int, tmp_path: Path, monkeypatch:
     file = ResolvConfFile(conf.path, conf.save)
     real = os.open
 
-    def refuse(path: Any, flags: int, *mode: int) -> int:
+    def refuse(path: Any, flags: int, *mode: int, **options: Any) -> int:
         if flags & os.O_WRONLY:
             raise OSError(number, os.strerror(number))
-        return real(path, flags, *mode)
+        return real(path, flags, *mode, **options)
 
     monkeypatch.setattr(os, "open", refuse)
     with pytest.raises(StateError, match=f"resolv.conf cannot be written: {os.strerror(number)}") as fault:
