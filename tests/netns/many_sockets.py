@@ -17,11 +17,12 @@ from pathlib import Path
 from typing import Final
 
 from tests.lab import plan
+from tests.lab.process import SLOW
 
 RECORD: Final = struct.Struct("<dHB")
 EACH: Final = 34
 INTERVAL_S: Final = 0.1
-_OPEN_DEADLINE_S: Final = 3.0
+_OPEN_DEADLINE_S: Final = 3.0 * SLOW
 _DOWNLOAD: Final = b"GET /paced?bytes=1000000000&rate=2000 HTTP/1.1\r\nHost: web\r\n\r\n"
 
 Send = Callable[[bytes], object]

@@ -17,7 +17,7 @@ import pytest
 
 from tests.lab import plan
 from tests.lab.frames import SHAKEN
-from tests.lab.process import stop, wait_for
+from tests.lab.process import SLOW, stop, wait_for
 from tests.lab.record import now
 from tests.lab.senders import new_token
 from tests.netns import many_sockets
@@ -186,7 +186,7 @@ def test_two_hundred_sockets(laptop: Protected, daemon: str) -> None:
     report.touch()
     report.chmod(0o666)
     with laptop.world.record() as recorder:
-        end = allow(laptop, "5s")
+        end = allow(laptop, f"{5 * SLOW:.0f}s")  # long enough to open them all
         command = (sys.executable, "-m", "tests.netns.many_sockets", token.hex(), str(report))
         many = laptop.lab.host.spawn(*command, uid=plan.USER, log="many", stdout=subprocess.PIPE)
         assert many.stdout is not None
