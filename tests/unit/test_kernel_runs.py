@@ -85,3 +85,25 @@ def test_page_tells_what_failed(tmp_path: Path) -> None:
     assert "| ipsec | `life` | 13 | 0 | 1 | xfrm after 13 | 10.0 | `0123456789ab` |" in page
     assert f"| **ipsec** | 2 of {len(CORE['ipsec'])} files | 33 | 1 | 2 | | | |" in page
     assert "* ipsec, `ike`: test_x" in page
+
+
+def test_page_is_read_again(tmp_path: Path) -> None:
+    """A machine without the cache goes on with what the page tells; what the cache has is newer."""
+    path, page = tmp_path / "kernels.json", tmp_path / "kernels.md"
+    other = replace(KEY, suite="bookworm", kind="wireguard", file="dns")
+    bad = replace(GOOD, commit="fedcba987654+", release="6.1.0", passed=5, failed=2, failures=("test_x[a]", "test_y"))
+    kept = Results.open(path)
+    kept.keep(KEY, GOOD)
+    kept.keep(other, replace(bad, seen={}))
+    page.write_text(kept.page(), encoding="utf-8")
+
+    assert results.read(kept.page()) == {KEY: GOOD, other: replace(bad, seen={})}
+    path.unlink()
+    again = Results.open(path, page)
+    assert (again.good(KEY), again.good(other)) == (True, False)
+    assert again.page() == kept.page()
+
+    again.keep(other, replace(bad, failed=0, failures=(), seen={"wireguard": 5}))
+    assert Results.open(path, page).good(other)
+    assert again.good(KEY)
+    assert "test_x" not in again.page()

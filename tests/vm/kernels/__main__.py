@@ -25,7 +25,7 @@ def main() -> int:
     """Run what is asked for and not done; exit status 0 when all that was asked for is good."""
     options = _options()
     require_private_world()
-    results = Results.open(CACHE / "kernels.json")
+    results = Results.open(CACHE / "kernels.json", options.write)
     asked = [
         Key(suite, kind, file)
         for suite in options.suite or SUITES
@@ -36,7 +36,8 @@ def main() -> int:
     words = ("-k", options.k) if options.k else ()
     # Each trial is told as it is done: there are hours of them.
     variables, said = ({SOAK: str(options.soak)}, ("-s",)) if options.soak else ({}, ())
-    todo = [key for key in asked if options.fresh or words or not results.holds(key)]
+    done = results.good if options.other_versions else results.holds
+    todo = [key for key in asked if options.fresh or words or not done(key)]
     print(f"commit {commit()}: {len(todo)} of {len(asked)} files to run; kept in {results.path}", flush=True)
     began = time.monotonic()
     good = True
@@ -81,6 +82,9 @@ def _options() -> argparse.Namespace:
     parser.add_argument("--kind", action="append", choices=tuple(CORE), help="only this kind of tunnel")
     parser.add_argument("-k", help="only these tests (pytest's -k); nothing is kept of it")
     parser.add_argument("--soak", type=int, metavar="N", help="so many kills of charon, and flushes, in soak_ike")
+    parser.add_argument(
+        "--other-versions", action="store_true", help="not what was good with another version of the program"
+    )
     parser.add_argument("--fresh", action="store_true", help="also what was good before")
     parser.add_argument("--minutes", type=float, default=60, help="how long one file may take (%(default)s)")
     parser.add_argument("--write", type=Path, help="the page to write")

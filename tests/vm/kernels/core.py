@@ -6,8 +6,8 @@ from typing import Final
 
 CORE: Final[Mapping[str, tuple[str, ...]]] = {
     "wireguard": (
-        *("wireguard", "life", "tampering", "roaming", "access", "failover", "induced", "excluded", "filters"),
-        *("network", "dns", "names", "mtu", "bus", "first_block", "bad_input", "on_demand"),
+        *("wireguard", "life", "tampering", "roaming", "access", "induced", "excluded", "filters", "network", "dns"),
+        *("bus", "failover", "mtu", "on_demand", "names", "first_block", "bad_input"),
     ),
     "ipsec": (
         *("ike", "ike_life", "life", "tampering", "roaming", "access", "induced", "dns", "network", "bus"),

@@ -2,9 +2,10 @@
 """What every file came to, kept between runs, and the page that says it."""
 
 import json
+import re
 import subprocess
 from collections.abc import Mapping
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 from typing import Final, Self
 
@@ -25,6 +26,12 @@ lab's deadlines are stretched by one factor (`AOVPND_LAB_SLOW`), what the progra
 that is not in a table has not run there yet, one whose failures end in parentheses was broken off.
 
 """
+_SUITE: Final = re.compile(r"## (\w+): Linux (.+)")
+_ROW: Final = re.compile(
+    r"\| (\w+) \| `(\w+)` \| (\d+) \| (\d+) \| (\d+) \| ([\w ,—]+) \| ([\d.]+) \| `([0-9a-f]+\+?|unknown)` \|"
+)
+_SEEN: Final = re.compile(r"(\w+) after (\d+)")
+_FAILURES: Final = re.compile(r"\* (\w+), `(\w+)`: (.+)")
 
 
 @dataclass(frozen=True, slots=True)
@@ -73,15 +80,18 @@ class Results:
     _all: dict[Key, Outcome]
 
     @classmethod
-    def open(cls, path: Path) -> Self:
-        """Read the file, if there is one."""
+    def open(cls, path: Path, page: Path | None = None) -> Self:
+        """Read the file, if there is one, and of an earlier ``page`` what the file does not have: a cache is one
+        machine's, the page goes with the checkout.
+        """
         kept = json.loads(path.read_text(encoding="utf-8")) if path.exists() else []
-        return cls(path, {Key(**one["key"]): _outcome(one["outcome"]) for one in kept})
+        told = read(page.read_text(encoding="utf-8")) if page is not None and page.exists() else {}
+        return cls(path, {**told, **{Key(**one["key"]): _outcome(one["outcome"]) for one in kept}})
 
     def keep(self, key: Key, outcome: Outcome) -> None:
         """Take a new one in the place of what was there."""
         # Another run may have written meanwhile.
-        self._all = {**type(self).open(self.path)._all, key: outcome}  # noqa: SLF001  our own
+        self._all = {**self._all, **type(self).open(self.path)._all, key: outcome}  # noqa: SLF001  our own
         kept = [{"key": asdict(key), "outcome": asdict(outcome)} for key, outcome in self._all.items()]
         aside = self.path.with_suffix(".new")
         aside.write_text(json.dumps(kept, indent=1), encoding="utf-8")
@@ -101,6 +111,25 @@ class Results:
         return _HEAD + "\n".join(_table(suite, self._all) for suite in suites)
 
 
+def read(page: str) -> dict[Key, Outcome]:
+    """What a page tells of its files."""
+    found: dict[Key, Outcome] = {}
+    suite = release = ""
+    for line in page.splitlines():
+        if head := _SUITE.fullmatch(line):
+            suite, release = head.groups()
+        elif row := _ROW.fullmatch(line):
+            kind, file, passed, failed, skipped, seen, minutes, made = row.groups()
+            links = {link: int(number) for link, number in _SEEN.findall(seen)}
+            counts = (int(passed), int(failed), int(skipped), float(minutes) * 60)
+            found[Key(suite, kind, file)] = Outcome(made, release, *counts, seen=links)
+        elif failures := _FAILURES.fullmatch(line):
+            kind, file, names = failures.groups()
+            key = Key(suite, kind, file)
+            found[key] = replace(found[key], failures=tuple(names.split(", ")))
+    return found
+
+
 def _outcome(kept: dict[str, object]) -> Outcome:
     return Outcome(**{**kept, "failures": tuple(kept["failures"])})  # type: ignore[arg-type]  # our own file
 
@@ -113,7 +142,7 @@ def _table(suite: str, everything: Mapping[Key, Outcome]) -> str:
         for file in files
         if (key := Key(suite, kind, file)) in everything
     ]
-    releases = " and ".join(dict.fromkeys(outcome.release for _, outcome in rows))
+    releases = " and ".join(dict.fromkeys(part for _, outcome in rows for part in outcome.release.split(" and ")))
     lines = [f"## {suite}: Linux {releases}", ""]
     lines += ["| tunnel | file | passed | failed | skipped | tunnels seen | minutes | commit |"]
     lines += ["|---|---|---:|---:|---:|---|---:|---|"]
