@@ -172,6 +172,7 @@ def _boot_archive(root: Path) -> bytes:
         "/bin/busybox": copied(root / "bin/busybox", 0o755),
         "/modules/list": text("".join(f"{name}\n" for name in modules)),
         "/dev/.keep": text(""),
+        "/sys/.keep": text(""),
         "/system/.keep": text(""),
     }
     tree |= {f"/bin/{applet}": Symlink("busybox") for applet in _APPLETS}

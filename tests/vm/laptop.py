@@ -107,13 +107,17 @@ class BootedLaptop:
         kernel: str = "",
         more: tuple[Plugged, ...] = (),
         disk: Path | None = None,
+        swap: Path | None = None,
         memory: int = 512,
         tpm: Tpm | None = None,
+        network: str = "home",
+        asleep: bytes = b"",
     ) -> Self:
-        """Switch the laptop on, its card in the home network, with ``files`` laid over its system; ``more`` are cards
-        besides, the other words are `Machine`'s. Returns when its agent answers, which is before systemd.
+        """Switch the laptop on, its card in a ``network``, with ``files`` laid over its system; ``more`` are cards
+        besides, the other words are `Machine`'s. Returns when its agent answers, which is before systemd. One that is
+        ``asleep`` on its ``swap`` (the token of before) goes on where it was.
         """
-        token = secrets.token_bytes(16)
+        token = asleep or secrets.token_bytes(16)
         number = sum(1 for _ in world.air.dir.glob("machine*")) + 1
         directory = world.air.dir / f"machine{number}"
         directory.mkdir()
@@ -126,19 +130,23 @@ class BootedLaptop:
             clock=clock,
             kernel=kernel,
             disk=disk,
+            swap=swap,
             memory=memory,
             tpm=tpm,
         )
         laptop = cls(machine, world, token, cards)
         laptop._stack.enter_context(machine)
         try:
-            laptop._join(cards.built_in, "home")
+            laptop._join(cards.built_in, network)
             for other in more:
                 if other.recorded:
                     laptop._record(other.card)
                 laptop.cable(other.card, other.network)
             machine.start()
-            machine.wait_agent()
+            if asleep:
+                machine.wait_resumed()
+            else:
+                machine.wait_agent()
         except BaseException:
             laptop.close()
             raise

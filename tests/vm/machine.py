@@ -44,6 +44,10 @@ _LPC: Final = "/sys/bus/pci/devices/0000:00:1f.0/config"
 _PMBASE, _PM_PORTS = 0x40, r"\001\006\000\000\200"
 """PMBASE and ACPI_CNTL of the ICH9's bridge: ports from 0x600 on, and enabled."""
 _NO_LSM: Final = "lsm=capability audit=0"
+SWAP: Final = "/dev/vdb"
+"""The device of a ``swap`` inside."""
+_RESUME: Final = f"resume={SWAP} machine_swap={SWAP.removeprefix('/dev/')}"
+"""For systemd, and for the first program, which finds it in its environment."""
 _MASKED: Final = (
     "apt-daily.timer",
     "apt-daily-upgrade.timer",
@@ -138,6 +142,7 @@ class Machine:
         kernel: str = "",
         disk: Path | None = None,
         more_disks: Sequence[Path] = (),
+        swap: Path | None = None,
         tpm: Tpm | None = None,
     ) -> None:
         """Start QEMU, stopped, through the command prefix ``enter`` (which places it in a network namespace).
@@ -146,8 +151,8 @@ class Machine:
         ``overlay`` is laid over the root file system; executable files below /early start before systemd. ``memory`` is
         in MiB. ``clock`` is what the hardware clock says at power-on, in QEMU's words; ``kernel`` is said to the
         kernel besides, in the place of what it does without. ``disk`` is a `layer` instead of one that is thrown away;
-        ``more_disks`` can be read only, and are found by the labels of their file systems. With a ``tpm`` the firmware
-        is one that measures into it.
+        ``more_disks`` can be read only, and are found by the labels of their file systems. A machine that hibernated on
+        a ``swap`` goes on from there (:meth:`wait_resumed`). With a ``tpm`` the firmware is one that measures into it.
         """
         self.directory = directory
         self._answers: dict[int, queue.SimpleQueue[dict[str, Any]]] = {}
@@ -159,7 +164,13 @@ class Machine:
         boot.write_bytes(image.boot + cpio({f"/overlay{path}": entry for path, entry in laid.items()}))
         self._open = ExitStack()
         self._listeners = [self._listen(name) for name in ("monitor", "agent")]
-        arguments = [*self._arguments(image, boot, memory, kernel, disk), "-rtc", f"base={clock}"]
+        said = f"{kernel or _NO_LSM} {_RESUME if swap else ''}"
+        arguments = [*self._arguments(image, boot, memory, said, disk), "-rtc", f"base={clock}"]
+        if swap is not None:
+            arguments += [
+                *("-drive", f"file={swap},format=raw,if=none,id=swap,cache=unsafe"),
+                *("-device", "virtio-blk-pci,drive=swap"),
+            ]
         if tpm is not None:
             arguments += self._open.enter_context(tpm.powered(directory))
         for number, more in enumerate(more_disks):
@@ -206,7 +217,7 @@ class Machine:
                 "-initrd",
                 str(boot),
                 "-append",
-                f"{_KERNEL_ARGUMENTS} {kernel or _NO_LSM}",
+                f"{_KERNEL_ARGUMENTS} {kernel}",
             ),
             *(
                 "-drive",
@@ -346,6 +357,16 @@ class Machine:
             return self._hello.get(timeout=seconds)
         except queue.Empty:
             raise MachineError(f"no agent within {seconds} s; the console's end:\n{self.console()}") from None
+
+    def wait_resumed(self, seconds: float = 180) -> None:
+        """Wait until the agent that hibernated with the machine answers; MachineError where another one has begun."""
+        waking = threading.Thread(target=self.run, args=("true",), kwargs={"seconds": seconds}, daemon=True)
+        waking.start()
+        deadline = time.monotonic() + seconds
+        while waking.is_alive():
+            waking.join(0.1)
+            if not self._hello.empty() or time.monotonic() > deadline:
+                raise MachineError(f"it did not go on where it was; the console's end:\n{self.console()}")
 
     def run(self, *argv: str, stdin: str | None = None, seconds: float = 180) -> Result:
         """Run a command to its end inside and return what it left, whatever its exit code."""

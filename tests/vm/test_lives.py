@@ -27,8 +27,8 @@ def stage() -> Iterator[Stage]:
 
 @pytest.mark.parametrize(
     ("course", "number"),
-    [(Course.DAY, 5), (Course.BROKEN, 17), (Course.UPGRADE, 5), (Course.SUSPEND, 5)],
-    ids=["day", "broken-boot", "upgrade", "suspend"],
+    [(Course.DAY, 5), (Course.BROKEN, 17), (Course.UPGRADE, 5), (Course.SUSPEND, 5), (Course.HIBERNATION, 5)],
+    ids=["day", "broken-boot", "upgrade", "suspend", "hibernation"],
 )
 def test_trial(stage: Stage, course: Course, number: int) -> None:
     """Nothing leaves in clear, all becomes as it should, and without the block every sender is seen."""

@@ -38,6 +38,9 @@ Laptops have both Debians by turns, and what happens to them is drawn from the s
   network manager starts, and the console says so. Each is a laptop of its own, and what it shares is the control.
 * *Sleep* is the kernel's (ACPI S3); what is sent before it has begun, with a window open, is permitted. Seconds are
   counted from waking.
+* *Hibernation* keeps the memory on a swap partition and switches off; all that leaves is judged again from the next
+  power-on, and the laptop goes on where it was, in the same network or another. Its control hibernates as well, and
+  what is seen of it is what it sends after waking.
 * *Upgrades* install the package over itself, forth and back; seconds are those of dpkg and of the tunnel together.
 
 QEMU translates where there is no hardware for it: seconds are the machine's own, and slow.

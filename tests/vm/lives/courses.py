@@ -5,6 +5,7 @@ from collections.abc import Iterator, Sequence
 
 from tests.vm.lives.damaged import damaged
 from tests.vm.lives.days import days
+from tests.vm.lives.hibernating import hibernations
 from tests.vm.lives.moving import suspends, upgrades
 from tests.vm.lives.record import Course, Life
 from tests.vm.lives.stage import Stage
@@ -21,3 +22,5 @@ def live(stage: Stage, course: Course, numbers: Sequence[int], seed: int) -> Ite
             yield from upgrades(stage, numbers)
         case Course.SUSPEND:
             yield from suspends(stage, numbers, seed)
+        case Course.HIBERNATION:
+            yield from hibernations(stage, numbers, seed)

@@ -29,7 +29,7 @@ _MANAGER: Final[Tree] = {"/etc/systemd/system/NetworkManager.service": Symlink("
 """systemd-networkd has the links, as on the other laptops."""
 _HALFWAY: Final = "that fails halfway"
 _PY3COMPILE: Final = "/usr/bin/py3compile"
-_SLEEPS: Final = ("asleep", "woken in another network", "with a window open")
+SLEEPS: Final = ("asleep", "woken in another network", "with a window open")
 
 
 @dataclass(slots=True)
@@ -100,22 +100,27 @@ def _broken(laptop: BootedLaptop, program: str) -> Iterator[None]:
 
 
 # -- sleep ------------------------------------------------------------------------------------------------------------
+def sleeper(stage: Stage) -> Tree:
+    """What a laptop has that sleeps: a window may be open although the tunnel works."""
+    return {
+        **installed((*ENABLED, names.BUS_UNIT)),
+        **_MANAGER,
+        TUNNEL: text(stage.world.laptop.tunnel_conf, 0o600),
+        "/etc/aovpnd/aovpnd.toml": text('[temporary_access]\nwhile_connected = "pause"\n'),
+    }
+
+
 def suspends(stage: Stage, numbers: Sequence[int], seed: int) -> Iterator[Life]:
     """Asleep and awake again; sometimes elsewhere, sometimes with a window open that the sleep has to close."""
     for suite, group in groups(numbers):
-        files = {
-            **installed((*ENABLED, names.BUS_UNIT)),
-            **_MANAGER,
-            TUNNEL: text(stage.world.laptop.tunnel_conf, 0o600),
-            "/etc/aovpnd/aovpnd.toml": text('[temporary_access]\nwhile_connected = "pause"\n'),
-        }
+        files = sleeper(stage)
         spans: list[Span] = []
         with stage.laptop(suite, files, more=LIFE) as laptop:
             wait_works(laptop)
             for number in group:
                 random = Random(f"{seed} {Part.SUSPEND} {number}")
                 span = Span(
-                    Life(Part.SUSPEND, number, suite, random.choice(_SLEEPS), senders=len(SENDERS)),
+                    Life(Part.SUSPEND, number, suite, random.choice(SLEEPS), senders=len(SENDERS)),
                     now() if spans else 0.0,
                 )
                 spans.append(span)
@@ -132,17 +137,13 @@ def suspends(stage: Stage, numbers: Sequence[int], seed: int) -> Iterator[Life]:
 def _sleep(stage: Stage, laptop: BootedLaptop, span: Span, random: Random) -> float:
     """Sleep and wake; return the machine's own seconds from waking until the tunnel worked."""
     machine, card = laptop.machine, CARDS.built_in
-    opened = now()
-    if span.life.what == _SLEEPS[2]:
-        machine.check("aovpnctl", "allow-temp", "5min")
-        wait_for("the window", lambda: status(laptop)["phase"] == "temporary-access", deadline_s=DEADLINE_S)
-        laptop.wait_tried(laptop.built_in(), SENDERS, DEADLINE_S)
+    opened = open_window(laptop) if span.life.what == SLEEPS[2] else None
     try:
         _suspend(laptop)
     finally:
-        if span.life.what == _SLEEPS[2]:
+        if opened is not None:
             span.window = (opened, now())
-    elsewhere = span.life.what == _SLEEPS[1]
+    elsewhere = span.life.what == SLEEPS[1]
     if elsewhere:
         machine.monitor("set_link", name=f"card-{card.name}", up=False)
         stage.world.detach(card.tap)
@@ -154,14 +155,30 @@ def _sleep(stage: Stage, laptop: BootedLaptop, span: Span, random: Random) -> fl
     return wait_works(laptop) - begun
 
 
-def _suspend(laptop: BootedLaptop) -> None:
-    """Go to sleep by logind, which refuses while it has not finished with the last sleep."""
-    machine = laptop.machine
+def open_window(laptop: BootedLaptop) -> float:
+    """Have a window open, by which everybody sends; returns when it was asked for."""
+    asked = now()
+    laptop.machine.check("aovpnctl", "allow-temp", "5min")
+    wait_for("the window", lambda: status(laptop)["phase"] == "temporary-access", deadline_s=DEADLINE_S)
+    laptop.wait_tried(laptop.built_in(), SENDERS, DEADLINE_S)
+    return asked
+
+
+def await_last_sleep(laptop: BootedLaptop) -> None:
+    """Wait until logind has finished with the last sleep: it refuses the next one until then."""
     manager = ("org.freedesktop.login1", "/org/freedesktop/login1", "org.freedesktop.login1.Manager")
-    prepares = ("busctl", "get-property", *manager, "PreparingForSleep")
-    wait_for(
-        "the end of the last sleep", lambda: machine.run(*prepares).out.split() == ["b", "false"], deadline_s=DEADLINE_S
-    )
+    words = ("busctl", "get-property", *manager, "PreparingForSleep")
+
+    def over() -> bool:
+        return laptop.machine.run(*words).out.split() == ["b", "false"]
+
+    wait_for("the end of the last sleep", over, deadline_s=DEADLINE_S)
+
+
+def _suspend(laptop: BootedLaptop) -> None:
+    """Go to sleep by logind."""
+    machine = laptop.machine
+    await_last_sleep(laptop)
     machine.check("systemd-run", "--quiet", "--no-block", "systemctl", "suspend")
     try:
         machine.wait_state("suspended", DEADLINE_S)

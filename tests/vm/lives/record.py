@@ -16,6 +16,7 @@ class Part(StrEnum):
     END = "shutdown"
     UPGRADE = "upgrade"
     SUSPEND = "suspend"
+    HIBERNATION = "hibernation"
     POWER_CUT = "power cut"
 
 
@@ -26,6 +27,7 @@ class Course(StrEnum):
     BROKEN = "broken boot"
     UPGRADE = "upgrade"
     SUSPEND = "suspend"
+    HIBERNATION = "hibernation"
 
 
 PARTS: Final = {
@@ -33,8 +35,15 @@ PARTS: Final = {
     Course.BROKEN: (Part.BROKEN,),
     Course.UPGRADE: (Part.UPGRADE,),
     Course.SUSPEND: (Part.SUSPEND,),
+    Course.HIBERNATION: (Part.HIBERNATION,),
 }
-COUNTS: Final = {Course.DAY: 50, Course.BROKEN: 28, Course.UPGRADE: 20, Course.SUSPEND: 20}
+COUNTS: Final = {
+    Course.DAY: 50,
+    Course.BROKEN: 28,
+    Course.UPGRADE: 20,
+    Course.SUSPEND: 20,
+    Course.HIBERNATION: 10,
+}
 
 
 @dataclass(frozen=True, slots=True)

@@ -3,6 +3,7 @@
 
 import json
 import shutil
+import subprocess
 import tempfile
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
@@ -31,6 +32,7 @@ OUTLIVING: Final = frozenset({3, 10, 12})
 """Senders that need neither a route nor a name: what outlives a system goes on with them to the last instruction."""
 DEADLINE_S: Final = 600.0
 """For whatever a machine is waited for; QEMU may have to translate, and the machine below may be busy."""
+_SWAP_MIB: Final = 1024
 MEMORY_MIB: Final = 768
 """Of a laptop with NetworkManager, D-Bus and polkit."""
 
@@ -62,18 +64,26 @@ class Stage:
 
     @contextmanager
     def laptop(
-        self, suite: str, files: Tree, *, control: bool = False, disk: Path | None = None, more: tuple[str, ...] = ()
+        self,
+        suite: str,
+        files: Tree,
+        *,
+        control: bool = False,
+        disk: Path | None = None,
+        more: tuple[str, ...] = (),
+        **words: Any,
     ) -> Iterator[BootedLaptop]:
         """A laptop from power-on until its power is cut; all that it kept outside of ``disk`` is gone with it.
 
-        ``control``: not the one that is judged, but the one that shows that the recorders would have seen it.
+        ``control``: not the one that is judged, but the one that shows that the recorders would have seen it. The other
+        words are `BootedLaptop.power_on`'s.
         """
         cards = CONTROL_CARDS if control else CARDS
         memory = MEMORY_MIB if more else 512
         if disk is None:
             self._newcomer()
         with BootedLaptop.power_on(
-            self.image(suite, more), self.world, files, cards, disk=disk, memory=memory
+            self.image(suite, more), self.world, files, cards, disk=disk, memory=memory, **words
         ) as booted:
             directory = booted.machine.directory
             yield booted
@@ -85,6 +95,16 @@ class Stage:
         self._newcomer()
         with tempfile.TemporaryDirectory(dir=self.world.air.dir) as directory:
             yield layer(self.image(suite, more), Path(directory) / "disk.qcow2")
+
+    @contextmanager
+    def swap(self) -> Iterator[Path]:
+        """A disk to hibernate on, until the end of the ``with``."""
+        with tempfile.TemporaryDirectory(dir=self.world.air.dir) as directory:
+            path = Path(directory) / "swap"
+            with path.open("wb") as file:
+                file.truncate(_SWAP_MIB << 20)
+            subprocess.run(["mkswap", "-q", str(path)], check=True)
+            yield path
 
     def _newcomer(self) -> None:
         """Have the gateway forget when the laptop before this one shook hands. It takes no older handshake, and a
