@@ -21,15 +21,13 @@ from tests.lab.rootdir import CACHE
 from tools.bench import commit, machine
 from tools.bench_handshake import first_default_route, monitored_routes
 from tools.bench_ike_contenders import ESP_PROPOSAL, PROPOSAL, WAY, Call, Contender, calling, contenders
-from tools.bench_ike_figure import NEVER, OURS, Samples, What, speeds, times, verdict
+from tools.bench_ike_figure import NEVER, OURS, PLAIN, TURNS, Samples, What, ratios, speeds, times, verdict
 from tools.bench_stream import Pump, pump
 
 TURN_S: Final = 0.25
-WARM_S: Final = 2.0
-TURNS: Final = 60
-"""So many turns of the streams for each other measurement, each short: what a machine does besides weighs most on
-them, and hits both alike where they follow each other closely.
+"""Short: what a machine does besides weighs most on streams, and hits both alike where they follow each other closely.
 """
+WARM_S: Final = 2.0
 _LINK: Final = {True: f"{names.LINK_PREFIX}0", False: "ipsec0"}
 _SITES: Final = ("home", "cafe")
 _HOW: Final = """
@@ -41,10 +39,11 @@ gateway's address inside the tunnel, which no other way leads to: a time ends wh
 `aovpnctl connect`, for which a charon is started, beside `swanctl --initiate` with one that runs. A roam is from one
 Wi-Fi to another, out of reach of both for a moment, and the lease of the new one is part of the silence.
 
-Each has one TCP connection into its tunnel, and they send by turns, a quarter of a second each. Turns on a machine that
-is busy besides are spread widely, so what counts is the median of their ratios, and where that of endlessly many would
-lie with 95 % (by their order, whatever their distribution), of these two laptops: those of another run may differ by
-several hundredths. The processor's seconds for a gigabyte are those of both ends and of all that sends.
+Each has one TCP connection into its tunnel, and they send by turns, a quarter of a second each, {turns} turns of two
+laptops. Of those two what counts is the median of their turns' ratios. Another two differ by several hundredths, so
+there are several pairs, of laptops made anew, by turns ours the first; what counts in the end is their median, and
+where that of endlessly many would lie with 95 % (by their order, whatever their distribution). The processor's seconds
+for a gigabyte are those of both ends and of all that sends.
 
 The MTU of our link is {ours}, for a gateway that is reached over IPv6 too; that of charon's own is {plain}. A packet
 carries {more:.1%} more of a TCP stream with ours.
@@ -69,7 +68,6 @@ class Bench:
         for contender in pair:
             ours = contender.name == OURS
             self.mtus[ours] = _mtu(contender, _LINK[ours])
-        self.streams(pair)
 
     def _by_turns(
         self,
@@ -132,8 +130,8 @@ class Bench:
             routed = first_default_route(log.read_text(encoding="utf-8"))
         return {What.ROAM: answered - routed, What.SILENT: answered - gone}
 
-    def streams(self, pair: tuple[Contender, Contender]) -> None:
-        """One connection of each, which send by turns."""
+    def streams(self, pair: tuple[Contender, Contender], number: int) -> None:
+        """One connection of each of the pair with this number, which send by turns."""
         for each in pair:
             with calling(each.world) as call:
                 call.answered(time.time())
@@ -141,14 +139,17 @@ class Bench:
             pumps = {each.name: opened.enter_context(_pump(each)) for each in pair}
             for stream in pumps.values():
                 stream.turn(WARM_S)
-            for number in range(TURNS * self.rounds):
-                if not all(self.samples.holds(What.COST, name, number) for name in pumps):
-                    for name in pumps if number % 2 else reversed(pumps):
-                        found = pumps[name].turn(TURN_S)
-                        self.samples.add(What.SPEED, name, number, found.mbit_s)
-                        self.samples.add(What.COST, name, number, found.cpu_s_per_gb)
-                if (number + 1) % TURNS == 0:
-                    self.say(f"streams, turn {number + 1}/{TURNS * self.rounds}")
+            for turn in range(number * TURNS, (number + 1) * TURNS):
+                for name in pumps if turn % 2 else reversed(pumps):
+                    found = pumps[name].turn(TURN_S)
+                    self.samples.add(What.SPEED, name, turn, found.mbit_s)
+                    self.samples.add(What.COST, name, turn, found.cpu_s_per_gb)
+        self.say(f"streams of pair {number + 1}: {ratios(self.samples, What.SPEED)[-1]:.3f}")
+
+    def has_streams(self, number: int) -> bool:
+        """Whether those of a pair are measured already."""
+        last = (number + 1) * TURNS - 1
+        return all(self.samples.holds(What.COST, name, last) for name in (OURS, PLAIN))
 
 
 def _pump(contender: Contender) -> AbstractContextManager[Pump]:
@@ -183,6 +184,7 @@ def page(samples: Samples, where: str, measured: str, mtus: dict[bool, int]) -> 
         ours=mtus[True],
         plain=mtus[False],
         more=_payload(mtus[True]) / _payload(mtus[False]) - 1,
+        turns=TURNS,
     )
     head = [
         "<!-- SPDX-License-Identifier: GPL-3.0-or-later -->",
@@ -199,6 +201,7 @@ def main() -> int:
     """Measure, print, write; returns 1 when an aim was missed."""
     parser = argparse.ArgumentParser(prog="make bench-ike ARGS=...", description=__doc__)
     parser.add_argument("--rounds", type=int, default=10, help="of each measurement (%(default)s)")
+    parser.add_argument("--pairs", type=int, default=12, help="of laptops with streams (%(default)s)")
     parser.add_argument("--fresh", action="store_true", help="begin anew")
     parser.add_argument("--write", type=Path, help="the page to write")
     options = parser.parse_args()
@@ -211,6 +214,10 @@ def main() -> int:
     bench = Bench(samples, options.rounds, lambda line: print(f"{time.monotonic() - began:6.1f} s  {line}", flush=True))
     with contenders() as pair:
         bench.run(pair)
+    for number in range(options.pairs):
+        if not bench.has_streams(number):
+            with contenders(ours_first=number % 2 == 0) as pair:
+                bench.streams(pair, number)
     text = page(samples, where, measured, bench.mtus)
     print(text)
     if options.write:

@@ -163,10 +163,10 @@ def calling(world: World) -> Iterator[Call]:
 
 
 @contextmanager
-def contenders() -> Iterator[tuple[Contender, Contender]]:
-    """Ours and the plain one, both connected at home; the café knows both."""
+def contenders(*, ours_first: bool = True) -> Iterator[tuple[Contender, Contender]]:
+    """Ours and the plain one, both connected at home, made in this order or the other; the café knows both."""
     with World.build(lease_s=LEASE_S, ike=True) as one, World.build(lease_s=LEASE_S, ike=True) as other:
-        pair = Ours.make(one), Plain(other)
+        pair = (Ours.make(one), Plain(other)) if ours_first else (Plain(one), Ours.make(other))
         for contender in pair:
             world = contender.world
             world.cafe.host.nft(f"add element inet cafe allowed {{ {plan.LAPTOP_MAC['wlan0']} }}")
