@@ -144,6 +144,7 @@ class Machine:
         more_disks: Sequence[Path] = (),
         swap: Path | None = None,
         tpm: Tpm | None = None,
+        program: Sequence[str] = ("qemu-system-x86_64",),
     ) -> None:
         """Start QEMU, stopped, through the command prefix ``enter`` (which places it in a network namespace).
 
@@ -153,6 +154,7 @@ class Machine:
         kernel besides, in the place of what it does without. ``disk`` is a `layer` instead of one that is thrown away;
         ``more_disks`` can be read only, and are found by the labels of their file systems. A machine that hibernated on
         a ``swap`` goes on from there (:meth:`wait_resumed`). With a ``tpm`` the firmware is one that measures into it.
+        ``program`` is the QEMU that runs it.
         """
         self.directory = directory
         self._answers: dict[int, queue.SimpleQueue[dict[str, Any]]] = {}
@@ -165,7 +167,7 @@ class Machine:
         self._open = ExitStack()
         self._listeners = [self._listen(name) for name in ("monitor", "agent")]
         said = f"{kernel or _NO_LSM} {_RESUME if swap else ''}"
-        arguments = [*self._arguments(image, boot, memory, said, disk), "-rtc", f"base={clock}"]
+        arguments = [*program, *self._arguments(image, boot, memory, said, disk), "-rtc", f"base={clock}"]
         if swap is not None:
             arguments += [
                 *("-drive", f"file={swap},format=raw,if=none,id=swap,cache=unsafe"),
@@ -200,7 +202,7 @@ class Machine:
         self._reader.start()
 
     def _arguments(self, image: Image, boot: Path, memory: int, kernel: str, layer: Path | None) -> list[str]:
-        """QEMU's command line but for the cards."""
+        """QEMU's command line but for its name and the cards."""
         flags = Path("/proc/cpuinfo").read_text(encoding="ascii")
         hardware = os.access("/dev/kvm", os.R_OK | os.W_OK) and (" vmx" in flags or " svm" in flags)
         # One processor: with two, QEMU 7.2 now and then runs half-patched kernel text (int3 in a static key), a panic.
@@ -208,7 +210,7 @@ class Machine:
         disk = f"file={layer},format=qcow2" if layer else f"file={image.disk},format=raw,snapshot=on,cache=unsafe"
         accelerator, processor = ("kvm", "host") if hardware else ("tcg", "max,-la57,-svm")
         return [
-            *("qemu-system-x86_64", "-S", "-nodefaults", "-no-user-config", "-display", "none"),
+            *("-S", "-nodefaults", "-no-user-config", "-display", "none"),
             *("-no-reboot", "-no-shutdown"),
             *("-machine", "q35", "-accel", accelerator, "-cpu", processor, "-smp", "1", "-m", str(memory)),
             *(

@@ -3,7 +3,7 @@
 
 Both are file systems that ``mke2fs -d`` makes of directories, to be mounted read-only. Python files are compiled by the
 machine's own Python, which runs here by its own loader. ``python -m tests.vm.kernels.disks [SUITE...]`` makes images
-and the first disk of each suite: it needs a network, which the lab has not.
+the first disk of each suite, and what runs them: it needs a network, which the lab has not.
 """
 
 import fcntl
@@ -22,6 +22,7 @@ from typing import Final
 from tests.lab.container import program
 from tests.lab.product import CARRIED, CHECKOUT, library
 from tests.lab.rootdir import CACHE, RootdirError, lab_root, rootdir
+from tests.vm import translator
 from tests.vm.images import LAB, PACKAGES, SUITES, ImageError, image
 
 RECIPE: Final = "1"
@@ -166,6 +167,7 @@ def main(arguments: list[str]) -> int:
     try:
         for suite in arguments or SUITES:
             print(image(suite, LAB).disk, lab_disk(suite))
+        print(translator.root())
     except (ImageError, RootdirError, OSError, subprocess.CalledProcessError) as error:
         print(f"error: {error}", file=sys.stderr)
         return 1

@@ -16,6 +16,7 @@ from tests.vm.kernels import inside
 from tests.vm.kernels.disks import CHECKOUT_LABEL, LAB_LABEL, ROOTS, TREE, checkout_disk, lab_disk, machine_root
 from tests.vm.kernels.results import Outcome, commit
 from tests.vm.machine import Machine, MachineError
+from tests.vm.translator import translator
 
 SLOW: Final = 12.0
 """How many times slower than the machines that the lab's deadlines are made for, where QEMU translates."""
@@ -50,6 +51,7 @@ class Booted:
             overlay=_furniture(root),
             memory=MEMORY_MIB,
             kernel=_KERNEL,
+            program=translator(),
             more_disks=(lab_disk(suite), checkout_disk(suite, directory / "checkout.raw")),
         )
         try:
