@@ -36,13 +36,16 @@ def main() -> int:
     words = ("-k", options.k) if options.k else ()
     # Each trial is told as it is done: there are hours of them.
     variables, said = ({SOAK: str(options.soak)}, ("-s",)) if options.soak else ({}, ())
-    done = results.good if options.other_versions else results.holds
-    todo = [key for key in asked if options.fresh or words or not done(key)]
+    again = options.fresh or bool(words)
+    todo = [key for key in asked if again or not _done(results, key, options)]
     print(f"commit {commit()}: {len(todo)} of {len(asked)} files to run; kept in {results.path}", flush=True)
     began = time.monotonic()
     good = True
     for suite in dict.fromkeys(key.suite for key in todo):
-        mine = [key for key in todo if key.suite == suite]
+        # One at a time: another run beside this one may have done it meanwhile.
+        mine = (
+            key for key in todo if key.suite == suite and (again or not _done(Results.open(results.path), key, options))
+        )
         for key, outcome in _run(mine, (*words, *said), options.minutes * 60, variables):
             good = good and outcome.good
             print(f"{time.monotonic() - began:7.0f} s  {key}: {outcome}", flush=True)
@@ -53,18 +56,18 @@ def main() -> int:
     return 0 if good else 1
 
 
+def _done(results: Results, key: Key, options: argparse.Namespace) -> bool:
+    return results.good(key) if options.other_versions else results.holds(key)
+
+
 def _run(
-    keys: list[Key], words: tuple[str, ...], seconds: float, variables: Mapping[str, str]
+    keys: Iterator[Key], words: tuple[str, ...], seconds: float, variables: Mapping[str, str]
 ) -> Iterator[tuple[Key, Outcome]]:
     """Run files of one suite in a machine. One that breaks costs its file; the next has another machine."""
-    left = list(keys)
-    for number in itertools.count(1):
-        if not left:
-            return
-        with Booted(left[0].suite, WORLD_DIR / f"{left[0].suite}{number}") as booted:
-            print(f"{left[0].suite} is up: Linux {booted.release}", flush=True)
-            while left:
-                key = left.pop(0)
+    for number, first in enumerate(keys, 1):
+        with Booted(first.suite, WORLD_DIR / f"{first.suite}{number}") as booted:
+            print(f"{first.suite} is up: Linux {booted.release}", flush=True)
+            for key in itertools.chain((first,), keys):
                 print(f"\n{key}", flush=True)
                 try:
                     outcome = booted.run(path_of(key.file), key.kind, words, seconds, variables)
