@@ -14,7 +14,7 @@ from tests.lab.process import LabError, wait_for
 
 _WELL_KNOWN: Final = ("192.0.0.170", "192.0.0.171")
 """RFC 7050. (dnsmasq makes no other IPv6 addresses: the site has NAT64 and no DNS64.)"""
-_IS_IPV4: Final = re.compile(r"dhcp-range=[0-9]+[.]|dhcp-option=option:|dhcp-authoritative|dhcp-leasefile")
+_IS_IPV4: Final = re.compile(r"dhcp-range=[0-9]+[.]|dhcp-option=option:|dhcp-authoritative")
 _BASE = """
 port=53
 bind-dynamic

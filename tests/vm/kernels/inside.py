@@ -33,7 +33,7 @@ WIREGUARD_GO: Final = f"""#!/bin/sh
 echo "$*" >>{_CALLED}
 exec {_REAL} "$@"
 """
-_LOGS: Final = ("w*/laptop/aovpnd.log", "w*/laptop/run/aovpnd/*.log")
+_LOGS: Final = ("w*/laptop/aovpnd.log", "w*/laptop/aovpnd-bus.log", "w*/laptop/run/aovpnd/*.log")
 _LINES: Final = 30
 _NAMESPACES: Final = Path("/run/netns")
 _seen: Final[Counter[str]] = Counter()
@@ -82,9 +82,9 @@ def pytest_runtest_call(item: pytest.Item) -> Iterator[None]:
 
 
 def _said() -> str:
-    """The end of what the daemon, and the charon that it runs, said last."""
+    """The end of what the daemon, aovpnd-bus, and the charon that the daemon runs said last."""
     logs = [path for name in _LOGS for path in WORLD_DIR.glob(name)]
-    latest = sorted(logs, key=lambda path: path.stat().st_mtime)[-2:]
+    latest = sorted(logs, key=lambda path: path.stat().st_mtime)[-3:]
     ends = (path.read_text(encoding="utf-8", errors="replace").splitlines()[-_LINES:] for path in latest)
     return "\n".join(line for path, end in zip(latest, ends, strict=True) for line in (f"-- {path}", *end))
 
