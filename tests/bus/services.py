@@ -17,6 +17,7 @@ from xml.etree import ElementTree as ET
 
 from gi.repository import Gio, GLib
 
+from tests.lab.process import SLOW
 from tests.unit.imports import ROOT
 
 POLICY: Final = ROOT / "etc" / "polkit-1" / "actions" / "org.aovpnd1.policy"
@@ -42,12 +43,12 @@ class Loop:
         """Run something in the thread; what it returns, or raises."""
         done = threading.Event()
         result: list[Any] = []
-        raised: list[GLib.Error] = []
+        raised: list[Exception] = []
 
         def perform(*_: Any) -> bool:
             try:
                 result.append(function())
-            except GLib.Error as error:
+            except Exception as error:  # noqa: BLE001 - raised again where it was asked for
                 raised.append(error)
             finally:
                 done.set()
@@ -56,7 +57,7 @@ class Loop:
         source = GLib.Idle(priority=GLib.PRIORITY_DEFAULT)
         source.set_callback(perform)
         source.attach(self._context)
-        assert done.wait(20), "the stand-ins hang"
+        assert done.wait(20 * SLOW), "the stand-ins hang"
         if raised:
             raise raised[0]
         return result[0] if result else None
