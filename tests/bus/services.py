@@ -9,6 +9,7 @@ import contextlib
 import os
 import select
 import threading
+import warnings
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -103,8 +104,10 @@ class Service:
             on_call(sender, method, values.unpack(), invocation)
 
         def register() -> None:
-            for interface in Gio.DBusNodeInfo.new_for_xml(xml).interfaces:
-                self.connection.register_object(path, interface, called, None, None)
+            with warnings.catch_warnings():
+                warnings.simplefilter("ignore", DeprecationWarning)  # GLib 2.84's; what follows it came with 2.84
+                for interface in Gio.DBusNodeInfo.new_for_xml(xml).interfaces:
+                    self.connection.register_object(path, interface, called, None, None)
 
         self.loop.do(register)
 
