@@ -3,13 +3,15 @@
 
 None of its looks asks the program under test. The machine's wireguard-go is a script that notes what it was called for
 before it becomes the real one: gateways call it for links of other names, nobody may for one of ours. charon in the
-machine has no kernel-libipsec to fall back to (`files`). And after each test, before its world goes, the links named
-``aovpn*`` are looked for in every network namespace: there must be some of the kernel's kind.
+machine has no kernel-libipsec to fall back to (`files`). And after each test, before its world goes, and while a
+fixture is made, the links named ``aovpn*`` are looked for in every network namespace: there must be some of the
+kernel's kind.
 """
 
 import json
 import os
 import subprocess
+import threading
 from collections import Counter
 from collections.abc import Iterator, Mapping
 from pathlib import Path
@@ -35,6 +37,8 @@ exec {_REAL} "$@"
 """
 _LOGS: Final = ("w*/laptop/aovpnd.log", "w*/laptop/aovpnd-bus.log", "w*/laptop/run/aovpnd/*.log")
 _LINES: Final = 30
+_LOOKS_S: Final = 5.0
+"""Between two looks while a fixture is made."""
 _NAMESPACES: Final = Path("/run/netns")
 _seen: Final[Counter[str]] = Counter()
 
@@ -52,7 +56,7 @@ def files(root: Path) -> Mapping[str, Entry]:
 def tunnels() -> tuple[str, ...]:
     """The kinds of the kernel's tunnels in this world that bear our names. (Links of other kinds are tests'.)"""
     found: list[str] = []
-    for namespace in sorted(_NAMESPACES.iterdir()):
+    for namespace in sorted(_NAMESPACES.glob("*")):
         words = ("ip", "-n", namespace.name, "-json", "-details", "link", "show")
         # The environment by name: a test may have put a spy in Popen's place who looks at it.
         shown = subprocess.run(words, capture_output=True, text=True, check=False, env=dict(os.environ)).stdout
@@ -79,6 +83,27 @@ def pytest_runtest_call(item: pytest.Item) -> Iterator[None]:
         complaint = fallen_back()
         if complaint:
             pytest.fail(complaint)
+
+
+@pytest.hookimpl(wrapper=True)
+def pytest_fixture_setup(fixturedef: object) -> Iterator[None]:
+    """Look meanwhile: a fixture may bring tunnels up and take them down, before the first test is called."""
+    del fixturedef
+    found: set[str] = set()
+    over = threading.Event()
+
+    def look() -> None:
+        while not over.wait(_LOOKS_S):
+            found.update(tunnels())
+
+    looking = threading.Thread(target=look)
+    looking.start()
+    try:
+        return (yield)
+    finally:
+        over.set()
+        looking.join()
+        _seen.update(found)
 
 
 def _said() -> str:
