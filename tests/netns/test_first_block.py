@@ -48,7 +48,7 @@ def connection(laptop: Protected) -> tuple["subprocess.Popen[bytes]", Path]:
     received = laptop.lab.host.dir / "received"
     received.touch()
     received.chmod(0o666)
-    url = f"http://{plan.WEB4}/paced?bytes=100000000&rate=400000"
+    url = f"http://{plan.WEB4}/paced?bytes=100000000&rate=50000"
     client = laptop.lab.host.spawn("curl", "-sS", "-o", str(received), url, uid=plan.USER, log="connection")
     flows(received)
     return client, received

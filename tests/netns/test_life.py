@@ -132,7 +132,7 @@ def test_stop_keeps_the_block_and_start_adopts(laptop: Protected) -> None:
     received = laptop.lab.host.dir / "adopted"
     received.touch()
     received.chmod(0o666)
-    url = f"http://{plan.WEB4}/paced?bytes=100000000&rate=400000"
+    url = f"http://{plan.WEB4}/paced?bytes=100000000&rate=50000"
     guard, provoked = laptop.guard_pid(), laptop.provoked()
     download = laptop.lab.host.spawn("curl", "-sS", "-o", str(received), url, uid=plan.USER, log="adopted-download")
     wait_for("the download to flow", lambda: received.stat().st_size > 0)
