@@ -221,11 +221,13 @@ def test_fight_over_rules_and_routes(laptop: Protected) -> None:
         pid = laptop.daemon_pid()
         assert pid is not None
         vandal = laptop.lab.host.spawn("sh", "-c", script, log="vandal")
-        began, spent = time.time(), cpu_s(pid)
-        wait_for("status to tell", lambda: "fight" in laptop.problems(), deadline_s=30)
-        watch.everybody_tries()
-        share = (cpu_s(pid) - spent) / (time.time() - began)
-        stop(vandal)
+        try:
+            began, spent = time.time(), cpu_s(pid)
+            wait_for("status to tell", lambda: "fight" in laptop.problems(), deadline_s=30)
+            watch.everybody_tries()
+            share = (cpu_s(pid) - spent) / (time.time() - began)
+        finally:
+            stop(vandal)
         watch.until("the tunnel to work", laptop.works)
     print(f"the daemon's share of a core in a fight: {share:.0%}")
     assert laptop.daemon_pid() == pid
