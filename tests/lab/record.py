@@ -59,14 +59,16 @@ class Recording:
         """Raise LabError unless the capture is complete and agrees with the nft counters."""
         if self.dropped:
             raise LabError(f"the kernel dropped {self.dropped} frames of the capture: the recording is void")
+        wrong: list[str] = []
         for link, most in self.most.items():
             seen = Counter(frame.kind for frame in self.frames if frame.link == link)
             for kind in Kind:
                 if kind not in self.not_captured and not self.least[link][kind] <= seen[kind] <= most[kind]:
                     counted = f"{self.least[link][kind]} to {most[kind]}"
-                    raise LabError(
-                        f"{link}: the capture has {seen[kind]} frames of class {kind}, nft counted {counted}"
-                    )
+                    wrong.append(f"{link}: the capture has {seen[kind]} frames of class {kind}, nft counted {counted}")
+        if wrong:
+            # A frame that one of the two has for something else is most often one that the capture has for clear.
+            raise LabError(f"{'; '.join(wrong)}; clear in the capture: {self.describe(most=5)}")
 
     def between(self, start: float = 0.0, end: float = float("inf")) -> tuple[Frame, ...]:
         """The frames that arrived in a span of Unix time, the end excluded."""
