@@ -2,7 +2,7 @@
 """Two disks for a machine that runs the lab: what the lab needs, made once and cached; and the checkout, for each run.
 
 Both are file systems that ``mke2fs -d`` makes of directories, to be mounted read-only. Python files are compiled by the
-machine's own Python, which runs here by its own loader. ``python -m tests.vm.kernels.disks [SUITE...]`` makes images
+machine's own Python, which runs here by its own loader. ``python -m tests.vm.kernels.disks [SUITE...]`` makes images,
 the first disk of each suite, and what runs them: it needs a network, which the lab has not.
 """
 

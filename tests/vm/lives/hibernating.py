@@ -13,7 +13,7 @@ from tests.lab.tree import Tree, text
 from tests.vm.guest.chatty import SENDERS
 from tests.vm.images import LIFE
 from tests.vm.laptop import BootedLaptop
-from tests.vm.lives.moving import SLEEPS, await_last_sleep, open_window, sleeper
+from tests.vm.lives.moving import SLEEPS, go_to_sleep, open_window, sleeper
 from tests.vm.lives.record import Life, Part
 from tests.vm.lives.stage import DEADLINE_S, OUTLIVING, UNBLOCKED, Stage, groups, leaked, senders, uptime, wait_works
 from tests.vm.machine import SWAP, MachineError
@@ -88,12 +88,5 @@ def _kept(stage: Stage, suite: str) -> Iterator[dict[str, Any]]:
 
 def _hibernate(laptop: BootedLaptop) -> None:
     """Switch off with all that is in memory kept on the swap."""
-    machine = laptop.machine
-    machine.check("swapon", SWAP)
-    await_last_sleep(laptop)
-    machine.check("systemd-run", "--quiet", "--no-block", "systemctl", "hibernate")
-    try:
-        machine.wait_state("shutdown", DEADLINE_S)
-    except MachineError as error:
-        journal = machine.run("journalctl", "-b", "--no-pager", "-n", "40").out
-        raise MachineError(f"{error}\n{journal}") from None
+    laptop.machine.check("swapon", SWAP)
+    go_to_sleep(laptop, "hibernate", "shutdown")

@@ -139,7 +139,7 @@ def _sleep(stage: Stage, laptop: BootedLaptop, span: Span, random: Random) -> fl
     machine, card = laptop.machine, CARDS.built_in
     opened = open_window(laptop) if span.life.what == SLEEPS[2] else None
     try:
-        _suspend(laptop)
+        go_to_sleep(laptop, "suspend", "suspended")
     finally:
         if opened is not None:
             span.window = (opened, now())
@@ -164,24 +164,19 @@ def open_window(laptop: BootedLaptop) -> float:
     return asked
 
 
-def await_last_sleep(laptop: BootedLaptop) -> None:
-    """Wait until logind has finished with the last sleep: it refuses the next one until then."""
-    manager = ("org.freedesktop.login1", "/org/freedesktop/login1", "org.freedesktop.login1.Manager")
-    words = ("busctl", "get-property", *manager, "PreparingForSleep")
-
-    def over() -> bool:
-        return laptop.machine.run(*words).out.split() == ["b", "false"]
-
-    wait_for("the end of the last sleep", over, deadline_s=DEADLINE_S)
-
-
-def _suspend(laptop: BootedLaptop) -> None:
-    """Go to sleep by logind."""
+def go_to_sleep(laptop: BootedLaptop, how: str, state: str) -> None:
+    """``systemctl HOW``, which goes by logind, until QEMU calls the machine so. logind refuses the next sleep while it
+    has not finished with the last one.
+    """
     machine = laptop.machine
-    await_last_sleep(laptop)
-    machine.check("systemd-run", "--quiet", "--no-block", "systemctl", "suspend")
+    manager = ("org.freedesktop.login1", "/org/freedesktop/login1", "org.freedesktop.login1.Manager")
+    prepares = ("busctl", "get-property", *manager, "PreparingForSleep")
+    wait_for(
+        "the end of the last sleep", lambda: machine.run(*prepares).out.split() == ["b", "false"], deadline_s=DEADLINE_S
+    )
+    machine.check("systemd-run", "--quiet", "--no-block", "systemctl", how)
     try:
-        machine.wait_state("suspended", DEADLINE_S)
+        machine.wait_state(state, DEADLINE_S)
     except MachineError as error:
         journal = machine.run("journalctl", "-b", "--no-pager", "-n", "40").out
         raise MachineError(f"{error}\n{journal}") from None
